@@ -1,0 +1,66 @@
+#pragma once
+// ChildProcesses keeps a fixed set of child processes alive: starts them, restarts one that ends,
+// stops all.
+//
+// A child that ends is started again after a back-off that doubles from 100 ms to 5 s while it
+// keeps failing within 10 s of its start. A child whose parent dies gets SIGTERM from the kernel
+// (prctl), so none is left behind.
+//
+// Threads    one owner thread; Poll() is called about every 50 ms by the owner's loop.
+// Errors     Start: kInternal when fork or exec fails (names the program).
+
+#include <sys/types.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "base/clock.h"
+
+namespace sheaf {
+
+// Exit status of a child that would fail again: it is not restarted.
+inline constexpr int kPermanentFailure = 3;
+
+class ChildProcesses {
+ public:
+  struct Child {
+    int id = 0;      // position in `commands`
+    pid_t pid = -1;  // -1 while waiting for its restart
+    int restarts = 0;
+    TimePoint started;
+    TimePoint restart_at;
+    Duration back_off{};
+  };
+
+  // commands[i] is the argument vector of child i; its first entry is the program.
+  ChildProcesses(std::vector<std::vector<std::string>> commands, const Clock& clock);
+  ~ChildProcesses();  // SIGKILL for whatever still runs
+
+  absl::Status StartAll();
+
+  // Reaps ended children and restarts those whose back-off is over. True when some pid changed.
+  bool Poll();
+
+  // SIGTERM to all, then SIGKILL at the deadline; returns when all are reaped.
+  void StopAll(Duration patience);
+
+  // SIGKILL for one that hangs (e.g. is stopped); Poll() restarts it.
+  void Kill(pid_t pid);
+
+  const std::vector<Child>& children() const { return children_; }
+
+  // A child ended with kPermanentFailure.
+  bool permanent_failure() const { return permanent_failure_; }
+
+ private:
+  absl::Status Start(Child& child);
+
+  const std::vector<std::vector<std::string>> commands_;
+  const Clock& clock_;
+  std::vector<Child> children_;
+  bool permanent_failure_ = false;
+};
+
+}  // namespace sheaf

@@ -1,0 +1,17 @@
+#pragma once
+// One function a command, each returning the process's exit status: 0, or 1 after one line on
+// stderr that starts with "sheaf: " and names what was wrong.
+//
+// Threads: main's thread. They install signal handling themselves where they serve.
+
+#include "cli/options.h"
+
+namespace sheaf {
+
+int RunServe(const RouterOptions& options, const char* program);
+int RunRouter(const RouterOptions& options);
+int RunWorker(const WorkerOptions& options);
+int RunInspect(const InspectOptions& options);
+int RunAsk(const AskOptions& options);
+
+}  // namespace sheaf

@@ -1,0 +1,37 @@
+// The `sheaf` program: parses the command line and runs one command.
+
+#include <cstdio>
+#include <variant>
+
+#include "cli/commands.h"
+#include "cli/options.h"
+
+namespace {
+
+template <typename... Handlers>
+struct Overloaded : Handlers... {
+  using Handlers::operator()...;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto command = sheaf::ParseCommandLine(argc, argv);
+  if (!command.ok()) {
+    std::fprintf(stderr, "sheaf: %s\n", std::string(command.status().message()).c_str());
+    return 1;
+  }
+  return std::visit(
+      Overloaded{
+          [](const sheaf::ServeCommand& c) { return sheaf::RunServe(c.options, "/proc/self/exe"); },
+          [](const sheaf::RouterCommand& c) { return sheaf::RunRouter(c.options); },
+          [](const sheaf::WorkerCommand& c) { return sheaf::RunWorker(c.options); },
+          [](const sheaf::InspectCommand& c) { return sheaf::RunInspect(c.options); },
+          [](const sheaf::AskCommand& c) { return sheaf::RunAsk(c.options); },
+          [](const sheaf::HelpText& help) {
+            std::fputs(help.text.c_str(), stdout);
+            return 0;
+          },
+      },
+      *command);
+}

@@ -1,0 +1,277 @@
+#include "cli/options.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <sstream>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+
+namespace sheaf {
+namespace {
+
+// `--config FILE` as vLLM has it: a flat YAML map from flag name to value or list. Its entries
+// become arguments, but for flags that the command line gives itself.
+absl::Status AppendConfigFile(const std::string& path, std::vector<std::string>& arguments) {
+  YAML::Node root;
+  try {
+    root = YAML::LoadFile(path);
+    if (!root.IsMap()) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("--config: %s: wanted a map of flag names to values", path));
+    }
+    std::vector<std::string> added;
+    for (const auto& entry : root) {
+      const std::string flag = "--" + entry.first.as<std::string>();
+      const bool given =
+          std::any_of(arguments.begin(), arguments.end(), [&](const std::string& argument) {
+            return argument == flag || argument.rfind(flag + "=", 0) == 0;
+          });
+      if (given) continue;
+      added.push_back(flag);
+      if (entry.second.IsScalar()) {
+        added.push_back(entry.second.as<std::string>());
+      } else if (entry.second.IsSequence()) {
+        for (const auto& value : entry.second) added.push_back(value.as<std::string>());
+      } else {
+        return absl::InvalidArgumentError(
+            absl::StrFormat("--config: %s: %s: wanted a value or a list of values", path, flag));
+      }
+    }
+    arguments.insert(arguments.end(), added.begin(), added.end());
+  } catch (const YAML::Exception& error) {
+    return absl::InvalidArgumentError(absl::StrFormat("--config: %s: %s", path, error.what()));
+  }
+  return absl::OkStatus();
+}
+
+// Takes `--config FILE` (or --config=FILE) out of the arguments and appends what the file says.
+absl::Status ExpandConfig(std::vector<std::string>& arguments) {
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    std::string path;
+    size_t count = 1;
+    if (arguments[i].rfind("--config=", 0) == 0) {
+      path = arguments[i].substr(9);
+    } else if (arguments[i] == "--config") {
+      if (i + 1 == arguments.size())
+        return absl::InvalidArgumentError("--config: wanted a file name");
+      path = arguments[i + 1];
+      count = 2;
+    } else {
+      continue;
+    }
+    const auto at = arguments.begin() + static_cast<ptrdiff_t>(i);
+    arguments.erase(at, at + static_cast<ptrdiff_t>(count));
+    return AppendConfigFile(path, arguments);
+  }
+  return absl::OkStatus();
+}
+
+void AddProcessFlags(CLI::App& app, ProcessOptions& options) {
+  app.add_option("checkpoint", options.checkpoint,
+                 "Directory with config.json and safetensors files")
+      ->required();
+  app.add_option("--cpu-target", options.cpu_target,
+                 "Instruction set of the kernels: auto, avx2, avx512, avx512_vnni, neon or scalar")
+      ->capture_default_str();
+  app.add_option("--log-level", options.log_level)
+      ->check(CLI::IsMember({"debug", "info", "warn", "error"}))
+      ->capture_default_str();
+  app.add_option("--log-format", options.log_format)
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
+}
+
+// For --help alone: ExpandConfig has taken the flag before parsing.
+void AddConfigFlag(CLI::App& app) {
+  app.add_option("--config", "YAML file with the same names, e.g. max-model-len: 4096");
+}
+
+struct RouterText {  // flag values that need a conversion after parsing
+  std::string kv_cache_dtype = "auto";
+  std::string transport = "ucx";
+  int64_t seed = -1;
+};
+
+void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
+  AddProcessFlags(app, options.process);
+  AddConfigFlag(app);
+  const auto port = CLI::Range(0, 65535);
+  app.add_option("--host", options.host, "Address that HTTP and gRPC listen on")
+      ->capture_default_str();
+  app.add_option("--port", options.port, "HTTP port; 0 = a free one")
+      ->check(port)
+      ->capture_default_str();
+  app.add_option("--grpc-port", options.grpc_port, "gRPC port; 0 = a free one")
+      ->check(port)
+      ->capture_default_str();
+  app.add_option("--workers", options.workers,
+                 "Expert workers; 0 keeps the experts in the router's process")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  app.add_option("--served-model-name", options.served_model_names,
+                 "Names that requests may use; default: the checkpoint's folder name");
+  app.add_option("--max-model-len", options.max_model_len,
+                 "Prompt + output tokens of a request; 0 = what the model and the KV cache allow")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 31))
+      ->capture_default_str();
+  app.add_option("--max-num-seqs", options.max_num_seqs, "Sequences in a step")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  app.add_option("--max-num-batched-tokens", options.max_num_batched_tokens, "Tokens in a step")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--max-num-queued-reqs", options.max_num_queued_requests,
+                 "Waiting requests before new ones are refused")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--kv-cache-dtype", text.kv_cache_dtype,
+                 "auto (bf16), float32, bfloat16, fp8 (= fp8_e4m3), fp8_e4m3 or fp8_e5m2")
+      ->capture_default_str();
+  app.add_option("--kv-cache-memory-bytes", options.kv_cache_memory_bytes,
+                 "Size of the KV cache; accepts units, e.g. 2GiB")
+      ->transform(CLI::AsSizeValue(false))
+      ->capture_default_str();
+  app.add_option("--block-size", options.block_size, "Tokens a KV block")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  app.add_option("--seed", text.seed,
+                 "Of the seeds drawn for requests without one; default: random")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--max-logprobs", options.max_logprobs,
+                 "Largest `logprobs`; -1 = the whole vocabulary")
+      ->check(CLI::Range(-1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--threads", options.threads, "Compute threads of the router; 0 = usable cores")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  app.add_option("--worker-threads", options.worker_threads,
+                 "Compute threads of each worker; 0 = usable cores")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  app.add_option(
+         "--transport", text.transport,
+         "Between router and workers: ucx (processes) or inprocess (threads of this process)")
+      ->check(CLI::IsMember({"ucx", "inprocess"}))
+      ->capture_default_str();
+  app.add_option("--expert-timeout-ms", options.expert_timeout_ms,
+                 "Longest silence of a worker in one layer of a small batch")
+      ->check(CLI::Range(10, 3600000))
+      ->capture_default_str();
+  app.add_option("--lease-ms", options.lease_ms,
+                 "A worker without a sign of life for this long is lost")
+      ->check(CLI::Range(100, 3600000))
+      ->capture_default_str();
+  app.add_option("--shutdown-timeout-ms", options.shutdown_timeout_ms,
+                 "Running requests may finish for this long after SIGTERM")
+      ->check(CLI::Range(0, 3600000))
+      ->capture_default_str();
+  app.add_option("--ready-file", options.ready_file,
+                 "Written when ready: addresses and process ids as JSON");
+}
+
+absl::Status FinishRouter(RouterOptions& options, const RouterText& text) {
+  const auto format = kernels::ParseKvFormat(text.kv_cache_dtype);
+  if (!format) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "--kv-cache-dtype: wanted auto, float32, bfloat16, fp8, fp8_e4m3 or fp8_e5m2, got \"%s\"",
+        text.kv_cache_dtype));
+  }
+  options.kv_format = *format;
+  options.transport = text.transport == "ucx" ? TransportKind::kUcx : TransportKind::kInProcess;
+  if (text.seed >= 0) options.seed = static_cast<uint64_t>(text.seed);
+  if (options.kv_cache_memory_bytes < 1) {
+    return absl::InvalidArgumentError("--kv-cache-memory-bytes: wanted at least 1, got 0");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
+  CLI::App app(
+      "Sheaf serves 4-bit GLM mixture-of-experts checkpoints with a router and expert workers.",
+      "sheaf");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", "sheaf " SHEAF_VERSION);
+
+  RouterOptions serve, router;
+  RouterText serve_text, router_text;
+  WorkerOptions worker;
+  InspectOptions inspect;
+  AskOptions ask;
+
+  CLI::App* serve_app = app.add_subcommand("serve", "Router and expert workers on this machine");
+  AddRouterFlags(*serve_app, serve, serve_text);
+  CLI::App* router_app =
+      app.add_subcommand("router", "Router alone; workers join it by its gRPC address");
+  AddRouterFlags(*router_app, router, router_text);
+
+  CLI::App* worker_app = app.add_subcommand("worker", "One expert worker");
+  AddProcessFlags(*worker_app, worker.process);
+  AddConfigFlag(*worker_app);
+  worker_app->add_option("--router", worker.router, "gRPC address of the router, host:port")
+      ->required();
+  worker_app->add_option("--host", worker.host, "Address that /metrics listens on")
+      ->capture_default_str();
+  worker_app->add_option("--metrics-port", worker.metrics_port, "Port of /metrics; 0 = a free one")
+      ->check(CLI::Range(0, 65535))
+      ->capture_default_str();
+  worker_app
+      ->add_option("--worker-threads", worker.worker_threads, "Compute threads; 0 = usable cores")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+
+  worker_app->add_option("--slot", worker.slot, "Wanted worker id; -1 = any vacant one")
+      ->check(CLI::Range(-1, 1023))
+      ->capture_default_str();
+
+  CLI::App* inspect_app =
+      app.add_subcommand("inspect", "What a checkpoint holds, and whether it can be served");
+  inspect_app->add_option("checkpoint", inspect.checkpoint, "Directory")->required();
+  inspect_app->add_flag("--json", inspect.json, "One JSON object instead of text");
+  inspect_app->add_option("--workers", inspect.workers, "Divide the experts among this many")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+
+  CLI::App* ask_app = app.add_subcommand("ask", "Asks a running router one question over gRPC");
+  ask_app->add_option("question", ask.question)->required();
+  ask_app->add_option("--grpc", ask.grpc, "gRPC address of the router, host:port")
+      ->capture_default_str();
+  ask_app->add_option("--max-tokens", ask.max_tokens)
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  ask_app->add_option("--temperature", ask.temperature)
+      ->check(CLI::Range(0.0, 10.0))
+      ->capture_default_str();
+  ask_app->add_flag("--raw", ask.raw, "Complete the text as it is, without the chat template");
+  ask_app->add_option("--timeout-ms", ask.timeout_ms)
+      ->check(CLI::Range(1, 86400000))
+      ->capture_default_str();
+
+  std::vector<std::string> arguments(argv + 1, argv + argc);
+  if (absl::Status status = ExpandConfig(arguments); !status.ok()) return status;
+  std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
+  try {
+    app.parse(std::move(arguments));
+  } catch (const CLI::ParseError& error) {
+    std::ostringstream out, err;
+    if (app.exit(error, out, err) == 0) return HelpText{out.str()};
+    return absl::InvalidArgumentError(error.what());
+  }
+  if (serve_app->parsed()) {
+    if (absl::Status status = FinishRouter(serve, serve_text); !status.ok()) return status;
+    return ServeCommand{std::move(serve)};
+  }
+  if (router_app->parsed()) {
+    if (absl::Status status = FinishRouter(router, router_text); !status.ok()) return status;
+    return RouterCommand{std::move(router)};
+  }
+  if (worker_app->parsed()) return WorkerCommand{std::move(worker)};
+  if (inspect_app->parsed()) return InspectCommand{std::move(inspect)};
+  return AskCommand{std::move(ask)};
+}
+
+}  // namespace sheaf

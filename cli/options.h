@@ -1,0 +1,108 @@
+#pragma once
+// What each `sheaf` command can be told: one struct a command, filled and validated by
+// ParseCommandLine.
+//
+// Flags that mean the same in vLLM have vLLM's names. `--config FILE` reads the same names from a
+// YAML map (max-model-len: 4096); flags given on the command line win.
+//
+// Errors     kInvalidArgument with one line that names the flag, wanted and got. Help and version
+// texts come back as
+//            HelpText, to be printed with exit status 0.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "kernels/kv_format.h"
+
+namespace sheaf {
+
+// Flags that every serving process has.
+struct ProcessOptions {
+  std::string checkpoint;           // directory
+  std::string cpu_target = "auto";  // kernels/cpu_target.h
+  std::string log_level = "info";   // debug, info, warn, error
+  std::string log_format = "text";  // text, json
+};
+
+enum class TransportKind { kUcx, kInProcess };
+
+struct RouterOptions {
+  ProcessOptions process;
+  std::string host = "127.0.0.1";               // address that HTTP and gRPC listen on
+  int port = 8000;                              // HTTP; 0 = a free port
+  int grpc_port = 50051;                        // gRPC; 0 = a free port
+  int workers = 1;                              // expert workers; 0 = experts in this process
+  std::vector<std::string> served_model_names;  // empty = the checkpoint's folder name
+  int64_t max_model_len = 0;          // prompt + output tokens; 0 = what model and KV cache allow
+  int max_num_seqs = 64;              // sequences in a step
+  int max_num_batched_tokens = 2048;  // tokens in a step
+  int max_num_queued_requests = 256;  // waiting requests before 503 / RESOURCE_EXHAUSTED
+  kernels::KvFormat kv_format = kernels::KvFormat::kBF16;
+  int64_t kv_cache_memory_bytes = int64_t{1} << 30;
+  int block_size = 16;  // tokens a KV block
+  std::optional<uint64_t>
+      seed;               // of the seeds given to requests that have none; absent = from the system
+  int max_logprobs = 20;  // -1 = the whole vocabulary
+  int threads = 0;        // compute threads of the router; 0 = usable cores
+  int worker_threads = 0;  // compute threads of each worker started here; 0 = usable cores
+  TransportKind transport = TransportKind::kUcx;
+  int expert_timeout_ms =
+      5000;             // a worker's silence in one layer, before the bytes it has to compute
+  int lease_ms = 2000;  // a worker without a sign of life for this long is lost
+  int shutdown_timeout_ms = 10000;  // running requests may finish for this long after SIGTERM
+  std::string ready_file;           // written when ready; empty = none
+};
+
+struct WorkerOptions {
+  ProcessOptions process;
+  std::string router;              // host:port of the router's gRPC address
+  std::string host = "127.0.0.1";  // address that /metrics listens on
+  int metrics_port = 0;            // 0 = a free port
+  int worker_threads = 0;          // 0 = usable cores
+  int slot = -1;                   // wanted worker id; -1 = any vacant one
+};
+
+struct InspectOptions {
+  std::string checkpoint;
+  bool json = false;
+  int workers = 1;  // to divide the experts among
+};
+
+struct AskOptions {
+  std::string grpc = "127.0.0.1:50051";
+  std::string question;
+  int max_tokens = 128;
+  double temperature = 0.0;
+  bool raw = false;  // complete the text as it is, without the chat template
+  int timeout_ms = 120000;
+};
+
+struct ServeCommand {
+  RouterOptions options;
+};  // router + worker children
+struct RouterCommand {
+  RouterOptions options;
+};  // router alone; workers join by address
+struct WorkerCommand {
+  WorkerOptions options;
+};
+struct InspectCommand {
+  InspectOptions options;
+};
+struct AskCommand {
+  AskOptions options;
+};
+struct HelpText {
+  std::string text;
+};
+
+using Command =
+    std::variant<ServeCommand, RouterCommand, WorkerCommand, InspectCommand, AskCommand, HelpText>;
+
+absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv);
+
+}  // namespace sheaf

@@ -1,0 +1,253 @@
+#include "cli/router_process.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <mutex>
+#include <random>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "base/cpu_topology.h"
+#include "base/status.h"
+#include "base/thread_pool.h"
+#include "cli/checkpoint_text.h"
+#include "cli/expert_backend.h"
+#include "cli/metrics_observer.h"
+#include "model/checkpoint.h"
+#include "model/config.h"
+#include "model/decoder_weights.h"
+#include "prometheus/registry.h"
+#include "router/api/api_context.h"
+#include "router/api/grpc_inference_service.h"
+#include "router/api/grpc_server.h"
+#include "router/api/http_endpoints.h"
+#include "router/api/http_server.h"
+#include "router/attention/decoder.h"
+#include "router/attention/kv_cache.h"
+#include "router/metrics/router_metrics.h"
+#include "router/schedule/engine.h"
+
+namespace sheaf {
+namespace {
+
+using std::chrono::milliseconds;
+
+// Positions that the RoPE table and one sequence can have.
+absl::StatusOr<int> MaxModelLen(const RouterOptions& options, const ModelConfig& config,
+                                const KvCache& cache) {
+  const int64_t possible =
+      std::min<int64_t>(config.max_position_embeddings, cache.capacity_tokens());
+  if (options.max_model_len == 0) return static_cast<int>(possible);
+  if (options.max_model_len > config.max_position_embeddings) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("--max-model-len: wanted at most the model's %d positions, got %d",
+                        config.max_position_embeddings, options.max_model_len));
+  }
+  if (options.max_model_len > cache.capacity_tokens()) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("--max-model-len: %d tokens do not fit the KV cache, which holds %d; raise "
+                        "--kv-cache-memory-bytes",
+                        options.max_model_len, cache.capacity_tokens()));
+  }
+  return static_cast<int>(options.max_model_len);
+}
+
+// Seeds and request names. Thread-safe.
+class RandomSource {
+ public:
+  explicit RandomSource(std::optional<uint64_t> seed)
+      : generator_(seed ? *seed
+                        : (uint64_t{std::random_device{}()} << 32) | std::random_device{}()) {}
+  uint64_t operator()() {
+    std::lock_guard lock(mutex_);
+    return generator_();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::mt19937_64 generator_;  // guarded by mutex_
+};
+
+int64_t UnixSeconds() {
+  return std::chrono::duration_cast<std::chrono::seconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+ServedModel DescribeModel(const RouterOptions& options, const ModelConfig& config) {
+  ServedModel model;
+  model.names = options.served_model_names;
+  if (model.names.empty()) {
+    const std::filesystem::path path =
+        std::filesystem::absolute(options.process.checkpoint).lexically_normal();
+    model.names.push_back((path.has_filename() ? path : path.parent_path()).filename().string());
+  }
+  model.config = config;
+  model.created_unix_seconds = UnixSeconds();
+  model.server_version = SHEAF_VERSION;
+  return model;
+}
+
+}  // namespace
+
+// Members in order of construction; destruction goes the other way.
+struct RouterProcess::Impl {
+  explicit Impl(const RouterOptions& o) : options(o), random(o.seed) {}
+
+  const RouterOptions options;
+  SteadyClock clock;
+  RandomSource random;
+  prometheus::Registry registry;
+  std::unique_ptr<RouterMetrics> metrics;
+  std::unique_ptr<MetricsObserver> observer;
+  std::shared_ptr<const Checkpoint> checkpoint;
+  ModelConfig config;
+  std::unique_ptr<CheckpointText> text;
+  std::unique_ptr<ThreadPool> pool;
+  std::unique_ptr<DecoderWeights> weights;
+  std::unique_ptr<KvCache> cache;
+  std::unique_ptr<ExpertBackend> experts;
+  std::unique_ptr<Decoder> decoder;
+  std::unique_ptr<Engine> engine;
+  ServedModel model;
+  RequestLimits limits;
+  std::unique_ptr<PreparationPool> preparation;
+  std::unique_ptr<WakeQueue> wakes;
+  std::unique_ptr<ApiContext> context;
+  std::unique_ptr<grpc::Service> inference;
+  std::unique_ptr<HttpRouter> http_router;
+  std::unique_ptr<GrpcServer> grpc;
+  std::unique_ptr<HttpServer> http;
+
+  absl::Status LoadModel();
+  absl::Status BuildEngine();
+  absl::Status OpenPorts();
+};
+
+absl::Status RouterProcess::Impl::LoadModel() {
+  SHEAF_ASSIGN_OR_RETURN(config, LoadModelConfig(options.process.checkpoint));
+  SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> opened,
+                         Checkpoint::Open(options.process.checkpoint));
+  checkpoint = std::move(opened);
+  SHEAF_RETURN_IF_ERROR(CheckServable(*checkpoint, config));
+  SHEAF_ASSIGN_OR_RETURN(text, CheckpointText::Load(options.process.checkpoint));
+  if (text->tokenizer().VocabSize() > static_cast<size_t>(config.vocab_size)) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "%s: tokenizer.json has token id %d, config.json's vocab_size is %d",
+        options.process.checkpoint, text->tokenizer().VocabSize() - 1, config.vocab_size));
+  }
+  pool = std::make_unique<ThreadPool>(options.threads > 0 ? options.threads
+                                                          : DetectCpuTopology().usable_cores);
+  spdlog::info("{}: {} layers, {} experts a layer; loading the router's weights",
+               options.process.checkpoint, config.num_layers, config.num_experts);
+  SHEAF_ASSIGN_OR_RETURN(weights, DecoderWeights::Load(checkpoint, config, {0, config.num_kv_heads},
+                                                       *pool, LoadProgress{}));
+  spdlog::info("router weights: {:.1f} MB resident",
+               static_cast<double>(weights->resident_bytes()) / 1e6);
+  return absl::OkStatus();
+}
+
+absl::Status RouterProcess::Impl::BuildEngine() {
+  const HeadRange heads{0, config.num_kv_heads};
+  SHEAF_ASSIGN_OR_RETURN(
+      cache, KvCache::Create(config, heads,
+                             {.format = options.kv_format,
+                              .block_size = options.block_size,
+                              .memory_bytes = static_cast<size_t>(options.kv_cache_memory_bytes)}));
+  SHEAF_ASSIGN_OR_RETURN(const int max_model_len, MaxModelLen(options, config, *cache));
+  spdlog::info("KV cache: {} blocks of {} tokens ({}); requests of up to {} tokens",
+               cache->num_blocks(), cache->block_size(), kernels::KvFormatName(options.kv_format),
+               max_model_len);
+  SHEAF_ASSIGN_OR_RETURN(
+      experts, ExpertBackend::Create(options, checkpoint, config, *pool, clock, *metrics));
+  DecoderOptions decoder_options;
+  decoder_options.max_batched_tokens = options.max_num_batched_tokens;
+  decoder_options.max_model_len = max_model_len;
+  decoder_options.remote_experts = options.workers > 0;
+  decoder = std::make_unique<Decoder>(config, *weights, heads, *cache, experts->layer(), *pool,
+                                      decoder_options);
+  EngineOptions engine_options;
+  engine_options.max_model_len = max_model_len;
+  engine_options.max_num_seqs = options.max_num_seqs;
+  engine_options.max_num_batched_tokens = options.max_num_batched_tokens;
+  engine_options.max_queued_requests = options.max_num_queued_requests;
+  engine_options.eos_token_ids = config.eos_token_ids;
+  engine = std::make_unique<Engine>(
+      engine_options, EngineParts{.decoder = decoder.get(),
+                                  .cache = cache.get(),
+                                  .tokenizer = &text->tokenizer(),
+                                  .pool = pool.get(),
+                                  .clock = &clock,
+                                  .observer = experts->ObserveSteps(*observer),
+                                  .cluster_ready = [this] { return experts->Ready(); }});
+  return absl::OkStatus();
+}
+
+absl::Status RouterProcess::Impl::OpenPorts() {
+  model = DescribeModel(options, config);
+  limits.max_logprobs = options.max_logprobs;
+  preparation = std::make_unique<PreparationPool>(2, 1024);
+  wakes = std::make_unique<WakeQueue>();
+  context = std::make_unique<ApiContext>(ApiContext{*engine, *text, model, limits, *metrics,
+                                                    *preparation, *wakes, clock,
+                                                    [this] { return random(); }, UnixSeconds});
+  inference = MakeInferenceService(*context);
+  http_router = std::make_unique<HttpRouter>(MakeHttpRouter(*context, registry));
+  std::vector<grpc::Service*> services = {inference.get()};
+  if (grpc::Service* cluster = experts->cluster_service()) services.push_back(cluster);
+  SHEAF_ASSIGN_OR_RETURN(grpc, GrpcServer::Start({.host = options.host,
+                                                  .port = static_cast<uint16_t>(options.grpc_port)},
+                                                 *engine, services));
+  HttpServerOptions http_options;
+  http_options.host = options.host;
+  http_options.port = static_cast<uint16_t>(options.port);
+  SHEAF_ASSIGN_OR_RETURN(
+      http, HttpServer::Start(http_options, *http_router, *preparation, *metrics, clock));
+  return absl::OkStatus();
+}
+
+RouterProcess::RouterProcess() = default;
+RouterProcess::~RouterProcess() {
+  if (impl_) Stop(milliseconds(0));
+}
+
+absl::StatusOr<std::unique_ptr<RouterProcess>> RouterProcess::Start(const RouterOptions& options) {
+  std::unique_ptr<RouterProcess> process(new RouterProcess);
+  process->impl_ = std::make_unique<Impl>(options);
+  Impl& impl = *process->impl_;
+  impl.metrics = std::make_unique<RouterMetrics>(impl.registry, SHEAF_VERSION);
+  impl.observer = std::make_unique<MetricsObserver>(*impl.metrics);
+  SHEAF_RETURN_IF_ERROR(impl.LoadModel());
+  SHEAF_RETURN_IF_ERROR(impl.BuildEngine());
+  SHEAF_RETURN_IF_ERROR(impl.OpenPorts());
+  spdlog::info("listening: HTTP {}, gRPC {}", process->http_address(), process->grpc_address());
+  return process;
+}
+
+bool RouterProcess::ready() const { return impl_->engine->ready(); }
+
+std::string RouterProcess::http_address() const {
+  return absl::StrFormat("%s:%d", impl_->options.host, impl_->http->port());
+}
+
+std::string RouterProcess::grpc_address() const {
+  return absl::StrFormat("%s:%d", impl_->options.host, impl_->grpc->port());
+}
+
+std::vector<int> RouterProcess::TakeSuspectPids() { return impl_->experts->TakeSuspectPids(); }
+
+void RouterProcess::Stop(milliseconds patience) {
+  const TimePoint deadline = impl_->clock.Now() + patience;
+  const auto left = [&] {
+    return std::max(milliseconds(0),
+                    std::chrono::duration_cast<milliseconds>(deadline - impl_->clock.Now()));
+  };
+  if (impl_->engine) impl_->engine->Stop(deadline);
+  if (impl_->http) impl_->http->Stop(left() + milliseconds(200));
+  if (impl_->experts) impl_->experts->Stop();
+  if (impl_->grpc) impl_->grpc->Stop(left() + milliseconds(200));
+}
+
+}  // namespace sheaf

@@ -1,0 +1,44 @@
+#pragma once
+// RouterProcess builds every real object of a router and connects them: checkpoint, text, weights,
+// KV cache, decoder, engine, experts (here or behind the exchange), cluster service, gRPC and HTTP.
+//
+// Start() returns when both ports answer; health is NOT_SERVING / 503 until the experts are there
+// (ready()). Threads    Start, Stop: the owner's thread; the rest: any. Errors     a checkpoint
+// that cannot be served, a port that is taken, memory: one status that names it.
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "cli/options.h"
+
+namespace sheaf {
+
+class RouterProcess {
+ public:
+  static absl::StatusOr<std::unique_ptr<RouterProcess>> Start(const RouterOptions& options);
+  ~RouterProcess();
+  RouterProcess(const RouterProcess&) = delete;
+  RouterProcess& operator=(const RouterProcess&) = delete;
+
+  bool ready() const;
+  std::string http_address() const;  // host:port
+  std::string grpc_address() const;
+
+  // Process ids (as the workers told them) of workers that were lost while their process may still
+  // be there: stopped or hanging. Each is returned once.
+  std::vector<int> TakeSuspectPids();
+
+  // Refuses new requests, lets running ones end until the patience is over, closes the ports.
+  void Stop(std::chrono::milliseconds patience);
+
+ private:
+  RouterProcess();
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace sheaf

@@ -1,0 +1,106 @@
+// `sheaf worker`: one expert worker, until SIGTERM (it leaves the cluster in order) or a permanent
+// error.
+
+#include <prometheus/exposer.h>
+#include <prometheus/registry.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <climits>
+#include <exception>
+#include <memory>
+#include <random>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "base/cpu_topology.h"
+#include "base/status.h"
+#include "cli/child_processes.h"
+#include "cli/commands.h"
+#include "cli/model_identity.h"
+#include "cli/process_setup.h"
+#include "exchange/ucx/ucx_transport.h"
+#include "model/checkpoint.h"
+#include "model/config.h"
+#include "worker/worker.h"
+
+namespace sheaf {
+namespace {
+
+std::string HostName() {
+  char name[HOST_NAME_MAX + 1] = {};
+  gethostname(name, HOST_NAME_MAX);
+  return name;
+}
+
+// Unique for this process's life.
+std::string InstanceName() {
+  return absl::StrFormat("%s-%d-%08x", HostName(), getpid(), std::random_device{}());
+}
+
+absl::StatusOr<std::unique_ptr<prometheus::Exposer>> ServeMetrics(const WorkerOptions& options) {
+  try {
+    return std::make_unique<prometheus::Exposer>(
+        absl::StrFormat("%s:%d", options.host, options.metrics_port), 1);
+  } catch (const std::exception& error) {  // civetweb's way to say that the port is taken
+    return absl::UnavailableError(absl::StrFormat("--metrics-port: cannot listen on %s:%d: %s",
+                                                  options.host, options.metrics_port,
+                                                  error.what()));
+  }
+}
+
+absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals) {
+  SHEAF_RETURN_IF_ERROR(SetUpProcess(options.process));
+  SHEAF_ASSIGN_OR_RETURN(const ModelConfig config, LoadModelConfig(options.process.checkpoint));
+  SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint,
+                         Checkpoint::Open(options.process.checkpoint));
+  SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<UcxTransport> transport, UcxTransport::Create());
+  auto registry = std::make_shared<prometheus::Registry>();
+  WorkerMetrics metrics(*registry, SHEAF_VERSION);
+  SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<prometheus::Exposer> exposer, ServeMetrics(options));
+  exposer->RegisterCollectable(registry);
+
+  WorkerConfig worker_config;
+  worker_config.router = options.router;
+  SHEAF_ASSIGN_OR_RETURN(worker_config.model, IdentityOf(options.process.checkpoint, config));
+  worker_config.instance = InstanceName();
+  worker_config.pid = getpid();
+  worker_config.host = HostName();
+  worker_config.metrics_address =
+      absl::StrFormat("%s:%d", options.host, exposer->GetListeningPorts().front());
+  worker_config.version = SHEAF_VERSION;
+  worker_config.threads =
+      options.worker_threads > 0 ? options.worker_threads : DetectCpuTopology().usable_cores;
+  worker_config.preferred_slot = options.slot;
+  spdlog::info("worker: metrics on {}", worker_config.metrics_address);
+
+  Worker worker(std::move(worker_config), CheckpointSliceLoader(std::move(checkpoint), config),
+                *transport, metrics);
+  std::atomic<bool> ended{false};
+  absl::Status result;
+  std::thread control([&] {
+    result = worker.Run();
+    ended.store(true);
+  });
+  while (!ended.load() && !signals.WaitFor(std::chrono::milliseconds(50))) {
+  }
+  worker.Stop();
+  control.join();
+  return result;
+}
+
+}  // namespace
+
+int RunWorker(const WorkerOptions& options) {
+  StopSignals signals;  // before any thread: the mask is inherited
+  const absl::Status status = RunUntilStopped(options, signals);
+  if (status.ok()) return 0;
+  Fail(status);
+  // A lost router or a taken port may be better next time; a bad checkpoint is not.
+  return absl::IsUnavailable(status) ? 1 : kPermanentFailure;
+}
+
+}  // namespace sheaf

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Installs what a fresh Debian 12 lacks to build and run Sheaf. Does nothing where all is there.
+#   deploy/install_dependencies.sh [--tests]
+# --tests adds what only the tests need: pytest, a gRPC client, a cross compiler and emulator for the NEON kernels.
+# Needs root (or sudo) only when something is missing. Rust: 1.87 or newer; Debian's rustc-web where none is there.
+set -euo pipefail
+
+packages=(
+  ca-certificates curl git
+  g++ cmake ninja-build pkg-config ccache
+  libgrpc++-dev libgrpc-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
+  libabsl-dev prometheus-cpp-dev libucx-dev libhwy-dev libboost-dev nlohmann-json3-dev
+  libsimdjson-dev libspdlog-dev libcli11-dev libyaml-cpp-dev libgtest-dev libgmock-dev libbenchmark-dev libhwloc-dev libnuma-dev libssl-dev
+  python3 python3-numpy
+)
+if [[ ${1:-} == --tests ]]; then
+  packages+=(python3-pytest python3-grpcio python3-protobuf g++-aarch64-linux-gnu qemu-user-static)
+fi
+
+rust_version=$(rustc --version 2>/dev/null | sed -E 's/^rustc 1\.([0-9]+).*/\1/' || true)
+if ! command -v cargo >/dev/null || [[ ! $rust_version =~ ^[0-9]+$ ]] || ((rust_version < 87)); then
+  packages+=(rustc-web cargo-web)
+fi
+
+missing=()
+for package in "${packages[@]}"; do
+  [[ $(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
+done
+if ((${#missing[@]} == 0)); then
+  exit 0
+fi
+
+as_root=()
+if ((EUID != 0)); then
+  as_root=(sudo)
+fi
+echo "installing ${#missing[@]} Debian packages: ${missing[*]}"
+"${as_root[@]}" apt-get update -qq
+DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

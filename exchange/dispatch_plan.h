@@ -1,0 +1,80 @@
+#pragma once
+// DispatchPlan: from the routes of a batch and the placement to what each worker gets and where its
+// answers go. Pure: no I/O, no clock, no threads.
+//
+// Example, 3 tokens, top_k 2, experts 0-1 on worker 0 and 2-3 on worker 1:
+//   routes   t0: 0 2   t1: 2 3   t2: 0 1
+//   worker 0 token_rows 0 2   runs e0 x {0,1}, e1 x {1}        slots 0 4 5
+//   worker 1 token_rows 0 1   runs e2 x {0,1}, e3 x {1}        slots 1 2 3
+// A slot is token * top_k + position in the token's route. Within a worker pairs are in ascending
+// (expert, token) order: the order of the combine's float vectors.
+//
+// Every slot is planned exactly once, or not at all when `done` says that its answer is there
+// already: that is how the pairs that a lost worker left open are planned again over another
+// placement (MissingPairs).
+// Errors     kInvalidArgument: an expert id outside the layer; kUnavailable: an expert that nobody
+//            holds.
+// Cost       two passes over the routes; memory of the plan is reused from call to call.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "base/ids.h"
+#include "exchange/expert_placement.h"
+
+namespace sheaf {
+
+// One layer's routes of consecutive tokens; views.
+struct Routes {
+  LayerId layer;
+  int num_tokens = 0;
+  int top_k = 0;
+  const int32_t* expert_ids = nullptr;  // [num_tokens][top_k]
+};
+
+struct ExpertRun {
+  int32_t expert = 0;
+  int32_t num_rows = 0;
+  friend bool operator==(const ExpertRun&, const ExpertRun&) = default;
+};
+
+struct WorkerPlan {
+  WorkerId worker;
+  std::vector<int32_t> token_rows;  // of the batch: the unique tokens that travel, ascending
+  std::vector<ExpertRun> experts;   // ascending expert id, num_rows >= 1
+  // [pairs] index into token_rows, expert by expert, ascending in an expert.
+  std::vector<int32_t> rows;
+  std::vector<int32_t> slots;  // [pairs] token * top_k + k
+
+  int num_pairs() const { return static_cast<int>(rows.size()); }
+};
+
+class DispatchPlan {
+ public:
+  // Workers that get at least one pair, by ascending id.
+  std::span<const WorkerPlan> workers() const { return {workers_.data(), num_workers_}; }
+
+ private:
+  friend absl::Status PlanDispatch(const Routes&, const ExpertPlacement&, std::span<const uint8_t>,
+                                   DispatchPlan&);
+  std::vector<WorkerPlan> workers_;  // only the first num_workers_ count; the rest is memory kept
+  size_t num_workers_ = 0;
+  // Scratch.
+  std::vector<int32_t> plan_of_worker_;
+  std::vector<int32_t> last_token_;
+  std::vector<int32_t> expert_cursor_;
+  std::vector<int32_t> expert_count_;
+  std::vector<int32_t> expert_worker_;
+};
+
+// `done` [num_tokens * top_k] marks slots to leave out; empty = none.
+absl::Status PlanDispatch(const Routes& routes, const ExpertPlacement& placement,
+                          std::span<const uint8_t> done, DispatchPlan& plan);
+
+// The slots, ascending, whose worker's answer has not arrived; arrived[i] belongs to
+// plan.workers()[i].
+std::vector<int32_t> MissingPairs(const DispatchPlan& plan, std::span<const uint8_t> arrived);
+
+}  // namespace sheaf

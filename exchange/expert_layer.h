@@ -1,0 +1,46 @@
+#pragma once
+// ExpertLayer is the seam between attention and experts: quantized hidden rows and routes in, the
+// weighted sum of the routed experts' outputs out, wherever the experts live (this process, or
+// workers behind the exchange).
+//
+//   sum[t] = w(t,e1) f_e1(x_t) + w(t,e2) f_e2(x_t) + ...   added with fma in ascending expert id,
+//   starting from 0
+//
+// Begin() posts the work, the caller computes the shared expert meanwhile, Finish() waits and adds
+// up.
+//
+// Shapes     x: rows quantized once by the caller; expert_ids, weights [num_rows][top_k], ids
+//            ascending in a row; sum [num_rows][hidden].
+// Ownership  the batch's views stay valid until Finish() returns.
+// Threads    the step thread only. One batch in flight.
+// Errors     kUnavailable: a worker that holds a needed expert died, or did not answer in time
+//            (names worker, layer, waited), so that kDeadlineExceeded is left for the client's own
+//            deadline; kFailedPrecondition: no open epoch. After an error the batch's result is
+//            undefined and its requests fail; nothing is silently skipped.
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "base/ids.h"
+#include "kernels/quantized_rows.h"
+
+namespace sheaf {
+
+struct RoutedBatch {
+  StepId step;
+  LayerId layer;
+  kernels::QuantizedRows x;
+  int top_k = 0;
+  const int32_t* expert_ids = nullptr;
+  const float* weights = nullptr;
+};
+
+class ExpertLayer {
+ public:
+  virtual ~ExpertLayer() = default;
+  virtual absl::Status Begin(const RoutedBatch& batch) = 0;
+  virtual absl::Status Finish(float* sum) = 0;
+};
+
+}  // namespace sheaf

@@ -1,0 +1,50 @@
+#pragma once
+// LocalExpertLayer: ExpertLayer with the experts in this process (--workers 0).
+//
+// The same plan, kernel calls and ordered sum as with workers, so the bits are the same. A batch
+// longer than chunk_tokens is worked off in parts, to bound the memory of the experts' outputs
+// (chunk_tokens * top_k * hidden * 4 bytes).
+//
+// Threads    one step thread; the pool is the caller's, so the work is done in Finish().
+// Ownership  borrows source and pool; they outlive it.
+// Errors     kInternal: the source lacks a routed expert (names layer, expert); kInvalidArgument: a
+//            route outside.
+
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "exchange/byte_buffer.h"
+#include "exchange/dispatch_plan.h"
+#include "exchange/expert_layer.h"
+#include "exchange/expert_source.h"
+
+namespace sheaf {
+
+class LocalExpertLayer final : public ExpertLayer {
+ public:
+  LocalExpertLayer(const ExpertSource& source, int num_layers, int num_experts, ThreadPool& pool,
+                   int chunk_tokens = 512);
+
+  absl::Status Begin(const RoutedBatch& batch) override;
+  absl::Status Finish(float* sum) override;
+
+ private:
+  absl::Status RunChunk(int first_token, int num_tokens, float* sum);
+
+  const ExpertSource& source_;
+  ThreadPool& pool_;
+  const ExpertPlacement placement_;
+  const int chunk_tokens_;
+
+  RoutedBatch batch_;
+  DispatchPlan plan_;
+  ByteBuffer outputs_;                 // float [pairs][hidden]
+  std::vector<const float*> vectors_;  // [slots] into outputs_
+  std::vector<kernels::ExpertJob> jobs_;
+  kernels::ExpertScratch scratch_;
+};
+
+// Rows [first, first + count) of x.
+kernels::QuantizedRows SliceRows(const kernels::QuantizedRows& x, int first, int count);
+
+}  // namespace sheaf

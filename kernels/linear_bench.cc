@@ -1,0 +1,117 @@
+// Prints speed of the products at the shapes of GLM-4.6: median time, bytes and multiply-adds a
+// second, and their share of what the machine can read and multiply, measured in the same run.
+//
+//   linear_bench [threads] [seconds per case]
+//
+// Weights rotate over more memory than any cache holds, so that each repetition reads them cold.
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "kernels/cpu_target.h"
+#include "kernels/linear.h"
+#include "kernels/machine_limits_bench.h"
+
+namespace sheaf::kernels {
+namespace {
+
+constexpr int kRows[] = {1, 8, 32, 43, 512};
+
+struct Case {
+  const char* name;
+  int n;
+  int k;
+  bool is_w4;
+  FloatFormat format;
+};
+
+// All copies share one set of scales (2^-7 in float16), which stays in the cache: only the nibbles
+// are counted.
+Linear MakeLinear(const Case& c, const BenchMemory& memory, const BenchMemory& scales, int copy) {
+  Linear linear;
+  if (c.is_w4) {
+    linear.storage = Linear::Storage::kW4;
+    linear.w4 = {.n = c.n, .k = c.k, .segment = 128, .scale_format = ScaleFormat::kF16};
+    const size_t bytes = linear.w4.nibble_bytes() / 64 * 64;
+    linear.w4.nibbles = memory.data() + copy * bytes;
+    linear.w4.scales = scales.data();
+  } else {
+    linear.storage = Linear::Storage::kDense;
+    linear.dense = {.n = c.n, .k = c.k, .format = c.format, .data = nullptr};
+    linear.dense.data =
+        memory.data() + copy * static_cast<size_t>(c.n) * c.k * FloatBytes(c.format);
+  }
+  return linear;
+}
+
+size_t WeightBytes(const Linear& linear) {
+  if (linear.storage == Linear::Storage::kW4) return linear.w4.nibble_bytes();
+  return static_cast<size_t>(linear.dense.n) * linear.dense.k * FloatBytes(linear.dense.format);
+}
+
+void RunCase(ThreadPool& pool, const Case& c, const BenchMemory& memory, const BenchMemory& scales,
+             double peak, double budget_s) {
+  const int copies =
+      static_cast<int>(memory.size() / WeightBytes(MakeLinear(c, memory, scales, 0)));
+  std::vector<Linear> linears;
+  for (int copy = 0; copy < copies; ++copy) linears.push_back(MakeLinear(c, memory, scales, copy));
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal;
+  for (int num_rows : kRows) {
+    std::vector<float> x(static_cast<size_t>(num_rows) * c.k);
+    for (float& value : x) value = normal(random);
+    std::vector<float> y(static_cast<size_t>(num_rows) * c.n);
+    QuantizedRowsBuffer quantized;
+    QuantizeRows(pool, x.data(), num_rows, c.k, quantized);
+    const Activations activations{num_rows, c.k, x.data(), quantized.view()};
+    const double bandwidth = ReadBandwidth(pool, memory);
+    const double seconds = MedianSeconds(
+        [&](int repetition) {
+          const LinearCall call{&linears[repetition % copies], &activations, y.data(), c.n};
+          RunLinears(pool, {&call, 1});
+        },
+        budget_s);
+    const double gbytes = WeightBytes(linears[0]) / seconds * 1e-9;
+    const double gmacs = 1e-9 * num_rows * c.n * c.k / seconds;
+    std::printf(
+        "%-22s %5d rows %9.0f us %6.1f GB/s (%3.0f%% of read) %7.1f GMAC/s (%3.0f%% of peak)\n",
+        c.name, num_rows, seconds * 1e6, gbytes, 100 * gbytes / bandwidth, gmacs,
+        peak > 0 ? 100 * gmacs / peak : 0);
+    std::fflush(stdout);
+  }
+}
+
+int Main(int argc, char** argv) {
+  const int threads = argc > 1 ? std::atoi(argv[1]) : 2;
+  const double budget_s = argc > 2 ? std::atof(argv[2]) : 0.5;
+  const std::string only = argc > 3 ? argv[3] : "";
+  ThreadPool pool(threads);
+  const BenchMemory memory(size_t{768} << 20);
+  BenchMemory scales(size_t{8} << 20);
+  std::fill_n(reinterpret_cast<uint16_t*>(scales.data()), scales.size() / 2, uint16_t{0x2000});
+  const double two_plane = TwoPlanePeak(pool);
+  const double fma = FloatPeak(pool);
+  std::printf(
+      "target %s, %d threads, two-plane peak %.0f GMAC/s, float peak %.0f GMAC/s, read %.1f GB/s\n",
+      ActiveCpuTarget().c_str(), threads, two_plane, fma, ReadBandwidth(pool, memory));
+  const Case cases[] = {{"w4 q_proj 12288x5120", 12288, 5120, true, {}},
+                        {"w4 gate 1536x5120", 1536, 5120, true, {}},
+                        {"w4 down 5120x1536", 5120, 1536, true, {}},
+                        {"bf16 lm_head 8192x5120", 8192, 5120, false, FloatFormat::kBF16},
+                        {"f32 gate 96x5120", 96, 5120, false, FloatFormat::kF32}};
+  for (const Case& c : cases) {
+    if (std::string(c.name).find(only) == std::string::npos) continue;
+    RunCase(pool, c, memory, scales, c.is_w4 ? two_plane : fma, budget_s);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace sheaf::kernels
+
+int main(int argc, char** argv) { return sheaf::kernels::Main(argc, argv); }

@@ -1,0 +1,48 @@
+#pragma once
+// From logits to the next token, in the order of vLLM's V1 sampler: allowed and banned ids, min_tokens (stop ids
+// masked), logit bias, repetition penalty over prompt and output, frequency and presence penalties over the output,
+// greedy if temperature < 1e-5, else temperature, min-p, top-k, top-p, and argmax(probability / Exp(1)).
+//
+// Randomness is counter-based (Philox 4x32-10): the draw for token id i at output index t is a function of
+// (seed, t, i) alone, so a preempted, re-batched or replayed request draws the same token.
+//
+// Shapes     logits [vocab], changed in place. Threads: pure, one row a call.
+// Errors     kInternal when no finite logit is left (NaN from the model), naming the counts.
+
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/ids.h"
+
+namespace sheaf::kernels {
+
+struct SamplingParams {
+  float temperature = 1.0f;          // [0, inf); below 1e-5: greedy
+  float top_p = 1.0f;                // (0, 1]
+  int32_t top_k = 0;                 // 0 or -1: all
+  float min_p = 0.0f;                // [0, 1]
+  float repetition_penalty = 1.0f;   // (0, inf)
+  float frequency_penalty = 0.0f;    // [-2, 2]
+  float presence_penalty = 0.0f;     // [-2, 2]
+  uint64_t seed = 0;
+  std::vector<std::pair<TokenId, float>> logit_bias = {};
+  std::vector<TokenId> allowed_token_ids = {};  // empty: all
+};
+
+// What the sampler must know of the sequence so far.
+struct SamplingHistory {
+  std::span<const TokenId> prompt = {};
+  std::span<const TokenId> output = {};
+  std::span<const TokenId> masked = {};  // ids that may not be chosen now (stop ids before min_tokens)
+};
+
+absl::StatusOr<TokenId> SampleToken(std::span<float> logits, const SamplingParams& params,
+                                    const SamplingHistory& history);
+
+// The standard exponential variate of (seed, output_index, token), > 0. Exposed for tests.
+float ExponentialVariate(uint64_t seed, uint64_t output_index, uint32_t token);
+
+}  // namespace sheaf::kernels

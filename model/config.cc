@@ -1,0 +1,304 @@
+#include "model/config.h"
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "absl/strings/str_format.h"
+#include "base/status.h"
+#include "model/config_json.h"
+#include "model/quantization_hints.h"
+
+namespace sheaf {
+namespace {
+
+using nlohmann::json;
+
+// Bounds that keep every product of two of them inside int64, far above any real model.
+constexpr int kMaxWidth = 1 << 20;
+constexpr int kMaxVocab = 1 << 24;
+constexpr int kMaxLayers = 1 << 12;
+constexpr int kMaxExperts = 1 << 12;
+constexpr int kMaxHeads = 1 << 14;
+constexpr int kMaxPositions = 1 << 30;
+constexpr uint64_t kMaxConfigBytes = 64 << 20;
+
+absl::Status CheckArchitecture(const JsonObject& object, std::string& model_type) {
+  SHEAF_RETURN_IF_ERROR(object.String({"model_type"}, model_type));
+  if (model_type.empty()) {
+    return absl::InvalidArgumentError(absl::StrFormat("%s: model_type: missing", object.source()));
+  }
+  const auto unimplemented = [&](std::string_view key, std::string_view wanted,
+                                 std::string_view got) {
+    return absl::UnimplementedError(absl::StrFormat("%s: %s: wanted %s, got %s", object.source(),
+                                                    key, wanted, got.substr(0, 60)));
+  };
+  if (model_type != "glm4_moe") return unimplemented("model_type", "glm4_moe", model_type);
+  std::string activation = "silu", scoring = "sigmoid";
+  SHEAF_RETURN_IF_ERROR(object.String({"hidden_act"}, activation));
+  if (activation != "silu") return unimplemented("hidden_act", "silu", activation);
+  SHEAF_RETURN_IF_ERROR(object.String({"scoring_func"}, scoring));
+  if (scoring != "sigmoid") return unimplemented("scoring_func", "sigmoid", scoring);
+  return absl::OkStatus();
+}
+
+absl::Status ReadShapes(const JsonObject& object, ModelConfig& config) {
+  const bool required = true;
+  SHEAF_RETURN_IF_ERROR(object.Int({"vocab_size"}, 1, kMaxVocab, config.vocab_size, required));
+  SHEAF_RETURN_IF_ERROR(object.Int({"hidden_size"}, 1, kMaxWidth, config.hidden_size, required));
+  SHEAF_RETURN_IF_ERROR(
+      object.Int({"num_hidden_layers"}, 1, kMaxLayers, config.num_layers, required));
+  SHEAF_RETURN_IF_ERROR(
+      object.Int({"num_attention_heads"}, 1, kMaxHeads, config.num_heads, required));
+  config.num_kv_heads = config.num_heads;
+  SHEAF_RETURN_IF_ERROR(object.Int({"num_key_value_heads"}, 1, kMaxHeads, config.num_kv_heads));
+  if (config.num_heads % config.num_kv_heads != 0) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "%s: num_key_value_heads: wanted a divisor of num_attention_heads %d, got %d",
+        object.source(), config.num_heads, config.num_kv_heads));
+  }
+  config.head_dim = config.hidden_size / config.num_heads;
+  SHEAF_RETURN_IF_ERROR(object.Int({"head_dim"}, 1, 1 << 13, config.head_dim));
+  if (config.head_dim < 1 || config.head_dim > 1 << 13) {
+    return absl::InvalidArgumentError(absl::StrFormat("%s: head_dim: missing", object.source()));
+  }
+  SHEAF_RETURN_IF_ERROR(
+      object.Int({"intermediate_size"}, 1, kMaxWidth, config.intermediate_size, required));
+  SHEAF_RETURN_IF_ERROR(object.Int({"max_position_embeddings"}, 1, kMaxPositions,
+                                   config.max_position_embeddings, required));
+  SHEAF_RETURN_IF_ERROR(object.Bool({"attention_bias"}, config.attention_bias));
+  SHEAF_RETURN_IF_ERROR(object.Bool({"use_qk_norm"}, config.qk_norm));
+  SHEAF_RETURN_IF_ERROR(object.Bool({"tie_word_embeddings"}, config.tie_word_embeddings));
+  SHEAF_RETURN_IF_ERROR(object.Int({"num_nextn_predict_layers", "num_mtp_layers"}, 0, kMaxLayers,
+                                   config.num_mtp_layers));
+  double epsilon = config.rms_norm_eps;
+  SHEAF_RETURN_IF_ERROR(object.Number({"rms_norm_eps"}, 0.0, 1.0, epsilon));
+  config.rms_norm_eps = static_cast<float>(epsilon);
+  // Some writers have "torch.bfloat16"; nothing depends on it, so a strange value is no error.
+  if (const json* dtype = object.Find({"dtype", "torch_dtype"});
+      dtype != nullptr && dtype->is_string()) {
+    config.dtype = dtype->get<std::string>();
+  }
+  return absl::OkStatus();
+}
+
+// first_k_dense_replace, or the list of kinds that newer writers have.
+absl::Status ReadDenseLayers(const JsonObject& object, ModelConfig& config) {
+  config.num_dense_layers = std::min(1, config.num_layers);
+  const json* const kinds = object.Find({"mlp_layer_types"});
+  if (kinds == nullptr || object.Find({"first_k_dense_replace"}) != nullptr) {
+    return object.Int({"first_k_dense_replace"}, 0, config.num_layers, config.num_dense_layers);
+  }
+  if (!kinds->is_array() || kinds->size() < static_cast<size_t>(config.num_layers)) {
+    return object.Error("mlp_layer_types", "one entry a layer", *kinds);
+  }
+  config.num_dense_layers = 0;
+  for (int layer = 0; layer < config.num_layers; ++layer) {
+    const json& kind = (*kinds)[static_cast<size_t>(layer)];
+    if (kind == "dense") {
+      if (config.num_dense_layers != layer) {
+        return absl::UnimplementedError(absl::StrFormat(
+            "%s: mlp_layer_types: layer %d is dense after a sparse one", object.source(), layer));
+      }
+      ++config.num_dense_layers;
+    } else if (kind != "sparse") {
+      return object.Error("mlp_layer_types", "\"dense\" or \"sparse\"", kind);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadExperts(const JsonObject& object, ModelConfig& config) {
+  SHEAF_RETURN_IF_ERROR(ReadDenseLayers(object, config));
+  const bool required = config.num_moe_layers() > 0;
+  const auto shape_error = [&](std::string_view what) {
+    return absl::InvalidArgumentError(absl::StrFormat("%s: %s", object.source(), what));
+  };
+  SHEAF_RETURN_IF_ERROR(
+      object.Int({"moe_intermediate_size"}, 1, kMaxWidth, config.moe_intermediate_size, required));
+  SHEAF_RETURN_IF_ERROR(object.Int({"n_routed_experts", "num_local_experts", "num_experts"}, 1,
+                                   kMaxExperts, config.num_experts, required));
+  config.num_shared_experts = 1;
+  SHEAF_RETURN_IF_ERROR(
+      object.Int({"n_shared_experts", "num_shared_experts"}, 0, 64, config.num_shared_experts));
+  SHEAF_RETURN_IF_ERROR(object.Int({"num_experts_per_tok", "top_k"}, 1, kMaxExperts,
+                                   config.experts_per_token, required));
+  SHEAF_RETURN_IF_ERROR(object.Int({"n_group"}, 1, kMaxExperts, config.num_groups));
+  SHEAF_RETURN_IF_ERROR(object.Int({"topk_group"}, 1, kMaxExperts, config.topk_groups));
+  SHEAF_RETURN_IF_ERROR(object.Bool({"norm_topk_prob"}, config.normalize_topk));
+  double scaling = 1.0;
+  SHEAF_RETURN_IF_ERROR(object.Number({"routed_scaling_factor"}, -1e6, 1e6, scaling));
+  config.routed_scaling = static_cast<float>(scaling);
+  if (!required) return absl::OkStatus();
+  if (config.experts_per_token > config.num_experts) {
+    return shape_error(
+        absl::StrFormat("num_experts_per_tok: wanted at most n_routed_experts %d, got %d",
+                        config.num_experts, config.experts_per_token));
+  }
+  if (config.num_experts % config.num_groups != 0) {
+    return shape_error(absl::StrFormat("n_group: wanted a divisor of n_routed_experts %d, got %d",
+                                       config.num_experts, config.num_groups));
+  }
+  if (config.topk_groups > config.num_groups) {
+    return shape_error(absl::StrFormat("topk_group: wanted at most n_group %d, got %d",
+                                       config.num_groups, config.topk_groups));
+  }
+  const int eligible = config.num_experts / config.num_groups * config.topk_groups;
+  if (config.experts_per_token > eligible) {
+    return shape_error(
+        absl::StrFormat("num_experts_per_tok: wanted at most the %d experts of %d groups, got %d",
+                        eligible, config.topk_groups, config.experts_per_token));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadRope(const JsonObject& object, ModelConfig& config) {
+  double theta = config.rope_theta;
+  double partial = 0.5;  // what glm4_moe means where the key is absent
+  std::string type = "default";
+  const auto read = [&](const JsonObject& from) -> absl::Status {
+    SHEAF_RETURN_IF_ERROR(from.Number({"rope_theta"}, 1.0, 1e12, theta));
+    return from.Number({"partial_rotary_factor"}, 0.0, 1.0, partial);
+  };
+  SHEAF_RETURN_IF_ERROR(read(object));
+  for (const char* key : {"rope_scaling", "rope_parameters"}) {
+    const json* const value = object.Find({key});
+    if (value == nullptr) continue;
+    if (!value->is_object()) return object.Error(key, "an object", *value);
+    const JsonObject rope(*value, object.source());
+    SHEAF_RETURN_IF_ERROR(read(rope));
+    SHEAF_RETURN_IF_ERROR(rope.String({"rope_type", "type"}, type));
+    if (type != "default") {
+      return absl::UnimplementedError(absl::StrFormat("%s: %s: rope_type: wanted default, got %s",
+                                                      object.source(), key, type.substr(0, 60)));
+    }
+  }
+  config.rope_theta = theta;
+  config.rotary_dim = static_cast<int>(std::lround(config.head_dim * partial));
+  if (config.rotary_dim % 2 != 0) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "%s: partial_rotary_factor %g of head_dim %d: wanted an even number of dimensions, got %d",
+        object.source(), partial, config.head_dim, config.rotary_dim));
+  }
+  return absl::OkStatus();
+}
+
+// An id or a list of ids, each inside the vocabulary. Absent leaves `out` alone.
+absl::Status ReadTokenIds(const JsonObject& object, const char* key, int vocab_size,
+                          std::vector<TokenId>& out) {
+  const json* const value = object.Find({key});
+  if (value == nullptr) return absl::OkStatus();
+  const json list = value->is_array() ? *value : json::array({*value});
+  std::vector<TokenId> ids;
+  for (const json& id : list) {
+    if (!id.is_number_integer() || id < 0 || id >= vocab_size) {
+      return object.Error(key, absl::StrFormat("token ids in 0..%d", vocab_size - 1), *value);
+    }
+    ids.push_back(id.get<TokenId>());
+  }
+  out = std::move(ids);
+  return absl::OkStatus();
+}
+
+absl::Status ReadGeneration(const JsonObject& object, ModelConfig& config) {
+  SHEAF_RETURN_IF_ERROR(
+      ReadTokenIds(object, "eos_token_id", config.vocab_size, config.eos_token_ids));
+  GenerationDefaults& defaults = config.generation;
+  const auto number = [&](const char* key, double low, double high,
+                          std::optional<float>& out) -> absl::Status {
+    if (object.Find({key}) == nullptr) return absl::OkStatus();
+    double value = 0;
+    SHEAF_RETURN_IF_ERROR(object.Number({key}, low, high, value));
+    out = static_cast<float>(value);
+    return absl::OkStatus();
+  };
+  const auto integer = [&](const char* key, int low, std::optional<int32_t>& out) -> absl::Status {
+    if (object.Find({key}) == nullptr) return absl::OkStatus();
+    int value = 0;
+    SHEAF_RETURN_IF_ERROR(object.Int({key}, low, INT32_MAX, value));
+    out = value;
+    return absl::OkStatus();
+  };
+  SHEAF_RETURN_IF_ERROR(number("temperature", 0.0, 1e6, defaults.temperature));
+  SHEAF_RETURN_IF_ERROR(number("top_p", 0.0, 1.0, defaults.top_p));
+  SHEAF_RETURN_IF_ERROR(number("min_p", 0.0, 1.0, defaults.min_p));
+  SHEAF_RETURN_IF_ERROR(number("repetition_penalty", 1e-6, 1e6, defaults.repetition_penalty));
+  SHEAF_RETURN_IF_ERROR(integer("top_k", -1, defaults.top_k));
+  return integer("max_new_tokens", 1, defaults.max_new_tokens);
+}
+
+absl::StatusOr<ModelConfig> FromJson(const json& root, const json* side_quantization,
+                                     std::string_view generation_json, std::string_view source) {
+  const JsonObject object(root, source);
+  ModelConfig config;
+  SHEAF_RETURN_IF_ERROR(CheckArchitecture(object, config.model_type));
+  SHEAF_RETURN_IF_ERROR(ReadShapes(object, config));
+  SHEAF_RETURN_IF_ERROR(ReadExperts(object, config));
+  SHEAF_RETURN_IF_ERROR(ReadRope(object, config));
+  SHEAF_RETURN_IF_ERROR(
+      ReadTokenIds(object, "eos_token_id", config.vocab_size, config.eos_token_ids));
+  std::vector<TokenId> pad;
+  SHEAF_RETURN_IF_ERROR(ReadTokenIds(object, "pad_token_id", config.vocab_size, pad));
+  if (!pad.empty()) config.pad_token_id = pad.front();
+
+  const json* quantization = object.Find({"quantization_config"});
+  if (quantization == nullptr) quantization = side_quantization;
+  if (quantization != nullptr) {
+    if (!quantization->is_object())
+      return object.Error("quantization_config", "an object", *quantization);
+    SHEAF_ASSIGN_OR_RETURN(config.quantization, ReadQuantizationHints(*quantization, source));
+  }
+  if (!generation_json.empty()) {
+    const std::string generation_source = absl::StrFormat("%s (generation_config.json)", source);
+    SHEAF_ASSIGN_OR_RETURN(const json generation,
+                           ParseJsonObject(generation_json, generation_source));
+    SHEAF_RETURN_IF_ERROR(ReadGeneration(JsonObject(generation, generation_source), config));
+  }
+  return config;
+}
+
+absl::StatusOr<std::string> ReadFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::error_code error;
+  if (!file || std::filesystem::is_directory(path, error)) {
+    return absl::NotFoundError(absl::StrFormat("%s: cannot open", path));
+  }
+  const uint64_t size = std::filesystem::file_size(path, error);
+  if (error || size > kMaxConfigBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("%s: wanted at most %d bytes", path, kMaxConfigBytes));
+  }
+  return std::string(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
+}
+
+}  // namespace
+
+absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config_json,
+                                             std::string_view generation_json,
+                                             std::string_view source) {
+  SHEAF_ASSIGN_OR_RETURN(const json root, ParseJsonObject(config_json, source));
+  return FromJson(root, nullptr, generation_json, source);
+}
+
+absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& checkpoint_dir) {
+  const std::string path = checkpoint_dir + "/config.json";
+  SHEAF_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  SHEAF_ASSIGN_OR_RETURN(const json root, ParseJsonObject(text, path));
+  std::string generation;
+  if (auto read = ReadFile(checkpoint_dir + "/generation_config.json"); read.ok()) {
+    generation = *std::move(read);
+  } else if (!absl::IsNotFound(read.status())) {
+    return read.status();
+  }
+  json side;
+  for (const char* name : {"/quantize_config.json", "/quantization_config.json"}) {
+    auto read = ReadFile(checkpoint_dir + name);
+    if (!read.ok()) continue;
+    SHEAF_ASSIGN_OR_RETURN(side, ParseJsonObject(*read, checkpoint_dir + name));
+    break;
+  }
+  return FromJson(root, side.is_object() ? &side : nullptr, generation, path);
+}
+
+}  // namespace sheaf

@@ -1,0 +1,55 @@
+#pragma once
+// ConfigDisagreements: collects what the tensors are, then says in sentences where the config says
+// otherwise.
+//
+// None of it stops serving: tensors are right and configs are often wrong (exports that claim
+// another dtype, module lists of the first block only, MTP layers that were never saved). It is
+// what a reader of `sheaf inspect` wants to know about a file.
+//
+// Threads    one.
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+#include "model/linear_plan.h"
+#include "model/model_layout.h"
+#include "model/module_patterns.h"
+
+namespace sheaf {
+
+class ConfigDisagreements {
+ public:
+  explicit ConfigDisagreements(const ModelConfig& config)
+      : config_(config), unquantized_(config.quantization.unquantized) {}
+
+  void AddPlainTensor(const TensorInfo& tensor);
+  void AddLinear(const LinearPlan& plan, ModelPart part);
+  void AddUnusedTensor(const TensorInfo& tensor, ModelPart part);
+
+  std::vector<std::string> Disagreements() const;
+
+ private:
+  // A count with one example's name.
+  struct Tally {
+    uint64_t count = 0;
+    std::string example;
+    void Add(const std::string& name) {
+      if (count++ == 0) example = name;
+    }
+  };
+
+  void CheckNaming(const LinearPlan& plan, ModelPart part);
+  void AddQuantization(std::vector<std::string>& out) const;
+
+  const ModelConfig& config_;
+  const ModulePatterns unquantized_;
+  std::map<TensorDtype, uint64_t> plain_dtypes_;
+  std::map<WeightFormat, Tally> formats_;
+  std::map<int, Tally> other_group_sizes_;
+  Tally quantized_, with_zero_points_, named_but_quantized_, plain_but_not_named_, mtp_, unused_;
+};
+
+}  // namespace sheaf

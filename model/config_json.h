@@ -1,0 +1,53 @@
+#pragma once
+// JsonObject: typed look-ups in one JSON object of a config file, with messages that name file,
+// key, wanted, got.
+//
+// A key may have several spellings; the first that is present and not null counts. Absent keys
+// leave `out` alone.
+// Ownership  views the JSON and the source name.
+// Threads    pure.
+// Errors     kInvalidArgument.
+
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "nlohmann/json.hpp"
+
+namespace sheaf {
+
+class JsonObject {
+ public:
+  using Keys = std::initializer_list<const char*>;
+
+  // `json` must be an object.
+  JsonObject(const nlohmann::json& json, std::string_view source) : json_(&json), source_(source) {}
+
+  // Null when no spelling is present.
+  const nlohmann::json* Find(Keys keys) const;
+
+  // An integer in [low, high]. `required`: absent is an error.
+  absl::Status Int(Keys keys, int64_t low, int64_t high, int& out, bool required = false) const;
+  // A finite number in [low, high].
+  absl::Status Number(Keys keys, double low, double high, double& out) const;
+  absl::Status Bool(Keys keys, bool& out) const;
+  absl::Status String(Keys keys, std::string& out) const;
+
+  // "FILE: key: wanted ..., got ...".
+  absl::Status Error(std::string_view key, std::string_view wanted,
+                     const nlohmann::json& got) const;
+
+  std::string_view source() const { return source_; }
+
+ private:
+  const nlohmann::json* json_;
+  std::string_view source_;
+};
+
+// The text as a JSON object, or kInvalidArgument.
+absl::StatusOr<nlohmann::json> ParseJsonObject(std::string_view text, std::string_view source);
+
+}  // namespace sheaf

@@ -1,0 +1,59 @@
+#pragma once
+// DecoderWeights: everything of a checkpoint but the routed experts, as the router's attention
+// decoder reads it.
+//
+// `heads` restricts attention to a range of KV heads and their query heads (one rank of tensor
+// parallelism); the whole model is {0, num_kv_heads}.
+//
+// Ownership  owns repacked 4-bit weights, biases and widened norms; embeddings, lm_head and other
+//            float matrices are views of the checkpoint, kept alive here.
+// Threads    Load uses the pool; afterwards constant. Errors: as model/linear_loader.h.
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/thread_pool.h"
+#include "kernels/linear.h"
+#include "model/checkpoint.h"
+#include "model/config.h"
+#include "model/expert_slice.h"
+#include "model/linear_loader.h"
+
+namespace sheaf {
+
+struct HeadRange {
+  int first_kv_head = 0;
+  int num_kv_heads = 0;
+};
+
+struct FeedForwardWeights {
+  LoadedLinear gate, up, down;
+};
+
+struct LayerWeights {
+  std::vector<float> input_norm, post_attention_norm;  // [hidden]
+  LoadedLinear q, k, v, o;                             // of the head range
+  std::vector<float> q_norm, k_norm;                   // [head_dim]; empty without qk_norm
+  FeedForwardWeights
+      feed_forward;  // dense layers: the MLP; MoE layers: the shared expert (empty if none)
+  kernels::DenseMatrix gate;           // MoE: [num_experts][hidden]
+  std::vector<float> correction_bias;  // MoE: [num_experts]
+};
+
+struct DecoderWeights {
+  std::shared_ptr<const Checkpoint> checkpoint;
+  kernels::DenseMatrix embedding;  // [vocab][hidden]
+  std::vector<LayerWeights> layers;
+  std::vector<float> final_norm;
+  LoadedLinear lm_head;  // [vocab][hidden]
+
+  size_t resident_bytes() const;
+
+  static absl::StatusOr<std::unique_ptr<DecoderWeights>> Load(
+      std::shared_ptr<const Checkpoint> checkpoint, const ModelConfig& config, HeadRange heads,
+      ThreadPool& pool, const LoadProgress& progress);
+};
+
+}  // namespace sheaf

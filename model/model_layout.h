@@ -1,0 +1,80 @@
+#pragma once
+// The names and shapes of a glm4_moe checkpoint's tensors: the one place that knows them.
+//
+// Loading, `sheaf inspect` and the counts of experts all ask here. A weight's name is
+// "<prefix>.<suffix>"; which suffixes a Linear has is model/linear_plan.h's business.
+//
+// Threads    pure.
+// Errors     as model/linear_plan.h; CheckExpertCounts: kInvalidArgument naming tensor, wanted,
+//            got.
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "model/checkpoint.h"
+#include "model/config.h"
+#include "model/linear_plan.h"
+
+namespace sheaf {
+
+enum class ModelPart : uint8_t {
+  kAttention,
+  kDenseMlp,
+  kSharedExperts,
+  kRoutedExperts,
+  kRouterGate,
+  kNorms,
+  kEmbeddings,
+  kLmHead,
+  kMtp,
+  kOther
+};
+inline constexpr int kNumModelParts = 10;
+std::string_view ModelPartName(ModelPart part);
+
+inline constexpr char kEmbeddingName[] = "model.embed_tokens.weight";
+inline constexpr char kFinalNormName[] = "model.norm.weight";
+
+std::string LayerPrefix(int layer);               // "model.layers.3"
+std::string ExpertPrefix(int layer, int expert);  // "model.layers.3.mlp.experts.7"
+
+struct NamedLinear {
+  std::string prefix;
+  int n = 0;
+  int k = 0;
+  ModelPart part = ModelPart::kOther;
+};
+
+// gate_proj, up_proj, down_proj under the prefix.
+std::array<NamedLinear, 3> MlpLinears(const std::string& prefix, int hidden, int width,
+                                      ModelPart part);
+// q_proj, k_proj, v_proj, o_proj.
+std::array<NamedLinear, 4> AttentionLinears(const ModelConfig& config, int layer);
+NamedLinear LmHead(const ModelConfig& config);
+
+// Norms, gates and correction biases, embedding: what is never quantized. Shapes as in the file.
+struct NamedPlain {
+  std::string name;
+  std::vector<int64_t> shape;
+  ModelPart part = ModelPart::kOther;
+};
+std::vector<NamedPlain> PlainTensors(const ModelConfig& config);
+
+// gate, up and down of a routed expert: per-expert names, or the fused tensors of all experts where
+// those exist.
+absl::StatusOr<std::array<LinearPlan, 3>> PlanExpert(const Checkpoint& checkpoint,
+                                                     const ModelConfig& config, int layer,
+                                                     int expert);
+
+// The part of the model a tensor or module name belongs to, by its name alone.
+ModelPart PartOf(std::string_view name, const ModelConfig& config);
+
+// No tensor of an expert that the config does not count; every gate has one row an expert.
+absl::Status CheckExpertCounts(const Checkpoint& checkpoint, const ModelConfig& config);
+
+}  // namespace sheaf

@@ -1,0 +1,94 @@
+#pragma once
+// Decoder: one forward pass of the model over a batch of tokens from many sequences, chunked
+// prefill and decode mixed; the routed experts are behind exchange/expert_layer.h, wherever they
+// live.
+//
+//   h = embedding[token]
+//   per layer:  h += o_proj(attention(rope(norm(q)), rope(norm(k)), v))    over the paged KV cache
+//               h += MLP(norm(h))   or   routed experts (ascending id) + shared expert
+//   logits = lm_head(norm(h)), on the rows that ask for them only
+//
+// Numbers    float32 throughout; a row is quantized once per product's input. A row's result
+//            depends on its sequence alone: not on its neighbours, the chunk it comes in, block ids
+//            or threads.
+// Ranks      attention runs over a HeadRange (one rank of tensor parallelism); {0, num_kv_heads} is
+//            the whole model.
+// Ownership  borrows weights, cache, expert layer and pool, which outlive it. Scratch for
+//            max_batched_tokens rows is reserved once and touched as needed.
+// Threads    Forward: the step thread only; it uses the whole pool.
+// Errors     those of ExpertLayer (the batch's K/V rows are then undefined and its sequences must
+//            end or be recomputed). kInvalidArgument: more tokens than max_batched_tokens or an id
+//            outside the vocabulary.
+// Cost       a step reads every dense weight once per 12 rows, and each touched expert.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+
+#include "absl/status/status.h"
+#include "base/ids.h"
+#include "base/thread_pool.h"
+#include "exchange/expert_layer.h"
+#include "model/config.h"
+#include "model/decoder_weights.h"
+#include "router/attention/kv_cache.h"
+#include "router/attention/step_timings.h"
+
+namespace sheaf {
+
+struct DecoderOptions {
+  int max_batched_tokens = 2048;   // rows of one Forward
+  int max_model_len = 0;           // positions; the RoPE table's length
+  int max_logit_rows = 48;         // rows of logits alive at once
+  bool remote_experts = false;     // park the pool before waiting: another process needs the cores
+  StepTimings* timings = nullptr;  // measured if not null
+};
+
+// The new tokens of one sequence in this step.
+struct StepSequence {
+  std::span<const TokenId> tokens;       // at positions first_position, first_position + 1, ...
+  int first_position = 0;                // everything before it is in the cache
+  std::span<const int32_t> block_table;  // covers first_position + tokens.size() positions
+  int first_logit_token = 0;  // tokens[first_logit_token ..] want logits; tokens.size(): none
+};
+
+struct StepBatch {
+  StepId step;
+  std::span<const StepSequence> sequences;
+};
+
+// Logits of some rows, in the order of the batch. The callee may change them in place.
+struct LogitRows {
+  struct Source {
+    int sequence = 0;  // index in StepBatch::sequences
+    int token = 0;     // index in its tokens
+  };
+  std::span<const Source> sources;
+  float* values = nullptr;  // [sources.size()][vocab_size]
+  int vocab_size = 0;
+
+  std::span<float> row(size_t i) const { return {values + i * vocab_size, size_t(vocab_size)}; }
+};
+
+class Decoder {
+ public:
+  Decoder(const ModelConfig& config, const DecoderWeights& weights, HeadRange heads,
+          const KvCache& cache, ExpertLayer& experts, ThreadPool& pool,
+          const DecoderOptions& options);
+  ~Decoder();
+
+  // Calls on_logits on this thread, at most max_logit_rows rows at a time, each wanted row once,
+  // after every layer has succeeded. The pool is free during the call.
+  absl::Status Forward(const StepBatch& batch,
+                       const std::function<void(const LogitRows&)>& on_logits);
+
+  int vocab_size() const;
+  const DecoderOptions& options() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace sheaf

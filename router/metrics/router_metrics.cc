@@ -1,0 +1,192 @@
+#include "router/metrics/router_metrics.h"
+
+#include <chrono>
+
+#include "prometheus/family.h"
+
+namespace sheaf {
+namespace {
+
+using Buckets = prometheus::Histogram::BucketBoundaries;
+
+// The bounds that LLM dashboards expect; an exchange over shared memory needs microseconds beside
+// them.
+Buckets FirstTokenBuckets() {
+  return {0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75,
+          1,     2.5,   5,    7.5,  10,   20,   40,   80,  160,  640, 2560};
+}
+Buckets TokenBuckets() {
+  return {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3,
+          0.4,   0.5,    0.75,  1,    2.5,   5,    7.5,   10,  20,   40,  80};
+}
+Buckets RequestBuckets() {
+  return {0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1,   1.5, 2,   2.5, 5,    10,
+          15,   20,   30,  40,  50,  60,  120, 240, 480, 960, 1920, 7680};
+}
+Buckets ExchangeBuckets() {
+  return {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
+          0.05,   0.1,     0.25,   0.5,   1,      2.5,   5,    10};
+}
+Buckets StepTokenBuckets() {
+  return {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384};
+}
+
+prometheus::Family<prometheus::Counter>& CounterFamily(prometheus::Registry& registry,
+                                                       const char* name, const char* help) {
+  return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
+}
+
+prometheus::Counter& Counter(prometheus::Registry& registry, const char* name, const char* help) {
+  return CounterFamily(registry, name, help).Add({});
+}
+
+prometheus::Gauge& Gauge(prometheus::Registry& registry, const char* name, const char* help) {
+  return prometheus::BuildGauge().Name(name).Help(help).Register(registry).Add({});
+}
+
+prometheus::Histogram& Histogram(prometheus::Registry& registry, const char* name, const char* help,
+                                 const Buckets& buckets) {
+  return prometheus::BuildHistogram().Name(name).Help(help).Register(registry).Add({}, buckets);
+}
+
+double Seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+constexpr const char* kFaceNames[] = {"http", "grpc"};
+constexpr const char* kOutcomeNames[] = {"stop",    "length",   "cancelled",   "deadline",
+                                         "invalid", "rejected", "unavailable", "error"};
+
+}  // namespace
+
+RouterMetrics::RouterMetrics(prometheus::Registry& registry, const std::string& version)
+    : request_duration_(Histogram(registry, "sheaf_request_duration_seconds",
+                                  "Arrival of a generation request to its end.", RequestBuckets())),
+      time_to_first_token_(Histogram(registry, "sheaf_time_to_first_token_seconds",
+                                     "Arrival of a request to a choice's first token.",
+                                     FirstTokenBuckets())),
+      inter_token_latency_(Histogram(registry, "sheaf_inter_token_latency_seconds",
+                                     "From one token of a choice to the next.", TokenBuckets())),
+      queued_(Gauge(registry, "sheaf_requests_queued", "Sequences waiting to be run.")),
+      running_(Gauge(registry, "sheaf_requests_running", "Sequences in the running batch.")),
+      kv_blocks_used_(Gauge(registry, "sheaf_kv_blocks_used", "KV cache blocks in use.")),
+      kv_blocks_capacity_(
+          Gauge(registry, "sheaf_kv_blocks_capacity", "KV cache blocks there are.")),
+      prompt_tokens_(Counter(registry, "sheaf_prompt_tokens_total", "Prompt tokens computed.")),
+      generated_tokens_(Counter(registry, "sheaf_generated_tokens_total", "Tokens sampled.")),
+      steps_(Counter(registry, "sheaf_steps_total", "Forward passes over a batch.")),
+      step_duration_(Histogram(registry, "sheaf_step_duration_seconds", "One step, all of it.",
+                               TokenBuckets())),
+      step_tokens_(Histogram(registry, "sheaf_step_tokens", "Tokens in a step's batch.",
+                             StepTokenBuckets())),
+      preemptions_(Counter(registry, "sheaf_preemptions_total",
+                           "Sequences put back into the queue because KV blocks ran out.")),
+      step_dispatch_(Histogram(registry, "sheaf_step_dispatch_seconds",
+                               "Sending token vectors to the workers, summed over a step's layers.",
+                               ExchangeBuckets())),
+      step_combine_(
+          Histogram(registry, "sheaf_step_combine_seconds",
+                    "Waiting for and adding the workers' answers, summed over a step's layers.",
+                    ExchangeBuckets())),
+      imbalance_(Gauge(registry, "sheaf_expert_imbalance_ratio",
+                       "Most (token, expert) pairs on one worker / mean over workers, last step.")),
+      epoch_(Gauge(registry, "sheaf_epoch", "Number of the current membership and placement.")),
+      live_workers_(Gauge(registry, "sheaf_live_workers", "Expert workers in the current epoch.")),
+      sent_bytes_(CounterFamily(registry, "sheaf_exchange_sent_bytes_total",
+                                "Bytes sent to an expert worker.")),
+      received_bytes_(CounterFamily(registry, "sheaf_exchange_received_bytes_total",
+                                    "Bytes received from an expert worker.")),
+      expert_tokens_(CounterFamily(registry, "sheaf_expert_tokens_total",
+                                   "(token, expert) pairs run by an expert worker.")) {
+  auto& requests = CounterFamily(registry, "sheaf_requests_total", "Generation requests ended.");
+  auto& connections = prometheus::BuildGauge()
+                          .Name("sheaf_connections")
+                          .Help("Open client connections (http) and Generate calls (grpc).")
+                          .Register(registry);
+  // All of them from the start: a rate over a series that appears with its first event misses that
+  // event.
+  for (int face = 0; face < kFaces; ++face) {
+    connections_[face] = &connections.Add({{"face", kFaceNames[face]}});
+    for (int outcome = 0; outcome < kOutcomes; ++outcome) {
+      requests_[face][outcome] =
+          &requests.Add({{"face", kFaceNames[face]}, {"outcome", kOutcomeNames[outcome]}});
+    }
+  }
+  prometheus::BuildGauge()
+      .Name("sheaf_build_info")
+      .Help("Always 1; the labels say what runs.")
+      .Register(registry)
+      .Add({{"version", version}})
+      .Set(1);
+}
+
+void RouterMetrics::RequestEnded(RequestFace face, RequestOutcome outcome, Duration since_arrival) {
+  requests_[static_cast<int>(face)][static_cast<int>(outcome)]->Increment();
+  request_duration_.Observe(Seconds(since_arrival));
+}
+
+void RouterMetrics::FirstToken(Duration since_arrival) {
+  time_to_first_token_.Observe(Seconds(since_arrival));
+}
+
+void RouterMetrics::NextToken(Duration since_previous) {
+  inter_token_latency_.Observe(Seconds(since_previous));
+}
+
+void RouterMetrics::ConnectionsChanged(RequestFace face, int change) {
+  connections_[static_cast<int>(face)]->Increment(change);
+}
+
+void RouterMetrics::QueueIs(int64_t queued, int64_t running) {
+  queued_.Set(static_cast<double>(queued));
+  running_.Set(static_cast<double>(running));
+}
+
+void RouterMetrics::KvBlocksAre(int64_t used, int64_t capacity) {
+  kv_blocks_used_.Set(static_cast<double>(used));
+  kv_blocks_capacity_.Set(static_cast<double>(capacity));
+}
+
+void RouterMetrics::StepDone(int64_t prompt_tokens, int64_t generated_tokens, Duration step) {
+  steps_.Increment();
+  prompt_tokens_.Increment(static_cast<double>(prompt_tokens));
+  generated_tokens_.Increment(static_cast<double>(generated_tokens));
+  step_tokens_.Observe(static_cast<double>(prompt_tokens + generated_tokens));
+  step_duration_.Observe(Seconds(step));
+}
+
+void RouterMetrics::Preempted() { preemptions_.Increment(); }
+
+void RouterMetrics::StepExchanged(Duration dispatch, Duration combine) {
+  step_dispatch_.Observe(Seconds(dispatch));
+  step_combine_.Observe(Seconds(combine));
+}
+
+void RouterMetrics::BytesExchanged(WorkerId worker, int64_t sent_bytes, int64_t received_bytes) {
+  std::lock_guard lock(mutex_);
+  WorkerFigures& figures = Worker(worker);
+  figures.sent_bytes->Increment(static_cast<double>(sent_bytes));
+  figures.received_bytes->Increment(static_cast<double>(received_bytes));
+}
+
+void RouterMetrics::ExpertTokens(WorkerId worker, int64_t pairs) {
+  std::lock_guard lock(mutex_);
+  Worker(worker).expert_tokens->Increment(static_cast<double>(pairs));
+}
+
+void RouterMetrics::ImbalanceIs(double ratio) { imbalance_.Set(ratio); }
+
+void RouterMetrics::MembershipIs(Epoch epoch, int live_workers) {
+  epoch_.Set(static_cast<double>(epoch.value()));
+  live_workers_.Set(live_workers);
+}
+
+RouterMetrics::WorkerFigures& RouterMetrics::Worker(WorkerId worker) {
+  const auto found = workers_.find(worker.value());
+  if (found != workers_.end()) return found->second;
+  const prometheus::Labels labels = {{"worker", std::to_string(worker.value())}};
+  return workers_
+      .emplace(worker.value(), WorkerFigures{&sent_bytes_.Add(labels), &received_bytes_.Add(labels),
+                                             &expert_tokens_.Add(labels)})
+      .first->second;
+}
+
+}  // namespace sheaf

@@ -1,0 +1,108 @@
+#pragma once
+// RouterMetrics: every figure that a router exposes, as verbs. docs/metrics.md lists the names with
+// unit and meaning; a test holds the two together.
+//
+// Who calls   the group of verbs says so; no figure has two callers.
+// Threads     all verbs from any thread; lock-free or one short lock.
+// Ownership   the registry outlives this; it may hold other components' figures too.
+// Labels      few values each: faces, outcomes, worker slots. Never a request, a model text or an
+//             address.
+
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <string>
+
+#include "base/clock.h"
+#include "base/ids.h"
+#include "prometheus/counter.h"
+#include "prometheus/gauge.h"
+#include "prometheus/histogram.h"
+#include "prometheus/registry.h"
+
+namespace sheaf {
+
+// How one API request (whatever its number of choices) ended.
+enum class RequestOutcome {
+  kStop,         // every choice by a stop token or string
+  kLength,       // at least one choice by max_tokens or the end of the context
+  kCancelled,    // the client went away
+  kDeadline,     // the client's deadline passed
+  kInvalid,      // refused: the request is wrong
+  kRejected,     // refused: the queue was full; or ended because the client read too slowly
+  kUnavailable,  // not ready, shutting down, or a worker was lost
+  kError,        // anything else
+};
+
+enum class RequestFace { kHttp, kGrpc };
+
+class RouterMetrics {
+ public:
+  RouterMetrics(prometheus::Registry& registry, const std::string& version);
+  RouterMetrics(const RouterMetrics&) = delete;
+  RouterMetrics& operator=(const RouterMetrics&) = delete;
+
+  // --- router/api: one call each for a request, a choice's first token, a further token.
+  void RequestEnded(RequestFace face, RequestOutcome outcome, Duration since_arrival);
+  void FirstToken(Duration since_arrival);
+  void NextToken(Duration since_previous);
+  void ConnectionsChanged(RequestFace face, int change);
+
+  // --- router/schedule: after each step, and when the queue changes while nothing runs.
+  void QueueIs(int64_t queued, int64_t running);
+  void KvBlocksAre(int64_t used, int64_t capacity);
+  // Tokens computed in this step: of prompts (chunked prefill), and sampled new ones.
+  void StepDone(int64_t prompt_tokens, int64_t generated_tokens, Duration step);
+  void Preempted();
+
+  // --- the expert layer (exchange), once a step: sums over the step's layers.
+  void StepExchanged(Duration dispatch, Duration combine);
+  void BytesExchanged(WorkerId worker, int64_t sent_bytes, int64_t received_bytes);
+  // (token, expert) pairs that this worker ran.
+  void ExpertTokens(WorkerId worker, int64_t pairs);
+  // Most pairs on one worker / mean over the workers, in the last step; 1 = balanced.
+  void ImbalanceIs(double ratio);
+
+  // --- router/cluster: whenever membership changes.
+  void MembershipIs(Epoch epoch, int live_workers);
+
+ private:
+  struct WorkerFigures {
+    prometheus::Counter* sent_bytes;
+    prometheus::Counter* received_bytes;
+    prometheus::Counter* expert_tokens;
+  };
+  WorkerFigures& Worker(WorkerId worker);
+
+  static constexpr int kFaces = 2;
+  static constexpr int kOutcomes = 8;
+
+  prometheus::Counter* requests_[kFaces][kOutcomes];
+  prometheus::Gauge* connections_[kFaces];
+  prometheus::Histogram& request_duration_;
+  prometheus::Histogram& time_to_first_token_;
+  prometheus::Histogram& inter_token_latency_;
+  prometheus::Gauge& queued_;
+  prometheus::Gauge& running_;
+  prometheus::Gauge& kv_blocks_used_;
+  prometheus::Gauge& kv_blocks_capacity_;
+  prometheus::Counter& prompt_tokens_;
+  prometheus::Counter& generated_tokens_;
+  prometheus::Counter& steps_;
+  prometheus::Histogram& step_duration_;
+  prometheus::Histogram& step_tokens_;
+  prometheus::Counter& preemptions_;
+  prometheus::Histogram& step_dispatch_;
+  prometheus::Histogram& step_combine_;
+  prometheus::Gauge& imbalance_;
+  prometheus::Gauge& epoch_;
+  prometheus::Gauge& live_workers_;
+  prometheus::Family<prometheus::Counter>& sent_bytes_;
+  prometheus::Family<prometheus::Counter>& received_bytes_;
+  prometheus::Family<prometheus::Counter>& expert_tokens_;
+
+  std::mutex mutex_;
+  std::map<int32_t, WorkerFigures> workers_;  // guarded by mutex_
+};
+
+}  // namespace sheaf

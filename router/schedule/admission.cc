@@ -1,0 +1,77 @@
+#include "router/schedule/admission.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+
+namespace sheaf {
+
+absl::Status Admission::CheckFits(const GenerationRequest& request, const Limits& limits) {
+  const int64_t prompt = static_cast<int64_t>(request.prompt.size());
+  if (prompt == 0) return absl::InvalidArgumentError("prompt: wanted at least 1 token, got 0");
+  if (prompt >= limits.max_model_len) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("prompt: wanted fewer than %d tokens (the model's context), got %d",
+                        limits.max_model_len, prompt));
+  }
+  for (TokenId token : request.prompt) {
+    if (token < 0 || token >= limits.vocab_size) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("prompt token id: wanted 0 to %d, got %d", limits.vocab_size - 1, token));
+    }
+  }
+  // The token sampled last is never read back: it needs no place in the cache.
+  const int64_t needed =
+      std::min<int64_t>(prompt + request.stop.max_tokens, limits.max_model_len) - 1;
+  if (needed > limits.cache_tokens) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "prompt (%d tokens) and max_tokens (%d) need %d places in the KV cache, which has %d",
+        prompt, request.stop.max_tokens, needed, limits.cache_tokens));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Admission::CheckRoom() const {
+  if (size() < limits_.max_queued) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrFormat(
+      "the queue is full: %d requests wait, the limit is %d", size(), limits_.max_queued));
+}
+
+std::unique_ptr<Sequence> Admission::TakeFront(TimePoint now) {
+  std::unique_ptr<Sequence> sequence = std::move(queue_.front());
+  queue_.pop_front();
+  // Only while others wait does the time between two takes say how fast the queue moves.
+  if (last_take_ != TimePoint{} && !queue_.empty()) {
+    take_interval_ += (now - last_take_ - take_interval_) / 8;
+  }
+  last_take_ = now;
+  return sequence;
+}
+
+std::vector<std::unique_ptr<Sequence>> Admission::TakeIf(
+    const std::function<bool(const Sequence&)>& condition) {
+  std::vector<std::unique_ptr<Sequence>> taken;
+  if (std::none_of(queue_.begin(), queue_.end(),
+                   [&](const auto& each) { return condition(*each); })) {
+    return taken;
+  }
+  std::deque<std::unique_ptr<Sequence>> kept;
+  for (std::unique_ptr<Sequence>& sequence : queue_) {
+    const bool take = condition(*sequence);
+    if (take) {
+      taken.push_back(std::move(sequence));
+    } else {
+      kept.push_back(std::move(sequence));
+    }
+  }
+  queue_ = std::move(kept);
+  return taken;
+}
+
+Duration Admission::RetryAfter() const {
+  return std::clamp<Duration>(take_interval_ * ((size() + 1) / 2), std::chrono::seconds(1),
+                              std::chrono::seconds(60));
+}
+
+}  // namespace sheaf

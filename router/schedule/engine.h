@@ -1,0 +1,88 @@
+#pragma once
+// Engine: continuous batching. One step thread takes what clients submit, plans a step
+// (scheduler.h), runs the decoder, samples, and hands tokens to the sinks.
+//
+//   Submit -> queue (admission.h) -> running (sequence.h, KV blocks) -> one token a step -> OnEnd
+//
+// Output     depends on the request, the checkpoint and the numeric settings alone: not on batch
+//            neighbours, chunking, preemption or threads.
+// Tokens     every generated token gives one OnToken, the stop token (EOS list, stop_token_ids)
+//            included, with empty text; completion_tokens counts it.
+// Ends       stop token, stop string, max_tokens, max_model_len; Cancel, deadline, Stop: within one
+//            step, KV blocks freed.
+// Errors     of a request alone (logits not finite: kInternal) end that request. An error of the
+//            forward pass (a lost worker) ends the requests of that step with its status; the
+//            engine goes on. While `cluster_ready` is not OK nothing runs and Submit refuses; what
+//            was taken before waits, at most `max_unready_wait` or its deadline, then ends with
+//            that status (kUnavailable).
+// Threads    public methods from any thread; callbacks, observer and `pool` from the step thread.
+//            cluster_ready from any thread, quick.
+// Ownership  borrows all but options; they outlive it. The destructor is Stop(now).
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "base/thread_pool.h"
+#include "router/attention/decoder.h"
+#include "router/attention/kv_cache.h"
+#include "router/schedule/engine_observer.h"
+#include "router/schedule/generation.h"
+#include "router/text/tokenizer.h"
+
+namespace sheaf {
+
+struct EngineOptions {
+  int max_model_len = 0;  // prompt + output
+  int max_num_seqs = 64;
+  int max_num_batched_tokens = 2048;  // at most DecoderOptions::max_batched_tokens
+  int max_queued_requests = 256;
+  std::vector<TokenId> eos_token_ids{};
+  Duration max_unready_wait = std::chrono::seconds(60);
+};
+
+// What the engine runs on.
+struct EngineParts {
+  Decoder* decoder = nullptr;
+  const KvCache* cache = nullptr;
+  const Tokenizer* tokenizer = nullptr;
+  ThreadPool* pool = nullptr;
+  const Clock* clock = nullptr;
+  EngineObserver* observer = nullptr;
+  std::function<absl::Status()> cluster_ready;  // empty: always
+};
+
+class Engine final : public GenerationEngine {
+ public:
+  // Starts the step thread.
+  Engine(EngineOptions options, EngineParts parts);
+  ~Engine() override;
+
+  absl::StatusOr<SequenceId> Submit(GenerationRequest request,
+                                    std::shared_ptr<GenerationSink> sink) override;
+  void Cancel(SequenceId sequence) override;
+  bool ready() const override;
+  Duration RetryAfter() const override;
+  int32_t max_model_len() const override;
+
+  // Refuses new requests and returns when all others have ended; at the deadline those left end
+  // with kUnavailable.
+  void Stop(TimePoint deadline);
+
+  // cluster_ready may have changed: look now (it is looked at every 50 ms anyway while something
+  // waits for it).
+  void Wake();
+
+  // Blocks that no sequence owns, as of the last step. All of them when nothing runs.
+  int free_kv_blocks() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace sheaf

@@ -1,0 +1,50 @@
+#pragma once
+// EngineObserver: what the engine tells whoever measures it. The engine knows no metrics library;
+// cli/ connects it to one. Durations are of the engine's clock.
+//
+// Threads: all calls from the step thread. They must not block.
+
+#include "absl/status/status.h"
+#include "base/clock.h"
+#include "router/schedule/generation.h"
+
+namespace sheaf {
+
+struct EngineLoad {
+  int queued = 0;  // waiting requests, preempted ones included
+  int running = 0;
+  int used_blocks = 0;
+  int total_blocks = 0;
+};
+
+struct StepReport {
+  StepId step;
+  Duration duration{0};  // plan to last sampled token
+  int sequences = 0;
+  int prefill_tokens = 0;  // tokens of chunks longer than one
+  int decode_tokens = 0;
+  int sampled_tokens = 0;    // new tokens, handed to clients
+  int preempted = 0;
+  absl::Status status;  // of the forward pass
+};
+
+struct RequestReport {
+  FinishReason reason = FinishReason::kStop;
+  absl::StatusCode code = absl::StatusCode::kOk;
+  int prompt_tokens = 0;
+  int completion_tokens = 0;
+  Duration queued{0};  // submit to first admission
+  Duration total{0};   // submit to end
+};
+
+class EngineObserver {
+ public:
+  virtual ~EngineObserver() = default;
+  virtual void OnLoad(const EngineLoad& /*load*/) {}
+  virtual void OnStep(const StepReport& /*report*/) {}
+  virtual void OnFirstToken(Duration /*since_submit*/) {}
+  virtual void OnNextToken(Duration /*since_previous_token*/) {}
+  virtual void OnRequestEnd(const RequestReport& /*report*/) {}
+};
+
+}  // namespace sheaf

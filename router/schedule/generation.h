@@ -1,0 +1,109 @@
+#pragma once
+// What the API asks of the engine and what it gets back: one prompt in, a stream of token events
+// and one end out.
+//
+// GenerationRequest is validated by router/api before Submit (limits, ranges); the engine checks
+// only what it alone knows (queue, epoch). Chat and text are already token ids here.
+//
+// Threads    Engine methods: any thread. Sink methods are called from the step thread, in order,
+//            and must not block (they hand over to the API's own threads). After OnEnd nothing more
+//            is called and the sink is released.
+// Errors     Submit: kResourceExhausted (queue full; RetryAfter()), kUnavailable (not ready,
+//            draining), kInvalidArgument (never fits the KV cache). Everything later arrives in
+//            OnEnd.
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "base/ids.h"
+#include "kernels/sampling.h"
+
+namespace sheaf {
+
+struct StopConditions {
+  int32_t max_tokens = 16;  // >= 1
+  int32_t min_tokens = 0;
+  bool ignore_eos = false;
+  std::vector<TokenId> stop_token_ids{};  // beside the model's EOS list
+  std::vector<std::string> stop_strings{};
+  bool include_stop_string = false;
+};
+
+struct GenerationRequest {
+  std::string request_id;
+  std::vector<TokenId> prompt;
+  kernels::SamplingParams sampling;
+  StopConditions stop;
+  bool skip_special_tokens = true;
+  std::optional<int32_t> logprobs;  // top-n beside the chosen token; -1 = whole vocabulary
+  std::optional<int32_t> prompt_logprobs;
+  std::optional<TimePoint> deadline;
+};
+
+// Natural logarithms of the raw distribution (before penalties and temperature).
+struct TokenLogprob {
+  TokenId token = 0;
+  float logprob = 0;
+  int32_t rank = 1;  // 1 = most probable
+};
+
+struct TokenLogprobs {
+  TokenLogprob chosen;
+  std::vector<TokenLogprob> top;  // most probable first
+};
+
+// One generated token. `text` may be empty (half a character, a possible stop string) or hold
+// earlier text too.
+struct TokenEvent {
+  TokenId token = 0;
+  std::string text;
+  std::optional<TokenLogprobs> logprobs;
+};
+
+enum class FinishReason { kStop, kLength, kCancelled, kError };
+
+struct GenerationEnd {
+  FinishReason reason = FinishReason::kStop;
+  absl::Status status;                     // not OK iff kError (deadline, lost worker, ...)
+  std::string text;                        // text held back until now
+  std::optional<std::string> stop_string;  // what matched
+  std::optional<TokenId> stop_token;       // the stop id that ended it (EOS list included)
+  int32_t prompt_tokens = 0;
+  int32_t completion_tokens = 0;
+};
+
+class GenerationSink {
+ public:
+  virtual ~GenerationSink() = default;
+  // Before the first token, if prompt_logprobs was asked: one entry a prompt token; the first has
+  // none.
+  virtual void OnPromptLogprobs(std::vector<std::optional<TokenLogprobs>> logprobs) = 0;
+  virtual void OnToken(TokenEvent event) = 0;
+  virtual void OnEnd(GenerationEnd end) = 0;
+};
+
+// The engine as the API sees it (router/schedule/engine.h implements it; tests/fakes has another).
+class GenerationEngine {
+ public:
+  virtual ~GenerationEngine() = default;
+  virtual absl::StatusOr<SequenceId> Submit(GenerationRequest request,
+                                            std::shared_ptr<GenerationSink> sink) = 0;
+  // Frees the sequence within a step; its sink gets OnEnd(kCancelled). Unknown or ended ids are
+  // ignored.
+  virtual void Cancel(SequenceId sequence) = 0;
+  // True when requests would be run now (workers joined, not draining).
+  virtual bool ready() const = 0;
+  // A hint for clients refused with kResourceExhausted.
+  virtual Duration RetryAfter() const = 0;
+  // The longest prompt + output in tokens.
+  virtual int32_t max_model_len() const = 0;
+};
+
+}  // namespace sheaf

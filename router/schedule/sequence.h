@@ -1,0 +1,93 @@
+#pragma once
+// Sequence: one generation from submit to end: its tokens, text, KV blocks, and what its client is
+// told.
+//
+// Accept takes the sampled tokens one by one and decides the end, in this order: stop token (not
+// before min_tokens: those are masked for the sampler then), stop string, max_tokens,
+// max_model_len.
+//
+// Ownership  owns the request and shares the sink; tokenizer outlives it. KV blocks are the
+//            allocator's: the engine frees them before the sequence goes.
+// Threads    the step thread only, except PromptSlot: distinct positions from several threads.
+// Errors     none of its own; End passes on the engine's.
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/clock.h"
+#include "router/schedule/generation.h"
+#include "router/text/text_stream.h"
+
+namespace sheaf {
+
+class Sequence {
+ public:
+  struct Limits {
+    std::span<const TokenId> eos_token_ids;
+    int max_model_len = 0;
+  };
+
+  Sequence(SequenceId id, GenerationRequest request, std::shared_ptr<GenerationSink> sink,
+           const Tokenizer& tokenizer, std::shared_ptr<const StopStrings> stop_strings,
+           const Limits& limits, TimePoint submitted);
+
+  SequenceId id() const { return id_; }
+  const GenerationRequest& request() const { return request_; }  // its prompt is in tokens()
+  TimePoint submitted() const { return submitted_; }
+
+  // Prompt, then output.
+  std::span<const TokenId> tokens() const { return tokens_; }
+  int total_tokens() const { return static_cast<int>(tokens_.size()); }
+  int prompt_tokens() const { return prompt_tokens_; }
+  int output_tokens() const { return total_tokens() - prompt_tokens_; }
+  kernels::SamplingHistory history() const;
+
+  // The state of the cache, kept by the engine.
+  std::vector<int32_t> blocks;
+  int computed_tokens = 0;  // positions whose K and V are in `blocks`
+  uint64_t last_step = 0;
+  std::optional<TimePoint> admitted;  // first admission
+  std::optional<TimePoint> last_token;
+
+  // Of a chunk of the next num_tokens tokens: whether its last row is sampled, and the first row
+  // that wants logits (num_tokens: none), prompt log-probabilities included.
+  bool ChunkSamples(int num_tokens) const { return computed_tokens + num_tokens == total_tokens(); }
+  int FirstLogitToken(int num_tokens) const;
+
+  // Where the log-probabilities of the prompt token after `position` belong; null when not asked
+  // for or known from before a preemption.
+  std::optional<TokenLogprobs>* PromptSlot(int position);
+
+  // num_tokens more are in the cache.
+  void Advance(int num_tokens);
+  // The cache's content is given up; it will be computed again.
+  void Restart() { computed_tokens = 0; }
+
+  // Tells the client. Returns the reason when this token is the last.
+  std::optional<FinishReason> Accept(TokenId token, std::optional<TokenLogprobs> logprobs);
+  // Tells the client the end; call once, nothing after it.
+  void End(FinishReason reason, absl::Status status);
+
+ private:
+  bool IsStopToken(TokenId token) const;
+
+  const SequenceId id_;
+  GenerationRequest request_;
+  std::shared_ptr<GenerationSink> sink_;
+  const int max_model_len_;
+  const TimePoint submitted_;
+  const int prompt_tokens_;
+
+  std::vector<TokenId> tokens_;
+  std::vector<TokenId> stop_ids_;  // EOS list (unless ignored) and stop_token_ids
+  TextStream text_;
+  std::vector<std::optional<TokenLogprobs>>
+      prompt_logprobs_;           // [prompt]; empty: not asked, or told already
+  int prompt_logprobs_done_ = 1;  // entries filled; the first token has none
+  std::optional<TokenId> stop_token_;
+  std::optional<std::string> stop_string_;
+};
+
+}  // namespace sheaf

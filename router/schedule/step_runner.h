@@ -1,0 +1,46 @@
+#pragma once
+// StepRunner: one planned step through the decoder and the sampler.
+//
+// Shapes     results[i] belongs to runs[i].
+// Threads    the step thread; it uses the whole pool.
+// Errors     Run returns the forward pass's; then no result counts. A result's own status concerns
+//            that sequence alone.
+
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "base/thread_pool.h"
+#include "router/attention/decoder.h"
+#include "router/schedule/sequence.h"
+
+namespace sheaf {
+
+struct SequenceRun {
+  Sequence* sequence = nullptr;  // has blocks for all its tokens up to computed_tokens + num_tokens
+  int num_tokens = 0;
+};
+
+struct SequenceResult {
+  absl::Status status;
+  std::optional<TokenId> token;  // nothing: the chunk does not reach the end of what is known
+  std::optional<TokenLogprobs> logprobs;
+};
+
+class StepRunner {
+ public:
+  StepRunner(Decoder& decoder, ThreadPool& pool) : decoder_(decoder), pool_(pool) {}
+
+  absl::Status Run(StepId step, std::span<const SequenceRun> runs,
+                   std::vector<SequenceResult>& results);
+
+ private:
+  void ReadRow(std::span<float> logits, const SequenceRun& run, int token, SequenceResult& result);
+
+  Decoder& decoder_;
+  ThreadPool& pool_;
+  std::vector<StepSequence> batch_;  // reused
+};
+
+}  // namespace sheaf

@@ -1,0 +1,94 @@
+#pragma once
+// The C ABI of the static library sheaf_text: tokenizer and chat template of a checkpoint, written
+// in Rust (src/abi.rs is the other side; the two change together).
+//
+// Strings    SheafText is a borrowed view, not NUL-terminated. Input text that must be UTF-8 and is
+//            not gives SHEAF_TEXT_INVALID_ARGUMENT.
+// Ownership  A SheafBuffer or SheafIds that a call filled belongs to the caller: give it back with
+//            its free function exactly once (freeing a zeroed one is allowed). On SHEAF_TEXT_OK
+//            `error` is left alone, otherwise `out` is, and `error` holds the message. Views of
+//            sheaf_tokenizer_token live as long as the tokenizer.
+// Threads    Every call on a const object may run in any number of threads at once.
+// Errors     A panic inside comes out as SHEAF_TEXT_INTERNAL; nothing unwinds through this
+//            interface.
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct SheafTokenizer SheafTokenizer;
+typedef struct SheafChatTemplate SheafChatTemplate;
+
+typedef enum SheafTextCode {
+  SHEAF_TEXT_OK = 0,
+  SHEAF_TEXT_INVALID_ARGUMENT = 1,  // the caller's data is at fault; the message says where
+  SHEAF_TEXT_INTERNAL = 2,          // a defect in this library
+} SheafTextCode;
+
+typedef struct SheafText {
+  const char* data;
+  size_t size;
+} SheafText;
+
+typedef struct SheafBuffer {
+  char* data;
+  size_t size;
+} SheafBuffer;
+
+typedef struct SheafIds {
+  uint32_t* data;
+  size_t size;
+} SheafIds;
+
+typedef struct SheafToken {
+  SheafText text;   // as written in the vocabulary ("\xC4\xA0hello" for " hello")
+  SheafText bytes;  // what it stands for in the output; any bytes, often not UTF-8 alone
+  bool exists;      // false: a hole in the numbering, text and bytes are empty
+  bool added;       // listed in added_tokens: matched in text before the model sees it
+  bool special;     // added and left out of text when special tokens are skipped
+} SheafToken;
+
+void sheaf_text_free_buffer(SheafBuffer buffer);
+void sheaf_text_free_ids(SheafIds ids);
+
+// `json` is the content of tokenizer.json. Truncation and padding settings in it are dropped: a
+// prompt is never cut silently. A decoder other than ByteLevel is refused.
+SheafTextCode sheaf_tokenizer_new(SheafText json, SheafTokenizer** out, SheafBuffer* error);
+void sheaf_tokenizer_free(SheafTokenizer* tokenizer);
+// `add_special_tokens` applies the tokenizer's own post-processor (a prefix such as [gMASK]<sop>).
+SheafTextCode sheaf_tokenizer_encode(const SheafTokenizer* tokenizer, SheafText text,
+                                     bool add_special_tokens, SheafIds* out, SheafBuffer* error);
+// Ids without a token give nothing; bytes that are not UTF-8 become U+FFFD.
+SheafTextCode sheaf_tokenizer_decode(const SheafTokenizer* tokenizer, const uint32_t* ids,
+                                     size_t num_ids, bool skip_special_tokens, SheafBuffer* out,
+                                     SheafBuffer* error);
+// Largest id + 1.
+size_t sheaf_tokenizer_vocab_size(const SheafTokenizer* tokenizer);
+// For any id; one without a token has exists = false.
+SheafToken sheaf_tokenizer_token(const SheafTokenizer* tokenizer, uint32_t id);
+// -1 when `text` (as written in the vocabulary) is no token.
+int64_t sheaf_tokenizer_token_id(const SheafTokenizer* tokenizer, SheafText text);
+
+// `name` appears in messages as "name:line". `globals` is a JSON object of variables that every
+// render sees.
+SheafTextCode sheaf_chat_template_new(SheafText name, SheafText source, SheafText globals,
+                                      SheafChatTemplate** out, SheafBuffer* error);
+void sheaf_chat_template_free(SheafChatTemplate* chat_template);
+// `messages` is a JSON array, `tools` a JSON array or null, `kwargs` a JSON object of further
+// variables (empty text = none for both). Renders exactly what is given, as Jinja2 would.
+SheafTextCode sheaf_chat_template_render(const SheafChatTemplate* chat_template, SheafText messages,
+                                         SheafText tools, SheafText kwargs,
+                                         bool add_generation_prompt, SheafBuffer* out,
+                                         SheafBuffer* error);
+// Checks OpenAI-style messages (a JSON array) and brings them into the one form that templates read
+// rightly; src/messages.rs has the rules.
+SheafTextCode sheaf_chat_messages_normalize(SheafText messages, SheafBuffer* out,
+                                            SheafBuffer* error);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif

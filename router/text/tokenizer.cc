@@ -1,0 +1,94 @@
+#include "router/text/tokenizer.h"
+
+#include <cstdint>
+
+#include "absl/strings/str_format.h"
+#include "base/status.h"
+#include "router/text/checkpoint_file.h"
+#include "router/text/rust_bridge.h"
+
+namespace sheaf {
+namespace {
+
+// Ids are not negative in the ABI; a negative one becomes an id that no vocabulary has.
+uint32_t ToAbi(TokenId id) { return static_cast<uint32_t>(id); }
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::string& checkpoint_dir) {
+  const std::string path = checkpoint_dir + "/tokenizer.json";
+  SHEAF_ASSIGN_OR_RETURN(const std::string json, ReadCheckpointFile(path));
+  return FromJson(json, path);
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromJson(std::string_view tokenizer_json,
+                                                               std::string_view name) {
+  SheafTokenizer* handle = nullptr;
+  SheafBuffer error{};
+  const SheafTextCode code = sheaf_tokenizer_new(ToSheafText(tokenizer_json), &handle, &error);
+  if (code != SHEAF_TEXT_OK) return TakeError(code, error, name);
+  return std::unique_ptr<Tokenizer>(new Tokenizer(handle));
+}
+
+Tokenizer::Tokenizer(SheafTokenizer* handle)
+    : handle_(handle), vocab_size_(sheaf_tokenizer_vocab_size(handle)) {}
+
+Tokenizer::~Tokenizer() { sheaf_tokenizer_free(handle_); }
+
+absl::StatusOr<std::vector<TokenId>> Tokenizer::Encode(std::string_view text,
+                                                       bool add_special_tokens) const {
+  SheafIds ids{};
+  SheafBuffer error{};
+  const SheafTextCode code =
+      sheaf_tokenizer_encode(handle_, ToSheafText(text), add_special_tokens, &ids, &error);
+  if (code != SHEAF_TEXT_OK) return TakeError(code, error, "cannot tokenize");
+  std::vector<TokenId> result(ids.data, ids.data + ids.size);
+  sheaf_text_free_ids(ids);
+  return result;
+}
+
+absl::StatusOr<std::string> Tokenizer::Decode(std::span<const TokenId> ids,
+                                              bool skip_special_tokens) const {
+  std::vector<uint32_t> abi_ids(ids.begin(), ids.end());
+  SheafBuffer text{};
+  SheafBuffer error{};
+  const SheafTextCode code = sheaf_tokenizer_decode(handle_, abi_ids.data(), abi_ids.size(),
+                                                    skip_special_tokens, &text, &error);
+  if (code != SHEAF_TEXT_OK) return TakeError(code, error, "cannot detokenize");
+  return TakeString(text);
+}
+
+std::string_view Tokenizer::TokenBytes(TokenId id) const {
+  return ToStringView(sheaf_tokenizer_token(handle_, ToAbi(id)).bytes);
+}
+
+std::string_view Tokenizer::TokenText(TokenId id) const {
+  return ToStringView(sheaf_tokenizer_token(handle_, ToAbi(id)).text);
+}
+
+std::optional<TokenId> Tokenizer::FindToken(std::string_view token_text) const {
+  const int64_t id = sheaf_tokenizer_token_id(handle_, ToSheafText(token_text));
+  if (id < 0) return std::nullopt;
+  return static_cast<TokenId>(id);
+}
+
+bool Tokenizer::HasToken(TokenId id) const {
+  return sheaf_tokenizer_token(handle_, ToAbi(id)).exists;
+}
+
+bool Tokenizer::IsSpecial(TokenId id) const {
+  return sheaf_tokenizer_token(handle_, ToAbi(id)).special;
+}
+
+std::vector<AddedToken> Tokenizer::AddedTokens() const {
+  std::vector<AddedToken> added;
+  for (size_t id = 0; id < vocab_size_; ++id) {
+    const SheafToken token = sheaf_tokenizer_token(handle_, static_cast<uint32_t>(id));
+    if (token.added) {
+      added.push_back({static_cast<TokenId>(id), ToStringView(token.text), token.special});
+    }
+  }
+  return added;
+}
+
+}  // namespace sheaf

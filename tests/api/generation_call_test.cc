@@ -1,0 +1,129 @@
+// A call between engine and face: nothing lost, nothing unbounded, everything cancelled and counted
+// once.
+#include "router/api/generation_call.h"
+
+#include <atomic>
+#include <future>
+#include <thread>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/api/api_fixture.h"
+
+namespace sheaf {
+namespace {
+
+using testing::HasSubstr;
+
+class GenerationCallTest : public testing::Test {
+ protected:
+  std::shared_ptr<GenerationCall> Start(size_t choices = 1) {
+    std::vector<GenerationRequest> requests(choices);
+    for (auto& request : requests) request.prompt = {1, 2};
+    auto call = GenerationCall::Start(api_.context.services(), RequestFace::kGrpc, api_.clock.Now(),
+                                      std::move(requests));
+    if (auto* error = std::get_if<ApiError>(&call)) {
+      ADD_FAILURE() << error->status;
+      return nullptr;
+    }
+    return std::get<std::shared_ptr<GenerationCall>>(call);
+  }
+  GenerationEnd End(FinishReason reason) { return EndOf(api_.engine.request(0), reason, 1); }
+  std::string Count(const char* outcome, int count) {
+    return std::string("sheaf_requests_total{face=\"grpc\",outcome=\"") + outcome + "\"} " +
+           std::to_string(count) + "\n";
+  }
+
+  ApiFixture api_;
+};
+
+TEST_F(GenerationCallTest, EventsInOrderThenTheEnd) {
+  auto call = Start(2);
+  api_.engine.Emit(0, ByteToken('a'));
+  api_.engine.Emit(1, ByteToken('b'));
+  api_.engine.Emit(0, ByteToken('c'));
+  GenerationCall::Batch batch = call->Take();
+  ASSERT_EQ(batch.events.size(), 3u);
+  EXPECT_EQ(batch.events[1].choice, 1);
+  EXPECT_EQ(std::get<TokenEvent>(batch.events[2].what).text, "c");
+  EXPECT_FALSE(batch.ended);
+  api_.engine.End(0, End(FinishReason::kStop));
+  EXPECT_FALSE(call->Take().ended);
+  api_.engine.End(1, End(FinishReason::kLength));
+  EXPECT_TRUE(call->Take().ended);
+  // One token of two ends by length: the request counts as such, once, and is not cancelled after
+  // its end.
+  call->Abandon(RequestOutcome::kCancelled);
+  EXPECT_THAT(api_.Metrics(), HasSubstr(Count("length", 1)));
+  EXPECT_THAT(api_.Metrics(), HasSubstr(Count("cancelled", 0)));
+  EXPECT_THAT(api_.Metrics(), HasSubstr("sheaf_time_to_first_token_seconds_count 2\n"));
+  EXPECT_THAT(api_.Metrics(), HasSubstr("sheaf_inter_token_latency_seconds_count 1\n"));
+}
+
+TEST_F(GenerationCallTest, WakesOffTheStepThread) {
+  auto call = Start();
+  std::promise<std::thread::id> woken;
+  std::atomic<bool> first{true};
+  api_.engine.Emit(0, ByteToken('a'));  // before anyone listens: must not be lost
+  call->SetWake([&] {
+    if (first.exchange(false)) woken.set_value(std::this_thread::get_id());
+  });
+  auto thread = woken.get_future();
+  ASSERT_EQ(thread.wait_for(std::chrono::seconds(10)), std::future_status::ready);
+  EXPECT_NE(thread.get(), std::this_thread::get_id());
+  call->Abandon(RequestOutcome::kCancelled);
+}
+
+TEST_F(GenerationCallTest, AbandonCancelsWhatStillRuns) {
+  auto call = Start(2);
+  api_.engine.End(0, End(FinishReason::kStop));
+  call->Abandon(RequestOutcome::kDeadline);
+  EXPECT_TRUE(api_.engine.WaitForCancel(1));
+  call->Abandon(RequestOutcome::kCancelled);
+  EXPECT_THAT(api_.Metrics(), HasSubstr(Count("deadline", 1)));
+  EXPECT_THAT(api_.Metrics(), HasSubstr(Count("cancelled", 0)));
+}
+
+TEST_F(GenerationCallTest, UnreadResultsAreBounded) {
+  api_.limits.max_unsent_bytes = 10000;
+  auto call = Start();
+  TokenEvent event = ByteToken('a');
+  event.text = std::string(20000, 'x');
+  ASSERT_TRUE(api_.engine.Emit(0, event));
+  EXPECT_EQ(call->Take().events.size(), 1u);  // one larger than the bound passes alone
+  ASSERT_TRUE(api_.engine.Emit(0, event));
+  ASSERT_TRUE(api_.engine.Emit(0, event));
+  const GenerationCall::Batch batch = call->Take();
+  ASSERT_TRUE(batch.error.has_value());
+  EXPECT_EQ(batch.error->status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(batch.ended);
+  EXPECT_TRUE(batch.events.empty());
+  // Nobody had to take anything for that: the wake queue's thread cancels.
+  EXPECT_TRUE(api_.engine.WaitForCancel(0));
+  EXPECT_THAT(api_.Metrics(), HasSubstr(Count("rejected", 1)));
+}
+
+TEST_F(GenerationCallTest, EngineThatCancelsByItselfIsUnavailable) {
+  auto call = Start();
+  api_.engine.Emit(0, ByteToken('a'));
+  GenerationEnd end;
+  end.reason = FinishReason::kCancelled;
+  api_.engine.End(0, end);
+  const GenerationCall::Batch batch = call->Take();
+  EXPECT_EQ(batch.events.size(), 1u);  // what came before is not lost
+  ASSERT_TRUE(batch.error.has_value());
+  EXPECT_EQ(batch.error->status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(batch.error->retry_after.has_value());
+}
+
+TEST_F(GenerationCallTest, RefusedSubmitHasARetryHint) {
+  api_.engine.SetSubmitError(absl::ResourceExhaustedError("full"));
+  auto call = GenerationCall::Start(api_.context.services(), RequestFace::kGrpc, api_.clock.Now(),
+                                    std::vector<GenerationRequest>(1));
+  ASSERT_TRUE(std::holds_alternative<ApiError>(call));
+  EXPECT_EQ(std::get<ApiError>(call).retry_after, Duration(std::chrono::milliseconds(1500)));
+  EXPECT_THAT(api_.Metrics(), HasSubstr(Count("rejected", 1)));
+}
+
+}  // namespace
+}  // namespace sheaf

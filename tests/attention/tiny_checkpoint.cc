@@ -1,0 +1,203 @@
+#include "tests/attention/tiny_checkpoint.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <random>
+
+#include "base/check.h"
+#include "nlohmann/json.hpp"
+
+namespace sheaf::testing {
+namespace {
+
+constexpr int kHidden = 128;
+constexpr int kHeadDim = 32;
+constexpr int kHeads = 4;
+constexpr int kKvHeads = 2;
+constexpr int kDense = 192;
+constexpr int kExpertWidth = 64;
+constexpr int kExperts = 6;
+constexpr int kLayers = 3;
+constexpr int kGroup = 64;
+
+class SliceSource final : public ExpertSource {
+ public:
+  explicit SliceSource(const ExpertSlice& slice) : slice_(slice) {}
+  const kernels::ExpertWeights* Find(LayerId layer, ExpertId expert) const override {
+    return slice_.Find(layer, expert);
+  }
+
+ private:
+  const ExpertSlice& slice_;
+};
+
+// Collects tensors, then writes one safetensors file.
+class Writer {
+ public:
+  Writer(uint64_t seed, std::map<std::string, std::vector<float>>& floats)
+      : random_(seed), floats_(floats) {}
+
+  void Floats(const std::string& name, std::vector<int> shape, double mean, double deviation) {
+    size_t count = 1;
+    for (int n : shape) count *= n;
+    std::normal_distribution<float> normal(mean, deviation);
+    std::vector<float> values(count);
+    for (float& value : values) value = normal(random_);
+    Add(name, "F32", shape, values.data(), count * sizeof(float));
+    floats_[name] = std::move(values);
+  }
+
+  void Linear(const std::string& prefix, int n, int k, bool four_bit) {
+    if (four_bit) {
+      Gptq(prefix, n, k);
+    } else {
+      Floats(prefix + ".weight", {n, k}, 0, 1 / std::sqrt(double(k)));
+    }
+  }
+
+  void Write(const std::string& path) {
+    const std::string header = header_.dump();
+    const uint64_t length = header.size();
+    std::ofstream file(path, std::ios::binary);
+    file.write(reinterpret_cast<const char*>(&length), 8).write(header.data(), header.size());
+    file.write(data_.data(), data_.size());
+  }
+
+ private:
+  void Gptq(const std::string& prefix, int n, int k) {
+    std::uniform_int_distribution<uint32_t> nibble(1, 15);  // mean 8: weights around zero
+    std::vector<uint32_t> words(size_t(k) / 8 * n);
+    for (uint32_t& word : words) {
+      for (int j = 0; j < 8; ++j) word |= nibble(random_) << (4 * j);
+    }
+    const int groups = k / kGroup;
+    const std::vector<uint32_t> zeros(size_t(groups) * n / 8, 0x77777777u);
+    std::vector<uint16_t> scales(size_t(groups) * n);
+    for (uint16_t& scale : scales) scale = (9u << 10) | (random_() & 1023u);  // 2^-6 to 2^-5
+    Add(prefix + ".qweight", "I32", {k / 8, n}, words.data(), words.size() * 4);
+    Add(prefix + ".qzeros", "I32", {groups, n / 8}, zeros.data(), zeros.size() * 4);
+    Add(prefix + ".scales", "F16", {groups, n}, scales.data(), scales.size() * 2);
+  }
+
+  void Add(const std::string& name, const char* dtype, const std::vector<int>& shape,
+           const void* bytes, size_t count) {
+    const size_t begin = data_.size();
+    data_.append(static_cast<const char*>(bytes), count);
+    header_[name] = {{"dtype", dtype}, {"shape", shape}, {"data_offsets", {begin, begin + count}}};
+  }
+
+  std::mt19937_64 random_;
+  std::map<std::string, std::vector<float>>& floats_;
+  nlohmann::json header_ = nlohmann::json::object();
+  std::string data_;
+};
+
+nlohmann::json ConfigJson(const TinyCheckpointOptions& options) {
+  nlohmann::json config = {{"architectures", {"Glm4MoeForCausalLM"}},
+                           {"model_type", "glm4_moe"},
+                           {"vocab_size", options.vocab_size},
+                           {"hidden_size", kHidden},
+                           {"num_hidden_layers", kLayers},
+                           {"num_attention_heads", kHeads},
+                           {"num_key_value_heads", kKvHeads},
+                           {"head_dim", kHeadDim},
+                           {"partial_rotary_factor", 0.5},
+                           {"intermediate_size", kDense},
+                           {"moe_intermediate_size", kExpertWidth},
+                           {"first_k_dense_replace", 1},
+                           {"n_routed_experts", kExperts},
+                           {"n_shared_experts", options.shared_expert ? 1 : 0},
+                           {"num_experts_per_tok", 2},
+                           {"n_group", 1},
+                           {"topk_group", 1},
+                           {"norm_topk_prob", true},
+                           {"routed_scaling_factor", 2.5},
+                           {"attention_bias", true},
+                           {"use_qk_norm", true},
+                           {"rms_norm_eps", 1e-5},
+                           {"rope_theta", 10000.0},
+                           {"max_position_embeddings", 4096},
+                           {"tie_word_embeddings", false},
+                           {"hidden_act", "silu"},
+                           {"torch_dtype", "float32"},
+                           {"eos_token_id", {272}}};
+  if (options.four_bit) {
+    config["quantization_config"] = {{"quant_method", "gptq"},
+                                     {"bits", 4},
+                                     {"group_size", kGroup},
+                                     {"sym", true},
+                                     {"desc_act", false}};
+  }
+  return config;
+}
+
+void WriteTensors(Writer& writer, const TinyCheckpointOptions& options) {
+  const auto mlp = [&](const std::string& prefix, int width, bool four_bit) {
+    writer.Linear(prefix + ".gate_proj", width, kHidden, four_bit);
+    writer.Linear(prefix + ".up_proj", width, kHidden, four_bit);
+    writer.Linear(prefix + ".down_proj", kHidden, width, four_bit);
+  };
+  writer.Floats("model.embed_tokens.weight", {options.vocab_size, kHidden}, 0, 1);
+  writer.Floats("model.norm.weight", {kHidden}, 1, 0.1);
+  writer.Floats("lm_head.weight", {options.vocab_size, kHidden}, 0, 3 / std::sqrt(double(kHidden)));
+  for (int layer = 0; layer < kLayers; ++layer) {
+    const std::string prefix = "model.layers." + std::to_string(layer);
+    const std::string attention = prefix + ".self_attn";
+    writer.Floats(prefix + ".input_layernorm.weight", {kHidden}, 1, 0.1);
+    writer.Floats(prefix + ".post_attention_layernorm.weight", {kHidden}, 1, 0.1);
+    writer.Floats(attention + ".q_norm.weight", {kHeadDim}, 1.5, 0.1);
+    writer.Floats(attention + ".k_norm.weight", {kHeadDim}, 1.5, 0.1);
+    writer.Linear(attention + ".q_proj", kHeads * kHeadDim, kHidden, options.four_bit);
+    writer.Linear(attention + ".k_proj", kKvHeads * kHeadDim, kHidden, false);
+    writer.Linear(attention + ".v_proj", kKvHeads * kHeadDim, kHidden, false);
+    writer.Linear(attention + ".o_proj", kHidden, kHeads * kHeadDim, options.four_bit);
+    writer.Floats(attention + ".q_proj.bias", {kHeads * kHeadDim}, 0, 0.2);
+    writer.Floats(attention + ".k_proj.bias", {kKvHeads * kHeadDim}, 0, 0.2);
+    writer.Floats(attention + ".v_proj.bias", {kKvHeads * kHeadDim}, 0, 0.2);
+    if (layer == 0) {
+      mlp(prefix + ".mlp", kDense, options.four_bit);
+      continue;
+    }
+    writer.Floats(prefix + ".mlp.gate.weight", {kExperts, kHidden}, 0,
+                  1 / std::sqrt(double(kHidden)));
+    writer.Floats(prefix + ".mlp.gate.e_score_correction_bias", {kExperts}, 0, 0.1);
+    for (int expert = 0; expert < kExperts; ++expert) {
+      mlp(prefix + ".mlp.experts." + std::to_string(expert), kExpertWidth, options.four_bit);
+    }
+    if (options.shared_expert) mlp(prefix + ".mlp.shared_experts", kExpertWidth, false);
+  }
+}
+
+template <typename T>
+T Must(absl::StatusOr<T> value) {
+  if (!value.ok()) std::fprintf(stderr, "%s\n", value.status().ToString().c_str());
+  SHEAF_CHECK(value.ok(), "the test's own checkpoint loads");
+  return *std::move(value);
+}
+
+}  // namespace
+
+TinyCheckpoint::TinyCheckpoint(const TinyCheckpointOptions& options) {
+  std::string name = (std::filesystem::temp_directory_path() / "sheaf-tiny-XXXXXX").string();
+  SHEAF_CHECK(mkdtemp(name.data()) != nullptr, "the temporary directory is writable");
+  directory_ = name;
+  Writer writer(options.seed, float_tensors_);
+  WriteTensors(writer, options);
+  writer.Write(directory_ + "/model.safetensors");
+  std::ofstream(directory_ + "/config.json") << ConfigJson(options).dump();
+
+  ThreadPool pool(1);
+  const LoadProgress quiet = [](size_t, size_t) {};
+  config_ = Must(LoadModelConfig(directory_));
+  checkpoint_ = Must(Checkpoint::Open(directory_));
+  weights_ = Must(DecoderWeights::Load(checkpoint_, config_, all_heads(), pool, quiet));
+  slice_ = Must(ExpertSlice::Load(checkpoint_, config_, AllExperts(config_), pool, quiet));
+  experts_ = std::make_unique<SliceSource>(*slice_);
+}
+
+TinyCheckpoint::~TinyCheckpoint() { std::filesystem::remove_all(directory_); }
+
+}  // namespace sheaf::testing

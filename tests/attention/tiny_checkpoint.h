@@ -1,0 +1,57 @@
+#pragma once
+// A tiny random glm4_moe checkpoint on disk, loaded as the router does it, for the tests of
+// attention and schedule: one dense layer, two of experts; float32, or experts and some of the rest
+// in 4 bits.
+//
+// Ownership  removes its directory. Threads  constant after construction.
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "exchange/expert_source.h"
+#include "model/checkpoint.h"
+#include "model/config.h"
+#include "model/decoder_weights.h"
+#include "model/expert_slice.h"
+
+namespace sheaf::testing {
+
+struct TinyCheckpointOptions {
+  uint64_t seed = 0;
+  int vocab_size = 278;
+  bool four_bit = false;  // GPTQ experts, q, o and dense MLP; the rest stays float32
+  bool shared_expert = true;
+};
+
+class TinyCheckpoint {
+ public:
+  explicit TinyCheckpoint(const TinyCheckpointOptions& options);
+  ~TinyCheckpoint();
+  TinyCheckpoint(const TinyCheckpoint&) = delete;
+  TinyCheckpoint& operator=(const TinyCheckpoint&) = delete;
+
+  const ModelConfig& config() const { return config_; }
+  HeadRange all_heads() const { return {0, config_.num_kv_heads}; }
+  const DecoderWeights& weights() const { return *weights_; }
+  const ExpertSource& experts() const { return *experts_; }
+
+  // Values of a float32 tensor as they were written.
+  const std::vector<float>& tensor(const std::string& name) const {
+    return float_tensors_.at(name);
+  }
+  bool has_tensor(const std::string& name) const { return float_tensors_.contains(name); }
+
+ private:
+  std::string directory_;
+  ModelConfig config_;
+  std::map<std::string, std::vector<float>> float_tensors_;
+  std::shared_ptr<const Checkpoint> checkpoint_;
+  std::unique_ptr<DecoderWeights> weights_;
+  std::unique_ptr<ExpertSlice> slice_;
+  std::unique_ptr<ExpertSource> experts_;
+};
+
+}  // namespace sheaf::testing

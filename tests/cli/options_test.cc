@@ -1,0 +1,115 @@
+#include "cli/options.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <string>
+#include <vector>
+
+namespace sheaf {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+absl::StatusOr<Command> Parse(std::vector<std::string> arguments) {
+  std::vector<const char*> argv = {"sheaf"};
+  for (const std::string& argument : arguments) argv.push_back(argument.c_str());
+  return ParseCommandLine(static_cast<int>(argv.size()), argv.data());
+}
+
+RouterOptions Serve(std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), {"serve", "dir"});
+  auto command = Parse(std::move(arguments));
+  EXPECT_TRUE(command.ok()) << command.status();
+  return command.ok() ? std::get<ServeCommand>(*command).options : RouterOptions{};
+}
+
+std::string ErrorOf(std::vector<std::string> arguments) {
+  const auto command = Parse(std::move(arguments));
+  EXPECT_FALSE(command.ok());
+  return std::string(command.status().message());
+}
+
+TEST(Options, DefaultsAreThoseOfTheHelp) {
+  const RouterOptions options = Serve({});
+  EXPECT_EQ(options.process.checkpoint, "dir");
+  EXPECT_EQ(options.host, "127.0.0.1");
+  EXPECT_EQ(options.port, 8000);
+  EXPECT_EQ(options.workers, 1);
+  EXPECT_EQ(options.block_size, 16);
+  EXPECT_EQ(options.kv_format, kernels::KvFormat::kBF16);
+  EXPECT_EQ(options.max_logprobs, 20);
+  EXPECT_FALSE(options.seed.has_value());
+  EXPECT_EQ(options.transport, TransportKind::kUcx);
+}
+
+TEST(Options, TakesVllmNames) {
+  const RouterOptions options = Serve({"--port",
+                                       "0",
+                                       "--grpc-port",
+                                       "0",
+                                       "--workers",
+                                       "3",
+                                       "--served-model-name",
+                                       "a",
+                                       "b",
+                                       "--max-model-len",
+                                       "4096",
+                                       "--max-num-seqs",
+                                       "8",
+                                       "--max-num-batched-tokens",
+                                       "512",
+                                       "--kv-cache-dtype",
+                                       "fp8_e5m2",
+                                       "--kv-cache-memory-bytes",
+                                       "2GiB",
+                                       "--block-size",
+                                       "32",
+                                       "--seed",
+                                       "7",
+                                       "--max-logprobs",
+                                       "-1",
+                                       "--transport",
+                                       "inprocess"});
+  EXPECT_EQ(options.port, 0);
+  EXPECT_EQ(options.workers, 3);
+  EXPECT_THAT(options.served_model_names, ElementsAre("a", "b"));
+  EXPECT_EQ(options.max_model_len, 4096);
+  EXPECT_EQ(options.kv_format, kernels::KvFormat::kFp8E5M2);
+  EXPECT_EQ(options.kv_cache_memory_bytes, int64_t{2} << 30);
+  EXPECT_EQ(options.seed, 7u);
+  EXPECT_EQ(options.max_logprobs, -1);
+  EXPECT_EQ(options.transport, TransportKind::kInProcess);
+}
+
+TEST(Options, ConfigFileIsOverruledByTheCommandLine) {
+  const std::string path = testing::TempDir() + "/sheaf_options_test.yaml";
+  std::ofstream(path) << "max-model-len: 1024\nworkers: 5\nserved-model-name: [x, y]\n";
+  const RouterOptions options = Serve({"--config", path, "--workers", "2"});
+  EXPECT_EQ(options.max_model_len, 1024);
+  EXPECT_EQ(options.workers, 2);
+  EXPECT_THAT(options.served_model_names, ElementsAre("x", "y"));
+}
+
+TEST(Options, WrongValuesNameTheFlag) {
+  EXPECT_THAT(ErrorOf({"serve", "dir", "--port", "70000"}), HasSubstr("--port"));
+  EXPECT_THAT(ErrorOf({"serve", "dir", "--workers", "-1"}), HasSubstr("--workers"));
+  EXPECT_THAT(ErrorOf({"serve", "dir", "--kv-cache-dtype", "int3"}), HasSubstr("--kv-cache-dtype"));
+  EXPECT_THAT(ErrorOf({"serve", "dir", "--block-size", "0"}), HasSubstr("--block-size"));
+  EXPECT_THAT(ErrorOf({"serve", "dir", "--no-such-flag"}), HasSubstr("--no-such-flag"));
+  EXPECT_THAT(ErrorOf({"serve"}), HasSubstr("checkpoint"));
+  const std::string path = testing::TempDir() + "/sheaf_options_bad.yaml";
+  std::ofstream(path) << "no-such-flag: 1\n";
+  EXPECT_THAT(ErrorOf({"serve", "dir", "--config", path}), HasSubstr("no-such-flag"));
+}
+
+TEST(Options, HelpIsNoError) {
+  const auto command = Parse({"serve", "--help"});
+  ASSERT_TRUE(command.ok());
+  EXPECT_THAT(std::get<HelpText>(*command).text, HasSubstr("--kv-cache-dtype"));
+}
+
+}  // namespace
+}  // namespace sheaf

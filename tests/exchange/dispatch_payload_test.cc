@@ -1,0 +1,130 @@
+// A dispatch arrives as it was packed, and no malformed one reaches the kernels.
+
+#include "exchange/dispatch_payload.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <random>
+
+#include "exchange/byte_buffer.h"
+#include "tests/exchange/random_experts.h"
+#include "tests/exchange/test_seed.h"
+
+namespace sheaf {
+namespace {
+
+struct Packed {
+  FrameHeader header;
+  ByteBuffer bytes;
+};
+
+Packed Pack(const WorkerPlan& plan, const kernels::QuantizedRows& x) {
+  ThreadPool pool(2);
+  Packed packed;
+  packed.bytes.Resize(DispatchBytes(plan, x.k));
+  EncodeDispatch(pool, plan, x, packed.header, packed.bytes.data());
+  return packed;
+}
+
+TEST(DispatchPayload, RowsArriveBitForBit) {
+  const uint64_t seed = TestSeed();
+  SCOPED_TRACE(seed);
+  std::mt19937_64 random(seed);
+  for (const int num_tokens : {1, 3, 100}) {
+    for (const int hidden : {128, 200, 1024}) {
+      const RandomBatch given(random, LayerId(0), num_tokens, hidden, 16, 4);
+      const RoutedBatch batch = given.At(7);
+      DispatchPlan plan;
+      ASSERT_TRUE(PlanDispatch({batch.layer, num_tokens, 4, batch.expert_ids},
+                               ContiguousPlacement(1, 16, 3), {}, plan)
+                      .ok());
+      for (const WorkerPlan& worker : plan.workers()) {
+        const Packed packed = Pack(worker, batch.x);
+        DispatchView view;
+        ASSERT_TRUE(DecodeDispatch(packed.header, packed.bytes.bytes(), view).ok());
+        EXPECT_EQ(view.experts, worker.experts);
+        EXPECT_TRUE(
+            std::equal(view.rows.begin(), view.rows.end(), worker.rows.begin(), worker.rows.end()));
+        ASSERT_EQ(view.x.num_rows, static_cast<int>(worker.token_rows.size()));
+        ASSERT_EQ(view.x.k, hidden);
+        for (int row = 0; row < view.x.num_rows; ++row) {
+          const int source = worker.token_rows[static_cast<size_t>(row)];
+          const size_t groups = static_cast<size_t>(view.x.groups());
+          EXPECT_EQ(0,
+                    std::memcmp(view.x.row_planes(row), batch.x.row_planes(source), 256 * groups));
+          EXPECT_EQ(0, std::memcmp(view.x.row_scales(row), batch.x.row_scales(source), 4 * groups));
+        }
+      }
+    }
+  }
+}
+
+TEST(DispatchPayload, TenKilobytesATokenAtHidden5120) {
+  WorkerPlan plan;
+  plan.token_rows = {0};
+  plan.experts = {{0, 1}, {1, 1}, {2, 1}, {3, 1}};
+  plan.rows = {0, 0, 0, 0};
+  EXPECT_EQ(DispatchBytes(plan, 5120), 40u * 256 + 40 * 4 + 4 * 8 + 4 * 4);
+}
+
+class MalformedDispatch : public testing::Test {
+ protected:
+  MalformedDispatch() : random_(1), given_(random_, LayerId(0), 3, 128, 8, 2) {
+    WorkerPlan plan;
+    plan.token_rows = {0, 1, 2};
+    plan.experts = {{1, 2}, {4, 3}};
+    plan.rows = {0, 2, 0, 1, 2};
+    plan.slots = {0, 1, 2, 3, 4};
+    packed_ = Pack(plan, given_.At(0).x);
+  }
+  std::string Decode() {
+    DispatchView view;
+    return std::string(DecodeDispatch(packed_.header, packed_.bytes.bytes(), view).message());
+  }
+  void SetWord(uint64_t at, int32_t value) { std::memcpy(packed_.bytes.data() + at, &value, 4); }
+
+  std::mt19937_64 random_;
+  RandomBatch given_;
+  Packed packed_;
+  const DispatchLayout layout_{3, 128, 2, 5};
+};
+
+TEST_F(MalformedDispatch, TheUntouchedOneIsGood) { EXPECT_EQ(Decode(), ""); }
+
+TEST_F(MalformedDispatch, RowOutsideTheTokens) {
+  SetWord(layout_.rows_at + 4, 3);
+  EXPECT_THAT(Decode(), testing::HasSubstr("row 3 of 3"));
+  SetWord(layout_.rows_at + 4, -1);
+  EXPECT_THAT(Decode(), testing::HasSubstr("row -1 of 3"));
+}
+
+TEST_F(MalformedDispatch, ExpertsOutOfOrder) {
+  SetWord(layout_.runs_at + 8, 1);
+  EXPECT_THAT(Decode(), testing::HasSubstr("not ascending"));
+  SetWord(layout_.runs_at, -5);
+  EXPECT_THAT(Decode(), testing::HasSubstr("expert -5"));
+}
+
+TEST_F(MalformedDispatch, RunsThatDoNotAddUp) {
+  SetWord(layout_.runs_at + 12, 2);
+  EXPECT_THAT(Decode(), testing::HasSubstr("rows of the experts: wanted 5, got 4"));
+  SetWord(layout_.runs_at + 12, 4);
+  EXPECT_THAT(Decode(), testing::HasSubstr("rows of the experts"));
+  SetWord(layout_.runs_at + 12, INT32_MIN);
+  EXPECT_THAT(Decode(), testing::HasSubstr("rows of the experts"));
+}
+
+TEST_F(MalformedDispatch, SizesThatDisagree) {
+  packed_.header.tokens = 4;
+  EXPECT_THAT(Decode(), testing::HasSubstr("payload bytes"));
+  packed_.header.tokens = 0;
+  EXPECT_THAT(Decode(), testing::HasSubstr("empty"));
+  packed_.header.tokens = kMaxFrameTokens;
+  packed_.header.hidden = kMaxFrameHidden;
+  EXPECT_THAT(Decode(), testing::HasSubstr("payload bytes"));
+}
+
+}  // namespace
+}  // namespace sheaf

@@ -1,0 +1,61 @@
+#pragma once
+// A TextCodec without a vocabulary file: token ids 0..255 are bytes, 256 ends a text, 257 is put
+// before texts.
+
+#include <string>
+#include <vector>
+
+#include "nlohmann/json.hpp"
+#include "router/api/text_codec.h"
+
+namespace sheaf {
+
+class FakeTextCodec final : public TextCodec {
+ public:
+  static constexpr TokenId kEnd = 256;
+  static constexpr TokenId kPrefix = 257;
+  static constexpr int kVocabSize = 260;
+
+  explicit FakeTextCodec(bool with_chat_template = true)
+      : with_chat_template_(with_chat_template) {}
+
+  absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text,
+                                              bool add_special_tokens) const override {
+    std::vector<TokenId> ids;
+    if (add_special_tokens) ids.push_back(kPrefix);
+    for (const char c : text) ids.push_back(static_cast<unsigned char>(c));
+    return ids;
+  }
+  absl::StatusOr<std::string> Decode(std::span<const TokenId> ids,
+                                     bool skip_special_tokens) const override {
+    std::string text;
+    for (const TokenId id : ids) {
+      if (id < 256 || !skip_special_tokens) text += TokenBytes(id);
+    }
+    return text;
+  }
+  bool has_chat_template() const override { return with_chat_template_; }
+  // "user: hi\nassistant: "
+  absl::StatusOr<std::string> RenderChat(const ChatInput& chat) const override {
+    std::string text;
+    for (const auto& message : nlohmann::json::parse(chat.messages_json)) {
+      if (message["role"] == "robot")
+        return absl::InvalidArgumentError("messages[0].role: robot is unknown");
+      text += message["role"].get<std::string>() + ": " + message.value("content", "") + "\n";
+    }
+    if (!chat.template_arguments_json.empty()) text += chat.template_arguments_json + "\n";
+    if (chat.add_generation_prompt) text += "assistant: ";
+    return text;
+  }
+  std::string TokenBytes(TokenId id) const override {
+    if (id == kEnd) return "<end>";
+    if (id == kPrefix) return "<prefix>";
+    return id < 256 ? std::string(1, static_cast<char>(id)) : std::string();
+  }
+  std::string TokenText(TokenId id) const override { return TokenBytes(id); }
+
+ private:
+  const bool with_chat_template_;
+};
+
+}  // namespace sheaf

@@ -1,0 +1,214 @@
+// Runs every kernel of this folder on fixed inputs, compares the dispatched implementation with the
+// scalar reference bit by bit, and prints a checksum per kernel. kernels/ promises that the
+// checksums are the same on every processor: neon_compiles.sh runs this program natively and,
+// compiled for aarch64, under an emulator, and compares the output.
+//
+// Stands alone (no GoogleTest, no abseil library), so that it needs nothing but a cross compiler.
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "kernels/exp.h"
+#include "kernels/expert_gate.h"
+#include "kernels/kv_format.h"
+#include "kernels/linear.h"
+#include "kernels/log.h"
+#include "kernels/paged_attention.h"
+#include "kernels/reference_switch.h"
+#include "kernels/rms_norm.h"
+#include "kernels/rope.h"
+#include "kernels/silu_mul.h"
+#include "kernels/softmax.h"
+
+namespace sheaf::kernels {
+
+// Stands in for kernels/cpu_target.cc: always the SIMD code.
+namespace internal {
+constinit std::atomic<ReferenceMode> reference_mode{ReferenceMode::kSimd};
+ReferenceMode DetectReferenceMode() { return ReferenceMode::kSimd; }
+}  // namespace internal
+
+namespace {
+
+int failures = 0;
+
+// Uniform in [-scale, scale): a plain generator, so that the inputs are the same everywhere.
+class Random {
+ public:
+  uint32_t Next() {
+    state_ = state_ * 6364136223846793005ull + 1442695040888963407ull;
+    return static_cast<uint32_t>(state_ >> 32);
+  }
+  std::vector<float> Floats(size_t count, float scale) {
+    std::vector<float> values(count);
+    for (float& value : values) value = scale * (static_cast<float>(Next() >> 8) * 0x1p-23f - 1.0f);
+    return values;
+  }
+
+ private:
+  uint64_t state_ = 42;
+};
+
+uint32_t Bits(float x) { return std::isnan(x) ? 0x7FC00000 : std::bit_cast<uint32_t>(x); }
+
+void Report(const char* name, const std::vector<float>& actual,
+            const std::vector<float>& expected) {
+  uint64_t hash = 1469598103934665603ull;
+  for (size_t i = 0; i < actual.size(); ++i) {
+    if (Bits(actual[i]) != Bits(expected[i])) {
+      std::printf("%s: element %zu is %a and not %a\n", name, i, actual[i], expected[i]);
+      ++failures;
+      return;
+    }
+    hash = (hash ^ Bits(actual[i])) * 1099511628211ull;
+  }
+  std::printf("%s %016llx\n", name, static_cast<unsigned long long>(hash));
+}
+
+void Elementwise(Random& random) {
+  const size_t n = 5123;
+  std::vector<float> x = random.Floats(n, 90.0f);
+  for (size_t i = 0; i < n; i += 3) x[i] = std::bit_cast<float>(random.Next());
+  const std::vector<float> up = random.Floats(n, 2.0f);
+  std::vector<float> a(n), b(n);
+  Exp(x.data(), n, a.data());
+  ref::Exp(x.data(), n, b.data());
+  Report("exp", a, b);
+  SiluMul(x.data(), up.data(), n, a.data());
+  ref::SiluMul(x.data(), up.data(), n, b.data());
+  Report("silu_mul", a, b);
+  const std::vector<float> y = random.Floats(n, 3.0f);
+  RmsNorm(y.data(), n, up.data(), 1, static_cast<int>(n), 1e-5f, a.data(), n);
+  ref::RmsNorm(y.data(), n, up.data(), 1, static_cast<int>(n), 1e-5f, b.data(), n);
+  Report("rms_norm", a, b);
+  Softmax(y.data(), n, a.data());
+  ref::Softmax(y.data(), n, b.data());
+  Report("softmax", a, b);
+  Report("log_sum_exp", {LogSumExp(y.data(), n)}, {ref::LogSumExp(y.data(), n)});
+  AddWeighted(y.data(), 0.37f, n, a.data());
+  ref::AddWeighted(y.data(), 0.37f, n, b.data());
+  Report("add_weighted", a, b);
+  std::vector<float> logs;
+  for (const float value : y)
+    logs.push_back(static_cast<float>(Log(std::fabs(value) + 1e-6) * 1e7));
+  Report("log", logs, logs);
+  const RopeTable table(50, 52, 10000.0);
+  std::vector<float> heads = random.Floats(3 * 70, 1.0f), heads_ref = heads;
+  ApplyRope(heads.data(), 3, 70, table, 49);
+  ref::ApplyRope(heads_ref.data(), 3, 70, table, 49);
+  Report("rope", heads, heads_ref);
+  for (const KvFormat format : {KvFormat::kBF16, KvFormat::kFp8E4M3, KvFormat::kFp8E5M2}) {
+    std::vector<uint8_t> stored(n * KvBytes(format)), stored_ref(stored.size());
+    StoreKv(x.data(), n, format, stored.data());
+    ref::StoreKv(x.data(), n, format, stored_ref.data());
+    if (stored != stored_ref) {
+      std::printf("kv bytes differ\n");
+      ++failures;
+    }
+    LoadKv(stored.data(), n, format, a.data());
+    ref::LoadKv(stored_ref.data(), n, format, b.data());
+    Report(std::string(KvFormatName(format)).c_str(), a, b);
+  }
+}
+
+void Gate(Random& random) {
+  const std::vector<float> logits = random.Floats(20 * 120, 3.0f), bias = random.Floats(120, 0.2f);
+  ExpertGateParams params;
+  params.num_experts = 120;
+  params.top_k = 8;
+  params.num_groups = 4;
+  params.topk_groups = 2;
+  params.correction_bias = bias.data();
+  std::vector<int32_t> ids(160), ids_ref(160);
+  std::vector<float> weights(160), weights_ref(160);
+  SelectExperts(logits.data(), 20, params, ids.data(), weights.data());
+  ref::SelectExperts(logits.data(), 20, params, ids_ref.data(), weights_ref.data());
+  weights.insert(weights.end(), ids.begin(), ids.end());
+  weights_ref.insert(weights_ref.end(), ids_ref.begin(), ids_ref.end());
+  Report("expert_gate", weights, weights_ref);
+}
+
+void Attention(Random& random) {
+  for (const int head_dim : {128, 20}) {
+    KvPool kv;
+    kv.format = KvFormat::kBF16;
+    kv.num_kv_heads = 2;
+    kv.head_dim = head_dim;
+    const int heads = 6, context = 200, tokens = 9;
+    std::vector<uint8_t> memory(14 * kv.block_bytes());
+    kv.data = memory.data();
+    std::vector<int32_t> table(14);
+    for (int i = 0; i < 14; ++i) table[i] = 13 - i;
+    for (int p = 0; p < context + tokens; ++p) {
+      const std::vector<float> k = random.Floats(2 * head_dim, 2.0f),
+                               v = random.Floats(2 * head_dim, 2.0f);
+      StoreKvToken(kv, table.data(), p, k.data(), v.data());
+    }
+    const std::vector<float> q = random.Floats(tokens * heads * head_dim, 2.0f);
+    std::vector<float> out(q.size()), out_ref(q.size());
+    AttentionSequence sequence = {table.data(), context, tokens, q.data(), out.data()};
+    ThreadPool pool(2);
+    const int stride = heads * head_dim;
+    PagedAttention(pool, kv, heads, 0.1f, std::span(&sequence, 1), stride, stride);
+    sequence.out = out_ref.data();
+    ref::PagedAttention(kv, heads, 0.1f, std::span(&sequence, 1), stride, stride);
+    Report("paged_attention", out, out_ref);
+  }
+}
+
+void Products(Random& random) {
+  const int n = 37, k = 200, rows = 5;
+  const std::vector<float> x = random.Floats(rows * k, 3.0f);
+  QuantizedRowsBuffer quantized;
+  ThreadPool pool(2);
+  QuantizeRows(pool, x.data(), rows, k, quantized);
+  Activations activations;
+  activations.num_rows = rows;
+  activations.k = k;
+  activations.floats = x.data();
+  activations.quantized = quantized.view();
+
+  Linear w4;
+  w4.storage = Linear::Storage::kW4;
+  w4.w4.n = n;
+  w4.w4.k = k;
+  w4.w4.segment = 64;
+  w4.w4.scale_format = ScaleFormat::kF32;
+  std::vector<uint32_t> nibbles(w4.w4.nibble_bytes() / 4);
+  for (uint32_t& word : nibbles) word = random.Next();
+  const std::vector<float> scales = random.Floats(w4.w4.scale_count(), 0.1f);
+  w4.w4.nibbles = reinterpret_cast<const uint8_t*>(nibbles.data());
+  w4.w4.scales = scales.data();
+
+  Linear dense;
+  dense.storage = Linear::Storage::kDense;
+  const std::vector<float> weights = random.Floats(n * k, 0.1f);
+  dense.dense = {.n = n, .k = k, .format = FloatFormat::kF32, .data = weights.data()};
+
+  for (const Linear* linear : {&w4, &dense}) {
+    std::vector<float> y(rows * n), y_ref(rows * n);
+    const LinearCall call = {linear, &activations, y.data(), n};
+    RunLinears(pool, std::span(&call, 1));
+    ref::RunLinear(*linear, activations, y_ref.data(), n);
+    Report(linear == &w4 ? "w4a16" : "dense_product", y, y_ref);
+  }
+}
+
+}  // namespace
+}  // namespace sheaf::kernels
+
+int main() {
+  sheaf::kernels::Random random;
+  sheaf::kernels::Elementwise(random);
+  sheaf::kernels::Gate(random);
+  sheaf::kernels::Attention(random);
+  sheaf::kernels::Products(random);
+  return sheaf::kernels::failures == 0 ? 0 : 1;
+}

@@ -1,0 +1,168 @@
+#include "kernels/expert_ffn.h"
+
+#include <cmath>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "kernels/cpu_target.h"
+#include "tests/kernels/random_weights.h"
+
+namespace sheaf::kernels {
+namespace {
+
+struct Expert {
+  std::unique_ptr<RandomLinear> gate, up, down;
+  ExpertWeights weights;
+};
+
+template <typename Options>
+std::unique_ptr<Expert> MakeExpert(std::mt19937& random, int hidden, int intermediate,
+                                   Options options) {
+  auto expert = std::make_unique<Expert>();
+  options.n = intermediate;
+  options.k = hidden;
+  expert->gate = std::make_unique<RandomLinear>(random, options);
+  expert->up = std::make_unique<RandomLinear>(random, options);
+  options.n = hidden;
+  options.k = intermediate;
+  expert->down = std::make_unique<RandomLinear>(random, options);
+  expert->weights = {expert->gate->linear(), expert->up->linear(), expert->down->linear()};
+  return expert;
+}
+
+class ExpertFfnTest : public testing::TestWithParam<std::string> {
+ protected:
+  ExpertFfnTest() : seed_(TestSeed()), random_(seed_) {}
+  void SetUp() override { ASSERT_TRUE(ForceCpuTarget(GetParam()).ok()); }
+  void TearDown() override {
+    ASSERT_TRUE(ForceCpuTarget("auto").ok());
+    if (HasFailure()) ADD_FAILURE() << "repeat with SHEAF_TEST_SEED=" << seed_;
+  }
+
+  void MakeInput(int num_rows, int hidden) {
+    floats_ = RandomActivations(random_, size_t(num_rows) * hidden);
+    QuantizeRows(pool_, floats_.data(), num_rows, hidden, buffer_);
+  }
+
+  std::vector<int32_t> RandomRows(int count, int num_rows) {
+    std::vector<int32_t> rows(count);
+    for (int32_t& row : rows) row = static_cast<int32_t>(random_() % num_rows);
+    return rows;
+  }
+
+  uint32_t seed_;
+  std::mt19937 random_;
+  ThreadPool pool_{2};
+  ExpertScratch scratch_;
+  std::vector<float> floats_;
+  QuantizedRowsBuffer buffer_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Targets, ExpertFfnTest, testing::ValuesIn(AvailableCpuTargets()),
+                         [](const auto& param) { return param.param; });
+
+TEST_P(ExpertFfnTest, EveryStorageInOneCallAsTheReference) {
+  for (int intermediate : {128, 200, 272}) {
+    const int hidden = 320;
+    const int num_rows = 50;
+    MakeInput(num_rows, hidden);
+    std::vector<std::unique_ptr<Expert>> experts;
+    experts.push_back(MakeExpert(random_, hidden, intermediate, W4Options{.segment = 128}));
+    experts.push_back(
+        MakeExpert(random_, hidden, intermediate, DenseOptions{.format = FloatFormat::kBF16}));
+    experts.push_back(MakeExpert(random_, hidden, intermediate,
+                                 W4Options{.segment = 32, .zeros = true, .bias = true}));
+    experts.push_back(
+        MakeExpert(random_, hidden, intermediate, W4Options{.segment = 64, .permutation = true}));
+    experts.push_back(MakeExpert(random_, hidden, intermediate,
+                                 DenseOptions{.format = FloatFormat::kF16, .bias = true}));
+    experts.push_back(
+        MakeExpert(random_, hidden, intermediate, W4Options{.scale_format = ScaleFormat::kBF16}));
+    // One expert of mixed storage: its down is 4-bit, its gate and up are floats.
+    experts[4]->weights.down = experts[0]->weights.down;
+    const int counts[] = {43, 7, 1, 13, 3, 0};
+    std::vector<std::vector<int32_t>> rows;
+    std::vector<std::vector<float>> out, expected;
+    for (int count : counts) {
+      rows.push_back(RandomRows(count, num_rows));
+      out.emplace_back(size_t(count) * hidden, -1.0f);
+      expected.emplace_back(size_t(count) * hidden, -2.0f);
+    }
+    std::vector<ExpertJob> jobs;
+    for (size_t e = 0; e < experts.size(); ++e) {
+      jobs.push_back({&experts[e]->weights, rows[e], out[e].data()});
+    }
+    RunExperts(pool_, buffer_.view(), jobs, scratch_);
+    for (size_t e = 0; e < experts.size(); ++e) {
+      ref::RunExpert(buffer_.view(), {&experts[e]->weights, rows[e], expected[e].data()});
+      for (size_t i = 0; i < out[e].size(); ++i) {
+        ASSERT_EQ(BitsOf(out[e][i]), BitsOf(expected[e][i])) << "expert " << e << " element " << i;
+      }
+    }
+  }
+}
+
+TEST_P(ExpertFfnTest, CloseToTheFormulaInDoubles) {
+  const int hidden = 256;
+  const int intermediate = 136;
+  MakeInput(2, hidden);
+  const auto expert =
+      MakeExpert(random_, hidden, intermediate, W4Options{.segment = 64, .zeros = true});
+  std::vector<float> out(2 * hidden);
+  const std::vector<int32_t> rows = {1, 0};
+  const ExpertJob job{&expert->weights, rows, out.data()};
+  RunExperts(pool_, buffer_.view(), {&job, 1}, scratch_);
+  for (int i = 0; i < 2; ++i) {
+    std::vector<double> inner(intermediate);
+    double inner_square = 0;
+    for (int j = 0; j < intermediate; ++j) {
+      double gate = 0;
+      double up = 0;
+      for (int h = 0; h < hidden; ++h) {
+        gate += expert->gate->weight(j, h) * floats_[rows[i] * hidden + h];
+        up += expert->up->weight(j, h) * floats_[rows[i] * hidden + h];
+      }
+      inner[j] = gate / (1 + std::exp(-gate)) * up;
+      inner_square += inner[j] * inner[j];
+    }
+    for (int h = 0; h < hidden; ++h) {
+      double sum = 0;
+      double weight_square = 0;
+      for (int j = 0; j < intermediate; ++j) {
+        sum += expert->down->weight(h, j) * inner[j];
+        weight_square += expert->down->weight(h, j) * expert->down->weight(h, j);
+      }
+      ASSERT_NEAR(out[i * hidden + h], sum, 2e-3 * std::sqrt(inner_square * weight_square))
+          << i << " " << h;
+    }
+  }
+}
+
+TEST_P(ExpertFfnTest, ATokenDoesNotDependOnTheOtherJobsNorOnThreads) {
+  const int hidden = 384;
+  const int intermediate = 256;
+  MakeInput(20, hidden);
+  const auto a = MakeExpert(random_, hidden, intermediate, W4Options{});
+  const auto b = MakeExpert(random_, hidden, intermediate, W4Options{});
+  const std::vector<int32_t> many = RandomRows(30, 20);
+  std::vector<float> out_a(30 * hidden), out_b(30 * hidden), alone(hidden);
+  const ExpertJob jobs[] = {{&a->weights, many, out_a.data()}, {&b->weights, many, out_b.data()}};
+  ThreadPool three(3);
+  RunExperts(three, buffer_.view(), jobs, scratch_);
+  for (int i : {0, 11, 29}) {
+    const ExpertJob job{&b->weights, std::span(many).subspan(i, 1), alone.data()};
+    ThreadPool one(1);
+    RunExperts(one, buffer_.view(), {&job, 1}, scratch_);
+    for (int h = 0; h < hidden; ++h) ASSERT_EQ(BitsOf(alone[h]), BitsOf(out_b[i * hidden + h]));
+  }
+}
+
+TEST_P(ExpertFfnTest, NothingToDo) {
+  MakeInput(1, 128);
+  RunExperts(pool_, buffer_.view(), {}, scratch_);
+}
+
+}  // namespace
+}  // namespace sheaf::kernels

@@ -1,0 +1,304 @@
+#include "kernels/linear.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "kernels/cpu_target.h"
+#include "tests/kernels/random_weights.h"
+
+namespace sheaf::kernels {
+namespace {
+
+constexpr float kUntouched = 12345;
+
+std::vector<float> Multiply(ThreadPool& pool, const Linear& linear, const Activations& x,
+                            ptrdiff_t y_stride) {
+  std::vector<float> y(x.num_rows * y_stride + 16, kUntouched);
+  const LinearCall call{&linear, &x, y.data(), y_stride};
+  RunLinears(pool, {&call, 1});
+  return y;
+}
+
+void ExpectSameBits(const std::vector<float>& a, const std::vector<float>& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i) ASSERT_EQ(BitsOf(a[i]), BitsOf(b[i])) << "element " << i;
+}
+
+class LinearTest : public testing::TestWithParam<std::string> {
+ protected:
+  LinearTest() : seed_(TestSeed()), random_(seed_) {}
+  void SetUp() override { ASSERT_TRUE(ForceCpuTarget(GetParam()).ok()); }
+  void TearDown() override {
+    ASSERT_TRUE(ForceCpuTarget("auto").ok());
+    if (HasFailure()) ADD_FAILURE() << "repeat with SHEAF_TEST_SEED=" << seed_;
+  }
+
+  // Against the reference's bits and, more loosely, against the weights' plain values.
+  void Check(const RandomLinear& weights, int num_rows) {
+    const int n = weights.linear().n();
+    const int k = weights.linear().k();
+    const std::vector<float> floats = RandomActivations(random_, size_t(num_rows) * k);
+    const Activations x{.num_rows = num_rows, .k = k, .floats = floats.data(), .quantized = {}};
+    const ptrdiff_t y_stride = n + 3;
+    const std::vector<float> y = Multiply(pool_, weights.linear(), x, y_stride);
+    std::vector<float> expected(y.size(), kUntouched);
+    ref::RunLinear(weights.linear(), x, expected.data(), y_stride);
+    ExpectSameBits(y, expected);
+    for (int row = 0; row < num_rows; ++row) {
+      for (int output = 0; output < n; ++output) {
+        double sum = 0;
+        double magnitude = 0;
+        for (int i = 0; i < k; ++i) {
+          const double product = weights.weight(output, i) * floats[size_t(row) * k + i];
+          sum += product;
+          magnitude += std::abs(product);
+        }
+        // 16-bit activations: far below what one wrong nibble would do.
+        ASSERT_NEAR(y[row * y_stride + output], sum + weights.bias(output),
+                    1e-3 * magnitude + 1e-6 + 1e-6 * std::abs(weights.bias(output)))
+            << "row " << row << " output " << output;
+      }
+    }
+  }
+
+  uint32_t seed_;
+  std::mt19937 random_;
+  ThreadPool pool_{2};
+};
+
+INSTANTIATE_TEST_SUITE_P(Targets, LinearTest, testing::ValuesIn(AvailableCpuTargets()),
+                         [](const auto& param) { return param.param; });
+
+TEST_P(LinearTest, FourBitProductByHand) {
+  // One output, 8 inputs of a 32-group: nibbles 0..7 minus 8, scale 0.5; x = 32512, 1, 0, -1, 2,
+  // ... so that q = x.
+  std::vector<uint8_t> nibbles(64 * 16, 0);
+  const uint8_t word[4] = {0x10, 0x32, 0x54, 0x76};
+  std::memcpy(nibbles.data(), word, 4);
+  std::vector<float> scales(4 * 16, 0.0f);
+  scales[0] = 0.5f;
+  Linear linear;
+  linear.storage = Linear::Storage::kW4;
+  linear.w4 = {.n = 1,
+               .k = 8,
+               .segment = 32,
+               .scale_format = ScaleFormat::kF32,
+               .nibbles = nibbles.data(),
+               .scales = scales.data()};
+  const float bias = 10;
+  linear.bias = &bias;
+  const std::vector<float> x = {32512, 1, 0, -1, 2, -2, 3, 100};
+  const Activations rows{.num_rows = 1, .k = 8, .floats = x.data(), .quantized = {}};
+  const std::vector<float> y = Multiply(pool_, linear, rows, 1);
+  // 32512 * -8 + 1 * -7 + -1 * -5 + 2 * -4 + -2 * -3 + 3 * -2 + 100 * -1 = -260206, times 0.5,
+  // plus 10.
+  EXPECT_EQ(y[0], -130093.0f);
+  EXPECT_EQ(y[1], kUntouched);
+}
+
+TEST_P(LinearTest, ZeroPointsAndNegativeScalesByHand) {
+  std::vector<uint8_t> nibbles(64 * 16, 0);
+  nibbles[4] = 0xf3;  // output 1: inputs 0 and 1
+  std::vector<float> scales(4 * 16, 0.0f);
+  scales[1] = -2.0f;
+  std::vector<uint8_t> zeros(4 * 16, 0);
+  zeros[1] = 5;
+  Linear linear;
+  linear.storage = Linear::Storage::kW4;
+  linear.w4 = {.n = 2,
+               .k = 2,
+               .segment = 32,
+               .scale_format = ScaleFormat::kF32,
+               .nibbles = nibbles.data(),
+               .scales = scales.data(),
+               .zeros = zeros.data()};
+  const std::vector<float> x = {32512, 2};
+  const Activations rows{.num_rows = 1, .k = 2, .floats = x.data(), .quantized = {}};
+  const std::vector<float> y = Multiply(pool_, linear, rows, 2);
+  EXPECT_EQ(y[0], 0.0f);
+  EXPECT_EQ(y[1], -2.0f * (32512 * (3 - 5) + 2 * (15 - 5)));
+}
+
+TEST_P(LinearTest, FourBitShapesAtTheEdgesOfTiles) {
+  for (int n : {1, 15, 16, 17, 100, 130}) {
+    for (int k : {32, 64, 100, 128, 129, 384}) {
+      const int segments[] = {32, 64, 128};
+      W4Options options{.n = n, .k = k, .segment = segments[random_() % 3]};
+      options.scale_format = static_cast<ScaleFormat>(random_() % 3);
+      options.zeros = random_() % 2 == 0;
+      options.bias = random_() % 2 == 0;
+      SCOPED_TRACE(testing::Message()
+                   << "n=" << n << " k=" << k << " segment=" << options.segment
+                   << " format=" << int(options.scale_format) << " zeros=" << options.zeros);
+      const RandomLinear weights(random_, options);
+      Check(weights, 1 + static_cast<int>(random_() % 3));
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST_P(LinearTest, EverySegmentAndScaleFormat) {
+  for (int segment : {32, 64, 128}) {
+    for (ScaleFormat format : {ScaleFormat::kF16, ScaleFormat::kBF16, ScaleFormat::kF32}) {
+      for (bool zeros : {false, true}) {
+        SCOPED_TRACE(testing::Message() << segment << " " << int(format) << " " << zeros);
+        const RandomLinear weights(
+            random_,
+            W4Options{
+                .n = 33, .k = 300, .segment = segment, .scale_format = format, .zeros = zeros});
+        Check(weights, 5);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+TEST_P(LinearTest, FourBitEveryNumberOfRows) {
+  const RandomLinear weights(random_, W4Options{.n = 40, .k = 1200, .segment = 128, .bias = true});
+  for (int num_rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 25, 43, 101}) {
+    SCOPED_TRACE(num_rows);
+    Check(weights, num_rows);
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST_P(LinearTest, OneRowOverMoreGroupsThanARun) {
+  const RandomLinear weights(random_,
+                             W4Options{.n = 17, .k = 66 * 128, .segment = 32, .zeros = true});
+  Check(weights, 1);
+}
+
+TEST_P(LinearTest, PermutedInputs) {
+  for (int num_rows : {1, 13}) {
+    const RandomLinear weights(random_,
+                               W4Options{.n = 20, .k = 389, .segment = 64, .permutation = true});
+    Check(weights, num_rows);
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST_P(LinearTest, FloatWeightsAtTheEdgesOfTiles) {
+  for (FloatFormat format : {FloatFormat::kF32, FloatFormat::kBF16, FloatFormat::kF16}) {
+    for (int n : {1, 3, 4, 16, 17, 37}) {
+      for (int num_rows : {1, 2, 3, 5, 6, 7, 12, 13, 43, 60}) {
+        const int ks[] = {1, 15, 16, 17, 100, 256, 257, 700};
+        const int k = ks[random_() % 8];
+        SCOPED_TRACE(testing::Message()
+                     << int(format) << " n=" << n << " k=" << k << " rows=" << num_rows);
+        const RandomLinear weights(
+            random_, DenseOptions{.n = n, .k = k, .format = format, .bias = random_() % 2 == 0});
+        Check(weights, num_rows);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+TEST_P(LinearTest, ARowDoesNotDependOnItsNeighboursNorOnThreads) {
+  const int k = 500;
+  const int n = 90;
+  const int num_rows = 30;
+  const RandomLinear four_bit(random_, W4Options{.n = n, .k = k, .segment = 64, .zeros = true});
+  const RandomLinear dense(random_, DenseOptions{.n = n, .k = k});
+  const std::vector<float> floats = RandomActivations(random_, size_t(num_rows) * k);
+  const Activations all{.num_rows = num_rows, .k = k, .floats = floats.data(), .quantized = {}};
+  ThreadPool one(1);
+  ThreadPool three(3);
+  for (const RandomLinear* weights : {&four_bit, &dense}) {
+    const std::vector<float> y = Multiply(three, weights->linear(), all, n);
+    ExpectSameBits(Multiply(one, weights->linear(), all, n), y);
+    for (int row = 0; row < num_rows; ++row) {
+      const Activations alone{
+          .num_rows = 1, .k = k, .floats = &floats[size_t(row) * k], .quantized = {}};
+      const std::vector<float> y_alone = Multiply(pool_, weights->linear(), alone, n);
+      for (int i = 0; i < n; ++i) ASSERT_EQ(BitsOf(y_alone[i]), BitsOf(y[row * n + i]));
+    }
+  }
+}
+
+TEST_P(LinearTest, NotANumberStaysInItsRow) {
+  const int k = 300;
+  const RandomLinear four_bit(random_, W4Options{.n = 20, .k = k});
+  const RandomLinear dense(random_, DenseOptions{.n = 20, .k = k});
+  std::vector<float> floats = RandomActivations(random_, size_t{14} * k);
+  floats[5 * k + 299] = std::numeric_limits<float>::quiet_NaN();
+  const Activations x{.num_rows = 14, .k = k, .floats = floats.data(), .quantized = {}};
+  for (const RandomLinear* weights : {&four_bit, &dense}) {
+    const std::vector<float> y = Multiply(pool_, weights->linear(), x, 20);
+    for (int i = 0; i < 14 * 20; ++i) ASSERT_EQ(std::isnan(y[i]), i / 20 == 5) << i;
+  }
+}
+
+TEST_P(LinearTest, MissingFormsAreMadeFromTheOthers) {
+  const int k = 260;
+  const int num_rows = 3;
+  const std::vector<float> floats = RandomActivations(random_, size_t{num_rows} * k);
+  QuantizedRowsBuffer buffer;
+  QuantizeRows(pool_, floats.data(), num_rows, k, buffer);
+  const Activations only_floats{
+      .num_rows = num_rows, .k = k, .floats = floats.data(), .quantized = {}};
+  const Activations only_quantized{
+      .num_rows = num_rows, .k = k, .floats = nullptr, .quantized = buffer.view()};
+  const RandomLinear four_bit(random_, W4Options{.n = 40, .k = k});
+  const RandomLinear permuted(random_, W4Options{.n = 40, .k = k, .permutation = true});
+  for (const RandomLinear* weights : {&four_bit, &permuted}) {
+    ExpectSameBits(Multiply(pool_, weights->linear(), only_floats, 40),
+                   Multiply(pool_, weights->linear(), only_quantized, 40));
+  }
+  // Float weights read what the quantized rows stand for.
+  std::vector<float> dequantized(floats.size());
+  for (int row = 0; row < num_rows; ++row) {
+    DequantizeRow(buffer.view().row_planes(row), buffer.view().row_scales(row), k,
+                  &dequantized[size_t(row) * k]);
+  }
+  const Activations as_floats{
+      .num_rows = num_rows, .k = k, .floats = dequantized.data(), .quantized = {}};
+  const RandomLinear dense(random_, DenseOptions{.n = 40, .k = k});
+  ExpectSameBits(Multiply(pool_, dense.linear(), only_quantized, 40),
+                 Multiply(pool_, dense.linear(), as_floats, 40));
+}
+
+TEST_P(LinearTest, SeveralProductsInOneLoop) {
+  const int k = 256;
+  const RandomLinear q(random_, W4Options{.n = 200, .k = k, .bias = true});
+  const RandomLinear key(random_, W4Options{.n = 24, .k = k, .permutation = true});
+  const RandomLinear value(random_, DenseOptions{.n = 24, .k = k});
+  const RandomLinear other(random_, DenseOptions{.n = 50, .k = 77});
+  for (int num_rows : {1, 40}) {
+    const std::vector<float> floats = RandomActivations(random_, size_t(num_rows) * k);
+    const std::vector<float> more = RandomActivations(random_, size_t(num_rows) * 77);
+    const Activations x{.num_rows = num_rows, .k = k, .floats = floats.data(), .quantized = {}};
+    const Activations x2{.num_rows = num_rows, .k = 77, .floats = more.data(), .quantized = {}};
+    // q, k and v side by side in one array, as attention wants them.
+    std::vector<float> qkv(num_rows * 248, kUntouched);
+    std::vector<float> rest(num_rows * 50, kUntouched);
+    const LinearCall calls[] = {{&q.linear(), &x, qkv.data(), 248},
+                                {&key.linear(), &x, qkv.data() + 200, 248},
+                                {&value.linear(), &x, qkv.data() + 224, 248},
+                                {&other.linear(), &x2, rest.data(), 50}};
+    RunLinears(pool_, calls);
+    std::vector<float> expected(qkv.size());
+    ref::RunLinear(q.linear(), x, expected.data(), 248);
+    ref::RunLinear(key.linear(), x, expected.data() + 200, 248);
+    ref::RunLinear(value.linear(), x, expected.data() + 224, 248);
+    ExpectSameBits(qkv, expected);
+    std::vector<float> expected_rest(rest.size());
+    ref::RunLinear(other.linear(), x2, expected_rest.data(), 50);
+    ExpectSameBits(rest, expected_rest);
+  }
+}
+
+TEST_P(LinearTest, NoRowsIsNoWork) {
+  const RandomLinear weights(random_, W4Options{});
+  const Activations none{.num_rows = 0, .k = 128, .floats = nullptr, .quantized = {}};
+  const LinearCall call{&weights.linear(), &none, nullptr, 16};
+  RunLinears(pool_, {&call, 1});
+}
+
+}  // namespace
+}  // namespace sheaf::kernels

@@ -1,0 +1,54 @@
+#!/bin/sh
+# Compiles every SIMD kernel for aarch64 (NEON); where an emulator is installed, also runs cross_target_bits.cc there and
+# natively and requires the same checksums. Exit status 77 means skipped: no cross compiler.
+#
+# usage: neon_compiles.sh SOURCE_DIR WORK_DIR
+# needs: g++-aarch64-linux-gnu, libhwy-dev; optional: qemu-user-static
+set -eu
+source_dir=$1
+work_dir=$2
+cross=${SHEAF_AARCH64_CXX:-aarch64-linux-gnu-g++}
+if ! command -v "$cross" > /dev/null; then
+  echo "skipped: no $cross (apt-get install g++-aarch64-linux-gnu qemu-user-static)"
+  exit 77
+fi
+cache=$(command -v ccache || true)
+mkdir -p "$work_dir/include" "$work_dir/neon" "$work_dir/native"
+# Only header-only libraries, so that no x86 system header is seen by the cross compiler.
+ln -sfn /usr/include/hwy "$work_dir/include/hwy"
+ln -sfn /usr/include/absl "$work_dir/include/absl"
+flags="-std=c++20 -O2 -Wall -Wextra -Wshadow -Werror -ffp-contract=off -I$source_dir"
+
+# Everything but what needs abseil's libraries: the choice of target and the sampler (no SIMD in either).
+sources="tests/kernels/cross_target_bits.cc base/thread_pool.cc"
+for file in "$source_dir"/kernels/*.cc; do
+  case $file in
+    *_bench.cc | */cpu_target.cc | */sampling.cc) ;;
+    *) sources="$sources kernels/$(basename "$file")" ;;
+  esac
+done
+
+compile() {  # compiler, folder, further flags; leaves the objects' names in $objects
+  objects=
+  for file in $sources; do
+    object=$work_dir/$2/$(echo "$file" | tr / _).o
+    $1 $flags $3 -c "$source_dir/$file" -o "$object"
+    objects="$objects $object"
+  done
+}
+
+compile "$cache $cross" neon "-isystem $work_dir/include"
+echo "every kernel compiles for NEON"
+emulator=$(command -v qemu-aarch64-static || command -v qemu-aarch64 || true)
+if [ -z "$emulator" ]; then
+  echo "not run: no qemu-aarch64 (apt-get install qemu-user-static)"
+  exit 0
+fi
+$cross $objects -o "$work_dir/neon/cross_target_bits" -pthread -static
+compile "$cache ${CXX:-c++}" native ""
+${CXX:-c++} $objects -o "$work_dir/native/cross_target_bits" -pthread -lhwy
+"$work_dir/native/cross_target_bits" > "$work_dir/native.txt"
+"$emulator" "$work_dir/neon/cross_target_bits" > "$work_dir/neon.txt"
+diff "$work_dir/native.txt" "$work_dir/neon.txt"
+echo "NEON and native checksums agree:"
+cat "$work_dir/neon.txt"

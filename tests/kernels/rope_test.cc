@@ -1,0 +1,77 @@
+#include "kernels/rope.h"
+
+#include "tests/kernels/every_target.h"
+
+namespace sheaf::kernels {
+namespace {
+
+TEST(Rope, HandComputedRotationOfHalfSplitPairs) {
+  // rotary_dim 4, theta 100: frequencies 1 and 0.1. At position 1 the pair (0, 2) turns by 1
+  // radian, (1, 3) by 0.1.
+  const RopeTable table(3, 4, 100.0);
+  testing::OnEveryTarget([&](const std::string&) {
+    std::vector<float> x = {1, 0, 0, 1, 42, 43};
+    ApplyRope(x.data(), 1, 6, table, 1);
+    EXPECT_FLOAT_EQ(x[0], 0.54030231f);
+    EXPECT_FLOAT_EQ(x[2], 0.84147098f);
+    EXPECT_FLOAT_EQ(x[1], -0.099833417f);
+    EXPECT_FLOAT_EQ(x[3], 0.99500417f);
+    EXPECT_EQ(x[4], 42.0f) << "dimensions past rotary_dim pass through";
+    EXPECT_EQ(x[5], 43.0f);
+    std::vector<float> same = {1, 2, 3, 4, 5, 6};
+    ApplyRope(same.data(), 1, 6, table, 0);
+    EXPECT_EQ(same, (std::vector<float>{1, 2, 3, 4, 5, 6})) << "position 0 is no rotation";
+  });
+}
+
+TEST(Rope, TheTableIsTheDoubleValueRoundedOnceAlsoFarOut) {
+  const RopeTable table(202752, 64, 1e6);
+  for (const int position : {0, 1, 4096, 131071, 202751}) {
+    for (const int j : {0, 1, 17, 31}) {
+      const double angle = position * std::pow(1e6, -2.0 * j / 64);
+      EXPECT_EQ(table.cos(position)[j], static_cast<float>(std::cos(angle)));
+      EXPECT_EQ(table.sin(position)[j], static_cast<float>(std::sin(angle)));
+    }
+  }
+}
+
+TEST(Rope, ScoresDependOnTheDistanceAlone) {
+  const uint64_t seed = testing::FreshSeed();
+  SCOPED_TRACE(testing::SeedMessage(seed));
+  std::mt19937_64 random(seed);
+  const RopeTable table(5000, 64, 1e6);
+  const std::vector<float> q = testing::RandomNormals(random, 128);
+  const std::vector<float> k = testing::RandomNormals(random, 128);
+  const auto score = [&](int q_position, int k_position) {
+    std::vector<float> a = q, b = k;
+    ApplyRope(a.data(), 1, 128, table, q_position);
+    ApplyRope(b.data(), 1, 128, table, k_position);
+    double sum = 0;
+    for (int i = 0; i < 128; ++i) sum += static_cast<double>(a[i]) * b[i];
+    return sum;
+  };
+  // Table entries and products carry a few units of 6e-8 each, 128 terms of size about 1.
+  EXPECT_NEAR(score(10, 3), score(4907, 4900), 1e-4);
+  EXPECT_GT(std::fabs(score(10, 3) - score(10, 4)), 1e-3);
+}
+
+TEST(Rope, EveryTargetGivesTheReferenceBits) {
+  const uint64_t seed = testing::FreshSeed();
+  SCOPED_TRACE(testing::SeedMessage(seed));
+  std::mt19937_64 random(seed);
+  testing::OnEveryTarget([&](const std::string&) {
+    for (const auto& [rotary_dim, head_dim] :
+         {std::pair{64, 128}, {2, 3}, {30, 37}, {32, 32}, {34, 40}, {128, 128}}) {
+      const RopeTable table(100, rotary_dim, 10000.0);
+      const int heads = 5;
+      testing::Misaligned<float> x(testing::RandomNormals(random, heads * head_dim));
+      std::vector<float> expected(x.data(), x.data() + x.size());
+      ApplyRope(x.data(), heads, head_dim, table, 77);
+      ref::ApplyRope(expected.data(), heads, head_dim, table, 77);
+      testing::ExpectSameBits(x, expected, expected.size());
+    }
+  });
+}
+
+}  // namespace
+}  // namespace sheaf::kernels

@@ -1,0 +1,138 @@
+// docs/metrics.md and the code name the same figures; every verb moves the figure that the page
+// says.
+#include "router/metrics/router_metrics.h"
+
+#include <chrono>
+#include <fstream>
+#include <map>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "prometheus/text_serializer.h"
+
+namespace sheaf {
+namespace {
+
+using std::chrono::milliseconds;
+using testing::HasSubstr;
+using testing::Not;
+
+struct Figure {
+  std::string type;
+  std::string labels;  // sorted, joined by ", "
+  bool operator==(const Figure&) const = default;
+};
+
+std::ostream& operator<<(std::ostream& out, const Figure& figure) {
+  return out << figure.type << " (" << figure.labels << ")";
+}
+
+std::vector<std::string> Cells(const std::string& row) {
+  std::vector<std::string> cells;
+  std::istringstream stream(row.substr(1));
+  for (std::string cell; std::getline(stream, cell, '|');) {
+    std::string bare;
+    for (const char c : cell) {
+      if (c != '`') bare += c;
+    }
+    const size_t first = bare.find_first_not_of(' ');
+    cells.push_back(first == std::string::npos
+                        ? ""
+                        : bare.substr(first, bare.find_last_not_of(' ') - first + 1));
+  }
+  return cells;
+}
+
+// The table under "## Router".
+std::map<std::string, Figure> Documented() {
+  std::ifstream file(std::string(SHEAF_SOURCE_DIR) + "/docs/metrics.md");
+  EXPECT_TRUE(file.good());
+  std::map<std::string, Figure> figures;
+  bool in_section = false;
+  for (std::string line; std::getline(file, line);) {
+    if (line.rfind("## ", 0) == 0) in_section = line == "## Router";
+    if (!in_section || line.rfind("| `sheaf_", 0) != 0) continue;
+    const std::vector<std::string> cells = Cells(line);
+    EXPECT_EQ(cells.size(), 5u) << line;
+    EXPECT_FALSE(cells.at(3).empty()) << "no unit: " << line;
+    EXPECT_FALSE(cells.at(4).empty()) << "no meaning: " << line;
+    figures[cells[0]] = {cells[1], cells[2]};
+  }
+  return figures;
+}
+
+void UseEveryVerb(RouterMetrics& metrics) {
+  metrics.RequestEnded(RequestFace::kHttp, RequestOutcome::kStop, milliseconds(5));
+  metrics.FirstToken(milliseconds(2));
+  metrics.NextToken(milliseconds(1));
+  metrics.ConnectionsChanged(RequestFace::kGrpc, 1);
+  metrics.QueueIs(3, 4);
+  metrics.KvBlocksAre(5, 8);
+  metrics.StepDone(7, 2, milliseconds(10));
+  metrics.Preempted();
+  metrics.StepExchanged(milliseconds(1), milliseconds(2));
+  metrics.BytesExchanged(WorkerId(1), 100, 200);
+  metrics.ExpertTokens(WorkerId(1), 16);
+  metrics.ImbalanceIs(1.5);
+  metrics.MembershipIs(Epoch(6), 3);
+}
+
+std::map<std::string, Figure> Registered(const prometheus::Registry& registry) {
+  std::map<std::string, Figure> figures;
+  for (const prometheus::MetricFamily& family : registry.Collect()) {
+    Figure& figure = figures[family.name];
+    figure.type = family.type == prometheus::MetricType::Counter     ? "counter"
+                  : family.type == prometheus::MetricType::Gauge     ? "gauge"
+                  : family.type == prometheus::MetricType::Histogram ? "histogram"
+                                                                     : "other";
+    EXPECT_FALSE(family.help.empty()) << family.name;
+    for (const auto& label : family.metric.at(0).label) {
+      figure.labels += (figure.labels.empty() ? "" : ", ") + label.name;
+    }
+  }
+  return figures;
+}
+
+TEST(RouterMetrics, PageAndCodeNameTheSameFigures) {
+  prometheus::Registry registry;
+  RouterMetrics metrics(registry, "1.2.3");
+  UseEveryVerb(metrics);
+  EXPECT_EQ(Documented(), Registered(registry));
+}
+
+TEST(RouterMetrics, NamesFollowPrometheusConventions) {
+  for (const auto& [name, figure] : Documented()) {
+    EXPECT_EQ(figure.type == "counter", name.ends_with("_total")) << name;
+  }
+}
+
+TEST(RouterMetrics, VerbsMoveTheirFigures) {
+  prometheus::Registry registry;
+  RouterMetrics metrics(registry, "1.2.3");
+  UseEveryVerb(metrics);
+  metrics.BytesExchanged(WorkerId(1), 1, 2);
+  const std::string text = prometheus::TextSerializer().Serialize(registry.Collect());
+  for (const char* line :
+       {"sheaf_requests_total{face=\"http\",outcome=\"stop\"} 1",
+        "sheaf_connections{face=\"grpc\"} 1", "sheaf_time_to_first_token_seconds_count 1",
+        "sheaf_inter_token_latency_seconds_count 1", "sheaf_request_duration_seconds_sum 0.005",
+        "sheaf_requests_queued 3", "sheaf_requests_running 4", "sheaf_kv_blocks_used 5",
+        "sheaf_kv_blocks_capacity 8", "sheaf_prompt_tokens_total 7",
+        "sheaf_generated_tokens_total 2", "sheaf_steps_total 1", "sheaf_step_tokens_sum 9",
+        "sheaf_step_duration_seconds_sum 0.01", "sheaf_preemptions_total 1",
+        "sheaf_step_dispatch_seconds_sum 0.001", "sheaf_step_combine_seconds_sum 0.002",
+        "sheaf_exchange_sent_bytes_total{worker=\"1\"} 101",
+        "sheaf_exchange_received_bytes_total{worker=\"1\"} 202",
+        "sheaf_expert_tokens_total{worker=\"1\"} 16", "sheaf_expert_imbalance_ratio 1.5",
+        "sheaf_epoch 6", "sheaf_live_workers 3", "sheaf_build_info{version=\"1.2.3\"} 1",
+        // There from the start, so that the first event is not lost to rate().
+        "sheaf_requests_total{face=\"grpc\",outcome=\"rejected\"} 0"}) {
+    EXPECT_THAT(text, HasSubstr(std::string(line) + "\n"));
+  }
+}
+
+}  // namespace
+}  // namespace sheaf

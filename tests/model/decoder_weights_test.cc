@@ -1,0 +1,150 @@
+// The router's weights: every Linear of the model, whole or for a range of heads; what is missing
+// is named.
+
+#include "model/decoder_weights.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "model/model_layout.h"
+#include "tests/model/tiny_model.h"
+#include "tests/model/weight_packers.h"
+
+namespace sheaf {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::MakeTinyModel;
+using testing::MatrixOf;
+using testing::TempDir;
+using testing::TestSeed;
+using testing::TinyModel;
+using testing::TinyStorage;
+using testing::Widened;
+
+class DecoderWeightsTest : public ::testing::Test {
+ protected:
+  absl::StatusOr<std::unique_ptr<DecoderWeights>> Load(const TinyModel& model,
+                                                       HeadRange heads = {0, 2}) {
+    model.Write(dir_.path(), 2);
+    auto checkpoint = Checkpoint::Open(dir_.path());
+    if (!checkpoint.ok()) return checkpoint.status();
+    return DecoderWeights::Load(std::move(*checkpoint), model.config, heads, pool_, nullptr);
+  }
+
+  std::mt19937_64 random_{TestSeed()};
+  TempDir dir_;
+  ThreadPool pool_{2};
+};
+
+std::vector<float> Rows(const std::vector<float>& matrix, int k, int first, int count) {
+  return {matrix.begin() + ptrdiff_t{first} * k, matrix.begin() + ptrdiff_t{first + count} * k};
+}
+
+std::vector<float> Columns(const std::vector<float>& matrix, int k, int first, int count) {
+  std::vector<float> out;
+  for (size_t row = 0; row * k < matrix.size(); ++row) {
+    const auto begin = matrix.begin() + static_cast<ptrdiff_t>(row * k) + first;
+    out.insert(out.end(), begin, begin + count);
+  }
+  return out;
+}
+
+TEST_F(DecoderWeightsTest, HoldsEveryPartOfTheModel) {
+  const TinyModel model = MakeTinyModel(TinyStorage::kGptq, 4, random_);
+  const auto weights = Load(model);
+  ASSERT_TRUE(weights.ok()) << weights.status();
+  ASSERT_EQ((*weights)->layers.size(), 3u);
+  for (int l = 0; l < 3; ++l) {
+    const LayerWeights& layer = (*weights)->layers[l];
+    const std::string prefix = LayerPrefix(l);
+    EXPECT_EQ(layer.input_norm, Widened(model.tensors.at(prefix + ".input_layernorm.weight")));
+    EXPECT_EQ(layer.post_attention_norm,
+              Widened(model.tensors.at(prefix + ".post_attention_layernorm.weight")));
+    EXPECT_EQ(layer.q_norm, Widened(model.tensors.at(prefix + ".self_attn.q_norm.weight")));
+    EXPECT_EQ(MatrixOf(layer.q.view()), model.matrices.at(prefix + ".self_attn.q_proj"));
+    EXPECT_EQ(MatrixOf(layer.k.view()), model.matrices.at(prefix + ".self_attn.k_proj"));
+    EXPECT_EQ(MatrixOf(layer.v.view()), model.matrices.at(prefix + ".self_attn.v_proj"));
+    EXPECT_EQ(MatrixOf(layer.o.view()), model.matrices.at(prefix + ".self_attn.o_proj"));
+    const float* const bias = layer.v.view().bias;
+    ASSERT_NE(bias, nullptr);
+    EXPECT_EQ(std::vector<float>(bias, bias + 128),
+              Widened(model.tensors.at(prefix + ".self_attn.v_proj.bias")));
+    EXPECT_EQ(layer.o.view().bias, nullptr);
+    const std::string mlp = l == 0 ? ".mlp" : ".mlp.shared_experts";
+    EXPECT_EQ(MatrixOf(layer.feed_forward.down.view()),
+              model.matrices.at(prefix + mlp + ".down_proj"));
+    EXPECT_EQ(layer.gate.n, l == 0 ? 0 : 4);
+    EXPECT_EQ(layer.correction_bias.size(), l == 0 ? 0u : 4u);
+  }
+  EXPECT_EQ((*weights)->embedding.n, 96);
+  EXPECT_EQ(MatrixOf((*weights)->lm_head.view()), model.matrices.at("lm_head"));
+  EXPECT_GT((*weights)->resident_bytes(), 0u);
+}
+
+TEST_F(DecoderWeightsTest, AHeadRangeHasItsRowsOfQkvAndItsColumnsOfO) {
+  const TinyModel model = MakeTinyModel(TinyStorage::kGptq, 4, random_);
+  for (const int head : {0, 1}) {
+    const auto weights = Load(model, {head, 1});
+    ASSERT_TRUE(weights.ok()) << weights.status();
+    const LayerWeights& layer = (*weights)->layers[1];
+    const std::string attention = "model.layers.1.self_attn.";
+    EXPECT_EQ(MatrixOf(layer.q.view()),
+              Rows(model.matrices.at(attention + "q_proj"), 128, head * 128, 128));
+    EXPECT_EQ(MatrixOf(layer.k.view()),
+              Rows(model.matrices.at(attention + "k_proj"), 128, head * 64, 64));
+    EXPECT_EQ(MatrixOf(layer.o.view()),
+              Columns(model.matrices.at(attention + "o_proj"), 256, head * 128, 128));
+    const std::vector<float> bias = Widened(model.tensors.at(attention + "k_proj.bias"));
+    EXPECT_EQ(std::vector<float>(layer.k.view().bias, layer.k.view().bias + 64),
+              std::vector<float>(bias.begin() + head * 64, bias.begin() + head * 64 + 64));
+  }
+  for (const HeadRange& heads :
+       {HeadRange{0, 3}, HeadRange{2, 1}, HeadRange{-1, 1}, HeadRange{0, 0}}) {
+    EXPECT_EQ(Load(model, heads).status().code(), absl::StatusCode::kInvalidArgument);
+  }
+}
+
+TEST_F(DecoderWeightsTest, ATiedHeadIsTheEmbedding) {
+  const TinyModel model = MakeTinyModel(TinyStorage::kBf16, 4, random_, /*tied_head=*/true);
+  const auto weights = Load(model);
+  ASSERT_TRUE(weights.ok()) << weights.status();
+  EXPECT_EQ((*weights)->lm_head.view().dense.data, (*weights)->embedding.data);
+}
+
+TEST_F(DecoderWeightsTest, AQuantizedHeadIsRead) {
+  TinyModel model = MakeTinyModel(TinyStorage::kBf16, 4, random_);
+  model.tensors.erase("lm_head.weight");
+  const testing::CodedMatrix matrix = testing::RandomMatrix(96, 128, {}, random_);
+  model.tensors.merge(testing::PackGptq(matrix, "lm_head", 1, false));
+  const auto weights = Load(model);
+  ASSERT_TRUE(weights.ok()) << weights.status();
+  EXPECT_EQ(MatrixOf((*weights)->lm_head.view()), matrix.Dequantized());
+}
+
+TEST_F(DecoderWeightsTest, WhatIsMissingIsNamed) {
+  for (const char* name :
+       {"model.norm.weight", "model.embed_tokens.weight", "lm_head.weight",
+        "model.layers.1.mlp.gate.e_score_correction_bias", "model.layers.2.mlp.gate.weight",
+        "model.layers.0.self_attn.q_proj.bias", "model.layers.2.self_attn.k_norm.weight",
+        "model.layers.0.mlp.up_proj.weight"}) {
+    TinyModel model = MakeTinyModel(TinyStorage::kBf16, 4, random_);
+    ASSERT_EQ(model.tensors.erase(name), 1u);
+    const std::string full = name;
+    const std::string module = full.substr(0, full.rfind('.'));
+    EXPECT_THAT(std::string(Load(model).status().message()), HasSubstr("missing tensor " + module));
+  }
+}
+
+TEST_F(DecoderWeightsTest, ANormThatIsNotFiniteIsRefused) {
+  TinyModel model = MakeTinyModel(TinyStorage::kBf16, 4, random_);
+  auto& bytes = model.tensors.at("model.norm.weight").bytes;
+  bytes[6] = 0xC0;
+  bytes[7] = 0x7F;
+  EXPECT_THAT(std::string(Load(model).status().message()),
+              HasSubstr("tensor model.norm.weight: wanted finite values, "
+                        "got NaN or Inf at element 3"));
+}
+
+}  // namespace
+}  // namespace sheaf

@@ -1,0 +1,238 @@
+#include "tests/model/weight_packers.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace sheaf::testing {
+namespace {
+
+// Words [rows][columns] that nibbles are put into one at a time.
+class Words {
+ public:
+  Words(int rows, int columns) : rows_(rows), columns_(columns), words_(size_t(rows) * columns) {}
+  void Put(int row, int column, int nibble, int value) {
+    words_[size_t(row) * columns_ + column] |= static_cast<uint32_t>(value & 15) << (4 * nibble);
+  }
+  TestTensor Tensor() const { return {"I32", {rows_, columns_}, BytesOf(words_)}; }
+
+ private:
+  int rows_, columns_;
+  std::vector<uint32_t> words_;
+};
+
+// Element [row][column] of the file is the matrix's scale (row, column), or (column, row) if
+// transposed.
+TestTensor Scales(const CodedMatrix& matrix, bool transposed) {
+  std::vector<uint8_t> bytes;
+  const int rows = transposed ? matrix.groups : matrix.n,
+            columns = transposed ? matrix.n : matrix.groups;
+  const size_t element = matrix.scale_dtype == "F32" ? 4 : 2;
+  for (int row = 0; row < rows; ++row) {
+    for (int column = 0; column < columns; ++column) {
+      const uint32_t bits = transposed ? matrix.scale_bits[column * matrix.groups + row]
+                                       : matrix.scale_bits[row * matrix.groups + column];
+      const auto* in = reinterpret_cast<const uint8_t*>(&bits);
+      bytes.insert(bytes.end(), in, in + element);
+    }
+  }
+  return {matrix.scale_dtype, {rows, columns}, bytes};
+}
+
+TestTensor GIdx(const CodedMatrix& matrix) {
+  return {"I32", {matrix.k}, BytesOf(matrix.group_of_input)};
+}
+
+float WidenElement(const std::string& dtype, const uint8_t* in) {
+  if (dtype == "F32") {
+    float value;
+    std::memcpy(&value, in, 4);
+    return value;
+  }
+  uint16_t bits;
+  std::memcpy(&bits, in, 2);
+  return dtype == "F16" ? HalfToFloat(bits) : BFloatToFloat(bits);
+}
+
+}  // namespace
+
+float HalfToFloat(uint16_t bits) {
+  const int exponent = (bits >> 10) & 31, mantissa = bits & 1023;
+  const float magnitude = exponent == 0
+                              ? std::ldexp(static_cast<float>(mantissa), -24)
+                              : std::ldexp(static_cast<float>(1024 + mantissa), exponent - 25);
+  return (bits & 0x8000) != 0 ? -magnitude : magnitude;
+}
+
+float BFloatToFloat(uint16_t bits) {
+  const uint32_t wide = static_cast<uint32_t>(bits) << 16;
+  float value;
+  std::memcpy(&value, &wide, sizeof(value));
+  return value;
+}
+
+float CodedMatrix::scale(int row, int group) const {
+  const uint32_t bits = scale_bits[static_cast<size_t>(row) * groups + group];
+  return WidenElement(scale_dtype, reinterpret_cast<const uint8_t*>(&bits));
+}
+
+std::vector<float> CodedMatrix::Dequantized() const {
+  std::vector<float> out(codes.size());
+  for (int row = 0; row < n; ++row) {
+    for (int i = 0; i < k; ++i) {
+      const int group = group_of_input[i];
+      const int zero = zeros[static_cast<size_t>(row) * groups + group];
+      out[static_cast<size_t>(row) * k + i] =
+          scale(row, group) * static_cast<float>(codes[static_cast<size_t>(row) * k + i] - zero);
+    }
+  }
+  return out;
+}
+
+CodedMatrix RandomMatrix(int n, int k, const MatrixOptions& options, std::mt19937_64& random) {
+  CodedMatrix matrix;
+  matrix.n = n;
+  matrix.k = k;
+  const int group_size = options.group_size == 0 ? k : options.group_size;
+  matrix.groups = (k + group_size - 1) / group_size;
+  matrix.scale_dtype = options.scale_dtype;
+  matrix.codes.resize(static_cast<size_t>(n) * k);
+  for (auto& code : matrix.codes) code = static_cast<uint8_t>(random() % 16);
+  const size_t scales = static_cast<size_t>(n) * matrix.groups;
+  for (size_t i = 0; i < scales; ++i) {
+    matrix.zeros.push_back(static_cast<uint8_t>(options.symmetric ? 8 : random() % 16));
+    // Finite in each dtype: an exponent below the highest, any mantissa.
+    const uint32_t sign = options.negative_scales ? static_cast<uint32_t>(random() & 1) : 0;
+    const auto mantissa = static_cast<uint32_t>(random());
+    if (options.scale_dtype == "F16") {
+      matrix.scale_bits.push_back(sign << 15 | (5 + mantissa % 8) << 10 | (mantissa >> 8 & 1023));
+    } else if (options.scale_dtype == "BF16") {
+      matrix.scale_bits.push_back(sign << 15 | (115 + mantissa % 8) << 7 | (mantissa >> 8 & 127));
+    } else {
+      matrix.scale_bits.push_back(sign << 31 | (115 + mantissa % 8) << 23 |
+                                  (mantissa >> 8 & 0x7FFFFF));
+    }
+  }
+  for (int i = 0; i < k; ++i) matrix.group_of_input.push_back(i / group_size);
+  if (options.permuted_groups) {
+    std::shuffle(matrix.group_of_input.begin(), matrix.group_of_input.end(), random);
+  }
+  return matrix;
+}
+
+TestTensors PackGptq(const CodedMatrix& matrix, const std::string& prefix, int zero_offset,
+                     bool with_g_idx) {
+  Words codes(matrix.k / 8, matrix.n), zeros(matrix.groups, (matrix.n + 7) / 8);
+  for (int row = 0; row < matrix.n; ++row) {
+    for (int i = 0; i < matrix.k; ++i)
+      codes.Put(i / 8, row, i % 8, matrix.codes[size_t(row) * matrix.k + i]);
+    for (int group = 0; group < matrix.groups; ++group) {
+      zeros.Put(group, row / 8, row % 8,
+                matrix.zeros[size_t(row) * matrix.groups + group] - zero_offset);
+    }
+  }
+  TestTensors out = {{prefix + ".qweight", codes.Tensor()},
+                     {prefix + ".qzeros", zeros.Tensor()},
+                     {prefix + ".scales", Scales(matrix, true)}};
+  if (with_g_idx) out[prefix + ".g_idx"] = GIdx(matrix);
+  return out;
+}
+
+TestTensors PackAwq(const CodedMatrix& matrix, const std::string& prefix) {
+  // Nibble j of a word holds column 8c + order[j].
+  constexpr int kOrder[8] = {0, 2, 4, 6, 1, 3, 5, 7};
+  Words codes(matrix.k, matrix.n / 8), zeros(matrix.groups, matrix.n / 8);
+  for (int column_word = 0; column_word < matrix.n / 8; ++column_word) {
+    for (int j = 0; j < 8; ++j) {
+      const size_t row = size_t(8) * column_word + kOrder[j];
+      for (int i = 0; i < matrix.k; ++i)
+        codes.Put(i, column_word, j, matrix.codes[row * matrix.k + i]);
+      for (int group = 0; group < matrix.groups; ++group) {
+        zeros.Put(group, column_word, j, matrix.zeros[row * matrix.groups + group]);
+      }
+    }
+  }
+  return {{prefix + ".qweight", codes.Tensor()},
+          {prefix + ".qzeros", zeros.Tensor()},
+          {prefix + ".scales", Scales(matrix, true)}};
+}
+
+TestTensors PackPackQuantized(const CodedMatrix& matrix, const std::string& prefix, bool with_zeros,
+                              bool with_g_idx) {
+  Words codes(matrix.n, (matrix.k + 7) / 8), zeros((matrix.n + 7) / 8, matrix.groups);
+  for (int row = 0; row < matrix.n; ++row) {
+    for (int i = 0; i < matrix.k; ++i)
+      codes.Put(row, i / 8, i % 8, matrix.codes[size_t(row) * matrix.k + i]);
+    for (int group = 0; group < matrix.groups; ++group) {
+      zeros.Put(row / 8, group, row % 8, matrix.zeros[size_t(row) * matrix.groups + group]);
+    }
+  }
+  const std::vector<int64_t> shape = {matrix.n, matrix.k};
+  TestTensors out = {{prefix + ".weight_packed", codes.Tensor()},
+                     {prefix + ".weight_scale", Scales(matrix, false)},
+                     {prefix + ".weight_shape", {"I64", {2}, BytesOf(shape)}}};
+  if (with_zeros) out[prefix + ".weight_zero_point"] = zeros.Tensor();
+  if (with_g_idx) out[prefix + ".weight_g_idx"] = GIdx(matrix);
+  return out;
+}
+
+TestTensor PlainTensor(const std::string& dtype, std::vector<int64_t> shape,
+                       std::mt19937_64& random) {
+  int64_t count = 1;
+  for (const int64_t size : shape) count *= size;
+  std::uniform_real_distribution<float> uniform(-1.0f, 1.0f);
+  std::vector<uint8_t> bytes;
+  for (int64_t i = 0; i < count; ++i) {
+    const float value = uniform(random);
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof(bits));
+    if (dtype == "BF16") bits >>= 16;
+    if (dtype == "F16") bits = (bits >> 31) << 15 | static_cast<uint32_t>(random() % 0x3C00);
+    const auto* in = reinterpret_cast<const uint8_t*>(&bits);
+    bytes.insert(bytes.end(), in, in + (dtype == "F32" ? 4 : 2));
+  }
+  return {dtype, std::move(shape), std::move(bytes)};
+}
+
+std::vector<float> Widened(const TestTensor& tensor) {
+  const size_t element = tensor.dtype == "F32" ? 4 : 2;
+  std::vector<float> out;
+  for (size_t at = 0; at < tensor.bytes.size(); at += element) {
+    out.push_back(WidenElement(tensor.dtype, &tensor.bytes[at]));
+  }
+  return out;
+}
+
+std::vector<float> MatrixOf(const kernels::Linear& linear) {
+  const int n = linear.n(), k = linear.k();
+  std::vector<float> out(static_cast<size_t>(n) * k);
+  if (linear.storage == kernels::Linear::Storage::kDense) {
+    static constexpr const char* kNames[] = {"F32", "BF16", "F16"};
+    const std::string dtype = kNames[static_cast<int>(linear.dense.format)];
+    for (size_t i = 0; i < out.size(); ++i) {
+      out[i] = WidenElement(
+          dtype, static_cast<const uint8_t*>(linear.dense.data) + i * (dtype == "F32" ? 4 : 2));
+    }
+    return out;
+  }
+  static constexpr const char* kNames[] = {"F16", "BF16", "F32"};
+  const kernels::PackedW4& w4 = linear.w4;
+  const std::string dtype = kNames[static_cast<int>(w4.scale_format)];
+  for (int row = 0; row < n; ++row) {
+    for (int i = 0; i < k; ++i) {
+      const size_t block = static_cast<size_t>(row) / 16, lane = static_cast<size_t>(row) % 16;
+      uint32_t word;
+      std::memcpy(&word, w4.nibbles + 4 * ((block * w4.steps() + i / 8) * 16 + lane), 4);
+      const int code = static_cast<int>(word >> (4 * (i % 8)) & 15);
+      const size_t at = (block * w4.segments() + i / w4.segment) * 16 + lane;
+      const int zero = w4.zeros == nullptr ? 8 : w4.zeros[at];
+      const float scale = WidenElement(dtype, static_cast<const uint8_t*>(w4.scales) +
+                                                  at * kernels::ScaleBytes(w4.scale_format));
+      const int input = w4.permutation == nullptr ? i : w4.permutation[i];
+      out[static_cast<size_t>(row) * k + input] = scale * static_cast<float>(code - zero);
+    }
+  }
+  return out;
+}
+
+}  // namespace sheaf::testing

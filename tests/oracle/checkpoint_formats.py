@@ -1,0 +1,184 @@
+"""The checkpoint formats that the generators write: which Linears are quantized how, which dtypes
+the rest has, and the quantization_config that the real tool would put into config.json.
+
+Each `Format` imitates one real tool; `layout_from_config` is the reader's side: which layout the
+`qweight` tensors of a checkpoint with this quantization_config have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Mapping
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Format:
+    layout: str | None  # of quantized_formats; None = nothing is quantized
+    plain_dtype: str = "BF16"  # embeddings, norms, gate, lm_head, unquantized Linears
+    bias_dtype: str = "F16"
+    scale_dtype: str = "F16"
+    symmetric: bool = True
+    negative_scales: bool = False
+    g_idx: str = "none"  # none | sequential | permuted
+    plain_linears: tuple[str, ...] = ()  # of "attention0", "dense", "shared": left unquantized
+    method: str = ""  # gptq | auto-round | auto-round-export | compressed-tensors | awq
+    packing_format: str = ""  # auto-round
+    quant_format: str = "gptq"  # GPTQ's checkpoint_format
+
+
+FORMATS: dict[str, Format] = {
+    "bf16": Format(None, "BF16", "BF16"),
+    "f16": Format(None, "F16", "F16"),
+    "f32": Format(None, "F32", "F32"),
+    "gptq": Format("gptq_v1", g_idx="sequential", method="gptq"),
+    "gptq_v2": Format("gptq_v2", g_idx="sequential", method="gptq", quant_format="gptq_v2"),
+    "gptq_desc_act": Format("gptq_v1", g_idx="permuted", method="gptq"),
+    "gptq_asym": Format("gptq_v1", g_idx="sequential", symmetric=False, method="gptq"),
+    "gptq_v2_asym": Format("gptq_v2", g_idx="sequential", symmetric=False, method="gptq",
+                           quant_format="gptq_v2"),
+    "autoround": Format("gptq_v1", negative_scales=True, method="auto-round",
+                        packing_format="auto_round:auto_gptq"),
+    "autoround_gptqmodel": Format("gptq_v2", negative_scales=True, g_idx="sequential",
+                                  method="auto-round", packing_format="auto_round:gptqmodel"),
+    "autoround_plain": Format("gptq_v2", symmetric=False, method="auto-round",
+                              packing_format="auto_round"),
+    "autoround_awq": Format("awq", negative_scales=True, method="auto-round",
+                            packing_format="auto_round:auto_awq"),
+    "autoround_export": Format("gptq_v1", negative_scales=True, g_idx="sequential",
+                               plain_linears=("dense",), method="auto-round-export"),
+    "ct": Format("pack_quantized", bias_dtype="BF16", scale_dtype="BF16",
+                 plain_linears=("attention0", "dense", "shared"), method="compressed-tensors"),
+    "ct_asym": Format("pack_quantized", bias_dtype="BF16", scale_dtype="BF16", symmetric=False,
+                      method="compressed-tensors"),
+    "ct_g_idx": Format("pack_quantized", bias_dtype="BF16", scale_dtype="BF16", g_idx="permuted",
+                       method="compressed-tensors"),
+    "awq": Format("awq", symmetric=False, method="awq"),
+}
+# "mixed" takes one of these for each Linear; its config says GPTQ, which is true of a part only.
+MIXED = "mixed"
+FORMAT_NAMES = (*FORMATS, MIXED)
+
+
+def linear_kind(module: str) -> str:
+    """attention0 | attention | dense | shared | expert, from a Linear's module name."""
+    if ".self_attn." in module:
+        return "attention0" if module.startswith("model.layers.0.") else "attention"
+    if ".mlp.experts." in module:
+        return "expert"
+    return "shared" if ".mlp.shared_experts." in module else "dense"
+
+
+def format_of_linear(name: str, module: str) -> Format:
+    """The Format of one Linear of a checkpoint of the named format."""
+    kind = linear_kind(module)
+    if name == MIXED:
+        parts = module.split(".")
+        if kind == "expert":
+            return FORMATS[("gptq", "ct_g_idx", "bf16", "gptq_desc_act")[int(parts[5]) % 4]]
+        if kind == "dense":
+            return FORMATS["f32"]
+        if kind == "shared":
+            return FORMATS["f16"]
+        return FORMATS[("gptq", "bf16", "ct_g_idx")[int(parts[2]) % 3]]
+    spec = FORMATS[name]
+    if kind in spec.plain_linears:
+        return Format(None, spec.plain_dtype, spec.bias_dtype)
+    return spec
+
+
+def base_format(name: str) -> Format:
+    """What holds for the tensors that are no Linears, and for the config."""
+    return FORMATS["gptq"] if name == MIXED else FORMATS[name]
+
+
+def _gptq_config(spec: Format, group: int) -> Json:
+    return {
+        "bits": 4, "group_size": group, "desc_act": spec.g_idx == "permuted",
+        "sym": spec.symmetric, "lm_head": False, "quant_method": "gptq",
+        "checkpoint_format": spec.quant_format, "format": spec.quant_format, "pack_dtype": "int32",
+        "pack_impl": "cpu",
+        "meta": {"quantizer": ["gptqmodel:5.2.0"], "damp_percent": 0.05, "static_groups": False,
+                 "true_sequential": True, "mse": 0.0, "act_group_aware": True},
+    }
+
+
+def _auto_round_config(spec: Format, group: int, gates: list[str]) -> Json:
+    return {
+        "autoround_version": "0.9.0", "bits": 4, "block_name_to_quantize": "model.layers",
+        "data_type": "int", "group_size": group, "packing_format": spec.packing_format,
+        "quant_method": "auto-round", "sym": spec.symmetric,
+        "extra_config": {gate: {"bits": 16, "data_type": "fp"} for gate in gates},
+    }
+
+
+def _auto_round_export_config(group: int) -> Json:
+    """Names no checkpoint_format, and lists the quantized modules of the first block only."""
+    return {
+        "bits": 4, "group_size": group, "sym": True, "desc_act": False, "true_sequential": False,
+        "damp_percent": 0.01, "lm_head": False, "quant_method": "gptq", "provider": "auto-round",
+        "autoround_version": "0.12.2",
+        "dynamic": {r"-:.*layers\.0\.mlp.*": {}, r"-:.*mlp\.gate$": {}},
+        "modules_in_block_to_quantize": [[f"self_attn.{p}_proj" for p in "qkvo"]],
+    }
+
+
+def _compressed_tensors_config(spec: Format, group: int, ignore: list[str]) -> Json:
+    weights = {
+        "num_bits": 4, "type": "int", "symmetric": spec.symmetric, "strategy": "group",
+        "group_size": group, "block_structure": None, "dynamic": False,
+        "actorder": "group" if spec.g_idx == "permuted" else None, "observer": "minmax",
+        "observer_kwargs": {}, "scale_dtype": None, "zp_dtype": None,
+    }
+    return {
+        "quant_method": "compressed-tensors", "format": "pack-quantized",
+        "quantization_status": "compressed",
+        "config_groups": {"group_0": {
+            "targets": ["Linear"], "weights": weights, "input_activations": None,
+            "output_activations": None, "format": "pack-quantized"}},
+        "ignore": ignore, "kv_cache_scheme": None, "global_compression_ratio": None,
+        "sparsity_config": {}, "transform_config": {}, "version": "0.12.2",
+    }
+
+
+def quantization_config(name: str, group: int, plain_modules: list[str],
+                        gates: list[str]) -> Json | None:
+    """The object for config.json. `plain_modules`: unquantized Linears, the gates included."""
+    spec = base_format(name)
+    if spec.method == "gptq":
+        return _gptq_config(spec, group)
+    if spec.method == "auto-round":
+        return _auto_round_config(spec, group, gates)
+    if spec.method == "auto-round-export":
+        return _auto_round_export_config(group)
+    if spec.method == "compressed-tensors":
+        return _compressed_tensors_config(spec, group, plain_modules)
+    if spec.method == "awq":
+        return {"quant_method": "awq", "bits": 4, "group_size": group, "zero_point": True,
+                "version": "gemm", "modules_to_not_convert": ["gate", "lm_head"]}
+    return None
+
+
+def quantization_file_name(name: str) -> str | None:
+    """The side file in which the tool repeats the object, if it writes one."""
+    return {"gptq": "quantize_config.json", "auto-round": "quantization_config.json",
+            "auto-round-export": "quantization_config.json"}.get(base_format(name).method)
+
+
+def layout_from_config(quantization: Mapping[str, Any] | None) -> tuple[str, bool]:
+    """(layout of the `qweight` tensors, symmetric), from a checkpoint's quantization_config."""
+    config = quantization or {}
+    method = config.get("quant_method", config.get("method", "gptq"))
+    symmetric = bool(config.get("sym", True))
+    if method == "awq":
+        return "awq", False
+    if method == "auto-round":
+        packing = config.get("packing_format", "auto_round:auto_gptq")
+        layouts = {"auto_round:auto_gptq": "gptq_v1", "auto_round:gptqmodel": "gptq_v2",
+                   "auto_round": "gptq_v2", "auto_round:auto_awq": "awq"}
+        if packing not in layouts:
+            raise ValueError(f"unknown packing_format {packing!r}: want one of {list(layouts)}")
+        return layouts[packing], symmetric
+    kind = config.get("checkpoint_format", config.get("format", "gptq"))
+    return ("gptq_v2" if kind == "gptq_v2" else "gptq_v1"), symmetric

@@ -1,0 +1,89 @@
+"""Weights of a checkpoint folder as float64, in any of the formats, decided tensor by tensor.
+
+What a Linear is comes from the names that exist in the files (.qweight, .weight_packed, .weight,
+fused expert tensors); the config is asked only for what the files cannot say (the zero-point
+convention of `qweight` tensors, and whether they are symmetric).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import checkpoint_formats
+import glm4_moe
+import quantized_formats
+import safetensors_io
+
+_GPTQ_SUFFIXES = ("qweight", "qzeros", "scales", "g_idx")
+_PACKED_SUFFIXES = ("weight_packed", "weight_scale", "weight_shape", "weight_zero_point",
+                    "weight_g_idx")
+
+
+class CheckpointReader:
+    """A glm4_moe.Weights over a folder. Keeps dequantized tensors up to `cache_bytes` in all."""
+
+    def __init__(self, folder: Path, cache_bytes: int = 2 << 30) -> None:
+        self.folder = folder
+        self.raw_config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        self.config = glm4_moe.Config.from_json(self.raw_config)
+        self.tensors = safetensors_io.read_checkpoint_tensors(folder)
+        self._layout, self._symmetric = checkpoint_formats.layout_from_config(
+            self.raw_config.get("quantization_config"))
+        self._cache: dict[str, np.ndarray] = {}
+        self._room_bytes = cache_bytes
+
+    def __call__(self, name: str) -> np.ndarray:
+        if name in self._cache:
+            return self._cache[name]
+        values = self._read(name)
+        if values.nbytes <= self._room_bytes:
+            self._room_bytes -= values.nbytes
+            self._cache[name] = values
+        return values
+
+    def model(self, kv_rounding: str = "none") -> glm4_moe.Glm4Moe:
+        return glm4_moe.Glm4Moe(self.config, self, kv_rounding)
+
+    def quantized(self, module: str) -> quantized_formats.QuantizedLinear | None:
+        """The 4-bit Linear of this module name, or None where the file has it plain."""
+        if f"{module}.qweight" in self.tensors:
+            return quantized_formats.unpack(self._parts(module, _GPTQ_SUFFIXES), self._layout,
+                                            symmetric=self._symmetric)
+        if f"{module}.weight_packed" in self.tensors:
+            return quantized_formats.unpack(self._parts(module, _PACKED_SUFFIXES),
+                                            "pack_quantized", symmetric=False)
+        return None
+
+    def _parts(self, module: str, suffixes: tuple[str, ...]) -> dict[str, safetensors_io.Tensor]:
+        return {s: self.tensors[f"{module}.{s}"] for s in suffixes
+                if f"{module}.{s}" in self.tensors}
+
+    def _read(self, name: str) -> np.ndarray:
+        if name in self.tensors:
+            return self.tensors[name].to_float64()
+        module, _, leaf = name.rpartition(".")
+        if leaf == "weight":
+            linear = self.quantized(module)
+            if linear is not None:
+                return linear.dequantize()
+            fused = self._fused_expert(module)
+            if fused is not None:
+                return fused
+        raise KeyError(f"{self.folder}: no tensor for {name}")
+
+    def _fused_expert(self, module: str) -> np.ndarray | None:
+        """One projection of one expert out of experts.gate_up_proj [E, 2I, H] / down_proj."""
+        prefix, separator, rest = module.partition(".mlp.experts.")
+        expert, _, projection = rest.partition(".")
+        fused = "down_proj" if projection == "down_proj" else "gate_up_proj"
+        tensor = self.tensors.get(f"{prefix}.mlp.experts.{fused}")
+        if not separator or tensor is None:
+            return None
+        matrix = safetensors_io.Tensor(tensor.dtype, tensor.array[int(expert)]).to_float64()
+        width = self.config.moe_intermediate_size
+        return {"gate_proj": matrix[:width], "up_proj": matrix[width:],
+                "down_proj": matrix}[projection]

@@ -1,0 +1,49 @@
+"""Shared by the process tests: a fresh seed for each run, printed, and tiny random checkpoints."""
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "oracle"))
+
+import make_checkpoint  # noqa: E402  (found through the path above)
+
+
+def pytest_report_header() -> str:
+    return f"SHEAF_TEST_SEED={SEED}"
+
+
+SEED = int(os.environ.get("SHEAF_TEST_SEED", secrets.randbelow(1 << 31)))
+
+
+@pytest.fixture(scope="session")
+def seed() -> int:
+    return SEED
+
+
+@pytest.fixture(scope="session")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """make(format="gptq", experts=12, ...) -> a checkpoint folder, written once a session for equal options."""
+    written: dict[tuple[Any, ...], Path] = {}
+
+    def build(**options: Any) -> Path:
+        options.setdefault("seed", SEED)
+        key = tuple(sorted((name, str(value)) for name, value in options.items()))
+        if key not in written:
+            folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
+            make_checkpoint.make_checkpoint(folder, make_checkpoint.Options(**options))
+            written[key] = folder
+        return written[key]
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def tiny(make: Callable[..., Path]) -> Path:
+    """A GPTQ checkpoint with an odd number of experts."""
+    return make(format="gptq", experts=21)

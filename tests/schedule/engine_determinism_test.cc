@@ -1,0 +1,137 @@
+// What a request gets depends on the request alone: the same ids, texts and log-probabilities, bit
+// for bit, alone and among 31 others, in any chunks, preempted or not, with any number of threads.
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <future>
+#include <random>
+#include <sstream>
+
+#include "tests/schedule/engine_fixture.h"
+#include "tests/text/random_seed.h"
+
+namespace sheaf {
+namespace {
+
+using testing::EngineSettings;
+using testing::RandomRequest;
+using testing::RecordingSink;
+using testing::RunningEngine;
+using testing::TinyCheckpoint;
+
+std::string Bits(const TokenLogprobs& logprobs) {
+  std::ostringstream out;
+  const auto add = [&](const TokenLogprob& entry) {
+    out << entry.token << ":" << std::bit_cast<uint32_t>(entry.logprob) << ":" << entry.rank << " ";
+  };
+  add(logprobs.chosen);
+  for (const TokenLogprob& entry : logprobs.top) add(entry);
+  return out.str();
+}
+
+// Everything a client sees, as text to compare.
+std::string Transcript(RecordingSink& sink) {
+  const GenerationEnd end = sink.WaitForEnd();
+  std::ostringstream out;
+  out << "end " << int(end.reason) << " " << end.status << " " << end.completion_tokens << "\n"
+      << sink.text() << "\n";
+  for (TokenId token : sink.tokens()) out << token << " ";
+  out << "\n";
+  for (const TokenLogprobs& entry : sink.logprobs()) out << Bits(entry) << "\n";
+  if (sink.prompt_logprobs().has_value()) {
+    for (const auto& entry : *sink.prompt_logprobs())
+      out << (entry.has_value() ? Bits(*entry) : "none") << "\n";
+  }
+  return out.str();
+}
+
+std::vector<GenerationRequest> MixedRequests(std::mt19937_64& random, int count) {
+  std::vector<GenerationRequest> requests;
+  for (int i = 0; i < count; ++i) {
+    GenerationRequest request = RandomRequest(random, 1 + random() % 60, 12 + random() % 30);
+    if (i % 3 == 0) request.sampling.temperature = 0;
+    if (i % 3 == 1) request.sampling.top_p = 0.9f;
+    if (i % 4 == 0) request.sampling.repetition_penalty = 1.2f;
+    if (i % 5 != 0) request.logprobs = static_cast<int>(random() % 4);
+    if (i % 6 == 0) request.prompt_logprobs = 2;
+    if (i == 7) request.logprobs = -1;
+    if (i % 7 == 0) request.stop.ignore_eos = false;
+    requests.push_back(std::move(request));
+  }
+  return requests;
+}
+
+class EngineDeterminism : public ::testing::Test {
+ protected:
+  std::vector<std::string> Run(const EngineSettings& settings, bool together,
+                               int* preempted = nullptr) {
+    RunningEngine running(checkpoint_, settings);
+    std::vector<std::shared_ptr<RecordingSink>> sinks;
+    // The first token waits until all are submitted, however slow this machine is.
+    std::promise<void> submitted;
+    for (const GenerationRequest& request : requests_) {
+      sinks.push_back(std::make_shared<RecordingSink>());
+      if (together && sinks.size() == 1) {
+        sinks[0]->on_token = [future = submitted.get_future().share()](size_t) {
+          EXPECT_EQ(future.wait_for(std::chrono::minutes(1)), std::future_status::ready);
+        };
+      }
+      EXPECT_TRUE(running.engine().Submit(request, sinks.back()).ok());
+      if (!together) sinks.back()->WaitForEnd();
+    }
+    submitted.set_value();
+    std::vector<std::string> transcripts;
+    for (const auto& sink : sinks) transcripts.push_back(Transcript(*sink));
+    EXPECT_EQ(running.engine().free_kv_blocks(), running.num_blocks());
+    if (preempted != nullptr) *preempted = running.observer.preempted;
+    return transcripts;
+  }
+
+  void ExpectSame(const std::vector<std::string>& got) {
+    ASSERT_EQ(got.size(), alone_.size());
+    for (size_t i = 0; i < got.size(); ++i) EXPECT_EQ(got[i], alone_[i]) << "request " << i;
+  }
+
+  void SetUp() override {
+    EngineSettings settings;
+    settings.threads = 1;
+    alone_ = Run(settings, /*together=*/false);
+  }
+
+  const uint64_t seed_ = testing::RandomSeed();
+  const ::testing::ScopedTrace trace_{__FILE__, __LINE__, std::to_string(seed_)};
+  std::mt19937_64 random_{seed_};
+  const TinyCheckpoint checkpoint_{{.seed = seed_, .four_bit = true}};
+  const std::vector<GenerationRequest> requests_ = MixedRequests(random_, 32);
+  std::vector<std::string> alone_;
+};
+
+TEST_F(EngineDeterminism, AmongOthersAsAlone) { ExpectSame(Run({}, true)); }
+
+TEST_F(EngineDeterminism, InChunksOfAnySize) {
+  for (int chunk : {1, 7, 64, 2048}) {
+    SCOPED_TRACE(chunk);
+    EngineSettings settings;
+    settings.engine.max_num_batched_tokens = chunk;
+    ExpectSame(Run(settings, true));
+  }
+}
+
+TEST_F(EngineDeterminism, PreemptedOrNot) {
+  EngineSettings settings;
+  settings.num_blocks = 18;  // of 8 tokens: three or four of 32 requests
+  settings.block_size = 8;
+  int preempted = 0;
+  ExpectSame(Run(settings, true, &preempted));
+  EXPECT_GT(preempted, 0) << "the cache is small enough that some must give way";
+}
+
+TEST_F(EngineDeterminism, WithAnyNumberOfThreads) {
+  EngineSettings settings;
+  settings.threads = 3;
+  ExpectSame(Run(settings, true));
+}
+
+}  // namespace
+}  // namespace sheaf

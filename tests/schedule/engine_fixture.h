@@ -1,0 +1,138 @@
+#pragma once
+// An engine on a tiny checkpoint: real decoder, kernels and experts; what a test may break are the
+// experts and the cluster's state.
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "exchange/local_expert_layer.h"
+#include "router/schedule/engine.h"
+#include "tests/attention/tiny_checkpoint.h"
+#include "tests/schedule/byte_tokenizer.h"
+#include "tests/schedule/recording_sink.h"
+
+namespace sheaf::testing {
+
+// Passes on to real experts unless `finish` says otherwise: it may return an error or spoil the
+// sum.
+class BreakableExperts final : public ExpertLayer {
+ public:
+  explicit BreakableExperts(ExpertLayer& real) : real_(real) {}
+  std::function<absl::Status(const RoutedBatch& batch, float* sum)>
+      finish;  // set while nothing runs
+
+  absl::Status Begin(const RoutedBatch& batch) override {
+    batch_ = batch;
+    return real_.Begin(batch);
+  }
+  absl::Status Finish(float* sum) override {
+    const absl::Status status = real_.Finish(sum);
+    if (!status.ok() || !finish) return status;
+    return finish(batch_, sum);
+  }
+
+ private:
+  ExpertLayer& real_;
+  RoutedBatch batch_;
+};
+
+class CountingObserver final : public EngineObserver {
+ public:
+  void OnStep(const StepReport& report) override {
+    preempted += report.preempted;
+    most_sequences = std::max(most_sequences.load(), report.sequences);
+    most_tokens = std::max(most_tokens.load(), report.prefill_tokens + report.decode_tokens);
+    steps += 1;
+  }
+  void OnFirstToken(Duration) override { first_tokens += 1; }
+  void OnNextToken(Duration) override { next_tokens += 1; }
+  void OnRequestEnd(const RequestReport& report) override {
+    ends += 1;
+    completion_tokens += report.completion_tokens;
+  }
+
+  std::atomic<int> steps{0}, preempted{0}, most_sequences{0}, most_tokens{0}, first_tokens{0},
+      next_tokens{0}, ends{0}, completion_tokens{0};
+};
+
+struct EngineSettings {
+  EngineOptions engine{.max_model_len = 256, .max_num_seqs = 32, .max_num_batched_tokens = 256};
+  int num_blocks = 600;
+  int block_size = 16;
+  int threads = 2;
+};
+
+class RunningEngine {
+ public:
+  RunningEngine(const TinyCheckpoint& checkpoint, const EngineSettings& settings)
+      : pool_(settings.threads),
+        local_(checkpoint.experts(), checkpoint.config().num_layers,
+               checkpoint.config().num_experts, pool_),
+        experts(local_),
+        cache_(*KvCache::Create(
+            checkpoint.config(), checkpoint.all_heads(),
+            {kernels::KvFormat::kF32, settings.block_size,
+             settings.num_blocks * KvCache::BlockBytes(checkpoint.config(), checkpoint.all_heads(),
+                                                       kernels::KvFormat::kF32,
+                                                       settings.block_size)})),
+        decoder_(checkpoint.config(), checkpoint.weights(), checkpoint.all_heads(), *cache_,
+                 experts, pool_,
+                 {.max_batched_tokens = settings.engine.max_num_batched_tokens,
+                  .max_model_len = settings.engine.max_model_len,
+                  .max_logit_rows = 5}),
+        engine_(settings.engine,
+                {&decoder_, cache_.get(), &ByteTokenizer(), &pool_, &clock_, &observer, [this] {
+                   std::lock_guard lock(mutex_);
+                   return cluster_;
+                 }}) {}
+
+  Engine& engine() { return engine_; }
+  int num_blocks() const { return cache_->num_blocks(); }
+  TimePoint now() const { return clock_.Now(); }
+
+  void SetCluster(absl::Status status) {
+    {
+      std::lock_guard lock(mutex_);
+      cluster_ = std::move(status);
+    }
+    engine_.Wake();
+  }
+
+  std::shared_ptr<RecordingSink> Start(const GenerationRequest& request) {
+    auto sink = std::make_shared<RecordingSink>();
+    const auto id = engine_.Submit(request, sink);
+    EXPECT_TRUE(id.ok()) << id.status();
+    return sink;
+  }
+
+ private:
+  SteadyClock clock_;
+  ThreadPool pool_;
+  LocalExpertLayer local_;
+
+ public:
+  BreakableExperts experts;
+  CountingObserver observer;
+
+ private:
+  std::unique_ptr<KvCache> cache_;
+  Decoder decoder_;
+  std::mutex mutex_;
+  absl::Status cluster_;
+  Engine engine_;  // last: its thread uses all others
+};
+
+inline GenerationRequest RandomRequest(std::mt19937_64& random, int prompt_tokens, int max_tokens) {
+  GenerationRequest request;
+  for (int i = 0; i < prompt_tokens; ++i)
+    request.prompt.push_back(static_cast<TokenId>(random() % 256));
+  request.stop.max_tokens = max_tokens;
+  request.stop.ignore_eos = true;
+  request.sampling.seed = random();
+  return request;
+}
+
+}  // namespace sheaf::testing

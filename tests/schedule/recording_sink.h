@@ -1,0 +1,88 @@
+#pragma once
+// A sink that keeps everything and lets a test wait for it, with a deadline.
+//
+// Threads: OnX from the step thread, the rest from the test's.
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "router/schedule/generation.h"
+
+namespace sheaf::testing {
+
+class RecordingSink final : public GenerationSink {
+ public:
+  // Called from the step thread at every token, with their number.
+  std::function<void(size_t)> on_token;
+
+  void OnPromptLogprobs(std::vector<std::optional<TokenLogprobs>> logprobs) override {
+    std::lock_guard lock(mutex_);
+    EXPECT_TRUE(tokens_.empty()) << "prompt log-probabilities come before the first token";
+    EXPECT_FALSE(prompt_logprobs_.has_value()) << "and once";
+    prompt_logprobs_ = std::move(logprobs);
+  }
+  void OnToken(TokenEvent event) override {
+    size_t count;
+    {
+      std::lock_guard lock(mutex_);
+      EXPECT_FALSE(end_.has_value()) << "nothing after the end";
+      tokens_.push_back(event.token);
+      text_ += event.text;
+      if (event.logprobs.has_value()) logprobs_.push_back(*std::move(event.logprobs));
+      count = tokens_.size();
+    }
+    changed_.notify_all();
+    if (on_token) on_token(count);
+  }
+  void OnEnd(GenerationEnd end) override {
+    std::lock_guard lock(mutex_);
+    EXPECT_FALSE(end_.has_value()) << "one end";
+    text_ += end.text;
+    end_ = std::move(end);
+    changed_.notify_all();
+  }
+
+  // Waits up to a minute.
+  GenerationEnd WaitForEnd() {
+    std::unique_lock lock(mutex_);
+    const bool ended =
+        changed_.wait_for(lock, std::chrono::minutes(1), [&] { return end_.has_value(); });
+    EXPECT_TRUE(ended) << "no end within a minute";
+    return end_.value_or(GenerationEnd{});
+  }
+  void WaitForTokens(size_t count) {
+    std::unique_lock lock(mutex_);
+    EXPECT_TRUE(changed_.wait_for(lock, std::chrono::minutes(1),
+                                  [&] { return tokens_.size() >= count || end_.has_value(); }));
+  }
+
+  // After the end.
+  const std::vector<TokenId>& tokens() const { return tokens_; }
+  const std::string& text() const { return text_; }
+  const std::vector<TokenLogprobs>& logprobs() const { return logprobs_; }
+  const std::optional<std::vector<std::optional<TokenLogprobs>>>& prompt_logprobs() const {
+    return prompt_logprobs_;
+  }
+  bool ended() const {
+    std::lock_guard lock(mutex_);
+    return end_.has_value();
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<TokenId> tokens_;
+  std::string text_;
+  std::vector<TokenLogprobs> logprobs_;
+  std::optional<std::vector<std::optional<TokenLogprobs>>> prompt_logprobs_;
+  std::optional<GenerationEnd> end_;
+};
+
+}  // namespace sheaf::testing

@@ -1,0 +1,160 @@
+#include "router/schedule/sequence.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/schedule/byte_tokenizer.h"
+#include "tests/schedule/recording_sink.h"
+
+namespace sheaf {
+namespace {
+
+constexpr TokenId kEos = testing::kEndOfText;
+
+class SequenceTest : public ::testing::Test {
+ protected:
+  Sequence& Make(const StopConditions& stop, int max_model_len = 100) {
+    GenerationRequest request;
+    request.prompt = {'a', 'b', 'c', 'd'};
+    request.stop = stop;
+    request.prompt_logprobs = prompt_logprobs_;
+    auto strings = StopStrings::Create(stop.stop_strings);
+    sequence_ = std::make_unique<Sequence>(SequenceId(1), std::move(request), sink_,
+                                           testing::ByteTokenizer(),
+                                           std::make_shared<const StopStrings>(*std::move(strings)),
+                                           Sequence::Limits{eos_, max_model_len}, TimePoint{});
+    return *sequence_;
+  }
+
+  // Tokens until one ends it; "" when none does.
+  std::string EndOf(const std::vector<TokenId>& tokens) {
+    for (TokenId token : tokens) {
+      if (const auto reason = sequence_->Accept(token, std::nullopt)) {
+        sequence_->End(*reason, absl::OkStatus());
+        return sink_->WaitForEnd().reason == FinishReason::kStop ? "stop" : "length";
+      }
+    }
+    return "";
+  }
+
+  const std::vector<TokenId> eos_ = {kEos};
+  std::optional<int32_t> prompt_logprobs_;
+  std::shared_ptr<testing::RecordingSink> sink_ = std::make_shared<testing::RecordingSink>();
+  std::unique_ptr<Sequence> sequence_;
+};
+
+TEST_F(SequenceTest, EndsAtAnEosTokenThatIsCountedAndNotShown) {
+  Make({.max_tokens = 10});
+  EXPECT_EQ(EndOf({'x', 'y', kEos}), "stop");
+  EXPECT_EQ(sink_->text(), "xy");
+  EXPECT_EQ(sink_->tokens(), (std::vector<TokenId>{'x', 'y', kEos}));
+  const GenerationEnd end = sink_->WaitForEnd();
+  EXPECT_EQ(end.stop_token, kEos);
+  EXPECT_EQ(end.prompt_tokens, 4);
+  EXPECT_EQ(end.completion_tokens, 3);
+}
+
+TEST_F(SequenceTest, IgnoreEosLeavesTheOtherStopTokens) {
+  Make({.max_tokens = 10, .ignore_eos = true, .stop_token_ids = {'!'}});
+  EXPECT_EQ(EndOf({'x', kEos, '!'}), "stop");
+  EXPECT_EQ(sink_->WaitForEnd().stop_token, '!');
+  EXPECT_EQ(sink_->WaitForEnd().completion_tokens, 3);
+}
+
+TEST_F(SequenceTest, EndsAtAStopStringAcrossTokensAndHidesIt) {
+  Make({.max_tokens = 10, .stop_strings = {"nope", "END"}});
+  EXPECT_EQ(EndOf({'x', 'E', 'N', 'D', 'y'}), "stop");
+  EXPECT_EQ(sink_->text(), "x");
+  EXPECT_EQ(sink_->WaitForEnd().stop_string, "END");
+}
+
+TEST_F(SequenceTest, ShowsTheStopStringWhenAsked) {
+  Make({.max_tokens = 10, .stop_strings = {"END"}, .include_stop_string = true});
+  EXPECT_EQ(EndOf({'x', 'E', 'N', 'D'}), "stop");
+  EXPECT_EQ(sink_->text(), "xEND");
+}
+
+TEST_F(SequenceTest, EndsAtMaxTokensAndGivesTheTextHeldBack) {
+  Make({.max_tokens = 3, .stop_strings = {"END"}});
+  EXPECT_EQ(EndOf({'x', 'E', 'N', 'D'}), "length");
+  EXPECT_EQ(sink_->text(), "xEN");
+}
+
+TEST_F(SequenceTest, AStopOnTheLastAllowedTokenIsAStop) {
+  Make({.max_tokens = 2});
+  EXPECT_EQ(EndOf({'x', kEos}), "stop");
+}
+
+TEST_F(SequenceTest, EndsAtMaxModelLen) {
+  Make({.max_tokens = 100}, 6);
+  EXPECT_EQ(EndOf({'x', 'y', 'z'}), "length");
+  EXPECT_EQ(sink_->text(), "xy");
+}
+
+TEST_F(SequenceTest, MasksStopTokensBeforeMinTokens) {
+  Sequence& sequence = Make({.max_tokens = 10, .min_tokens = 2, .stop_token_ids = {'!'}});
+  for (int i = 0; i < 2; ++i) {
+    const auto masked = sequence.history().masked;
+    EXPECT_EQ(std::vector<TokenId>(masked.begin(), masked.end()),
+              (std::vector<TokenId>{'!', kEos}));
+    EXPECT_FALSE(sequence.Accept('x', std::nullopt).has_value());
+  }
+  EXPECT_TRUE(sequence.history().masked.empty());
+  EXPECT_EQ(EndOf({kEos}), "stop");
+}
+
+TEST_F(SequenceTest, AStopStringBeforeMinTokensDoesNotCount) {
+  Make({.max_tokens = 10, .min_tokens = 3, .stop_strings = {"b"}});
+  EXPECT_EQ(EndOf({'b', 'b', 'b', 'b'}), "stop");
+  EXPECT_EQ(sink_->text(), "bbb");
+}
+
+TEST_F(SequenceTest, HistoryIsPromptAndOutput) {
+  Sequence& sequence = Make({.max_tokens = 10});
+  (void)sequence.Accept('x', std::nullopt);
+  EXPECT_EQ(sequence.history().prompt.size(), 4u);
+  ASSERT_EQ(sequence.history().output.size(), 1u);
+  EXPECT_EQ(sequence.history().output[0], 'x');
+}
+
+TEST_F(SequenceTest, AsksForLogitsOfTheLastTokenOnly) {
+  Sequence& sequence = Make({.max_tokens = 10});
+  EXPECT_EQ(sequence.FirstLogitToken(3), 3) << "a chunk in the middle";
+  EXPECT_FALSE(sequence.ChunkSamples(3));
+  sequence.Advance(3);
+  EXPECT_TRUE(sequence.ChunkSamples(1));
+  EXPECT_EQ(sequence.FirstLogitToken(1), 0);
+  EXPECT_EQ(sequence.PromptSlot(2), nullptr);
+}
+
+TEST_F(SequenceTest, PromptLogprobsAreAskedForOnceAndSurviveAPreemption) {
+  prompt_logprobs_ = 0;
+  Sequence& sequence = Make({.max_tokens = 10});
+  const auto fill = [&](int num_tokens) {
+    int asked = 0;
+    for (int t = sequence.FirstLogitToken(num_tokens); t < num_tokens; ++t) {
+      const int position = sequence.computed_tokens + t;
+      if (auto* slot = sequence.PromptSlot(position)) {
+        EXPECT_FALSE(slot->has_value());
+        *slot = TokenLogprobs{{sequence.tokens()[position + 1], -1.0f, 1}, {}};
+        ++asked;
+      }
+    }
+    sequence.Advance(num_tokens);
+    return asked;
+  };
+  EXPECT_EQ(fill(2), 2);  // of tokens 1 and 2
+  sequence.Restart();
+  EXPECT_EQ(sequence.FirstLogitToken(4), 2);
+  EXPECT_EQ(fill(1), 0);
+  EXPECT_EQ(fill(3), 1);  // of token 3; the last row is sampled
+  (void)sequence.Accept('x', std::nullopt);
+  ASSERT_TRUE(sink_->prompt_logprobs().has_value());
+  ASSERT_EQ(sink_->prompt_logprobs()->size(), 4u);
+  EXPECT_FALSE((*sink_->prompt_logprobs())[0].has_value());
+  for (int t : {1, 2, 3}) EXPECT_EQ((*sink_->prompt_logprobs())[t]->chosen.token, "abcd"[t]);
+  sequence.Restart();
+  EXPECT_EQ(sequence.FirstLogitToken(5), 4) << "told already: only the last row matters";
+}
+
+}  // namespace
+}  // namespace sheaf

@@ -1,0 +1,55 @@
+"""Who may include whom: the folder rule of docs/architecture.md, as data and one pure function.
+
+check_file(path, text) returns one message for each `#include "folder/..."` that breaks the rule.
+"""
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+# Folder -> folders it may include, beside itself. The longest matching prefix of a path is its folder.
+ALLOWED: dict[str, set[str]] = {
+    "base": set(),
+    "proto": set(),
+    "kernels": {"base"},
+    "model": {"base", "kernels"},
+    "exchange": {"base", "kernels", "proto"},
+    "exchange/ucx": {"base", "exchange"},
+    "worker": {"base", "proto", "kernels", "model", "exchange", "exchange/ucx"},
+    "router/text": {"base"},
+    "router/metrics": {"base"},
+    "router/attention": {"base", "kernels", "model", "exchange"},
+    "router/schedule": {"base", "kernels", "model", "exchange", "router/attention", "router/text"},
+    "router/cluster": {"base", "proto", "kernels", "model", "exchange", "router/metrics"},
+    "router/api": {"base", "proto", "kernels", "model", "router/text", "router/schedule", "router/metrics"},
+    "cli": {"base", "proto", "kernels", "model", "exchange", "exchange/ucx", "worker", "router/text",
+            "router/metrics", "router/attention", "router/schedule", "router/cluster", "router/api"},
+}
+
+_INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
+
+
+def folder_of(path: str) -> str | None:
+    """The rule's folder for a repo-root path, or None for a path outside the rule (generated, third party)."""
+    parts = PurePosixPath(path).parts
+    for length in range(len(parts) - 1, 0, -1):
+        folder = "/".join(parts[:length])
+        if folder in ALLOWED:
+            return folder
+    return None
+
+
+def check_file(path: str, text: str) -> list[str]:
+    source = folder_of(path)
+    if source is None:
+        return []
+    errors = []
+    for included in _INCLUDE.findall(text):
+        if included.startswith("."):
+            errors.append(f"{path}: \"{included}\" is a relative include; name it from the repository root")
+            continue
+        target = folder_of(included)
+        if target is None or target == source or target in ALLOWED[source]:
+            continue
+        errors.append(f"{path}: {source} may not include {target} (\"{included}\")")
+    return errors

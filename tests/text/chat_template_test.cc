@@ -1,0 +1,193 @@
+#include "router/text/chat_template.h"
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+
+namespace sheaf {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+constexpr const char* kHello = R"([{"role": "user", "content": "Hello"}])";
+
+absl::StatusOr<std::string> RenderSource(std::string_view source, const ChatPrompt& prompt,
+                                         std::string_view globals = "") {
+  auto chat_template = ChatTemplate::FromSource("dir/chat_template.jinja", source, globals);
+  if (!chat_template.ok()) return chat_template.status();
+  return (*chat_template)->Render(prompt);
+}
+
+// The text of an expression over the template's argument `x`.
+std::string Eval(std::string_view expression, std::string_view x_json) {
+  ChatPrompt prompt{.messages_json = kHello};
+  prompt.arguments_json = "{\"x\": " + std::string(x_json) + "}";
+  auto text = RenderSource("{{ " + std::string(expression) + " }}", prompt);
+  return text.ok() ? *text : std::string(text.status().message());
+}
+
+void ExpectError(const absl::StatusOr<std::string>& text, absl::StatusCode code,
+                 std::string_view part) {
+  EXPECT_EQ(text.status().code(), code) << text.status();
+  EXPECT_THAT(std::string(text.status().message()), HasSubstr(std::string(part)));
+}
+
+TEST(ChatTemplateTest, RendersMessagesToolsArgumentsAndTheGenerationPrompt) {
+  constexpr const char* kSource =
+      "{% for m in messages %}\n"
+      "    <|{{ m.role }}|>{{ m.content }}\n"
+      "{% endfor %}\n"
+      "{% if tools %}tools={{ tools | tojson }}{% endif %}"
+      "{{ '/nothink' if enable_thinking is defined and not enable_thinking else '' }}"
+      "{% if add_generation_prompt %}<|assistant|>{% endif %}";
+  ChatPrompt prompt{.messages_json = kHello};
+  EXPECT_EQ(*RenderSource(kSource, prompt), "    <|user|>Hello\n<|assistant|>");
+  prompt.tools_json = R"([{"name": "f", "b": 1, "a": "<é>"}])";
+  prompt.arguments_json = R"({"enable_thinking": false})";
+  prompt.add_generation_prompt = false;
+  EXPECT_EQ(*RenderSource(kSource, prompt),
+            "    <|user|>Hello\ntools=[{\"name\": \"f\", \"b\": 1, \"a\": \"<é>\"}]/nothink");
+}
+
+TEST(ChatTemplateTest, TojsonIsPythonsJsonDumps) {
+  struct Case {
+    const char* expression;
+    const char* x;
+    const char* want;
+  };
+  for (const Case& c : std::initializer_list<Case>{
+           {"x | tojson", R"({"b": 1, "a": [true, null, "é<&'>"]})",
+            R"({"b": 1, "a": [true, null, "é<&'>"]})"},
+           {"x | tojson(ensure_ascii=True)", R"("é😀\u007f")", R"("\u00e9\ud83d\ude00\u007f")"},
+           {"x | tojson", R"("\u0001\b\f\n\r\t\"\\/")", R"("\u0001\b\f\n\r\t\"\\/")"},
+           {"x | tojson(sort_keys=True)", R"({"b": 1, "a": 2})", R"({"a": 2, "b": 1})"},
+           {"x | tojson(indent=2)", R"({"a": [1, {}], "b": []})",
+            "{\n  \"a\": [\n    1,\n    {}\n  ],\n  \"b\": []\n}"},
+           {"x | tojson(separators=(',', ':'))", R"({"a": [1, 2]})", R"({"a":[1,2]})"},
+           {"x | tojson", "[1.0, 0.1, 1e15, 1e16, 0.0001, 0.00001, 1.5e-7, -0.0, 1e300]",
+            "[1.0, 0.1, 1000000000000000.0, 1e+16, 0.0001, 1e-05, 1.5e-07, -0.0, 1e+300]"},
+           {"x | tojson", "[9007199254740993, -9223372036854775808, 18446744073709551615]",
+            "[9007199254740993, -9223372036854775808, 18446744073709551615]"},
+           {"x | tojson(ensure_ascii=False, indent=None)", "[]", "[]"}}) {
+    EXPECT_EQ(Eval(c.expression, c.x), c.want) << c.expression << " of " << c.x;
+  }
+}
+
+TEST(ChatTemplateTest, PythonMethodsAndTestsBehaveAsInJinja2) {
+  EXPECT_EQ(Eval("x.split('</think>')[-1].lstrip('\\n').rstrip()", R"("a</think>\n\nb ")"), "b");
+  EXPECT_EQ(Eval("x.endswith('/nothink')", R"("hi/nothink")"), "True");
+  EXPECT_EQ(Eval("x is iterable", "null"), "False");
+  EXPECT_EQ(Eval("x is iterable", "[]"), "True");
+  EXPECT_EQ(Eval("x is string or x is mapping", "{}"), "True");
+  EXPECT_EQ(Eval("x.items() | list | tojson", R"({"b": 1, "a": 2})"), R"([["b", 1], ["a", 2]])");
+  EXPECT_EQ(Eval("x", "null"), "None");
+  EXPECT_EQ(Eval("x.nothing", "{}"), "");
+}
+
+TEST(ChatTemplateTest, ATemplateThatDoesNotCompileIsNamedWithFileAndLine) {
+  auto chat_template =
+      ChatTemplate::FromSource("dir/chat_template.jinja", "line one\n{% if x %}\n{{ }}", "");
+  EXPECT_EQ(chat_template.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(chat_template.status().message()),
+              HasSubstr("dir/chat_template.jinja:3"));
+}
+
+TEST(ChatTemplateTest, ATemplateThatFailsWhileRenderingIsNamedWithFileAndLine) {
+  const ChatPrompt prompt{.messages_json = kHello};
+  ExpectError(RenderSource("one\n{{ messages.nothing.more }}", prompt),
+              absl::StatusCode::kInvalidArgument, "dir/chat_template.jinja:2");
+  ExpectError(RenderSource("{{ raise_exception('roles must alternate') }}", prompt),
+              absl::StatusCode::kInvalidArgument, "roles must alternate");
+  ExpectError(RenderSource("{{ strftime_now('%Y') }}", prompt), absl::StatusCode::kInvalidArgument,
+              "strftime_now");
+}
+
+TEST(ChatTemplateTest, EndlessRecursionIsAnError) {
+  ExpectError(
+      RenderSource("{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}", {.messages_json = kHello}),
+      absl::StatusCode::kInvalidArgument, "recursion");
+}
+
+TEST(ChatTemplateTest, InputThatIsNotTheRightJsonIsAnError) {
+  const auto render = [](ChatPrompt prompt) {
+    return RenderSource("{{ messages[0].content }}", prompt);
+  };
+  const auto invalid = absl::StatusCode::kInvalidArgument;
+  ExpectError(render({.messages_json = "[{"}), invalid, "messages: not valid JSON");
+  ExpectError(render({.messages_json = ""}), invalid, "messages must be an array");
+  ExpectError(render({.messages_json = kHello, .tools_json = "{}"}), invalid,
+              "tools must be an array");
+  ExpectError(render({.messages_json = kHello, .arguments_json = "[]"}), invalid,
+              "must be an object");
+  ExpectError(render({.messages_json = kHello, .arguments_json = R"({"messages": []})"}), invalid,
+              "messages");
+  ExpectError(render({.messages_json = std::string(100'000, '[') + std::string(100'000, ']')}),
+              invalid, "recursion");
+}
+
+class ChatTemplateLoadTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    dir_ = ::testing::TempDir() + "/chat_template_load_test";
+    std::filesystem::remove_all(dir_);
+    std::filesystem::create_directories(dir_);
+  }
+  void Write(const std::string& name, const std::string& content) {
+    std::ofstream(dir_ + "/" + name) << content;
+  }
+  std::string LoadAndRender() {
+    auto chat_template = ChatTemplate::Load(dir_);
+    if (!chat_template.ok()) return chat_template.status().ToString();
+    auto text = (*chat_template)->Render({.messages_json = kHello});
+    return text.ok() ? *text : text.status().ToString();
+  }
+  std::string dir_;
+};
+
+TEST_F(ChatTemplateLoadTest, TheFileOfItsOwnComesBeforeTheConfig) {
+  Write("tokenizer_config.json", R"({"chat_template": "from config"})");
+  EXPECT_EQ(LoadAndRender(), "from config");
+  Write("chat_template.jinja", "from file");
+  EXPECT_EQ(LoadAndRender(), "from file");
+}
+
+TEST_F(ChatTemplateLoadTest, OfAListTheDefaultIsTaken) {
+  Write(
+      "tokenizer_config.json",
+      R"({"chat_template": [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "yes"}]})");
+  EXPECT_EQ(LoadAndRender(), "yes");
+}
+
+TEST_F(ChatTemplateLoadTest, SpecialTokensOfTheConfigAreVariables) {
+  Write(
+      "tokenizer_config.json",
+      R"({"eos_token": "<|endoftext|>", "pad_token": {"content": "<pad>", "special": true}, "bos_token": null})");
+  Write("chat_template.jinja", "{{ bos_token }}{{ eos_token }}{{ pad_token }}");
+  EXPECT_EQ(LoadAndRender(), "<|endoftext|><pad>");
+}
+
+TEST_F(ChatTemplateLoadTest, ACheckpointWithoutATemplateIsNotFound) {
+  EXPECT_EQ(ChatTemplate::Load(dir_).status().code(), absl::StatusCode::kNotFound);
+  Write("tokenizer_config.json", R"({"eos_token": "x"})");
+  EXPECT_EQ(ChatTemplate::Load(dir_).status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(ChatTemplateLoadTest, BrokenFilesAreNamed) {
+  Write("tokenizer_config.json", "[]");
+  EXPECT_THAT(LoadAndRender(),
+              AllOf(HasSubstr("INVALID_ARGUMENT"), HasSubstr(dir_ + "/tokenizer_config.json")));
+  Write("tokenizer_config.json", R"({"chat_template": 7})");
+  EXPECT_THAT(LoadAndRender(), HasSubstr("must be a string or a list, got number"));
+  Write("tokenizer_config.json", R"({"chat_template": "{% if %}"})");
+  EXPECT_THAT(LoadAndRender(), HasSubstr("/tokenizer_config.json#chat_template:1"));
+  Write("chat_template.jinja", "a\nb\n{% endfor %}");
+  EXPECT_THAT(LoadAndRender(), HasSubstr(dir_ + "/chat_template.jinja:3"));
+}
+
+}  // namespace
+}  // namespace sheaf

@@ -1,0 +1,34 @@
+#include "worker/serve_link.h"
+
+namespace sheaf {
+namespace {
+
+// Receive has no other deadline of its own: a link without traffic is a router without requests.
+constexpr std::chrono::seconds kLook{60};
+
+}  // namespace
+
+absl::Status ServeLink(WorkerLink& link, ExpertRunner& runner, ThreadPool& pool,
+                       ServeObserver* observer) {
+  for (;;) {
+    pool.Park();
+    const absl::StatusOr<ReceivedDispatch> dispatch =
+        link.Receive(std::chrono::steady_clock::now() + kLook);
+    if (absl::IsDeadlineExceeded(dispatch.status())) continue;
+    if (!dispatch.ok()) return dispatch.status();
+    const TimePoint start = std::chrono::steady_clock::now();
+    const Answer answer = runner.Run(*dispatch);
+    if (absl::Status sent = link.Reply(answer.header, answer.payload); !sent.ok()) return sent;
+    if (observer == nullptr) continue;
+    ServedDispatch served;
+    served.tokens = dispatch->header.tokens;
+    served.pairs = dispatch->header.pairs;
+    served.received_bytes = static_cast<int64_t>(kFrameHeaderBytes + dispatch->payload.size());
+    served.sent_bytes = static_cast<int64_t>(kFrameHeaderBytes + answer.payload.size());
+    served.busy = std::chrono::steady_clock::now() - start;
+    served.ok = answer.ok;
+    observer->OnServed(served);
+  }
+}
+
+}  // namespace sheaf
