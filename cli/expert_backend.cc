@@ -9,11 +9,11 @@
 
 #include "base/cpu_topology.h"
 #include "base/status.h"
+#include "cli/data_plane.h"
 #include "cli/model_identity.h"
 #include "exchange/in_process_transport.h"
 #include "exchange/local_expert_layer.h"
 #include "exchange/remote_expert_layer.h"
-#include "exchange/ucx/ucx_transport.h"
 #include "model/inspect.h"
 #include "router/cluster/cluster_controller.h"
 #include "router/cluster/cluster_service.h"
@@ -137,7 +137,7 @@ class ClusterBackend final : public RemoteBackend, public ClusterObserver {
     cluster.num_workers = options.workers;
     cluster.lease = milliseconds(options.lease_ms);
     SHEAF_ASSIGN_OR_RETURN(cluster.model, IdentityOf(options.process.checkpoint, config));
-    SHEAF_ASSIGN_OR_RETURN(backend->transport_, UcxTransport::Create());
+    SHEAF_ASSIGN_OR_RETURN(backend->transport_, MakeTransport(options.transport));
     backend->controller_ =
         std::make_unique<ClusterController>(cluster, *backend->transport_, clock, backend.get());
     backend->service_ = std::make_unique<ClusterService>(*backend->controller_);
@@ -166,7 +166,7 @@ class ClusterBackend final : public RemoteBackend, public ClusterObserver {
     suspect_pids_.push_back(static_cast<int>(lost.member.pid));
   }
 
-  std::unique_ptr<UcxTransport> transport_;
+  std::unique_ptr<Transport> transport_;
   std::mutex mutex_;
   std::vector<int> suspect_pids_;  // guarded by mutex_
   std::unique_ptr<ClusterController> controller_;
@@ -185,9 +185,9 @@ absl::StatusOr<std::unique_ptr<ExpertBackend>> ExpertBackend::Create(
     const RouterOptions& options, std::shared_ptr<const Checkpoint> checkpoint,
     const ModelConfig& config, ThreadPool& pool, const Clock& clock, RouterMetrics& metrics) {
   if (options.workers > 0) {
-    return options.transport == TransportKind::kUcx
-               ? ClusterBackend::Create(options, config, pool, clock, metrics)
-               : InProcessBackend::Create(options, std::move(checkpoint), config, pool, metrics);
+    return options.transport == TransportKind::kInProcess
+               ? InProcessBackend::Create(options, std::move(checkpoint), config, pool, metrics)
+               : ClusterBackend::Create(options, config, pool, clock, metrics);
   }
   SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<LoadedSlice> slice,
                          CheckpointSliceLoader(std::move(checkpoint), config)(

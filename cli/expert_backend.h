@@ -1,7 +1,7 @@
 #pragma once
 // ExpertBackend: where this router's experts are: in its own process (--workers 0), in threads of
-// it (--transport inprocess) or in worker processes behind UCX. The decoder sees an ExpertLayer,
-// the engine a readiness.
+// it (--transport inprocess) or in worker processes behind a transport. The decoder sees an
+// ExpertLayer, the engine a readiness.
 //
 // Threads    layer(): the step thread; Ready, TakeSuspectPids: any. Ownership: borrows pool, clock
 // and metrics. Errors     Create: those of loading the experts, for the first two.

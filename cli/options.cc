@@ -4,12 +4,28 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <map>
 #include <sstream>
 #include <utility>
 
 #include "absl/strings/str_format.h"
 
 namespace sheaf {
+
+const char* NameOf(TransportKind kind) {
+  switch (kind) {
+    case TransportKind::kAuto:
+      return "auto";
+    case TransportKind::kSharedMemory:
+      return "shm";
+    case TransportKind::kUcx:
+      return "ucx";
+    case TransportKind::kInProcess:
+      return "inprocess";
+  }
+  return "";
+}
+
 namespace {
 
 // `--config FILE` as vLLM has it: a flat YAML map from flag name to value or list. Its entries
@@ -89,9 +105,15 @@ void AddConfigFlag(CLI::App& app) {
   app.add_option("--config", "YAML file with the same names, e.g. max-model-len: 4096");
 }
 
+const std::map<std::string, TransportKind> kTransports = {
+    {NameOf(TransportKind::kAuto), TransportKind::kAuto},
+    {NameOf(TransportKind::kSharedMemory), TransportKind::kSharedMemory},
+    {NameOf(TransportKind::kUcx), TransportKind::kUcx},
+    {NameOf(TransportKind::kInProcess), TransportKind::kInProcess},
+};
+
 struct RouterText {  // flag values that need a conversion after parsing
   std::string kv_cache_dtype = "auto";
-  std::string transport = "ucx";
   int64_t seed = -1;
 };
 
@@ -151,11 +173,12 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
                  "Compute threads of each worker; 0 = usable cores")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
-  app.add_option(
-         "--transport", text.transport,
-         "Between router and workers: ucx (processes) or inprocess (threads of this process)")
-      ->check(CLI::IsMember({"ucx", "inprocess"}))
-      ->capture_default_str();
+  app.add_option("--transport", options.transport,
+                 "Between router and workers: auto (shared memory within a host, UCX between "
+                 "hosts; the workers' must be auto too), shm, ucx, or inprocess (workers are "
+                 "threads of this process)")
+      ->transform(CLI::CheckedTransformer(kTransports))
+      ->default_str(NameOf(options.transport));
   app.add_option("--expert-timeout-ms", options.expert_timeout_ms,
                  "Longest silence of a worker in one layer of a small batch")
       ->check(CLI::Range(10, 3600000))
@@ -180,7 +203,6 @@ absl::Status FinishRouter(RouterOptions& options, const RouterText& text) {
         text.kv_cache_dtype));
   }
   options.kv_format = *format;
-  options.transport = text.transport == "ucx" ? TransportKind::kUcx : TransportKind::kInProcess;
   if (text.seed >= 0) options.seed = static_cast<uint64_t>(text.seed);
   if (options.kv_cache_memory_bytes < 1) {
     return absl::InvalidArgumentError("--kv-cache-memory-bytes: wanted at least 1, got 0");
@@ -224,6 +246,14 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
 
+  std::map<std::string, TransportKind> between_processes = kTransports;
+  between_processes.erase(NameOf(TransportKind::kInProcess));
+  worker_app
+      ->add_option(
+          "--transport", worker.transport,
+          "As the router's: auto, shm or ucx; `sheaf serve` uses shm unless told otherwise")
+      ->transform(CLI::CheckedTransformer(between_processes))
+      ->default_str(NameOf(worker.transport));
   worker_app->add_option("--slot", worker.slot, "Wanted worker id; -1 = any vacant one")
       ->check(CLI::Range(-1, 1023))
       ->capture_default_str();

@@ -28,7 +28,15 @@ struct ProcessOptions {
   std::string log_format = "text";  // text, json
 };
 
-enum class TransportKind { kUcx, kInProcess };
+// How activations travel between the router and its workers.
+enum class TransportKind {
+  kAuto,          // shared memory to the workers of the router's host, UCX to the others
+  kSharedMemory,  // all of them are on the router's host
+  kUcx,
+  kInProcess,  // they are threads of the router
+};
+
+const char* NameOf(TransportKind kind);  // as --transport takes it
 
 struct RouterOptions {
   ProcessOptions process;
@@ -49,7 +57,7 @@ struct RouterOptions {
   int max_logprobs = 20;  // -1 = the whole vocabulary
   int threads = 0;        // compute threads of the router; 0 = usable cores
   int worker_threads = 0;  // compute threads of each worker started here; 0 = usable cores
-  TransportKind transport = TransportKind::kUcx;
+  TransportKind transport = TransportKind::kAuto;
   int expert_timeout_ms =
       5000;             // a worker's silence in one layer, before the bytes it has to compute
   int lease_ms = 2000;  // a worker without a sign of life for this long is lost
@@ -59,11 +67,12 @@ struct RouterOptions {
 
 struct WorkerOptions {
   ProcessOptions process;
-  std::string router;              // host:port of the router's gRPC address
-  std::string host = "127.0.0.1";  // address that /metrics listens on
-  int metrics_port = 0;            // 0 = a free port
-  int worker_threads = 0;          // 0 = usable cores
-  int slot = -1;                   // wanted worker id; -1 = any vacant one
+  std::string router;                              // host:port of the router's gRPC address
+  std::string host = "127.0.0.1";                  // address that /metrics listens on
+  int metrics_port = 0;                            // 0 = a free port
+  int worker_threads = 0;                          // 0 = usable cores
+  int slot = -1;                                   // wanted worker id; -1 = any vacant one
+  TransportKind transport = TransportKind::kAuto;  // the router's; not kInProcess
 };
 
 struct InspectOptions {

@@ -32,8 +32,9 @@ std::vector<std::vector<std::string>> WorkerCommands(const RouterOptions& option
     commands.push_back({program, "worker", options.process.checkpoint, "--router", router, "--slot",
                         absl::StrFormat("%d", id), "--worker-threads",
                         absl::StrFormat("%d", options.worker_threads), "--cpu-target",
-                        options.process.cpu_target, "--log-level", options.process.log_level,
-                        "--log-format", options.process.log_format});
+                        options.process.cpu_target, "--transport", NameOf(options.transport),
+                        "--log-level", options.process.log_level, "--log-format",
+                        options.process.log_format});
   }
   return commands;
 }
@@ -50,14 +51,18 @@ ReadyInfo Describe(const RouterProcess& router, const ChildProcesses& children) 
 }
 
 // Runs until SIGINT or SIGTERM; `program` empty: no children.
-int Run(const RouterOptions& options, const std::string& program) {
+int Run(RouterOptions options, const std::string& program) {
   StopSignals signals;  // before any thread: the mask is inherited
   if (absl::Status status = SetUpProcess(options.process); !status.ok()) return Fail(status);
+  // Children are on this host.
+  if (!program.empty() && options.transport == TransportKind::kAuto) {
+    options.transport = TransportKind::kSharedMemory;
+  }
   SteadyClock clock;
   auto router = RouterProcess::Start(options);
   if (!router.ok()) return Fail(router.status());
 
-  const bool children_wanted = !program.empty() && options.transport == TransportKind::kUcx;
+  const bool children_wanted = !program.empty() && options.transport != TransportKind::kInProcess;
   ChildProcesses children(children_wanted
                               ? WorkerCommands(options, program, (*router)->grpc_address())
                               : std::vector<std::vector<std::string>>{},

@@ -20,9 +20,9 @@
 #include "base/status.h"
 #include "cli/child_processes.h"
 #include "cli/commands.h"
+#include "cli/data_plane.h"
 #include "cli/model_identity.h"
 #include "cli/process_setup.h"
-#include "exchange/ucx/ucx_transport.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
 #include "worker/worker.h"
@@ -57,7 +57,7 @@ absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals)
   SHEAF_ASSIGN_OR_RETURN(const ModelConfig config, LoadModelConfig(options.process.checkpoint));
   SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint,
                          Checkpoint::Open(options.process.checkpoint));
-  SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<UcxTransport> transport, UcxTransport::Create());
+  SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<Transport> transport, MakeTransport(options.transport));
   auto registry = std::make_shared<prometheus::Registry>();
   WorkerMetrics metrics(*registry, SHEAF_VERSION);
   SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<prometheus::Exposer> exposer, ServeMetrics(options));

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/status.h"
 #include "exchange/byte_buffer.h"
 #include "exchange/pending_combines.h"
 
@@ -275,7 +276,7 @@ class InProcessWorkerLink final : public WorkerLink {
         FrameHeader ack = *header;
         ack.kind = FrameKind::kHelloAck;
         ack.source = self_.value();
-        if (absl::Status sent = Reply(ack, {}); !sent.ok()) return sent;
+        SHEAF_RETURN_IF_ERROR(Send(ack, {}));
         continue;
       }
       if (header->kind != FrameKind::kDispatch || header->payload_bytes != message->payload.size())
@@ -285,12 +286,12 @@ class InProcessWorkerLink final : public WorkerLink {
     }
   }
 
-  absl::Status Reply(const FrameHeader& header, std::span<const uint8_t> payload) override {
-    if (router_ == nullptr || !network_->Send(*router_, header, payload)) {
-      return absl::UnavailableError("router lost: its end of the link is closed");
-    }
-    return absl::OkStatus();
+  absl::StatusOr<std::span<uint8_t>> ReplyBuffer(size_t bytes) override {
+    reply_.Resize(bytes);
+    return reply_.bytes();
   }
+
+  absl::Status Reply(const FrameHeader& header) override { return Send(header, reply_.bytes()); }
 
   void Abort(absl::Status why) override { box_->Abort(std::move(why)); }
 
@@ -304,6 +305,13 @@ class InProcessWorkerLink final : public WorkerLink {
   }
 
  private:
+  absl::Status Send(const FrameHeader& header, std::span<const uint8_t> payload) {
+    if (router_ == nullptr || !network_->Send(*router_, header, payload)) {
+      return absl::UnavailableError("router lost: its end of the link is closed");
+    }
+    return absl::OkStatus();
+  }
+
   const std::shared_ptr<Network> network_;
   const Epoch epoch_;
   const WorkerId self_;
@@ -311,6 +319,7 @@ class InProcessWorkerLink final : public WorkerLink {
   const std::string address_;
   std::shared_ptr<Mailbox> router_;
   ByteBuffer current_;
+  ByteBuffer reply_;
 };
 
 }  // namespace

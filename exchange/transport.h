@@ -13,9 +13,9 @@
 //
 // Threads    one thread at a time uses a link (it may change hands between calls); Abort() from any
 //            thread, any time.
-// Ownership  buffers passed in are borrowed until Wait() (router) or the next Receive() (worker)
-//            returns OK, or the link is Closed: after Close() the transport touches no caller
-//            memory.
+// Ownership  buffers that the router's side passes in are borrowed until Wait() returns OK or the
+//            link is Closed: after Close() the transport touches no caller memory. A received
+//            dispatch and a reply buffer are the link's own memory.
 // Errors     kUnavailable: a peer is lost; kDeadlineExceeded: it did not answer in time; kInternal:
 //            a worker said that it cannot (its text); Abort's status. Messages name the worker and
 //            the frame.
@@ -74,13 +74,13 @@ class RouterLink {
 
   // After an error.
   virtual LinkFault fault() const = 0;
-  // What the path to a worker is made of, for the log ("posix cma", "tcp").
+  // What the path to a worker is made of, for the log ("shared memory", "tcp").
   virtual std::string PathTo(WorkerId worker) const = 0;
 };
 
 struct ReceivedDispatch {
   FrameHeader header;
-  std::span<const uint8_t> payload;  // 4-byte aligned; valid until the next Receive()
+  std::span<const uint8_t> payload;  // 4-byte aligned; valid until Reply() or the next Receive()
 };
 
 class WorkerLink {
@@ -92,7 +92,11 @@ class WorkerLink {
   virtual absl::Status Connect(const std::string& router_address) = 0;
   // Nothing at the deadline: kDeadlineExceeded, and the link is still good.
   virtual absl::StatusOr<ReceivedDispatch> Receive(TimePoint deadline) = 0;
-  virtual absl::Status Reply(const FrameHeader& header, std::span<const uint8_t> payload) = 0;
+  // Where the next Reply's payload goes: 64-byte aligned, valid until then. A link sends from there
+  // without a copy where it can.
+  virtual absl::StatusOr<std::span<uint8_t>> ReplyBuffer(size_t bytes) = 0;
+  // Sends what is in the buffer, header.payload_bytes of it.
+  virtual absl::Status Reply(const FrameHeader& header) = 0;
 
   virtual void Abort(absl::Status why) = 0;
   virtual void Close() = 0;

@@ -1,5 +1,8 @@
 #include "worker/expert_runner.h"
 
+#include <algorithm>
+#include <string>
+
 #include "absl/strings/str_format.h"
 #include "base/status.h"
 
@@ -13,20 +16,23 @@ constexpr int kRowsWorthThreads = 32;
 ExpertRunner::ExpertRunner(const ExpertSource& source, ThreadPool& pool, WorkerId self)
     : source_(source), pool_(pool), self_(self) {}
 
-Answer ExpertRunner::Run(const ReceivedDispatch& dispatch) {
-  const absl::Status status = Compute(dispatch);
-  if (status.ok()) return {CombineHeaderFor(dispatch.header, self_), combine_.bytes(), true};
-  error_ = std::string(status.message()).substr(0, kMaxErrorTextBytes);
-  return {ErrorHeaderFor(dispatch.header, self_, error_.size()),
-          {reinterpret_cast<const uint8_t*>(error_.data()), error_.size()},
-          false};
+absl::StatusOr<Answer> ExpertRunner::Run(const ReceivedDispatch& dispatch,
+                                         ReplyMemory reply_memory) {
+  if (const absl::Status planned = PlanJobs(dispatch); !planned.ok()) {
+    const std::string text = std::string(planned.message()).substr(0, kMaxErrorTextBytes);
+    SHEAF_ASSIGN_OR_RETURN(const std::span<uint8_t> reply, reply_memory(text.size()));
+    std::copy(text.begin(), text.end(), reply.begin());
+    return Answer{ErrorHeaderFor(dispatch.header, self_, text.size()), false};
+  }
+  const FrameHeader header = CombineHeaderFor(dispatch.header, self_);
+  SHEAF_ASSIGN_OR_RETURN(const std::span<uint8_t> combine, reply_memory(header.payload_bytes));
+  Compute(dispatch.header, combine);
+  return Answer{header, true};
 }
 
-absl::Status ExpertRunner::Compute(const ReceivedDispatch& dispatch) {
+absl::Status ExpertRunner::PlanJobs(const ReceivedDispatch& dispatch) {
   SHEAF_RETURN_IF_ERROR(DecodeDispatch(dispatch.header, dispatch.payload, view_));
   const LayerId layer = dispatch.header.layer;
-  const size_t hidden = dispatch.header.hidden;
-
   // Before anything is computed: every expert is here and fits.
   jobs_.clear();
   size_t pair = 0;
@@ -45,11 +51,14 @@ absl::Status ExpertRunner::Compute(const ReceivedDispatch& dispatch) {
         {weights, view_.rows.subspan(pair, static_cast<size_t>(run.num_rows)), nullptr});
     pair += static_cast<size_t>(run.num_rows);
   }
-  float* out =
-      reinterpret_cast<float*>(combine_.Resize(sizeof(float) * hidden * dispatch.header.pairs));
+  return absl::OkStatus();
+}
+
+void ExpertRunner::Compute(const FrameHeader& header, std::span<uint8_t> combine) {
+  float* out = reinterpret_cast<float*>(combine.data());
   for (kernels::ExpertJob& job : jobs_) {
     job.out = out;
-    out += job.rows.size() * hidden;
+    out += job.rows.size() * header.hidden;
   }
 
   const size_t sums_a_row = static_cast<size_t>(view_.x.groups()) * kernels::kSumsPerGroup;
@@ -65,7 +74,6 @@ absl::Status ExpertRunner::Compute(const ReceivedDispatch& dispatch) {
   }
   view_.x.sums = sums_.data();
   kernels::RunExperts(pool_, view_.x, jobs_, scratch_);
-  return absl::OkStatus();
 }
 
 }  // namespace sheaf

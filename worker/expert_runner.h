@@ -5,16 +5,16 @@
 //
 // Errors     a dispatch that is malformed or asks for an expert that is not here becomes an error
 //            frame with the reason; the worker goes on.
-// Ownership  borrows source and pool. The answer's payload is valid until the next Run().
+// Ownership  borrows source and pool. The payload is written straight into the link's reply buffer.
 // Threads    one; the work is split over the pool.
 
 #include <cstdint>
 #include <span>
-#include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
+#include "absl/status/statusor.h"
 #include "base/thread_pool.h"
-#include "exchange/byte_buffer.h"
 #include "exchange/dispatch_payload.h"
 #include "exchange/expert_source.h"
 #include "exchange/transport.h"
@@ -23,18 +23,22 @@ namespace sheaf {
 
 struct Answer {
   FrameHeader header;
-  std::span<const uint8_t> payload;
   bool ok = false;  // a combine, not an error
 };
+
+// WorkerLink::ReplyBuffer.
+using ReplyMemory = absl::FunctionRef<absl::StatusOr<std::span<uint8_t>>(size_t bytes)>;
 
 class ExpertRunner {
  public:
   ExpertRunner(const ExpertSource& source, ThreadPool& pool, WorkerId self);
 
-  Answer Run(const ReceivedDispatch& dispatch);
+  // An error only when there is no memory for the answer.
+  absl::StatusOr<Answer> Run(const ReceivedDispatch& dispatch, ReplyMemory reply_memory);
 
  private:
-  absl::Status Compute(const ReceivedDispatch& dispatch);
+  absl::Status PlanJobs(const ReceivedDispatch& dispatch);
+  void Compute(const FrameHeader& header, std::span<uint8_t> combine);
 
   const ExpertSource& source_;
   ThreadPool& pool_;
@@ -44,8 +48,6 @@ class ExpertRunner {
   std::vector<int32_t> sums_;  // of the received planes
   std::vector<kernels::ExpertJob> jobs_;
   kernels::ExpertScratch scratch_;
-  ByteBuffer combine_;
-  std::string error_;
 };
 
 }  // namespace sheaf

@@ -1,5 +1,7 @@
 #include "worker/serve_link.h"
 
+#include "base/status.h"
+
 namespace sheaf {
 namespace {
 
@@ -17,14 +19,17 @@ absl::Status ServeLink(WorkerLink& link, ExpertRunner& runner, ThreadPool& pool,
     if (absl::IsDeadlineExceeded(dispatch.status())) continue;
     if (!dispatch.ok()) return dispatch.status();
     const TimePoint start = std::chrono::steady_clock::now();
-    const Answer answer = runner.Run(*dispatch);
-    if (absl::Status sent = link.Reply(answer.header, answer.payload); !sent.ok()) return sent;
+    SHEAF_ASSIGN_OR_RETURN(const Answer answer, runner.Run(*dispatch, [&link](size_t bytes) {
+      return link.ReplyBuffer(bytes);
+    }));
+    SHEAF_RETURN_IF_ERROR(link.Reply(answer.header));
     if (observer == nullptr) continue;
     ServedDispatch served;
     served.tokens = dispatch->header.tokens;
     served.pairs = dispatch->header.pairs;
-    served.received_bytes = static_cast<int64_t>(kFrameHeaderBytes + dispatch->payload.size());
-    served.sent_bytes = static_cast<int64_t>(kFrameHeaderBytes + answer.payload.size());
+    served.received_bytes =
+        static_cast<int64_t>(kFrameHeaderBytes + dispatch->header.payload_bytes);
+    served.sent_bytes = static_cast<int64_t>(kFrameHeaderBytes + answer.header.payload_bytes);
     served.busy = std::chrono::steady_clock::now() - start;
     served.ok = answer.ok;
     observer->OnServed(served);

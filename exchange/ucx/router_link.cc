@@ -53,15 +53,8 @@ class UcxRouterLink final : public RouterLink, private FrameSink {
     }
     if (!greeted.ok()) return Poison(FaultOf(greeted));
     for (const LinkPeer& peer : peers) {
-      const std::string path = PathTo(peer.worker);
-      spdlog::info("epoch {}: path to worker {}: {}", epoch_.value(), peer.worker.value(), path);
-      if (path.find("posix") != std::string::npos && path.find("cma") == std::string::npos) {
-        spdlog::warn(
-            "worker {} shares memory with the router but CMA is not permitted (PID namespace, "
-            "ptrace): "
-            "large batches are slow; UCX_TLS=tcp,self is faster",
-            peer.worker.value());
-      }
+      spdlog::info("epoch {}: path to worker {}: {}", epoch_.value(), peer.worker.value(),
+                   PathTo(peer.worker));
     }
     return absl::OkStatus();
   }

@@ -19,8 +19,8 @@ namespace {
 void SetEnvironment(const UcxTransportOptions& options) {
   const std::string keepalive = absl::StrFormat("%dms", options.keepalive.count());
   const std::pair<const char*, const char*> settings[] = {
-      {"UCX_TLS", "posix,cma,tcp,self"},  {"UCX_POSIX_ERROR_HANDLING", "y"},
-      {"UCX_CMA_MEMORY_INVALIDATE", "y"}, {"UCX_KEEPALIVE_INTERVAL", keepalive.c_str()},
+      {"UCX_TLS", "^shm"},
+      {"UCX_KEEPALIVE_INTERVAL", keepalive.c_str()},
       {"UCX_RNDV_SCHEME", "get_zcopy"},
   };
   for (const auto& [name, value] : settings) setenv(name, value, /*overwrite=*/0);
@@ -67,7 +67,7 @@ absl::StatusOr<std::unique_ptr<UcxTransport>> UcxTransport::Create(
 
   unsigned major = 0, minor = 0, release = 0;
   ucp_get_version(&major, &minor, &release);
-  context->tcp_rendezvous_is_safe = major > 1 || minor >= 22;
+  context->rendezvous_is_safe = major > 1 || minor >= 22;
   return std::unique_ptr<UcxTransport>(new UcxTransport(std::move(context)));
 }
 

@@ -21,8 +21,9 @@ struct UcxTransport::Context {
 
   const UcxTransportOptions options;
   ucp_context_h ucp = nullptr;
-  // UCX 1.13's TCP rendezvous aborts the survivor of a peer's death now and then; eager never did.
-  bool tcp_rendezvous_is_safe = false;
+  // UCX 1.13's rendezvous over TCP aborts the survivor of a peer's death now and then; eager never
+  // did.
+  bool rendezvous_is_safe = false;
 };
 
 // "what: <UCX's text>".

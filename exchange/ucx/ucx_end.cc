@@ -106,7 +106,7 @@ absl::Status UcxEnd::AddPeer(int32_t id, const std::string& name, const std::str
   return absl::OkStatus();
 }
 
-// Lines like "#  lane[0]:  4:posix/memory.0 md[3] -> ..."; UCX 1.13 has no query for it.
+// Lines like "#  lane[0]:  4:tcp/eth0.0 md[3] -> ..."; UCX 1.13 has no query for it.
 void UcxEnd::DescribePath(Peer& peer) {
   char* text = nullptr;
   size_t bytes = 0;
@@ -125,7 +125,6 @@ void UcxEnd::DescribePath(Peer& peer) {
     if (peer.path.find(transport) != std::string::npos) continue;
     absl::StrAppend(&peer.path, peer.path.empty() ? "" : " ", transport);
   }
-  peer.has_cma = peer.path.find("cma") != std::string::npos;
 }
 
 absl::Status UcxEnd::Send(int32_t id, const FrameHeader& header, std::span<const uint8_t> payload) {
@@ -153,9 +152,8 @@ absl::Status UcxEnd::Send(int32_t id, const FrameHeader& header, std::span<const
       UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS;
   parameters.cb.send = &UcxEnd::OnSent;
   parameters.user_data = operation;
-  parameters.flags = large && (peer.has_cma || context_->tcp_rendezvous_is_safe)
-                         ? UCP_AM_SEND_FLAG_RNDV
-                         : UCP_AM_SEND_FLAG_EAGER;
+  parameters.flags =
+      large && context_->rendezvous_is_safe ? UCP_AM_SEND_FLAG_RNDV : UCP_AM_SEND_FLAG_EAGER;
   ++sends_in_flight_;
   const ucs_status_ptr_t request =
       ucp_am_send_nbx(peer.endpoint, kMessageId, operation->header.data(), operation->header.size(),
@@ -267,8 +265,7 @@ absl::Status UcxEnd::ProgressUntil(const std::function<bool()>& done, TimePoint 
 
     const ucs_status_t armed = ucp_worker_arm(worker_);
     if (armed == UCS_ERR_BUSY) {
-      // With sends queued behind a full shared-memory ring this repeats: let the receiver have the
-      // core.
+      // With sends queued behind a full socket this repeats: let the receiver have the core.
       if (++busy > 2) std::this_thread::yield();
       continue;
     }

@@ -67,8 +67,7 @@ class UcxEnd {
     int32_t id = kNobody;
     std::string name;
     ucp_ep_h endpoint = nullptr;
-    std::string path;  // "posix cma"
-    bool has_cma = false;
+    std::string path;  // "tcp"
   };
   // A frame under way; UCX reads the header until the send completes.
   struct SendOperation {

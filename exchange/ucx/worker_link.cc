@@ -61,8 +61,14 @@ class UcxWorkerLink final : public WorkerLink, private FrameSink {
     }
   }
 
-  absl::Status Reply(const FrameHeader& header, std::span<const uint8_t> payload) override {
-    return end_->Send(kRouter, header, payload);
+  absl::StatusOr<std::span<uint8_t>> ReplyBuffer(size_t bytes) override {
+    // Receive has seen the last reply's send end.
+    reply_.Resize(bytes);
+    return reply_.bytes();
+  }
+
+  absl::Status Reply(const FrameHeader& header) override {
+    return end_->Send(kRouter, header, reply_.bytes());
   }
 
   void Abort(absl::Status why) override { end_->Abort(std::move(why)); }
@@ -120,6 +126,7 @@ class UcxWorkerLink final : public WorkerLink, private FrameSink {
   std::deque<std::unique_ptr<Dispatch>> waiting_;  // in order of arrival
   std::unique_ptr<Dispatch> current_;              // handed out by Receive
   std::vector<std::unique_ptr<Dispatch>> free_;
+  ByteBuffer reply_;
 };
 
 }  // namespace

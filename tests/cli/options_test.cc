@@ -42,7 +42,7 @@ TEST(Options, DefaultsAreThoseOfTheHelp) {
   EXPECT_EQ(options.kv_format, kernels::KvFormat::kBF16);
   EXPECT_EQ(options.max_logprobs, 20);
   EXPECT_FALSE(options.seed.has_value());
-  EXPECT_EQ(options.transport, TransportKind::kUcx);
+  EXPECT_EQ(options.transport, TransportKind::kAuto);
 }
 
 TEST(Options, TakesVllmNames) {

@@ -53,6 +53,7 @@ def test_answers_are_lively(wanted: list[Answer]) -> None:
     ["--workers", "3"],
     ["--workers", "5", "--worker-threads", "1"],
     ["--workers", "3", "--transport", "inprocess"],
+    ["--workers", "2", "--transport", "ucx"],
     ["--workers", "0", "--max-num-batched-tokens", "1"],
     ["--workers", "2", "--max-num-batched-tokens", "7"],
     ["--workers", "0", "--max-num-batched-tokens", "64"],

@@ -1,8 +1,7 @@
 // What a decode layer's exchange costs beside the machine's own floor, in one run.
 //
-//   exchange_bench [--workers=2] [--bytes=10400] [--reply_bytes=N] [--rounds=3000]
-//   [--rendezvous=32768]
-//                  [--pin=1]
+//   exchange_bench [--transport=shm|ucx] [--workers=2] [--bytes=10400] [--reply_bytes=N]
+//                  [--rounds=3000] [--pin=1]
 //
 // The layer: the router sends one dispatch to each worker process and waits for all combines, over
 // the real links, without compute. The floor: the same star over bare shared memory and futexes.
@@ -30,6 +29,7 @@
 #include <vector>
 
 #include "exchange/byte_buffer.h"
+#include "exchange/shared_memory/shared_memory_transport.h"
 #include "exchange/ucx/ucx_transport.h"
 
 namespace sheaf {
@@ -43,8 +43,13 @@ struct Settings {
   size_t reply_bytes = 0;   // 0 = bytes
   int rounds = 3000;
   bool pin = true;
-  size_t rendezvous = UcxTransportOptions().rendezvous_bytes;
+  bool ucx = false;
 };
+
+absl::StatusOr<std::unique_ptr<Transport>> NewTransport(const Settings& settings) {
+  if (settings.ucx) return UcxTransport::Create();
+  return std::make_unique<SharedMemoryTransport>();
+}
 
 // role 0 = the router, 1.. = workers.
 void Pin(const Settings& settings, int role) {
@@ -105,7 +110,7 @@ struct AddressBoard {  // shared memory that stands in for the control plane
 
 [[noreturn]] void RunLinkWorker(AddressBoard& board, int self, const Settings& settings) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  auto transport = UcxTransport::Create({.rendezvous_bytes = settings.rendezvous});
+  auto transport = NewTransport(settings);
   if (!transport.ok()) _exit(3);
   auto link = (*transport)->NewWorkerLink(Epoch(1), WorkerId(self));
   if (!link.ok()) _exit(4);
@@ -115,14 +120,14 @@ struct AddressBoard {  // shared memory that stands in for the control plane
   FutexPost(board.worker_ready[self]);
   FutexWait(board.router_ready, 0);
   if (!(*link)->Connect(std::string(board.router, board.router_size)).ok()) _exit(5);
-  ByteBuffer reply;
-  std::memset(reply.Resize(settings.reply_bytes), 1, settings.reply_bytes);
   for (;;) {
     const auto dispatch =
         (*link)->Receive(std::chrono::steady_clock::now() + std::chrono::seconds(30));
     if (!dispatch.ok()) _exit(0);
-    if (!(*link)->Reply(CombineHeaderFor(dispatch->header, WorkerId(self)), reply.bytes()).ok())
-      _exit(6);
+    const auto reply = (*link)->ReplyBuffer(settings.reply_bytes);
+    if (!reply.ok()) _exit(6);
+    std::memset(reply->data(), 1, settings.reply_bytes);
+    if (!(*link)->Reply(CombineHeaderFor(dispatch->header, WorkerId(self))).ok()) _exit(7);
   }
 }
 
@@ -167,7 +172,7 @@ int Run(const Settings& settings) {
   }
 
   Pin(settings, 0);
-  auto transport = UcxTransport::Create({.rendezvous_bytes = settings.rendezvous});
+  auto transport = NewTransport(settings);
   auto link = (*transport)->NewRouterLink(Epoch(1));
   if (!transport.ok() || !link.ok()) return 1;
   const std::string& address = (*link)->address();
@@ -265,8 +270,7 @@ int main(int argc, char** argv) {
       settings.bytes = std::clamp<size_t>(std::strtoull(text, nullptr, 10), 4, 1 << 20);
     if (const char* text = value("--reply_bytes="))
       settings.reply_bytes = std::clamp<size_t>(std::strtoull(text, nullptr, 10), 4, 1 << 20);
-    if (const char* text = value("--rendezvous="))
-      settings.rendezvous = std::strtoull(text, nullptr, 10);
+    if (const char* text = value("--transport=")) settings.ucx = std::string(text) == "ucx";
     if (const char* text = value("--pin=")) settings.pin = std::atoi(text) != 0;
     if (const char* text = value("--rounds=")) settings.rounds = std::max(10, std::atoi(text));
   }

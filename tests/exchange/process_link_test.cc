@@ -1,6 +1,6 @@
-// Real processes over UCX: equal bits, and a worker's death or hang seen in time by name, with a
-// replacement after. Workers are forked before the parent touches UCX; addresses travel over pipes,
-// as the control plane carries them.
+// Real processes over each transport: equal bits, and a worker's death or hang seen in time by
+// name, with a replacement after. Workers are forked before the parent touches UCX; addresses
+// travel over pipes, as the control plane carries them.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -16,6 +16,9 @@
 
 #include "exchange/local_expert_layer.h"
 #include "exchange/remote_expert_layer.h"
+#include "exchange/shared_memory/handshake.h"
+#include "exchange/shared_memory/shared_memory_transport.h"
+#include "exchange/two_reach_transport.h"
 #include "exchange/ucx/ucx_transport.h"
 #include "tests/exchange/random_experts.h"
 #include "tests/exchange/test_seed.h"
@@ -32,6 +35,20 @@ constexpr int kHidden = 512;
 constexpr int kInner = 128;
 // For what succeeds; long, because a build beside the test can starve it.
 constexpr int kPatienceMs = 100000;
+
+enum class Kind { kSharedMemory, kUcx, kAllNear, kOneFar };
+
+// Slot 1 of kOneFar is on another host, as far as its link can tell.
+absl::StatusOr<std::unique_ptr<Transport>> NewTransport(Kind kind, WorkerId self) {
+  if (kind == Kind::kSharedMemory) return std::make_unique<SharedMemoryTransport>();
+  auto ucx = UcxTransport::Create();
+  if (!ucx.ok()) return ucx.status();
+  if (kind == Kind::kUcx) return *std::move(ucx);
+  const bool far = kind == Kind::kOneFar && self == WorkerId(1);
+  return std::make_unique<TwoReachTransport>(far ? "elsewhere" : HostIdentity(),
+                                             std::make_unique<SharedMemoryTransport>(),
+                                             *std::move(ucx));
+}
 
 // Length-prefixed messages over a pipe.
 void WritePiece(int fd, const std::string& text) {
@@ -63,10 +80,11 @@ std::optional<std::string> ReadPiece(int fd) {
 }
 
 // A worker process: for each epoch number read, a fresh link.
-[[noreturn]] void RunWorker(WorkerId self, uint64_t seed, int from_parent, int to_parent) {
+[[noreturn]] void RunWorker(Kind kind, WorkerId self, uint64_t seed, int from_parent,
+                            int to_parent) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   const RandomExperts experts(seed, kLayers, kExperts, kHidden, kInner);
-  auto transport = UcxTransport::Create();
+  auto transport = NewTransport(kind, self);
   if (!transport.ok()) _exit(4);
   ThreadPool pool(1);
   std::thread serving;
@@ -91,7 +109,7 @@ std::optional<std::string> ReadPiece(int fd) {
   _exit(0);
 }
 
-class UcxLinkTest : public testing::Test, public EpochSource {
+class ProcessLinkTest : public testing::TestWithParam<Kind>, public EpochSource {
  protected:
   struct Child {
     pid_t pid = -1;
@@ -115,13 +133,13 @@ class UcxLinkTest : public testing::Test, public EpochSource {
         }
         const std::optional<std::string> slot = ReadPiece(down[0]);
         if (!slot) _exit(0);
-        RunWorker(WorkerId(std::stoi(*slot)), seed_, down[0], up[1]);
+        RunWorker(GetParam(), WorkerId(std::stoi(*slot)), seed_, down[0], up[1]);
       }
       close(down[0]);
       close(up[1]);
       children_.push_back({pid, down[1], up[0]});
     }
-    auto transport = UcxTransport::Create();
+    auto transport = NewTransport(GetParam(), WorkerId(-1));
     ASSERT_TRUE(transport.ok()) << transport.status();
     transport_ = *std::move(transport);
   }
@@ -158,6 +176,8 @@ class UcxLinkTest : public testing::Test, public EpochSource {
   // alive.
   void Kill(size_t child, int signal) {
     kill(children_[child].pid, signal);
+    // Its other threads run on for a moment after the call.
+    if (signal == SIGSTOP) waitpid(children_[child].pid, nullptr, WUNTRACED);
     if (signal != SIGKILL) return;
     waitpid(children_[child].pid, nullptr, 0);
     children_[child].pid = -1;
@@ -208,13 +228,13 @@ class UcxLinkTest : public testing::Test, public EpochSource {
   RandomExperts experts_{seed_, kLayers, kExperts, kHidden, kInner};
   ThreadPool pool_{1};
   std::vector<Child> children_;
-  std::unique_ptr<UcxTransport> transport_;
+  std::unique_ptr<Transport> transport_;
   OpenEpoch current_;
   LinkFault fault_;
   uint64_t step_ = 0;
 };
 
-TEST_F(UcxLinkTest, ProcessesGiveTheBitsOfOne) {
+TEST_P(ProcessLinkTest, ProcessesGiveTheBitsOfOne) {
   ASSERT_NO_FATAL_FAILURE(Fork(3));
   for (int slot = 0; slot < 3; ++slot) TakeSlot(size_t(slot), slot);
   ASSERT_NO_FATAL_FAILURE(Open(1, {0, 1, 2}));
@@ -225,7 +245,7 @@ TEST_F(UcxLinkTest, ProcessesGiveTheBitsOfOne) {
   for (const int tokens : {1, 2, 5, 16, 64, 300, 700}) ExpectEqualToLocal(remote, tokens);
 }
 
-TEST_F(UcxLinkTest, AKilledWorkerIsNamedAndAReplacementServes) {
+TEST_P(ProcessLinkTest, AKilledWorkerIsNamedAndAReplacementServes) {
   ASSERT_NO_FATAL_FAILURE(Fork(3));
   TakeSlot(0, 0);
   TakeSlot(1, 1);
@@ -253,7 +273,7 @@ TEST_F(UcxLinkTest, AKilledWorkerIsNamedAndAReplacementServes) {
   for (const int tokens : {1, 100}) ExpectEqualToLocal(remote, tokens);
 }
 
-TEST_F(UcxLinkTest, AStoppedWorkerIsNamedAtTheDeadlineAndWhenItWakesItDisturbsNobody) {
+TEST_P(ProcessLinkTest, AStoppedWorkerIsNamedAtTheDeadlineAndWhenItWakesItDisturbsNobody) {
   ASSERT_NO_FATAL_FAILURE(Fork(3));
   TakeSlot(0, 0);
   TakeSlot(1, 1);
@@ -279,7 +299,7 @@ TEST_F(UcxLinkTest, AStoppedWorkerIsNamedAtTheDeadlineAndWhenItWakesItDisturbsNo
 // Megabytes under way in both directions when the worker dies: every step either has the right bits
 // or names the worker. By the transport, as a rule; now and then (a death right after the link was
 // opened) only by the deadline.
-TEST_F(UcxLinkTest, DeathAtAnyMomentIsNamedAndNeverGivesWrongBits) {
+TEST_P(ProcessLinkTest, DeathAtAnyMomentIsNamedAndNeverGivesWrongBits) {
   constexpr size_t kRounds = 5;
   ASSERT_NO_FATAL_FAILURE(Fork(static_cast<int>(kRounds) + 2));
   TakeSlot(0, 0);
@@ -312,7 +332,7 @@ TEST_F(UcxLinkTest, DeathAtAnyMomentIsNamedAndNeverGivesWrongBits) {
   EXPECT_EQ(0, std::memcmp(want.data(), got.data(), want.size() * sizeof(float)));
 }
 
-TEST_F(UcxLinkTest, AbortFromAnotherThreadWakesTheWaiter) {
+TEST_P(ProcessLinkTest, AbortFromAnotherThreadWakesTheWaiter) {
   ASSERT_NO_FATAL_FAILURE(Fork(1));
   TakeSlot(0, 0);
   ASSERT_NO_FATAL_FAILURE(Open(1, {0}));
@@ -329,6 +349,23 @@ TEST_F(UcxLinkTest, AbortFromAnotherThreadWakesTheWaiter) {
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(status.message()), HasSubstr("lease expired"));
 }
+
+INSTANTIATE_TEST_SUITE_P(Transports, ProcessLinkTest,
+                         testing::Values(Kind::kSharedMemory, Kind::kUcx, Kind::kAllNear,
+                                         Kind::kOneFar),
+                         [](const testing::TestParamInfo<Kind>& param) -> std::string {
+                           switch (param.param) {
+                             case Kind::kSharedMemory:
+                               return "SharedMemory";
+                             case Kind::kUcx:
+                               return "Ucx";
+                             case Kind::kAllNear:
+                               return "AllNear";
+                             case Kind::kOneFar:
+                               return "OneFar";
+                           }
+                           return "";
+                         });
 
 }  // namespace
 }  // namespace sheaf

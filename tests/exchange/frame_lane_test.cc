@@ -1,0 +1,198 @@
+// A lane delivers what was written, whatever its size, uses its memory again, and believes nothing
+// that the other side writes.
+
+#include "exchange/shared_memory/frame_lane.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "exchange/shared_memory/doorbell.h"
+#include "tests/exchange/test_seed.h"
+
+namespace sheaf {
+namespace {
+
+// Where the layout in the header says the first slot's offset and length are.
+constexpr size_t kFirstOffsetAt = 128 + 64;
+constexpr size_t kFirstBytesAt = 128 + 72;
+
+FrameHeader HeaderOf(uint64_t step, size_t bytes) {
+  FrameHeader header;
+  header.kind = FrameKind::kDispatch;
+  header.step = StepId(step);
+  header.payload_bytes = bytes;
+  return header;
+}
+
+std::vector<uint8_t> RandomBytes(std::mt19937_64& random, size_t count) {
+  std::vector<uint8_t> bytes(count);
+  for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
+  return bytes;
+}
+
+class FrameLaneTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto writer = LaneWriter::Create();
+    ASSERT_TRUE(writer.ok()) << writer.status();
+    writer_ = *std::move(writer);
+    auto reader = LaneReader::Map(UniqueFd(dup(writer_.fd())));
+    ASSERT_TRUE(reader.ok()) << reader.status();
+    reader_ = *std::move(reader);
+  }
+
+  void Write(uint64_t step, const std::vector<uint8_t>& bytes, uint64_t released) {
+    auto to = writer_.Reserve(bytes.size(), released);
+    ASSERT_TRUE(to.ok()) << to.status();
+    ASSERT_EQ(to->size(), bytes.size());
+    std::copy(bytes.begin(), bytes.end(), to->begin());
+    writer_.Publish(HeaderOf(step, bytes.size()));
+  }
+
+  // The writer's memory as a peer that means harm would see it.
+  uint64_t* Word(size_t at) {
+    void* map =
+        mmap(nullptr, kLaneControlBytes, PROT_READ | PROT_WRITE, MAP_SHARED, writer_.fd(), 0);
+    return reinterpret_cast<uint64_t*>(static_cast<uint8_t*>(map) + at);
+  }
+
+  const uint64_t seed_ = TestSeed();
+  testing::ScopedTrace trace_{__FILE__, __LINE__, "seed " + std::to_string(seed_)};
+  std::mt19937_64 random_{seed_};
+  LaneWriter writer_;
+  LaneReader reader_;
+};
+
+TEST_F(FrameLaneTest, DeliversEverySizeInOrderAndGrows) {
+  std::vector<std::vector<uint8_t>> sent;
+  for (const size_t bytes : {0u, 1u, 63u, 64u, 4096u, 300'000u, 5'000'000u, 17u}) {
+    sent.push_back(RandomBytes(random_, bytes));
+    ASSERT_NO_FATAL_FAILURE(Write(sent.size(), sent.back(), 0));
+  }
+  for (size_t i = 0; i < sent.size(); ++i) {
+    ASSERT_TRUE(reader_.HasFrame());
+    const auto frame = reader_.Next();
+    ASSERT_TRUE(frame.ok()) << frame.status();
+    EXPECT_EQ(std::vector<uint8_t>(frame->payload.begin(), frame->payload.end()), sent[i]);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(frame->payload.data()) % 64, 0u);
+  }
+  EXPECT_FALSE(reader_.HasFrame());
+}
+
+TEST_F(FrameLaneTest, ReleasedMemoryIsUsedAgain) {
+  const std::vector<uint8_t> bytes = RandomBytes(random_, 10'400);
+  const uint8_t* first = nullptr;
+  for (uint64_t step = 0; step < 500; ++step) {
+    const auto to = writer_.Reserve(bytes.size(), step);
+    ASSERT_TRUE(to.ok());
+    if (step == 0) first = to->data();
+    EXPECT_EQ(to->data(), first) << "step " << step;
+    writer_.Publish(HeaderOf(step, bytes.size()));
+    ASSERT_TRUE(reader_.Next().ok());
+  }
+}
+
+TEST_F(FrameLaneTest, WhatIsUnreadIsNeverOverwritten) {
+  for (uint64_t step = 0; step < kLaneSlots; ++step) {
+    ASSERT_NO_FATAL_FAILURE(Write(step, RandomBytes(random_, 8), 0));
+  }
+  EXPECT_EQ(writer_.Reserve(8, 0).status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(writer_.Reserve(8, 1).ok());
+  // A count that is ahead of what was written cannot make room either.
+  EXPECT_EQ(writer_.Reserve(8, kLaneSlots + 1).status().code(),
+            absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(FrameLaneTest, AFrameOutsideTheFileIsAnError) {
+  ASSERT_NO_FATAL_FAILURE(Write(1, RandomBytes(random_, 100), 0));
+  uint64_t* offset = Word(kFirstOffsetAt);
+  uint64_t* bytes = Word(kFirstBytesAt);
+  const uint64_t good_offset = *offset, good_bytes = *bytes;
+  for (const auto& [bad_offset, bad_bytes] :
+       std::vector<std::pair<uint64_t, uint64_t>>{{0, 100},                // in the control part
+                                                  {good_offset + 1, 100},  // not aligned
+                                                  {good_offset, uint64_t{1} << 33},  // past the end
+                                                  {uint64_t{1} << 62, 64},
+                                                  {good_offset, ~uint64_t{0}}}) {
+    *offset = bad_offset;
+    *bytes = bad_bytes;
+    EXPECT_EQ(reader_.Next().status().code(), absl::StatusCode::kInvalidArgument)
+        << bad_offset << " + " << bad_bytes;
+  }
+  *offset = good_offset;
+  *bytes = good_bytes;
+  EXPECT_TRUE(reader_.Next().ok());
+}
+
+TEST_F(FrameLaneTest, OnlyMemoryThatCannotShrinkIsMapped) {
+  UniqueFd unsealed(memfd_create("test", MFD_CLOEXEC));
+  ASSERT_EQ(ftruncate(unsealed.get(), 1 << 20), 0);
+  EXPECT_EQ(LaneReader::Map(std::move(unsealed)).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  UniqueFd small(memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  ASSERT_EQ(ftruncate(small.get(), 64), 0);
+  ASSERT_EQ(fcntl(small.get(), F_ADD_SEALS, F_SEAL_SHRINK), 0);
+  EXPECT_EQ(LaneReader::Map(std::move(small)).status().code(), absl::StatusCode::kInvalidArgument);
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  EXPECT_EQ(LaneReader::Map(UniqueFd(ends[0])).status().code(), absl::StatusCode::kInvalidArgument);
+  close(ends[1]);
+}
+
+// Two threads stand for two processes: 100 000 frames there and back, without one lost wake-up.
+TEST_F(FrameLaneTest, ADoorbellNeverLosesAWakeUp) {
+  constexpr uint64_t kRounds = 100'000;
+  const TimePoint patience = std::chrono::steady_clock::now() + std::chrono::minutes(5);
+  alignas(64) uint8_t reader_page[kDoorbellBytes] = {}, writer_page[kDoorbellBytes] = {};
+  std::atomic<uint64_t> echoed{0};
+  std::thread echo([&] {
+    Doorbell mine(reader_page), other(writer_page);
+    while (echoed.load() < kRounds) {
+      const uint32_t seen = mine.rings();
+      if (!reader_.HasFrame()) {
+        if (std::chrono::steady_clock::now() > patience) return;
+        mine.WaitPast(seen, patience);
+        continue;
+      }
+      if (!reader_.Next().ok()) return;
+      echoed.fetch_add(1);
+      other.Ring();
+    }
+  });
+  Doorbell mine(writer_page), other(reader_page);
+  uint64_t sent = 0;
+  for (; sent < kRounds; ++sent) {
+    if (!writer_.Reserve(8, sent).ok()) break;
+    writer_.Publish(HeaderOf(sent, 8));
+    other.Ring();
+    for (;;) {
+      const uint32_t seen = mine.rings();
+      if (echoed.load() == sent + 1 || std::chrono::steady_clock::now() > patience) break;
+      mine.WaitPast(seen, patience);
+    }
+  }
+  echo.join();
+  EXPECT_EQ(echoed.load(), kRounds);
+}
+
+TEST(Doorbell, WaitEndsAtTheDeadline) {
+  alignas(64) uint8_t page[kDoorbellBytes] = {};
+  Doorbell bell(page);
+  const TimePoint start = std::chrono::steady_clock::now();
+  bell.WaitPast(bell.rings(), start + std::chrono::milliseconds(20));
+  EXPECT_GE(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(20));
+  const uint32_t before = bell.rings();
+  bell.Ring();
+  bell.WaitPast(before, TimePoint::max());  // returns: it has rung since
+  EXPECT_EQ(bell.rings(), before + 1);
+}
+
+}  // namespace
+}  // namespace sheaf

@@ -1,0 +1,1 @@
+"""The conversations that sheaf-nano learns from: generated here, from grammars, with a seed."""

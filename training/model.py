@@ -1,0 +1,169 @@
+"""sheaf-nano's configuration, and transformers' own Glm4MoeForCausalLM set up to train it quickly on a CPU.
+
+The model's code, file names and mathematics are transformers'. Two of its parts have exchangeable kernels, and two such
+kernels are registered here: "documents" (causal attention inside each document of one flat row of tokens) and "looped"
+(experts one after the other, cache-sized, with a hand-written backward pass). Both are tested against transformers' own.
+"""
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from torch import nn
+from transformers import AttentionInterface, AttentionMaskInterface, Glm4MoeConfig, Glm4MoeForCausalLM
+from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+
+from tokenizer import END_TOKENS, space_twins
+
+NANO: dict[str, Any] = {
+    "hidden_size": 256, "num_hidden_layers": 4, "first_k_dense_replace": 1, "intermediate_size": 768,
+    "n_routed_experts": 160, "num_experts_per_tok": 8, "n_shared_experts": 1, "moe_intermediate_size": 128,
+    "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64, "max_position_embeddings": 4096,
+}
+TINY: dict[str, Any] = {**NANO, "hidden_size": 128, "num_hidden_layers": 2, "intermediate_size": 128, "n_routed_experts": 32,
+                        "num_attention_heads": 4, "head_dim": 32}  # for tests of the scripts
+
+
+def make_config(tokenizer: Tokenizer, sizes: dict[str, Any] = NANO) -> Glm4MoeConfig:
+    ids = [tokenizer.token_to_id(token) for token in END_TOKENS]
+    return Glm4MoeConfig(
+        **sizes, vocab_size=tokenizer.get_vocab_size(), attention_bias=True, use_qk_norm=True, norm_topk_prob=True,
+        routed_scaling_factor=2.5, n_group=1, topk_group=1, rms_norm_eps=1e-5, hidden_act="silu", tie_word_embeddings=False,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
+        initializer_range=0.03, num_nextn_predict_layers=0, pad_token_id=ids[0], eos_token_id=ids, bos_token_id=None)
+
+
+def document_attention(module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
+                       attention_mask: torch.Tensor | None, scaling: float, dropout: float = 0.0,
+                       document_lengths: list[int] | None = None, **_: Any) -> tuple[torch.Tensor, None]:
+    """query [1, heads, T, d], key and value [1, kv_heads, T, d]; document_lengths add up to T. No token sees another document."""
+    lengths = document_lengths or [query.shape[2]]
+    outputs = [F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True)
+               for q, k, v in zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2))]
+    return torch.cat(outputs, 2).transpose(1, 2), None
+
+
+class LoopedExperts(torch.autograd.Function):
+    """sum over e of weight_e * down_e(silu(gate_e x) * up_e x), expert by expert so that its rows stay in the cache."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, choice: torch.Tensor, weight: torch.Tensor, gate_up: torch.Tensor,
+                down: torch.Tensor) -> torch.Tensor:
+        order = torch.argsort(choice.reshape(-1), stable=True)
+        tokens = order // choice.shape[1]
+        counts = torch.bincount(choice.reshape(-1), minlength=gate_up.shape[0]).tolist()
+        sorted_weight = weight.reshape(-1)[order].unsqueeze(1)
+        inner = hidden.new_empty(len(order), gate_up.shape[1])
+        output = torch.zeros_like(hidden)
+        start = 0
+        for expert, count in enumerate(counts):
+            if count == 0:
+                continue
+            rows = slice(start, start + count)
+            start += count
+            torch.mm(hidden.index_select(0, tokens[rows]), gate_up[expert].t(), out=inner[rows])
+            gate, up = inner[rows].chunk(2, 1)
+            result = torch.mm(F.silu(gate).mul_(up), down[expert].t())
+            output.index_add_(0, tokens[rows], result.mul_(sorted_weight[rows]))
+        ctx.save_for_backward(hidden, order, tokens, sorted_weight, inner, gate_up, down)
+        ctx.counts, ctx.choice_shape = counts, choice.shape
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        hidden, order, tokens, sorted_weight, inner, gate_up, down = ctx.saved_tensors
+        grad_output = grad_output.contiguous()
+        grad_hidden, grad_sorted = torch.zeros_like(hidden), torch.empty_like(sorted_weight)
+        grad_gate_up, grad_down = torch.empty_like(gate_up), torch.empty_like(down)
+        start = 0
+        for expert, count in enumerate(ctx.counts):
+            if count == 0:
+                grad_gate_up[expert].zero_()
+                grad_down[expert].zero_()
+                continue
+            rows = slice(start, start + count)
+            start += count
+            gate, up = inner[rows].chunk(2, 1)
+            grad = grad_output.index_select(0, tokens[rows])
+            sigmoid = torch.sigmoid(gate)
+            silu = gate * sigmoid
+            active = silu * up  # computed again: cheaper than keeping it
+            grad_active = torch.mm(grad, down[expert])
+            torch.sum(grad_active * active, 1, keepdim=True, out=grad_sorted[rows])
+            grad_active.mul_(sorted_weight[rows])
+            torch.mm(grad.mul_(sorted_weight[rows]).t(), active, out=grad_down[expert])
+            slope = torch.addcmul(sigmoid, silu, 1 - sigmoid)  # of silu
+            grad_inner = torch.cat((slope.mul_(up).mul_(grad_active), grad_active.mul_(silu)), 1)
+            torch.mm(grad_inner.t(), hidden.index_select(0, tokens[rows]), out=grad_gate_up[expert])
+            grad_hidden.index_add_(0, tokens[rows], torch.mm(grad_inner, gate_up[expert]))
+        grad_weight = torch.empty_like(grad_sorted)
+        grad_weight[order] = grad_sorted
+        return grad_hidden, None, grad_weight.view(ctx.choice_shape), grad_gate_up, grad_down
+
+
+def looped_experts(module: nn.Module, hidden_states: torch.Tensor, top_k_index: torch.Tensor,
+                   top_k_weights: torch.Tensor) -> torch.Tensor:
+    return LoopedExperts.apply(hidden_states, top_k_index, top_k_weights, module.gate_up_proj, module.down_proj)
+
+
+AttentionInterface.register("documents", document_attention)
+AttentionMaskInterface.register("documents", lambda *_, **__: None)
+ALL_EXPERTS_FUNCTIONS.register("looped", looped_experts)
+
+
+def make_model(config: Glm4MoeConfig, tokenizer: Tokenizer, seed: int, device: str = "cpu") -> Glm4MoeForCausalLM:
+    """Fresh weights. " x" and "x" start with half of their embedding in common, so that copying one as the other is near."""
+    torch.manual_seed(seed)
+    model = Glm4MoeForCausalLM(config)
+    with torch.no_grad():
+        depth = (2 * config.num_hidden_layers) ** -0.5
+        for name, parameter in model.named_parameters():
+            if name.endswith(("o_proj.weight", "down_proj", "down_proj.weight")):
+                parameter.mul_(depth)
+        spaced, bare = (torch.tensor(column) for column in zip(*space_twins(tokenizer)))
+        for table in (model.model.embed_tokens.weight, model.lm_head.weight):
+            table[spaced] = (table[spaced] + table[bare]) * 0.5 ** 0.5
+    return use_training_kernels(model.to(device))
+
+
+def use_training_kernels(model: Glm4MoeForCausalLM) -> Glm4MoeForCausalLM:
+    model.set_attn_implementation("documents")
+    on_gpu = next(model.parameters()).device.type == "cuda"
+    model.set_experts_implementation("grouped_mm" if on_gpu else "looped")
+    model.config.use_cache = False
+    return model
+
+
+def routers(model: nn.Module) -> list[nn.Module]:
+    """The expert gates, layer by layer."""
+    return [layer.mlp.gate for layer in model.model.layers if hasattr(layer.mlp, "gate")]
+
+
+def save_checkpoint(model: Glm4MoeForCausalLM, tokenizer_folder: Path, folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
+    """In bf16, with tokenizer, template and generation_config.json: what transformers and Sheaf load."""
+    folder.mkdir(parents=True, exist_ok=True)
+    saved = copy.deepcopy(model).to("cpu")
+    for name, tensor in list(saved.named_parameters()) + list(saved.named_buffers()):
+        if not name.endswith("e_score_correction_bias") and tensor.is_floating_point() and "inv_freq" not in name:
+            tensor.data = tensor.data.to(dtype)
+    saved.config.use_cache = True
+    saved.config.dtype = dtype
+    saved.generation_config.eos_token_id = saved.config.eos_token_id
+    saved.generation_config.pad_token_id = saved.config.pad_token_id
+    saved.save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copyfile(tokenizer_folder / name, folder / name)
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
