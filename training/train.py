@@ -79,6 +79,7 @@ class ExpertLoad:
         self._counts = [torch.zeros_like(router.e_score_correction_bias) for router in self._routers]
         for index, router in enumerate(self._routers):
             router.register_forward_hook(lambda _, __, output, index=index: self._count(index, output[2]))
+        self._shown: list[torch.Tensor | None] = [None] * len(self._routers)  # biases while some experts are hidden
         self._kept: list[torch.Tensor] = [torch.ones_like(count, dtype=torch.bool) for count in self._counts]
 
     def _count(self, index: int, chosen: torch.Tensor) -> None:
@@ -90,14 +91,17 @@ class ExpertLoad:
             number = len(router.e_score_correction_bias)
             hidden = rng.sample(range(number), int(share * number))
             self._kept[index][hidden] = False
-            router.e_score_correction_bias[hidden] += self.HIDDEN
+            self._shown[index] = router.e_score_correction_bias.clone()
+            router.e_score_correction_bias[hidden] = self.HIDDEN
 
     def update(self, rate: float) -> float:
         """Shows all experts again, moves their biases, returns the largest load over the mean load of the last step."""
         worst = 0.0
         for index, router in enumerate(self._routers):
             kept, counts = self._kept[index], self._counts[index]
-            router.e_score_correction_bias[~kept] -= self.HIDDEN
+            shown, self._shown[index] = self._shown[index], None
+            if shown is not None:
+                router.e_score_correction_bias.copy_(shown)
             mean = counts[kept].mean()
             worst = max(worst, float(counts[kept].max() / mean))
             router.e_score_correction_bias[kept] += rate * torch.sign(mean - counts[kept])

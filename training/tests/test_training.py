@@ -1,0 +1,154 @@
+"""The training kernels compute what transformers computes, a resumed run goes on as if it had not stopped, REAP adds up."""
+from __future__ import annotations
+
+import pytest
+import torch
+
+from batches import make_batch
+from corpus.conversation import Split
+from evaluate import content_of, parse_calls
+from model import TINY, load_tokenizer, make_config, make_model, save_checkpoint
+from prune import SaliencySums, measure, most_salient, prune
+from quantized_weights import dequantize, fuse_experts
+from rendering import Renderer
+from train import Recipe, Training, batch_loss, learning_rate
+
+RECIPE = Recipe(tokens=20_000, batch_tokens=512, sizes="tiny", warmup_tokens=1000)
+
+
+@pytest.fixture
+def model(tokenizer):
+    return make_model(make_config(tokenizer, TINY), tokenizer, seed=3)
+
+
+def gradients(model, batch):
+    model.zero_grad()
+    loss = batch_loss(model, batch)
+    loss.backward()
+    return float(loss.detach()), {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+
+def test_looped_experts_have_transformers_values_and_gradients(model, renderer):
+    batch = make_batch(renderer, 1, Split.TRAIN, 0, 600)
+    loss, ours = gradients(model, batch)
+    model.set_experts_implementation("eager")
+    their_loss, theirs = gradients(model, batch)
+    assert loss == pytest.approx(their_loss, rel=1e-5)
+    for name, gradient in ours.items():
+        torch.testing.assert_close(gradient, theirs[name], rtol=1e-3, atol=1e-6, msg=name)
+
+
+def test_a_document_sees_itself_alone(model, renderer):
+    batch = make_batch(renderer, 1, Split.TRAIN, 0, 600)
+    with torch.no_grad():
+        packed = model.model(input_ids=batch.tokens, position_ids=batch.positions, document_lengths=batch.lengths,
+                             use_cache=False).last_hidden_state[0]
+        model.set_attn_implementation("sdpa")
+        start = 0
+        for length in batch.lengths:
+            alone = model.model(input_ids=batch.tokens[:, start:start + length], use_cache=False).last_hidden_state[0]
+            torch.testing.assert_close(packed[start:start + length], alone, rtol=1e-4, atol=1e-4)
+            start += length
+
+
+def test_targets_are_the_learnt_tokens(renderer):
+    batch = make_batch(renderer, 1, Split.TRAIN, 0, 600)
+    assert torch.equal(batch.tokens[0][batch.places + 1], batch.targets)
+    assert sum(batch.lengths) == batch.tokens.numel() <= 600
+
+
+def test_a_resumed_run_has_the_same_losses(tokenizer_folder, tmp_path):
+    straight = Training(RECIPE, tokenizer_folder)
+    losses = [straight.step()["loss"] for _ in range(6)]
+    assert losses[-1] < losses[0]
+
+    first = Training(RECIPE, tokenizer_folder)
+    for _ in range(3):
+        first.step()
+    first.held_out_loss(512)
+    first.save(tmp_path / "state.pt")
+    second = Training(RECIPE, tokenizer_folder)
+    second.restore(tmp_path / "state.pt")
+    assert [second.step()["loss"] for _ in range(3)] == losses[3:]
+
+    other = Training(Recipe(tokens=20_000, batch_tokens=512, sizes="tiny", warmup_tokens=1000, clip=2.0), tokenizer_folder)
+    with pytest.raises(ValueError, match="clip"):
+        other.restore(tmp_path / "state.pt")
+
+
+def test_hidden_experts_are_not_chosen_and_come_back(tokenizer_folder):
+    import random
+    training = Training(RECIPE, tokenizer_folder)
+    before = [router.e_score_correction_bias.clone() for router in training.load._routers]
+    training.load.hide(random.Random(1), 0.5)
+    batch = make_batch(training.renderer, 1, Split.TRAIN, 0, 512)
+    with torch.no_grad():
+        batch_loss(training.model, batch)
+    for counts, kept in zip(training.load._counts, training.load._kept):
+        assert counts[~kept].sum() == 0 and counts.sum() == 8 * batch.tokens.numel()
+    training.load.update(0.0)
+    for router, bias in zip(training.load._routers, before):
+        assert torch.equal(router.e_score_correction_bias, bias)
+
+
+def test_learning_rate_warms_up_and_falls():
+    recipe = Recipe(tokens=1000, warmup_tokens=100, learning_rate=1.0, final_share=0.1)
+    assert learning_rate(recipe, 49) == pytest.approx(0.5)
+    assert learning_rate(recipe, 100) == pytest.approx(1.0)
+    assert learning_rate(recipe, 550) == pytest.approx(0.55)
+    assert learning_rate(recipe, 1000) == pytest.approx(0.1)
+
+
+def test_saliency_by_hand():
+    sums = SaliencySums(3)
+    sums.add(0, torch.tensor([0.5, 1.0]), torch.tensor([[3.0, 4.0], [0.0, 2.0]]))   # 0.5*5 and 1*2 over two tokens
+    sums.add(1, torch.tensor([2.0]), torch.tensor([[0.0, 1.0]]))
+    sums.add(0, torch.tensor([1.0]), torch.tensor([[6.0, 8.0]]))                    # 10 over one more
+    assert sums.saliency().tolist() == pytest.approx([14.5 / 3, 2.0, 0.0])
+    assert most_salient(sums.saliency(), 2).tolist() == [0, 1]
+    assert most_salient(torch.tensor([1.0, 1.0, 0.5, 1.0]), 2).tolist() == [0, 1]
+
+
+def test_pruning_keeps_experts_in_order(model, tokenizer_folder, tmp_path):
+    renderer = Renderer(load_tokenizer(tokenizer_folder))
+    saliencies = measure(model, renderer, 1, 500)
+    kept = {number: most_salient(saliency, 20) for number, saliency in saliencies.items()}
+    pruned = prune(model, kept)
+    mlp, whole = pruned.model.layers[1].mlp, model.model.layers[1].mlp
+    assert mlp.gate.weight.shape[0] == 20 and pruned.config.n_routed_experts == 20
+    assert torch.equal(mlp.experts.down_proj[5], whole.experts.down_proj[kept[1][5]])
+    assert torch.equal(mlp.gate.weight[5], whole.gate.weight[kept[1][5]])
+    save_checkpoint(pruned, tokenizer_folder, tmp_path / "pruned")
+    from transformers import Glm4MoeForCausalLM
+    loaded, report = Glm4MoeForCausalLM.from_pretrained(tmp_path / "pruned", output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    assert loaded.model.layers[1].mlp.gate.e_score_correction_bias.dtype == torch.float32
+
+
+def test_dequantization_by_hand():
+    nibbles = torch.arange(256) % 16
+    words = torch.zeros(32, 1, dtype=torch.int64)
+    for place, nibble in enumerate(nibbles.tolist()):
+        words[place // 8, 0] |= nibble << (4 * (place % 8))
+    words = torch.where(words >= 2 ** 31, words - 2 ** 32, words).to(torch.int32)
+    scales = torch.tensor([[0.5], [-2.0]], dtype=torch.float16)
+    dense = dequantize(words, scales, None)
+    expected = torch.cat(((nibbles[:128] - 8) * 0.5, (nibbles[128:] - 8) * -2.0))
+    assert torch.equal(dense, expected.view(1, 256))
+
+
+def test_experts_are_fused_in_number_order():
+    tensors = {f"m.experts.{number}.{part}.weight": torch.full((2, 3) if part != "down_proj" else (3, 2), float(number))
+               for number in (10, 2, 0, 1, 3, 4, 5, 6, 7, 8, 9) for part in ("gate_proj", "up_proj", "down_proj")}
+    fused = fuse_experts(tensors)
+    assert fused["m.experts.gate_up_proj"].shape == (11, 4, 3)
+    assert [float(fused["m.experts.down_proj"][number, 0, 0]) for number in range(11)] == list(range(11))
+
+
+def test_calls_are_parsed_with_the_schemas_types():
+    tools = [{"function": {"name": "f", "parameters": {"properties": {"s": {"type": "string"}, "n": {"type": "integer"}}}}}]
+    body = "<tool_call>f\n<arg_key>s</arg_key>\n<arg_value>12</arg_value>\n<arg_key>n</arg_key>\n<arg_value>12</arg_value>\n</tool_call>"
+    assert parse_calls("\n<think>x" + body + "</think>", tools) == [("f", {"s": "12", "n": 12})]
+    assert parse_calls(body.replace("<tool_call>f", "<tool_call>g"), tools) is None
+    assert parse_calls("no call", tools) == []
+    assert content_of("\n<think>a</think>\n b ") == "b"
