@@ -4,8 +4,7 @@
 // Threads    all methods, any thread.
 // Ownership  elements are moved in and out.
 // Errors     TryPush returns false when full or closed; PopUntil returns nothing at the deadline,
-// or when
-//            the queue is closed and drained (closed() tells which).
+//            or when the queue is closed and drained (closed() tells which).
 
 #include <chrono>
 #include <condition_variable>

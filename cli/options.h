@@ -6,8 +6,7 @@
 // YAML map (max-model-len: 4096); flags given on the command line win.
 //
 // Errors     kInvalidArgument with one line that names the flag, wanted and got. Help and version
-// texts come back as
-//            HelpText, to be printed with exit status 0.
+//            texts come back as HelpText, to be printed with exit status 0.
 
 #include <cstdint>
 #include <optional>

@@ -80,6 +80,43 @@ __attribute__((target("avx512f"))) uint64_t FmaLoop(int64_t rounds) {
   for (int j = 1; j < 20; ++j) sums[0] = _mm512_add_ps(sums[0], sums[j]);
   return FirstWord(_mm512_castps_si512(sums[0]));
 }
+
+// What AVX2 has for the product: 16-bit pairs, multiplied and added, then added up.
+__attribute__((target("avx2"))) uint64_t PairLoop(int64_t rounds) {
+  __m256i sums[12];
+#pragma GCC unroll 12
+  for (int j = 0; j < 12; ++j) sums[j] = _mm256_set1_epi32(j);
+  const __m256i w = _mm256_set1_epi16(3);
+  __m256i x = _mm256_set1_epi16(1);
+  for (int64_t i = 0; i < rounds; ++i) {
+#pragma GCC unroll 12
+    for (int j = 0; j < 12; ++j) {
+      // Otherwise the compiler multiplies once for all.
+      asm volatile("" : "+x"(x));
+      sums[j] = _mm256_add_epi32(sums[j], _mm256_madd_epi16(w, x));
+    }
+  }
+#pragma GCC unroll 12
+  for (int j = 1; j < 12; ++j) sums[0] = _mm256_add_epi32(sums[0], sums[j]);
+  return static_cast<uint64_t>(_mm256_extract_epi64(sums[0], 0));
+}
+
+__attribute__((target("avx2,fma"))) uint64_t FmaLoopNarrow(int64_t rounds) {
+  __m256 sums[12];
+#pragma GCC unroll 12
+  for (int j = 0; j < 12; ++j) sums[j] = _mm256_set1_ps(static_cast<float>(j));
+  const __m256 w = _mm256_set1_ps(0.5f);
+  for (int64_t i = 0; i < rounds; ++i) {
+#pragma GCC unroll 12
+    for (int j = 0; j < 12; ++j) {
+      sums[j] = _mm256_fmadd_ps(sums[j], w, w);
+      asm volatile("" : "+x"(sums[j]));
+    }
+  }
+#pragma GCC unroll 12
+  for (int j = 1; j < 12; ++j) sums[0] = _mm256_add_ps(sums[0], sums[j]);
+  return static_cast<uint64_t>(_mm256_extract_epi64(_mm256_castps_si256(sums[0]), 0));
+}
 #endif
 
 uint64_t SumNarrow(const uint8_t* p, size_t bytes) {
@@ -144,6 +181,7 @@ double TwoPlanePeak(ThreadPool& pool) {
 #if defined(__x86_64__)
   // 64 byte products an instruction, two for one multiply-add.
   if (__builtin_cpu_supports("avx512vnni")) return Peak(pool, DotLoop, 20 * 64 / 2) * 1e-9;
+  if (__builtin_cpu_supports("avx2")) return Peak(pool, PairLoop, 12 * 16) * 1e-9;
 #endif
   (void)pool;
   return 0;
@@ -152,6 +190,7 @@ double TwoPlanePeak(ThreadPool& pool) {
 double FloatPeak(ThreadPool& pool) {
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx512f")) return Peak(pool, FmaLoop, 20 * 16) * 1e-9;
+  if (__builtin_cpu_supports("fma")) return Peak(pool, FmaLoopNarrow, 12 * 8) * 1e-9;
 #endif
   (void)pool;
   return 0;

@@ -32,11 +32,11 @@ class BenchMemory {
 double ReadBandwidth(ThreadPool& pool, const BenchMemory& memory);
 
 // Multiply-adds of 16-bit activations and 4-bit weights per second that the pool's threads could do
-// if they did nothing but vpdpbusd on two planes, in 10^9; 0 where the machine lacks that
-// instruction.
+// if they did nothing but vpdpbusd on two planes (AVX2: vpmaddwd and vpaddd), in 10^9; 0 where the
+// machine has neither.
 double TwoPlanePeak(ThreadPool& pool);
 
-// Fused multiply-adds on 16 floats, in 10^9 multiply-adds per second; 0 without AVX-512.
+// Fused multiply-adds on the widest vectors, in 10^9 multiply-adds per second; 0 without any.
 double FloatPeak(ThreadPool& pool);
 
 // Median seconds of `run(repetition)`, at least 3 repetitions and about `budget_s` seconds.

@@ -7,7 +7,7 @@
 // Numbers    kernels/linear.h.
 // Ownership  views only. Threads: pure.
 // Cost       reads the piece's weights from memory once per 48 rows, from the cache once per
-//            kMaxTileRows rows (4 on AVX2 and NEON). Does not read past x nor w, but asks the cache
+//            kMaxTileRows rows (6 on AVX2, 4 on NEON). Does not read past x nor w, but asks the cache
 //            for up to 2 KiB more.
 // The permutation is the caller's: x is already in packed order.
 

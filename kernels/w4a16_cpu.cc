@@ -52,8 +52,7 @@ void CopyRows(const W4Piece& piece, int first_row, int group, int num_groups, Ru
     int8_t* out = run.x + r * kGranuleBytes;
     for (int g = 0; g < num_groups; ++g, hi += 256) {
       for (int i = 0; i < kActivationGroup; i += kSumGranule, out += R * kGranuleBytes) {
-        std::memcpy(out, hi + i, kSumGranule);
-        std::memcpy(out + kSumGranule, hi + kActivationGroup + i, kSumGranule);
+        CopyGranule(hi + i, hi + kActivationGroup + i, out);
       }
     }
     const float* scales = piece.x.row_scales(row) + group;

@@ -1,0 +1,155 @@
+// The tile in AVX2 and in AVX-512 without VNNI: `pmaddwd`, 16-bit nibbles times 16-bit activations.
+// As many multiply-adds an instruction as byte products would give (two planes cost two of those), with
+// half the sums to keep and no 16-bit sums that could overflow.
+// Included by w4a16_tile-inl.h alone, once for each such target; hence no guard.
+
+#include <immintrin.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace sheaf::kernels::HWY_NAMESPACE {
+
+inline constexpr int kPairRows = 0;
+
+// A row block's 16 words fill kParts vectors. As many rows as leave registers for a word, its
+// nibbles and a broadcast.
+#if HWY_TARGET == HWY_AVX3
+inline constexpr int kTileRows = 12;
+inline constexpr int kParts = 1;
+using Words = __m512i;
+using Sums = __m512;
+HWY_INLINE Words LoadWords(const void* p) { return _mm512_loadu_si512(p); }
+HWY_INLINE Words SetWords(int32_t word) { return _mm512_set1_epi32(word); }
+HWY_INLINE Words And(Words a, Words b) { return _mm512_and_si512(a, b); }
+template <int kBits>
+HWY_INLINE Words ShiftRight(Words v) {
+  return _mm512_srli_epi16(v, kBits);
+}
+HWY_INLINE Words ZeroPoints(const uint8_t* zeros) {
+  return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(zeros)));
+}
+HWY_INLINE Words MulWords(Words a, Words b) { return _mm512_mullo_epi32(a, b); }
+HWY_INLINE Sums ToFloat(Words v) { return _mm512_cvtepi32_ps(v); }
+#else
+inline constexpr int kTileRows = 6;
+inline constexpr int kParts = 2;
+using Words = __m256i;
+using Sums = __m256;
+HWY_INLINE Words LoadWords(const void* p) {
+  return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+}
+HWY_INLINE Words SetWords(int32_t word) { return _mm256_set1_epi32(word); }
+HWY_INLINE Words And(Words a, Words b) { return _mm256_and_si256(a, b); }
+template <int kBits>
+HWY_INLINE Words ShiftRight(Words v) {
+  return _mm256_srli_epi16(v, kBits);
+}
+HWY_INLINE Words ZeroPoints(const uint8_t* zeros) {
+  return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(zeros)));
+}
+HWY_INLINE Words MulWords(Words a, Words b) { return _mm256_mullo_epi32(a, b); }
+HWY_INLINE Sums ToFloat(Words v) { return _mm256_cvtepi32_ps(v); }
+#endif
+inline constexpr int kPartBytes = sizeof(Words);
+inline constexpr int kPartLanes = kPartBytes / 4;
+
+// 16-bit values q = 256 hi + lo of 32 inputs. A word's bits 4j.. and 4j+16.. are the inputs j and j+4
+// of its 8, so these two are neighbours here: the even places of a plane's run of 8 hold 0 4 1 5, the
+// odd ones 2 6 3 7. First the even places of all four runs, then the odd ones.
+HWY_INLINE void CopyGranule(const int8_t* hi, const int8_t* lo, int8_t* out) {
+  const __m256i high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(hi));
+  const __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(lo));
+  const __m256i even =
+      _mm256_add_epi16(_mm256_slli_epi16(high, 8), _mm256_srai_epi16(_mm256_slli_epi16(low, 8), 8));
+  const __m256i odd =
+      _mm256_add_epi16(_mm256_and_si256(high, _mm256_set1_epi16(-256)), _mm256_srai_epi16(low, 8));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), even);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 32), odd);
+}
+
+// sums += a row's pair at x times every word's pair of nibbles.
+HWY_INLINE void AddPair(Words (&sums)[kParts], const Words (&nibbles)[kParts], const int8_t* x) {
+  struct Pair {
+    int16_t inputs[2];
+  };
+  const auto* pair = reinterpret_cast<const Pair*>(x);
+#if HWY_TARGET == HWY_AVX3
+  int32_t bits;
+  __builtin_memcpy(&bits, pair, sizeof(bits));
+  sums[0] = _mm512_add_epi32(sums[0], _mm512_madd_epi16(nibbles[0], _mm512_set1_epi32(bits)));
+#else
+  // In assembly because twelve sums, two vectors of nibbles and these two leave no register free, and
+  // from intrinsics g++ 12 orders the products so that it needs more and spills.
+  Words first;
+  Words second;
+  asm("vpbroadcastd %[pair], %[first]\n\t"
+      "vpmaddwd %[first], %[n1], %[second]\n\t"
+      "vpmaddwd %[first], %[n0], %[first]\n\t"
+      "vpaddd %[second], %[s1], %[s1]\n\t"
+      "vpaddd %[first], %[s0], %[s0]"
+      : [s0] "+x"(sums[0]), [s1] "+x"(sums[1]), [first] "=&x"(first), [second] "=&x"(second)
+      : [n0] "x"(nibbles[0]), [n1] "x"(nibbles[1]), [pair] "m"(*pair));
+#endif
+}
+
+// Two of the 8 inputs of a step: every row's pair times the 16 words' nibbles kPair and kPair + 4.
+template <int kPair, int R>
+HWY_INLINE void AddNibblePair(const uint8_t* w, const int8_t* x, Words (&sums)[R][kParts]) {
+  Words nibbles[kParts];
+#pragma GCC unroll 2
+  for (int part = 0; part < kParts; ++part) {
+    const Words shifted = ShiftRight<4 * kPair>(LoadWords(w + part * kPartBytes));
+    nibbles[part] = kPair == 3 ? shifted : And(shifted, SetWords(0x000f000f));
+  }
+  constexpr int kAt = kPair / 2 * 32 + kPair % 2 * 4;
+#pragma GCC unroll 12
+  for (int r = 0; r < R; ++r) AddPair(sums[r], nibbles, x + r * kGranuleBytes + kAt);
+}
+
+template <int R, int B>
+void MultiplyTile(const TileInput& t) {
+  static_assert(B == 1);
+  const int granules = kSumsPerGroup / t.segments_per_group;
+  const size_t scale_bytes = kRowBlock * ScaleBytes(t.scale_format);
+  const uint8_t* w = t.nibbles;
+  const int8_t* x = t.x;
+  int segment = 0;
+  for (int group = 0; group < t.num_groups; ++group) {
+    for (int in_group = 0; in_group < t.segments_per_group; ++in_group, ++segment) {
+      Words sums[R][kParts];
+#pragma GCC unroll 12
+      for (int r = 0; r < R; ++r) {
+        const Words offset = SetWords(t.offsets[segment * R + r]);
+#pragma GCC unroll 2
+        for (int part = 0; part < kParts; ++part) {
+          sums[r][part] =
+              t.zeros == nullptr
+                  ? offset
+                  : MulWords(offset, ZeroPoints(t.zeros + kRowBlock * segment + kPartLanes * part));
+        }
+      }
+      for (int granule = 0; granule < granules; ++granule, w += 4 * 64, x += R * kGranuleBytes) {
+        PrefetchGranule(w);
+#pragma GCC unroll 1
+        for (int step = 0; step < 4; ++step) {
+          AddNibblePair<0>(w + 64 * step, x + 8 * step, sums);
+          AddNibblePair<1>(w + 64 * step, x + 8 * step, sums);
+          AddNibblePair<2>(w + 64 * step, x + 8 * step, sums);
+          AddNibblePair<3>(w + 64 * step, x + 8 * step, sums);
+        }
+      }
+      const F16 w_scale = LoadScales(t.scales + scale_bytes * segment, t.scale_format);
+#pragma GCC unroll 12
+      for (int r = 0; r < R; ++r) {
+        const F16 scale = Mul(w_scale, Set(t.x_scales[group * R + r]));
+        F16 total;
+#pragma GCC unroll 2
+        for (int part = 0; part < kParts; ++part) total.v[part].raw = ToFloat(sums[r][part]);
+        float* acc = t.acc + r * kRowBlock;
+        Store(Fma(total, scale, Load(acc)), acc);
+      }
+    }
+  }
+}
+
+}  // namespace sheaf::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();

@@ -1,0 +1,99 @@
+// The tile in NEON: sdot where it is compiled in, widening products otherwise.
+// Included by w4a16_tile-inl.h alone, once for each such target; hence no guard.
+
+#include <arm_neon.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace sheaf::kernels::HWY_NAMESPACE {
+
+inline constexpr int kTileRows = 4;
+inline constexpr int kPairRows = 0;
+
+// The planes of 32 inputs, as a tile wants them.
+HWY_INLINE void CopyGranule(const int8_t* hi, const int8_t* lo, int8_t* out) {
+  __builtin_memcpy(out, hi, kSumGranule);
+  __builtin_memcpy(out + kSumGranule, lo, kSumGranule);
+}
+
+// Four rows' words times four inputs each: nibbles are below 128, so signed products serve.
+HWY_INLINE int32x4_t DotFour(int32x4_t sum, int8x16_t w, int8x16_t x) {
+#if defined(__ARM_FEATURE_DOTPROD)
+  return vdotq_s32(sum, w, x);
+#else
+  const int16x8_t low = vmull_s8(vget_low_s8(w), vget_low_s8(x));
+  const int16x8_t high = vmull_s8(vget_high_s8(w), vget_high_s8(x));
+  return vpadalq_s16(sum, vpaddq_s16(low, high));
+#endif
+}
+
+HWY_INLINE int8x16_t BroadcastFour(const int8_t* x) {
+  int32_t four;
+  __builtin_memcpy(&four, x, sizeof(four));
+  return vreinterpretq_s8_s32(vdupq_n_s32(four));
+}
+
+template <int R>
+HWY_INLINE void AddGranule(const uint8_t* w, const int8_t* x, int32_t (*totals)[kRowBlock]) {
+  const uint8x16_t low_nibble = vdupq_n_u8(15);
+  for (int quarter = 0; quarter < 4; ++quarter) {
+    int32x4_t hi[R];
+    int32x4_t lo[R];
+    for (int r = 0; r < R; ++r) hi[r] = lo[r] = vdupq_n_s32(0);
+    for (int step = 0; step < 4; ++step) {
+      const uint8x16_t words = vld1q_u8(w + 64 * step + 16 * quarter);
+      const int8x16_t even = vreinterpretq_s8_u8(vandq_u8(words, low_nibble));
+      const int8x16_t odd = vreinterpretq_s8_u8(vshrq_n_u8(words, 4));
+      for (int r = 0; r < R; ++r) {
+        const int8_t* at = x + r * kGranuleBytes + 8 * step;
+        hi[r] = DotFour(hi[r], even, BroadcastFour(at));
+        lo[r] = DotFour(lo[r], even, BroadcastFour(at + 32));
+        hi[r] = DotFour(hi[r], odd, BroadcastFour(at + 4));
+        lo[r] = DotFour(lo[r], odd, BroadcastFour(at + 36));
+      }
+    }
+    for (int r = 0; r < R; ++r) {
+      int32_t* total = totals[r] + 4 * quarter;
+      const int32x4_t sum = vaddq_s32(vshlq_n_s32(hi[r], 8), lo[r]);
+      vst1q_s32(total, vaddq_s32(vld1q_s32(total), sum));
+    }
+  }
+}
+
+template <int R, int B>
+void MultiplyTile(const TileInput& t) {
+  static_assert(B == 1);
+  const hn::RebindToSigned<LaneTag> ints;
+  const int granules = kSumsPerGroup / t.segments_per_group;
+  const size_t scale_bytes = kRowBlock * ScaleBytes(t.scale_format);
+  const uint8_t* w = t.nibbles;
+  const int8_t* x = t.x;
+  int segment = 0;
+  for (int group = 0; group < t.num_groups; ++group) {
+    for (int part = 0; part < t.segments_per_group; ++part, ++segment) {
+      alignas(64) int32_t totals[R][kRowBlock];
+      for (int r = 0; r < R; ++r) {
+        const int32_t offset = t.offsets[segment * R + r];
+        for (int i = 0; i < kRowBlock; ++i) {
+          totals[r][i] = t.zeros == nullptr ? offset : t.zeros[kRowBlock * segment + i] * offset;
+        }
+      }
+      for (int granule = 0; granule < granules; ++granule, w += 4 * 64, x += R * kGranuleBytes) {
+        PrefetchGranule(w);
+        AddGranule<R>(w, x, totals);
+      }
+      const F16 w_scale = LoadScales(t.scales + scale_bytes * segment, t.scale_format);
+      for (int r = 0; r < R; ++r) {
+        const F16 scale = Mul(w_scale, Set(t.x_scales[group * R + r]));
+        F16 total;
+        for (size_t v = 0; v < kVectors; ++v) {
+          total.v[v] = hn::ConvertTo(LaneTag(), hn::Load(ints, totals[r] + v * kVectorLanes));
+        }
+        float* acc = t.acc + r * kRowBlock;
+        Store(Fma(total, scale, Load(acc)), acc);
+      }
+    }
+  }
+}
+
+}  // namespace sheaf::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
