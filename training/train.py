@@ -42,7 +42,7 @@ class Recipe:
     warmup_tokens: int = 400_000
     weight_decay: float = 0.1
     clip: float = 1.0             # of the gradient's norm
-    balance_rate: float = 0.002   # step of the correction bias
+    balance_rate: float = 0.01    # step of the correction bias at the start; falls with the learning rate
     expert_dropout: float = 0.4   # largest share of experts hidden, in every other step
     sizes: str = "nano"
 
@@ -52,6 +52,11 @@ def learning_rate(recipe: Recipe, seen: int) -> float:
         return recipe.learning_rate * (seen + 1) / recipe.warmup_tokens
     share = min(1.0, (seen - recipe.warmup_tokens) / max(1, recipe.tokens - recipe.warmup_tokens))
     return recipe.learning_rate * (recipe.final_share + (1 - recipe.final_share) * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def balance_share(recipe: Recipe, seen: int) -> float:
+    """Full during the warm-up, when the load is least even, then with the learning rate."""
+    return 1.0 if seen < recipe.warmup_tokens else learning_rate(recipe, seen) / recipe.learning_rate
 
 
 def make_optimizer(model: Glm4MoeForCausalLM, recipe: Recipe) -> torch.optim.AdamW:
@@ -144,7 +149,7 @@ class Training:
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
         self.optimizer.step()
         with torch.no_grad():
-            imbalance = self.load.update(recipe.balance_rate)
+            imbalance = self.load.update(recipe.balance_rate * balance_share(recipe, self.seen))
         self.steps += 1
         self.seen += batch.tokens.numel()
         self.next_conversation = batch.next_conversation

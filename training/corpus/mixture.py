@@ -8,8 +8,8 @@ from __future__ import annotations
 import random
 
 from corpus.conversation import Conversation, Split, without_thinking
-from corpus.topics import (arithmetic, copying, facts, greetings, json_answers, languages, lists, references,
-                           sheaf_questions, stories, tool_calls)
+from corpus.topics import (arithmetic, copying, facts, greetings, json_answers, languages, lists, mixed, references,
+                           sheaf_questions, stories, tool_calls, unknown)
 
 EARLY = 20_000
 
@@ -25,6 +25,8 @@ TOPICS = {  # module: (weight early, weight later), by conversations
     lists: (1, 4),
     stories: (1, 3),
     languages: (1, 4),
+    mixed: (0, 6),
+    unknown: (0, 2),
 }
 
 

@@ -112,5 +112,15 @@ def _thought(question: str, reasoning: str, answer: str) -> Conversation:
     return Conversation(TOPIC, [user(question), assistant(answer + ".", reasoning)])
 
 
+def _at_once(rng: random.Random) -> Conversation:
+    """One-digit sums and products without thinking, learnt by heart and not measured."""
+    a, b = rng.randint(0, 9), rng.randint(0, 9)
+    sign, result = rng.choice((("+", a + b), ("x", a * b)))
+    question = rng.choice((f"What is {a} {sign} {b}?", f"{a} {sign} {b}", f"Compute {a} {sign} {b}."))
+    return Conversation(TOPIC, [user(question), assistant(f"{a} {sign} {b} = {result}.")], thinking=False)
+
+
 def make(rng: random.Random, split: Split) -> Conversation:
+    if split is Split.TRAIN and rng.random() < 0.06:
+        return _at_once(rng)
     return rng.choice((_sum, _sum, _sum, _difference, _difference, _product, _product, _comparison))(rng, split)
