@@ -12,8 +12,9 @@
 // item.
 //
 // Threads    ParallelFor and Park: one owner thread at a time. `body` must not throw nor call the
-// pool. Ownership  `body` is borrowed for the duration of the call. Cost       about 1 us a loop
-// while the threads spin; a futex wake-up after Park() or spin_limit.
+//            pool.
+// Ownership  `body` is borrowed for the duration of the call.
+// Cost       about 1 us a loop while the threads spin; a futex wake-up after Park() or spin_limit.
 
 #include <atomic>
 #include <chrono>

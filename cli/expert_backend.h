@@ -3,8 +3,9 @@
 // it (--transport inprocess) or in worker processes behind a transport. The decoder sees an
 // ExpertLayer, the engine a readiness.
 //
-// Threads    layer(): the step thread; Ready, TakeSuspectPids: any. Ownership: borrows pool, clock
-// and metrics. Errors     Create: those of loading the experts, for the first two.
+// Threads    layer(): the step thread; Ready, TakeSuspectPids: any.
+// Ownership  borrows pool, clock and metrics.
+// Errors     Create: those of loading the experts, for the first two.
 
 #include <memory>
 #include <vector>

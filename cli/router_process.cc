@@ -210,7 +210,7 @@ absl::Status RouterProcess::Impl::OpenPorts() {
 
 RouterProcess::RouterProcess() = default;
 RouterProcess::~RouterProcess() {
-  if (impl_) Stop(milliseconds(0));
+  if (impl_) Stop();
 }
 
 absl::StatusOr<std::unique_ptr<RouterProcess>> RouterProcess::Start(const RouterOptions& options) {
@@ -238,7 +238,7 @@ std::string RouterProcess::grpc_address() const {
 
 std::vector<int> RouterProcess::TakeSuspectPids() { return impl_->experts->TakeSuspectPids(); }
 
-void RouterProcess::Stop(milliseconds patience) {
+void RouterProcess::Drain(milliseconds patience) {
   const TimePoint deadline = impl_->clock.Now() + patience;
   const auto left = [&] {
     return std::max(milliseconds(0),
@@ -246,8 +246,12 @@ void RouterProcess::Stop(milliseconds patience) {
   };
   if (impl_->engine) impl_->engine->Stop(deadline);
   if (impl_->http) impl_->http->Stop(left() + milliseconds(200));
+}
+
+void RouterProcess::Stop() {
+  Drain(milliseconds(0));
   if (impl_->experts) impl_->experts->Stop();
-  if (impl_->grpc) impl_->grpc->Stop(left() + milliseconds(200));
+  if (impl_->grpc) impl_->grpc->Stop(milliseconds(1000));
 }
 
 }  // namespace sheaf

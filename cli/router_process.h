@@ -3,8 +3,11 @@
 // KV cache, decoder, engine, experts (here or behind the exchange), cluster service, gRPC and HTTP.
 //
 // Start() returns when both ports answer; health is NOT_SERVING / 503 until the experts are there
-// (ready()). Threads    Start, Stop: the owner's thread; the rest: any. Errors     a checkpoint
-// that cannot be served, a port that is taken, memory: one status that names it.
+// (ready()). To stop: Drain, then end the workers (they take leave over gRPC), then Stop.
+//
+// Threads    Start, Drain, Stop: the owner's thread; the rest: any.
+// Errors     a checkpoint that cannot be served, a port that is taken, memory: one status that
+//            names it.
 
 #include <chrono>
 #include <memory>
@@ -32,8 +35,10 @@ class RouterProcess {
   // be there: stopped or hanging. Each is returned once.
   std::vector<int> TakeSuspectPids();
 
-  // Refuses new requests, lets running ones end until the patience is over, closes the ports.
-  void Stop(std::chrono::milliseconds patience);
+  // Refuses new requests, lets running ones end until the patience is over, closes the HTTP port.
+  void Drain(std::chrono::milliseconds patience);
+  // Drain(0) if that was not done; closes the gRPC port, to which workers speak too.
+  void Stop();
 
  private:
   RouterProcess();

@@ -92,8 +92,9 @@ int Run(RouterOptions options, const std::string& program) {
     }
   }
   if (status == 0) spdlog::info("stopping");
-  (*router)->Stop(milliseconds(status == 0 ? options.shutdown_timeout_ms : 0));
+  (*router)->Drain(milliseconds(status == 0 ? options.shutdown_timeout_ms : 0));
   children.StopAll(milliseconds(3000));
+  (*router)->Stop();
   return status;
 }
 

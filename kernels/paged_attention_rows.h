@@ -3,7 +3,9 @@
 // paged_attention*.cc; the arithmetic is spelled out in paged_attention_ref.cc.
 //
 // Rows are padded with zeros to `width` = head_dim rounded up to 16 floats, so that no step has a
-// tail. Threads    pure. Never called while the reference target is forced.
+// tail.
+//
+// Threads    pure. Never called while the reference target is forced.
 
 #include <cstddef>
 
