@@ -12,6 +12,7 @@ int RunServe(const RouterOptions& options, const char* program);
 int RunRouter(const RouterOptions& options);
 int RunWorker(const WorkerOptions& options);
 int RunInspect(const InspectOptions& options);
+int RunRepack(const RepackOptions& options);
 int RunAsk(const AskOptions& options);
 
 }  // namespace sheaf

@@ -112,6 +112,13 @@ const std::map<std::string, TransportKind> kTransports = {
     {NameOf(TransportKind::kInProcess), TransportKind::kInProcess},
 };
 
+const std::map<std::string, RepackFormat> kRepackFormats = {
+    {"gptq", RepackFormat::kGptq},
+    {"gptq_v2", RepackFormat::kGptqV2},
+    {"auto-round", RepackFormat::kAutoRound},
+    {"compressed-tensors", RepackFormat::kCompressedTensors},
+};
+
 struct RouterText {  // flag values that need a conversion after parsing
   std::string kv_cache_dtype = "auto";
   int64_t seed = -1;
@@ -223,6 +230,7 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
   RouterText serve_text, router_text;
   WorkerOptions worker;
   InspectOptions inspect;
+  RepackOptions repack;
   AskOptions ask;
 
   CLI::App* serve_app = app.add_subcommand("serve", "Router and expert workers on this machine");
@@ -266,6 +274,14 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
 
+  CLI::App* repack_app = app.add_subcommand(
+      "repack", "The same 4-bit weights in another file format, in a new directory");
+  repack_app->add_option("checkpoint", repack.checkpoint, "Directory")->required();
+  repack_app->add_option("output", repack.output, "Directory to make; must not exist")->required();
+  repack_app->add_option("--format", repack.format, "What to write")
+      ->transform(CLI::CheckedTransformer(kRepackFormats))
+      ->required();
+
   CLI::App* ask_app = app.add_subcommand("ask", "Asks a running router one question over gRPC");
   ask_app->add_option("question", ask.question)->required();
   ask_app->add_option("--grpc", ask.grpc, "gRPC address of the router, host:port")
@@ -301,6 +317,7 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
   }
   if (worker_app->parsed()) return WorkerCommand{std::move(worker)};
   if (inspect_app->parsed()) return InspectCommand{std::move(inspect)};
+  if (repack_app->parsed()) return RepackCommand{std::move(repack)};
   return AskCommand{std::move(ask)};
 }
 

@@ -16,6 +16,7 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/kv_format.h"
+#include "model/repack/file_linear.h"
 
 namespace sheaf {
 
@@ -80,6 +81,12 @@ struct InspectOptions {
   int workers = 1;  // to divide the experts among
 };
 
+struct RepackOptions {
+  std::string checkpoint;
+  std::string output;  // a directory that does not exist yet
+  RepackFormat format = RepackFormat::kGptq;
+};
+
 struct AskOptions {
   std::string grpc = "127.0.0.1:50051";
   std::string question;
@@ -101,6 +108,9 @@ struct WorkerCommand {
 struct InspectCommand {
   InspectOptions options;
 };
+struct RepackCommand {
+  RepackOptions options;
+};
 struct AskCommand {
   AskOptions options;
 };
@@ -108,8 +118,8 @@ struct HelpText {
   std::string text;
 };
 
-using Command =
-    std::variant<ServeCommand, RouterCommand, WorkerCommand, InspectCommand, AskCommand, HelpText>;
+using Command = std::variant<ServeCommand, RouterCommand, WorkerCommand, InspectCommand,
+                             RepackCommand, AskCommand, HelpText>;
 
 absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv);
 

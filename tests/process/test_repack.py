@@ -1,0 +1,43 @@
+"""`sheaf repack`: the same model to the bit in every file format, and a clear end when it cannot be."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+import pytest
+
+from answers import Answer, generate
+from sheaf_server import SheafServer, run_to_end
+
+FORMATS = ("gptq", "gptq_v2", "auto-round", "compressed-tensors")
+
+
+def answers(checkpoint: Path, seed: int) -> list[Answer]:
+    rng = np.random.default_rng(seed)
+    with SheafServer(checkpoint, "--workers", "0") as server:
+        return [generate(server, rng.integers(0, 512, size=size).tolist(), 16) for size in (1, 20, 70)]
+
+
+@pytest.mark.parametrize("source", ["gptq", "gptq_v2_asym", "autoround", "ct_asym", "awq"])
+def test_every_format_serves_the_same_bytes(make: Callable[..., Path], tmp_path: Path, seed: int, source: str) -> None:
+    original = make(format=source, experts=21)
+    wanted = answers(original, seed)
+    for format_name in FORMATS:
+        done = run_to_end("repack", str(original), str(tmp_path / format_name), "--format", format_name)
+        assert done.returncode == 0, done.stderr
+        assert answers(tmp_path / format_name, seed) == wanted, format_name
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["{source}", "{source}", "--format", "gptq"], "exists already"),
+    (["{source}", "{out}", "--format", "fp8"], "--format"),
+    (["{source}/none", "{out}", "--format", "gptq"], "none"),
+])
+def test_what_cannot_be_done_is_one_line_and_leaves_nothing(make: Callable[..., Path], tmp_path: Path,
+                                                            arguments: list[str], words: str) -> None:
+    names: dict[str, Any] = {"source": make(format="gptq", experts=21), "out": tmp_path / "out"}
+    done = run_to_end("repack", *(argument.format(**names) for argument in arguments))
+    assert done.returncode == 1
+    assert words in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert list(tmp_path.iterdir()) == []
