@@ -1,7 +1,5 @@
 #include "exchange/ucx/router_link.h"
 
-#include <spdlog/spdlog.h>
-
 #include <map>
 #include <set>
 #include <utility>
@@ -52,10 +50,6 @@ class UcxRouterLink final : public RouterLink, private FrameSink {
       return Poison(std::move(fault));
     }
     if (!greeted.ok()) return Poison(FaultOf(greeted));
-    for (const LinkPeer& peer : peers) {
-      spdlog::info("epoch {}: path to worker {}: {}", epoch_.value(), peer.worker.value(),
-                   PathTo(peer.worker));
-    }
     return absl::OkStatus();
   }
 

@@ -362,7 +362,12 @@ struct ClusterController::Impl {
       open = {link, placement};
       closed_because = absl::OkStatus();
     }
-    spdlog::info("epoch {} is open: {} workers", epoch.value(), peers.size());
+    std::string paths;
+    for (const LinkPeer& peer : peers) {
+      absl::StrAppendFormat(&paths, "%s%d %s", paths.empty() ? "" : ", ", peer.worker.value(),
+                            link->PathTo(peer.worker));
+    }
+    spdlog::info("epoch {} is open: {} workers ({})", epoch.value(), peers.size(), paths);
     v1::RouterMessage message;
     message.mutable_epoch_serving()->set_epoch(epoch.value());
     SendToAll(message);
