@@ -22,7 +22,7 @@ class Format:
     symmetric: bool = True
     negative_scales: bool = False
     g_idx: str = "none"  # none | sequential | permuted
-    plain_linears: tuple[str, ...] = ()  # of "attention0", "dense", "shared": left unquantized
+    plain_linears: tuple[str, ...] = ()  # kinds (see linear_kind) that are left unquantized
     method: str = ""  # gptq | auto-round | auto-round-export | compressed-tensors | awq
     packing_format: str = ""  # auto-round
     quant_format: str = "gptq"  # GPTQ's checkpoint_format
@@ -38,8 +38,8 @@ FORMATS: dict[str, Format] = {
     "gptq_asym": Format("gptq_v1", g_idx="sequential", symmetric=False, method="gptq"),
     "gptq_v2_asym": Format("gptq_v2", g_idx="sequential", symmetric=False, method="gptq",
                            quant_format="gptq_v2"),
-    "autoround": Format("gptq_v1", negative_scales=True, method="auto-round",
-                        packing_format="auto_round:auto_gptq"),
+    "autoround": Format("gptq_v1", negative_scales=True, plain_linears=("indexer",),
+                        method="auto-round", packing_format="auto_round:auto_gptq"),
     "autoround_gptqmodel": Format("gptq_v2", negative_scales=True, g_idx="sequential",
                                   method="auto-round", packing_format="auto_round:gptqmodel"),
     "autoround_plain": Format("gptq_v2", symmetric=False, method="auto-round",
@@ -49,7 +49,8 @@ FORMATS: dict[str, Format] = {
     "autoround_export": Format("gptq_v1", negative_scales=True, g_idx="sequential",
                                plain_linears=("dense",), method="auto-round-export"),
     "ct": Format("pack_quantized", bias_dtype="BF16", scale_dtype="BF16",
-                 plain_linears=("attention0", "dense", "shared"), method="compressed-tensors"),
+                 plain_linears=("attention0", "indexer0", "dense", "shared"),
+                 method="compressed-tensors"),
     "ct_asym": Format("pack_quantized", bias_dtype="BF16", scale_dtype="BF16", symmetric=False,
                       method="compressed-tensors"),
     "ct_g_idx": Format("pack_quantized", bias_dtype="BF16", scale_dtype="BF16", g_idx="permuted",
@@ -62,9 +63,13 @@ FORMAT_NAMES = (*FORMATS, MIXED)
 
 
 def linear_kind(module: str) -> str:
-    """attention0 | attention | dense | shared | expert, from a Linear's module name."""
+    """attention0 | attention | indexer0 | indexer | weights_proj | dense | shared | expert, from a
+    Linear's module name; those with 0 are layer 0's."""
+    if module.endswith(".indexer.weights_proj"):
+        return "weights_proj"
     if ".self_attn." in module:
-        return "attention0" if module.startswith("model.layers.0.") else "attention"
+        part = "indexer" if ".indexer." in module else "attention"
+        return f"{part}0" if module.startswith("model.layers.0.") else part
     if ".mlp.experts." in module:
         return "expert"
     return "shared" if ".mlp.shared_experts." in module else "dense"
@@ -77,13 +82,13 @@ def format_of_linear(name: str, module: str) -> Format:
         parts = module.split(".")
         if kind == "expert":
             return FORMATS[("gptq", "ct_g_idx", "bf16", "gptq_desc_act")[int(parts[5]) % 4]]
-        if kind == "dense":
+        if kind in ("dense", "weights_proj"):
             return FORMATS["f32"]
         if kind == "shared":
             return FORMATS["f16"]
         return FORMATS[("gptq", "bf16", "ct_g_idx")[int(parts[2]) % 3]]
     spec = FORMATS[name]
-    if kind in spec.plain_linears:
+    if kind in spec.plain_linears or kind == "weights_proj":  # no tool quantizes that one
         return Format(None, spec.plain_dtype, spec.bias_dtype)
     return spec
 
@@ -104,23 +109,31 @@ def _gptq_config(spec: Format, group: int) -> Json:
     }
 
 
-def _auto_round_config(spec: Format, group: int, gates: list[str]) -> Json:
+def _auto_round_config(spec: Format, group: int, plain_modules: list[str]) -> Json:
     return {
         "autoround_version": "0.9.0", "bits": 4, "block_name_to_quantize": "model.layers",
         "data_type": "int", "group_size": group, "packing_format": spec.packing_format,
         "quant_method": "auto-round", "sym": spec.symmetric,
-        "extra_config": {gate: {"bits": 16, "data_type": "fp"} for gate in gates},
+        "extra_config": {module: {"bits": 16, "data_type": "fp"} for module in plain_modules
+                         if module.startswith("model.layers.")},
     }
 
 
-def _auto_round_export_config(group: int) -> Json:
+def _auto_round_export_config(group: int, plain_modules: list[str],
+                              quantized_modules: list[str]) -> Json:
     """Names no checkpoint_format, and lists the quantized modules of the first block only."""
+    dense = sorted({m.split(".")[2] for m in plain_modules if linear_kind(m) == "dense"
+                    and m.endswith("_proj")}, key=int)
+    skipped = [rf"-:.*layers\.{layer}\.mlp.*" for layer in dense] + [r"-:.*mlp\.gate$"]
+    if any(linear_kind(m) == "weights_proj" for m in plain_modules):
+        skipped.append("-:.*weights_proj.*")
+    block = "model.layers.0."
     return {
         "bits": 4, "group_size": group, "sym": True, "desc_act": False, "true_sequential": False,
         "damp_percent": 0.01, "lm_head": False, "quant_method": "gptq", "provider": "auto-round",
-        "autoround_version": "0.12.2",
-        "dynamic": {r"-:.*layers\.0\.mlp.*": {}, r"-:.*mlp\.gate$": {}},
-        "modules_in_block_to_quantize": [[f"self_attn.{p}_proj" for p in "qkvo"]],
+        "autoround_version": "0.12.2", "dynamic": {pattern: {} for pattern in skipped},
+        "modules_in_block_to_quantize": [[m.removeprefix(block) for m in quantized_modules
+                                          if m.startswith(block)]],
     }
 
 
@@ -143,20 +156,21 @@ def _compressed_tensors_config(spec: Format, group: int, ignore: list[str]) -> J
 
 
 def quantization_config(name: str, group: int, plain_modules: list[str],
-                        gates: list[str]) -> Json | None:
+                        quantized_modules: list[str]) -> Json | None:
     """The object for config.json. `plain_modules`: unquantized Linears, the gates included."""
     spec = base_format(name)
     if spec.method == "gptq":
         return _gptq_config(spec, group)
     if spec.method == "auto-round":
-        return _auto_round_config(spec, group, gates)
+        return _auto_round_config(spec, group, plain_modules)
     if spec.method == "auto-round-export":
-        return _auto_round_export_config(group)
+        return _auto_round_export_config(group, plain_modules, quantized_modules)
     if spec.method == "compressed-tensors":
         return _compressed_tensors_config(spec, group, plain_modules)
     if spec.method == "awq":
+        plain_names = sorted({m.rpartition(".")[2] for m in plain_modules})
         return {"quant_method": "awq", "bits": 4, "group_size": group, "zero_point": True,
-                "version": "gemm", "modules_to_not_convert": ["gate", "lm_head"]}
+                "version": "gemm", "modules_to_not_convert": plain_names}
     return None
 
 

@@ -14,22 +14,33 @@ from typing import Any
 import numpy as np
 
 import checkpoint_formats
+import decoder
 import glm4_moe
+import glm_moe_dsa
 import quantized_formats
 import safetensors_io
 
 _GPTQ_SUFFIXES = ("qweight", "qzeros", "scales", "g_idx")
 _PACKED_SUFFIXES = ("weight_packed", "weight_scale", "weight_shape", "weight_zero_point",
                     "weight_g_idx")
+# By config.json's model_type.
+ARCHITECTURES = {"glm4_moe": (glm4_moe.Config, glm4_moe.Glm4Moe),
+                 "glm_moe_dsa": (glm_moe_dsa.Config, glm_moe_dsa.GlmMoeDsa)}
+Model = glm4_moe.Glm4Moe | glm_moe_dsa.GlmMoeDsa
 
 
 class CheckpointReader:
-    """A glm4_moe.Weights over a folder. Keeps dequantized tensors up to `cache_bytes` in all."""
+    """A decoder.Weights over a folder. Keeps dequantized tensors up to `cache_bytes` in all."""
 
     def __init__(self, folder: Path, cache_bytes: int = 2 << 30) -> None:
         self.folder = folder
         self.raw_config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-        self.config = glm4_moe.Config.from_json(self.raw_config)
+        model_type = self.raw_config.get("model_type")
+        if model_type not in ARCHITECTURES:
+            raise ValueError(f"{folder}: model_type {model_type!r}: want one of "
+                             f"{', '.join(ARCHITECTURES)}")
+        config_class, self._model_class = ARCHITECTURES[model_type]
+        self.config: decoder.Config = config_class.from_json(self.raw_config)
         self.tensors = safetensors_io.read_checkpoint_tensors(folder)
         self._layout, self._symmetric = checkpoint_formats.layout_from_config(
             self.raw_config.get("quantization_config"))
@@ -45,8 +56,9 @@ class CheckpointReader:
             self._cache[name] = values
         return values
 
-    def model(self, kv_rounding: str = "none") -> glm4_moe.Glm4Moe:
-        return glm4_moe.Glm4Moe(self.config, self, kv_rounding)
+    def model(self, kv_rounding: str = "none", **switches: Any) -> Model:
+        """The oracle's model; `switches` as the class of its architecture has them."""
+        return self._model_class(self.config, self, kv_rounding, **switches)
 
     def quantized(self, module: str) -> quantized_formats.QuantizedLinear | None:
         """The 4-bit Linear of this module name, or None where the file has it plain."""

@@ -46,6 +46,24 @@ def round_fp8_e5m2(values: np.ndarray) -> np.ndarray:
     return round_to_float(values, 2, -14, 57344.0)
 
 
+def round_scaled_e4m3(values: np.ndarray, smallest_amax: float, power_of_two: bool,
+                      tile: int = 128) -> np.ndarray:
+    """e4m3 with one float32 scale for each `tile` of the last axis (the last one may be shorter):
+    the largest magnitude (at least `smallest_amax`) becomes 448, or with `power_of_two` the scale
+    is rounded up to a power of two."""
+    x = np.asarray(values, dtype=np.float64)
+    out = np.empty_like(x)
+    for begin in range(0, x.shape[-1], tile):
+        part = x[..., begin:begin + tile]
+        scale = np.maximum(np.abs(part).max(axis=-1, keepdims=True), smallest_amax) / 448.0
+        if power_of_two:
+            mantissa, exponent = np.frexp(scale)  # scale = mantissa * 2^exponent, 1/2 <= mantissa
+            scale = np.ldexp(1.0, np.where(mantissa == 0.5, exponent - 1, exponent))
+        scale = scale.astype(np.float32).astype(np.float64)
+        out[..., begin:begin + tile] = round_fp8_e4m3(part / scale) * scale
+    return out
+
+
 def round_kv(values: np.ndarray, kv_rounding: str) -> np.ndarray:
     """What a KV cache of the named type gives back for `values`, with scale 1."""
     if kv_rounding == "none":

@@ -161,7 +161,7 @@ def make_large_checkpoint(out: Path, options: Options) -> int:
     total = write_tensors(out, list(plan_tensors(options)), options.shards, options.seed)
     gates = [f"model.layers.{n}.mlp.gate" for n in range(options.dense_layers, options.layers)]
     make_checkpoint.write_side_files(out, options, make_checkpoint.tokenizer_for(options.vocab),
-                                     [*gates, "lm_head"])
+                                     [*gates, "lm_head"], [])
     return total
 
 

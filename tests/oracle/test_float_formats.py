@@ -61,3 +61,33 @@ def test_fp8_picks_the_nearest_table_entry(reference_data: Path, name: str, larg
 def test_unknown_kv_rounding_is_named() -> None:
     with pytest.raises(ValueError, match="fp4"):
         float_formats.round_kv(np.zeros(1), "fp4")
+
+
+def test_scaled_e4m3_by_hand() -> None:
+    # Largest 896: the scale is 2. 896 / 2 = 448 is exact; 100 / 2 = 50 lies between 48 and 52, and
+    # the tie goes to the even mantissa, 48.
+    values = np.array([[896.0, 100.0, -2.0]])
+    got = float_formats.round_scaled_e4m3(values, 1e-4, power_of_two=False)
+    np.testing.assert_array_equal(got, [[896.0, 96.0, -2.0]])
+    # Largest 900: a power of two is rounded up, to 4: 225 becomes 224, 25 becomes 24 (a tie).
+    got = float_formats.round_scaled_e4m3(np.array([[900.0, 100.0]]), 1e-4, power_of_two=True)
+    np.testing.assert_array_equal(got, [[896.0, 96.0]])
+    # Exactly a power of two stays: 448 * 2 has scale 2, not 4.
+    got = float_formats.round_scaled_e4m3(np.array([[896.0, 104.0]]), 1e-4, power_of_two=True)
+    np.testing.assert_array_equal(got, [[896.0, 104.0]])
+    zeros = np.zeros((2, 3))
+    got = float_formats.round_scaled_e4m3(zeros, 1e-4, power_of_two=True)
+    np.testing.assert_array_equal(got, zeros)
+
+
+def test_scaled_e4m3_has_one_scale_for_each_tile(seed: int) -> None:
+    values = np.random.default_rng(seed).standard_normal((2, 5, 320))
+    values[..., 128:256] *= 1e4
+    got = float_formats.round_scaled_e4m3(values, 1e-4, power_of_two=True)
+    alone = [float_formats.round_scaled_e4m3(values[..., b:e], 1e-4, power_of_two=True)
+             for b, e in ((0, 128), (128, 256), (256, 320))]
+    np.testing.assert_array_equal(got, np.concatenate(alone, axis=-1))
+    for part, value in zip(alone, np.split(values, [128, 256], axis=-1)):
+        # Half a step of a normal value, or of the smallest ones, times a scale of up to 2 / 448.
+        smallest = np.abs(value).max() * 2 / 448 * 2.0**-10
+        np.testing.assert_allclose(part, value, rtol=2.0**-4, atol=smallest)

@@ -1,4 +1,4 @@
-"""The oracle's formulas against numbers worked out by hand, and properties of the whole model."""
+"""The attention of glm4_moe against numbers worked out by hand; properties of the whole model."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+import decoder
 import glm4_moe
 from glm4_moe import Config, Glm4Moe, KvCache
 
@@ -50,30 +51,6 @@ def random_weights(config: Config, seed: int) -> dict[str, np.ndarray]:
     return {n: rng.standard_normal(shape) for n, shape in weights.items()}
 
 
-def test_rms_norm() -> None:
-    # mean of squares (9 + 16) / 2 = 12.5; 3 / sqrt(12.5) = 0.848528, 4 / sqrt(12.5) = 1.131371
-    got = glm4_moe.rms_norm(np.array([[3.0, 4.0]]), np.array([1.0, 2.0]), 0.0)
-    np.testing.assert_allclose(got, [[0.8485281374, 2.2627416998]], rtol=1e-9)
-    # eps is added to the mean, not to the root: 1 / sqrt(1 + 3) = 0.5
-    np.testing.assert_allclose(glm4_moe.rms_norm(np.ones((1, 2)), np.ones(2), 3.0), [[0.5, 0.5]])
-
-
-def test_rope_rotates_halves_and_passes_the_rest() -> None:
-    # rotary_dim 4, theta 10000: frequencies 1 and 0.01; pairs (0, 2) and (1, 3); position 1.
-    x = np.array([[[1.0, 2.0, 3.0, 4.0, 9.0]]])
-    got = glm4_moe.rope(x, np.array([1]), 10000.0, 4)
-    np.testing.assert_allclose(
-        got, [[[-1.9841106486, 1.9599006675, 2.4623779024, 4.0197996683, 9.0]]], rtol=1e-9)
-    np.testing.assert_array_equal(glm4_moe.rope(x, np.array([0]), 10000.0, 4), x)
-
-
-def test_silu() -> None:
-    # sigmoid(ln 3) = 3/4
-    np.testing.assert_allclose(glm4_moe.silu(np.array([math.log(3), 0.0])),
-                               [0.75 * math.log(3), 0.0])
-    np.testing.assert_array_equal(glm4_moe.sigmoid(np.array([-1e4, 1e4])), [0.0, 1.0])
-
-
 def test_attention_by_hand() -> None:
     # d = 4: scores 2 * ln(3) / sqrt(4) = ln 3 and 0, so weights 3/4 and 1/4; values 1 and 5 give 2.
     zero = [0.0] * 4
@@ -96,49 +73,6 @@ def test_attention_shares_kv_heads_in_blocks() -> None:
     v = np.array([[[3.0], [3.0]], [[4.0], [4.0]]])
     got = glm4_moe.causal_attention(np.ones((1, 4, 1)), k, v, 1)
     np.testing.assert_allclose(got, [[3.0, 3.0, 4.0, 4.0]])
-
-
-def gate_config(**changes: object) -> Config:
-    return Config(**{**vars(SMALL), "num_experts_per_tok": 2, "routed_scaling_factor": 1.5,
-                     **changes})
-
-
-def gate(logits: list[float], bias: list[float], config: Config) -> glm4_moe.Routes:
-    return glm4_moe.route(np.ones((1, 1)), np.array(logits)[:, None], np.array(bias), config, 3)
-
-
-def test_gate_chooses_with_the_bias_and_weighs_without() -> None:
-    # scores .5 .75 .25 .5; with the bias .5 .25 .55 .45: experts 2 and 0, and .05 to spare.
-    # Weights .5 and .25 over .75, times 1.5.
-    ln3 = math.log(3)
-    got = gate([0, ln3, -ln3, 0], [0, -0.5, 0.3, -0.05], gate_config(n_routed_experts=4))
-    assert got.experts.tolist() == [[0, 2]]
-    np.testing.assert_allclose(got.weights, [[1.0, 0.5]])
-    np.testing.assert_allclose(got.margins, [0.05])
-    assert got.layer == 3
-
-
-def test_gate_without_normalisation() -> None:
-    got = gate([0, 0, -50, -50], [0] * 4, gate_config(n_routed_experts=4, norm_topk_prob=False))
-    np.testing.assert_allclose(got.weights, [[0.75, 0.75]])
-
-
-def test_gate_gives_ties_to_the_lowest_expert() -> None:
-    got = gate([0] * 6, [0] * 6, gate_config())
-    assert got.experts.tolist() == [[0, 1]]
-    assert got.margins.tolist() == [0.0]
-
-
-def test_gate_groups_mask_with_minus_infinity() -> None:
-    # All choices are negative: a mask of 0 would win over the kept group. Group sums of the two
-    # best: -.7 (experts 0..2) and -.9 (3..5); kept: 0..2, although expert 3 has the largest.
-    config = gate_config(n_group=2, topk_group=1)
-    got = gate([0] * 6, [-0.8, -0.9, -1.0, -0.6, -1.3, -2.0], config)
-    assert got.experts.tolist() == [[0, 1]]
-    # Within the group the next one is .1 away; the other group .2.
-    np.testing.assert_allclose(got.margins, [0.1])
-    got = gate([0] * 6, [-0.8, -0.9, -1.5, -0.6, -1.15, -2.0], config)
-    np.testing.assert_allclose(got.margins, [0.05])  # the groups are closer than the experts
 
 
 def test_model_without_mixing_is_norm_and_head() -> None:
@@ -164,7 +98,7 @@ def test_equal_experts_make_one_dense_mlp(seed: int) -> None:
     model = Glm4Moe(SMALL, weights.__getitem__)
     x = np.random.default_rng(seed).standard_normal((5, 8))
     prefix = "model.layers.1.mlp"
-    routes = glm4_moe.route(x, weights[f"{prefix}.gate.weight"],
+    routes = decoder.route(x, weights[f"{prefix}.gate.weight"],
                             weights[f"{prefix}.gate.e_score_correction_bias"], SMALL, 1)
     one, shared = model._mlp(x, f"{prefix}.experts.0"), model._mlp(x, f"{prefix}.shared_experts")
     np.testing.assert_allclose(model._experts(x, routes, prefix), 2.5 * one + shared)

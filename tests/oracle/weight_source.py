@@ -1,0 +1,105 @@
+"""Draws the tensors of a generated checkpoint."""
+
+from __future__ import annotations
+
+import statistics
+
+import numpy as np
+
+import checkpoint_formats
+import quantized_formats
+from safetensors_io import Tensor, float_tensor
+
+CODE_STD = 2.6  # of the drawn 4-bit codes around their zero point
+
+
+def code_table() -> np.ndarray:
+    """int8 [256]: a Gaussian's quantiles, rounded to -7..7. A uniform byte through this table is a
+    weight code around its zero point; the table is symmetric, so that the mean is exactly 0 (a
+    biased code would send every token to the same experts)."""
+    normal = statistics.NormalDist(0.0, CODE_STD)
+    return np.array([round(max(-7.0, min(7.0, normal.inv_cdf((b + 0.5) / 256))))
+                     for b in range(256)], dtype=np.int8)
+
+
+class WeightSource:
+    """Draws the tensors of one checkpoint, in a fixed order, from one generator."""
+
+    def __init__(self, seed: int, format_name: str, group: int) -> None:
+        self._format = format_name
+        self._group = group
+        self._rng = np.random.default_rng(seed)
+        self._codes = code_table()
+        self._code_std = float(self._codes.astype(np.float64).std())
+        self._spec = checkpoint_formats.base_format(format_name)
+        self.tensors: dict[str, Tensor] = {}
+        self.plain_modules: list[str] = []  # Linears (and gates) that are not quantized
+        self.quantized_modules: list[str] = []
+
+    def gaussian(self, name: str, shape: tuple[int, ...], std: float, mean: float = 0.0,
+                 dtype: str | None = None) -> None:
+        values = self._rng.standard_normal(shape, dtype=np.float32)
+        values *= np.float32(std)
+        values += np.float32(mean)
+        self.tensors[name] = float_tensor(dtype or self._spec.plain_dtype, values)
+
+    def linear(self, module: str, outputs: int, inputs: int, gain: float,
+               bias_std: float | None = None) -> None:
+        """A Linear whose outputs have about `gain` times the deviation of its inputs."""
+        spec = checkpoint_formats.format_of_linear(self._format, module)
+        std = gain / np.sqrt(inputs)
+        if bias_std is not None:
+            self.gaussian(f"{module}.bias", (outputs,), bias_std, dtype=spec.bias_dtype)
+        if spec.layout is None:
+            self.gaussian(f"{module}.weight", (outputs, inputs), std, dtype=spec.plain_dtype)
+            self.plain_modules.append(module)
+            return
+        self.quantized_modules.append(module)
+        quantized = self._draw_quantized(module, outputs, inputs, std, spec)
+        packed = quantized_formats.pack(quantized, spec.layout, spec.scale_dtype,
+                                        store_g_idx=spec.g_idx != "none",
+                                        store_zeros=not spec.symmetric)
+        for suffix, tensor in packed.items():
+            self.tensors[f"{module}.{suffix}"] = tensor
+
+    def _draw_quantized(self, module: str, outputs: int, inputs: int, std: float,
+                        spec: checkpoint_formats.Format) -> quantized_formats.QuantizedLinear:
+        rng, group = self._rng, self._group
+        if inputs % group:
+            raise ValueError(f"{module}: {inputs} inputs do not divide into groups of {group}")
+        groups = inputs // group
+        drawn = np.frombuffer(rng.bytes(outputs * inputs), np.uint8).reshape(outputs, inputs)
+        signed = self._codes[drawn]
+        scales = np.exp(rng.normal(0.0, 0.15, (outputs, groups))) * (std / self._code_std)
+        g_idx = None
+        if spec.g_idx == "permuted":
+            g_idx = rng.permutation(np.repeat(np.arange(groups, dtype=np.int32), group))
+        if spec.symmetric:
+            zeros = np.full((outputs, groups), quantized_formats.SYMMETRIC_ZERO, np.uint8)
+        else:
+            low = 1 if spec.layout == "gptq_v1" else 0
+            rare = rng.random((outputs, groups)) < 0.02
+            zeros = np.where(rare, rng.integers(low, 16, (outputs, groups)),
+                             rng.integers(6, 11, (outputs, groups))).astype(np.uint8)
+        of_input = g_idx if g_idx is not None else np.arange(inputs) // group
+        if spec.negative_scales:
+            # A full-range quantizer: the extreme weight is code -8, the scale has its sign.
+            scales *= rng.choice([-1.0, 1.0], scales.shape)
+            extreme = np.arange(groups) * group + rng.integers(0, group, (outputs, groups))
+            signed[np.arange(outputs)[:, None], extreme] = -8
+            codes = (signed + 8).astype(np.uint8)
+        elif spec.symmetric:
+            codes = (signed + 8).astype(np.uint8)
+        else:
+            codes = np.clip(zeros[:, of_input].astype(np.int8) + signed, 0, 15).astype(np.uint8)
+        return quantized_formats.QuantizedLinear(codes, scales, zeros, g_idx)
+
+    def mlp(self, prefix: str, hidden: int, width: int) -> None:
+        self.linear(f"{prefix}.gate_proj", width, hidden, 1.0)
+        self.linear(f"{prefix}.up_proj", width, hidden, 1.0)
+        self.linear(f"{prefix}.down_proj", hidden, width, 2.0)
+
+    def fused_experts(self, prefix: str, experts: int, hidden: int, width: int) -> None:
+        """gate and up of all experts in one tensor, down in another; plain dtypes only."""
+        self.gaussian(f"{prefix}.gate_up_proj", (experts, 2 * width, hidden), hidden ** -0.5)
+        self.gaussian(f"{prefix}.down_proj", (experts, hidden, width), 2.0 * width ** -0.5)
