@@ -2,7 +2,10 @@
 
 python train.py --tokenizer DIR --out DIR --tokens 30000000 --minutes 60 runs for an hour at most and saves DIR/state.pt;
 the same command goes on from there. When --tokens have been seen it writes the bf16 checkpoint DIR/checkpoint.
-DIR/loss.jsonl has one line a step group. --tokens is the length of the whole schedule and must not change between runs.
+DIR/loss.jsonl has one line a step group.
+
+The learning rate rises, stays, and falls over the last --decay-tokens. Before the fall begins --tokens may still be changed
+from one run to the next: the result is the same as if it had been so from the start.
 
 Expert load is balanced without a loss term: after each step the gate's correction bias of an overloaded expert goes down by
 a fixed amount, of an underloaded one up. Expert dropout hides a random part of the experts from the gate for a step, so that
@@ -37,8 +40,9 @@ class Recipe:
     tokens: int = 30_000_000      # the whole schedule
     batch_tokens: int = 4096
     seed: int = 1
-    learning_rate: float = 2e-3   # peak
-    final_share: float = 0.05     # of the peak, at the end of the cosine
+    learning_rate: float = 1.5e-3  # peak
+    final_share: float = 0.03     # of the peak, at the end
+    decay_tokens: int = 3_000_000  # over which the learning rate falls at the end
     warmup_tokens: int = 400_000
     weight_decay: float = 0.1
     clip: float = 1.0             # of the gradient's norm
@@ -50,8 +54,8 @@ class Recipe:
 def learning_rate(recipe: Recipe, seen: int) -> float:
     if seen < recipe.warmup_tokens:
         return recipe.learning_rate * (seen + 1) / recipe.warmup_tokens
-    share = min(1.0, (seen - recipe.warmup_tokens) / max(1, recipe.tokens - recipe.warmup_tokens))
-    return recipe.learning_rate * (recipe.final_share + (1 - recipe.final_share) * 0.5 * (1 + math.cos(math.pi * share)))
+    left = min(1.0, max(0.0, (recipe.tokens - seen) / max(1, recipe.decay_tokens)))
+    return recipe.learning_rate * (recipe.final_share + (1 - recipe.final_share) * left)
 
 
 def balance_share(recipe: Recipe, seen: int) -> float:
@@ -177,10 +181,13 @@ class Training:
         partial.replace(path)
 
     def restore(self, path: Path) -> None:
-        """Raises ValueError where the saved recipe is another one."""
+        """Raises ValueError where the saved recipe is another one, but for a length that could still be changed."""
         state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
-        if state["recipe"] != asdict(self.recipe):
-            changed = [key for key, value in asdict(self.recipe).items() if state["recipe"].get(key) != value]
+        saved = state["recipe"]
+        if state["seen"] + self.recipe.decay_tokens <= min(saved["tokens"], self.recipe.tokens):
+            saved["tokens"] = self.recipe.tokens
+        if saved != asdict(self.recipe):
+            changed = [key for key, value in asdict(self.recipe).items() if saved.get(key) != value]
             raise ValueError(f"{path} was trained with another recipe: {', '.join(changed)} differ")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
