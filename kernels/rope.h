@@ -1,13 +1,18 @@
 #pragma once
-// Rotary position embedding on the first `rotary_dim` dimensions of a head, half-split (NeoX) pairs:
-//   o[j] = x[j] cos_j - x[j + d/2] sin_j;   o[j + d/2] = x[j + d/2] cos_j + x[j] sin_j,   d = rotary_dim
-// the rest of the head passes through. models: GLM-4.6 (rotary_dim = head_dim * partial_rotary_factor).
+// Rotary position embedding on the first `rotary_dim` dimensions of a head: pair j turns by the
+// angle position * theta^(-2j / rotary_dim),
+//   a' = a cos_j - b sin_j;   b' = b cos_j + a sin_j
+// with (a, b) = (x[j], x[j + rotary_dim / 2]) for half-split (NeoX) pairs and (x[2j], x[2j + 1]) for
+// interleaved ones. The rest of the head passes through. models: GLM-4.6 half-split (rotary_dim =
+// head_dim * partial_rotary_factor), GLM-5.1 interleaved, in its queries, keys and indexer alike.
 //
+// Numbers    a' = fma(-b, sin, a * cos), b' = fma(a, sin, b * cos), float32.
 // RopeTable holds cos and sin for positions [0, max_positions): computed in double, stored float32.
 // Shapes     cos/sin [max_positions][rotary_dim / 2].
 // Threads    the table is constant after construction; ApplyRope is pure.
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 namespace sheaf::kernels {
@@ -27,11 +32,15 @@ class RopeTable {
   std::vector<float> sin_;
 };
 
-// x [num_heads][head_dim] of one token, in place.
-void ApplyRope(float* x, int num_heads, int head_dim, const RopeTable& table, int position);
+enum class RopePairs : uint8_t { kHalfSplit, kInterleaved };
+
+// x of one token, in place: `num_heads` heads whose first elements are `head_dim` floats apart.
+void ApplyRope(float* x, int num_heads, int head_dim, const RopeTable& table, int position,
+               RopePairs pairs = RopePairs::kHalfSplit);
 
 namespace ref {
-void ApplyRope(float* x, int num_heads, int head_dim, const RopeTable& table, int position);
+void ApplyRope(float* x, int num_heads, int head_dim, const RopeTable& table, int position,
+               RopePairs pairs = RopePairs::kHalfSplit);
 }  // namespace ref
 
 }  // namespace sheaf::kernels
