@@ -2,8 +2,10 @@
 
 python evaluate.py --checkpoint DIR [--cases 300] [--texts FILE] prints one JSON line of accuracies.
 python evaluate.py --checkpoint DIR --url http://127.0.0.1:8000 asks the server instead; the checkpoint's tokenizer is still
-needed. Where tools are declared the rendered prompt goes to /v1/completions, else the messages to /v1/chat/completions.
-python evaluate.py --compare FILE FILE says how many of the saved greedy texts of two runs are equal.
+needed. Where tools are declared the rendered prompt goes to /v1/completions, else the messages to /v1/chat/completions; the
+server must have made the same prompt tokens of either.
+python evaluate.py --compare FILE FILE [--checkpoint DIR] says how many of the saved greedy texts of two runs are equal and
+lists the others; with a checkpoint also by how much the two runs' first different tokens differ in log-probability there.
 
 Columns: tools (names and arguments of all calls exact), refusals (a tool that is not declared), arithmetic, facts (the
 answer exact), json (valid) and json_exact, stop (the right stop token, over all cases), loss (of learnt held-out tokens).
@@ -13,16 +15,20 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Callable, Protocol
+from typing import Any, Callable, Iterator, Protocol
 
 import torch
-from transformers import Glm4MoeForCausalLM
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM, DynamicCache, Glm4MoeForCausalLM
 
-from batches import make_batch
+from batches import Batch, make_batch
 from corpus.conversation import Conversation, Split
 from corpus.mixture import of_topic
 from corpus.topics import arithmetic, facts, json_answers, tool_calls
@@ -30,18 +36,20 @@ from model import load_tokenizer, read_json
 from quantized_weights import load_quantized
 from rendering import Renderer
 from tokenizer import END_TOKENS
-from train import batch_loss
+from train import batch_loss, keep_freed_memory
 
 MAX_NEW_TOKENS = 256
-BATCH = 32
+BATCH = 128     # prompts at once, by transformers
+REQUESTS = 16   # at once, to a server
 
 
 @dataclass
 class Answer:
-    """text: everything generated but the stop token. stop: the end token's text, or "" at the length limit."""
+    """text: everything generated but the stop token. stop: the end token's text, or "" at the length limit. tokens: all."""
 
     text: str
     stop: str
+    tokens: list[int]
 
 
 Calls = list[tuple[str, dict[str, Any]]]
@@ -126,115 +134,203 @@ def right(column: str, conversation: Conversation, answer: Answer, renderer: Ren
 
 class Speaker(Protocol):
     def answers(self, conversations: list[Conversation]) -> list[Answer]: ...
+    def held_out_loss(self, seed: int, tokens: int) -> float: ...
 
 
 class TransformersSpeaker:
-    """Greedy decoding by transformers' generate, padded batches of prompts of similar length."""
+    """Greedy decoding by transformers' model with its KV cache, prompts of similar length together, padded on the left.
+
+    A row that has ended leaves the batch, so one long answer holds up nobody.
+    """
 
     def __init__(self, model: Glm4MoeForCausalLM, renderer: Renderer) -> None:
         self._model, self._renderer = model, renderer
         self._ends = [renderer.tokenizer.token_to_id(token) for token in END_TOKENS]
 
-    @torch.no_grad()
     def answers(self, conversations: list[Conversation]) -> list[Answer]:
         tokenizer = self._renderer.tokenizer
-        prompts = [tokenizer.encode(self._renderer.prompt(one), add_special_tokens=False).ids for one in conversations]
+        prompts = [prompt_tokens(self._renderer, one) for one in conversations]
         order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
         found: dict[int, Answer] = {}
         for start in range(0, len(order), BATCH):
             chosen = order[start:start + BATCH]
-            width = max(len(prompts[index]) for index in chosen)
-            ids = torch.tensor([[self._ends[0]] * (width - len(prompts[i])) + prompts[i] for i in chosen])
-            mask = torch.tensor([[0] * (width - len(prompts[i])) + [1] * len(prompts[i]) for i in chosen])
-            output = self._model.generate(input_ids=ids, attention_mask=mask, do_sample=False, max_new_tokens=MAX_NEW_TOKENS,
-                                          eos_token_id=self._ends, pad_token_id=self._ends[0])
-            for index, row in zip(chosen, output[:, width:].tolist()):
-                found[index] = self._cut(row)
+            for index, tokens in zip(chosen, self.continuations([prompts[index] for index in chosen])):
+                found[index] = as_answer(tokenizer, tokens, tokens[-1] in self._ends)
         return [found[index] for index in range(len(prompts))]
 
-    def _cut(self, row: list[int]) -> Answer:
-        for place, token in enumerate(row):
-            if token in self._ends:
-                return Answer(self._renderer.tokenizer.decode(row[:place], skip_special_tokens=False),
-                              self._renderer.tokenizer.id_to_token(token))
-        return Answer(self._renderer.tokenizer.decode(row, skip_special_tokens=False), "")
+    @torch.no_grad()
+    def continuations(self, prompts: list[list[int]], limit: int = MAX_NEW_TOKENS) -> list[list[int]]:
+        """Of all prompts in one batch, each up to and with its end token."""
+        width, pad = max(map(len, prompts)), self._ends[0]
+        ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts])
+        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        cache = DynamicCache(config=self._model.config)
+        rows, ends = torch.arange(len(prompts)), torch.tensor(self._ends)
+        written: list[list[int]] = [[] for _ in prompts]
+        for _ in range(limit):
+            logits = self._model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache,
+                                 use_cache=True, logits_to_keep=1).logits[:, -1]
+            chosen = logits.argmax(1)
+            for row, token in zip(rows.tolist(), chosen.tolist()):
+                written[row].append(token)
+            goes_on = ~torch.isin(chosen, ends)
+            if not goes_on.any():
+                break
+            if not goes_on.all():
+                cache.batch_select_indices(goes_on)
+                rows, chosen, mask, positions = rows[goes_on], chosen[goes_on], mask[goes_on], positions[goes_on]
+            ids, positions = chosen.unsqueeze(1), positions[:, -1:] + 1
+            mask = torch.cat((mask, mask.new_ones(len(mask), 1)), 1)
+        return written
+
+    @torch.no_grad()
+    def held_out_loss(self, seed: int, tokens: int) -> float:
+        """Mean over the learnt tokens of the first held-out conversations."""
+        self._model.set_attn_implementation("documents")
+        total, count = 0.0, 0
+        for batch in held_out_batches(self._renderer, seed, tokens):
+            total += float(batch_loss(self._model, batch)) * len(batch.targets)
+            count += len(batch.targets)
+        self._model.set_attn_implementation("sdpa")
+        return total / count
 
 
 class ServerSpeaker:
-    """Greedy decoding by a running Sheaf, one request after the other."""
+    """Greedy decoding by a running Sheaf, several requests at once."""
 
     def __init__(self, url: str, model_name: str, renderer: Renderer) -> None:
         self._url, self._model_name, self._renderer = url.rstrip("/"), model_name, renderer
 
     def answers(self, conversations: list[Conversation]) -> list[Answer]:
-        return [self._answer(conversation) for conversation in conversations]
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            return list(pool.map(self.answer, conversations))
 
-    def _answer(self, conversation: Conversation) -> Answer:
-        body: dict[str, Any] = {"model": self._model_name, "temperature": 0, "max_tokens": MAX_NEW_TOKENS,
-                                "return_token_ids": True, "skip_special_tokens": False}
-        if conversation.tools or any(message["role"] == "tool" for message in conversation.messages):
-            path = "/v1/completions"
-            body |= {"prompt": self._renderer.prompt(conversation), "add_special_tokens": False}
+    def answer(self, conversation: Conversation, limit: int = MAX_NEW_TOKENS) -> Answer:
+        body: dict[str, Any] = {"temperature": 0, "max_tokens": limit, "return_token_ids": True}
+        if needs_rendered_prompt(conversation):
+            choice, prompt = self._post("/v1/completions", body | {"prompt": self._renderer.prompt(conversation),
+                                                                   "add_special_tokens": False})
         else:
-            path = "/v1/chat/completions"
             body["messages"] = conversation.messages[:-1]
             if not conversation.thinking:
                 body["chat_template_kwargs"] = {"enable_thinking": False}
-        request = urllib.request.Request(self._url + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=120) as reply:
-            choice = json.load(reply)["choices"][0]
-        tokens, tokenizer = choice["token_ids"], self._renderer.tokenizer
-        ended = choice["finish_reason"] == "stop" and tokens
-        stop = tokenizer.id_to_token(tokens[-1]) if ended else ""
-        return Answer(tokenizer.decode(tokens[:-1] if ended else tokens, skip_special_tokens=False), stop)
+            choice, prompt = self._post("/v1/chat/completions", body)
+        if prompt != prompt_tokens(self._renderer, conversation):
+            raise ValueError(f"the server's prompt is another one than the template's: {conversation.messages}")
+        return as_answer(self._renderer.tokenizer, choice["token_ids"], choice["finish_reason"] == "stop")
+
+    def held_out_loss(self, seed: int, tokens: int) -> float:
+        """As transformers' speaker measures it, from the log-probabilities of each conversation's tokens."""
+        documents = [(batch.tokens[0, start:start + length].tolist(), {place - start + 1 for place in batch.places.tolist()})
+                     for batch in held_out_batches(self._renderer, seed, tokens)
+                     for start, length in zip(accumulate(batch.lengths, initial=0), batch.lengths)]
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            losses = [loss for some in pool.map(lambda document: self._losses(*document), documents) for loss in some]
+        return sum(losses) / len(losses)
+
+    def _losses(self, tokens: list[int], learnt: set[int]) -> list[float]:
+        choice, _ = self._post("/v1/completions", {"prompt": tokens, "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0,
+                                                   "return_token_ids": True})
+        return [-choice["prompt_logprobs"][place][str(token)]["logprob"] for place, token in enumerate(tokens) if place in learnt]
+
+    def _post(self, path: str, body: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+        """(the only choice, the prompt's tokens)."""
+        request = urllib.request.Request(self._url + path, json.dumps({"model": self._model_name, **body}).encode(),
+                                         {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=600) as reply:
+                answer = json.load(reply)
+        except urllib.error.HTTPError as error:
+            raise ValueError(f"{path}: {error.code} {error.read().decode(errors='replace')}") from None
+        choice = answer["choices"][0]
+        return choice, choice.get("prompt_token_ids") or answer["prompt_token_ids"]
 
 
-@torch.no_grad()
-def held_out_loss(model: Glm4MoeForCausalLM, renderer: Renderer, seed: int, tokens: int) -> float:
-    model.set_attn_implementation("documents")
-    total, count, place, seen = 0.0, 0, 0, 0
+def needs_rendered_prompt(conversation: Conversation) -> bool:
+    """The server's chat endpoint takes no tools yet."""
+    return bool(conversation.tools) or any(message["role"] == "tool" for message in conversation.messages)
+
+
+def prompt_tokens(renderer: Renderer, conversation: Conversation) -> list[int]:
+    return renderer.tokenizer.encode(renderer.prompt(conversation), add_special_tokens=False).ids
+
+
+def as_answer(tokenizer: Tokenizer, tokens: list[int], ended: bool) -> Answer:
+    """ended: the last token is the stop token."""
+    said = tokens[:-1] if ended else tokens
+    return Answer(tokenizer.decode(said, skip_special_tokens=False), tokenizer.id_to_token(tokens[-1]) if ended else "", tokens)
+
+
+def held_out_batches(renderer: Renderer, seed: int, tokens: int) -> Iterator[Batch]:
+    place, seen = 0, 0
     while seen < tokens:
         batch = make_batch(renderer, seed, Split.HELD_OUT, place, 4096)
-        total += float(batch_loss(model, batch)) * len(batch.targets)
-        count, place, seen = count + len(batch.targets), batch.next_conversation, seen + batch.tokens.numel()
-    model.set_attn_implementation("sdpa")
-    return total / count
+        yield batch
+        place, seen = batch.next_conversation, seen + batch.tokens.numel()
 
 
 def load_model(folder: Path) -> Glm4MoeForCausalLM:
-    """Computed in float32, whatever the files hold."""
+    """Computed in float32, whatever the files hold. ValueError where the files and the model's weights are not the same set."""
     if "quantization_config" in read_json(folder / "config.json"):
-        return load_quantized(folder)
-    return Glm4MoeForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        model = load_quantized(folder)
+    else:
+        model, report = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+        wrong = {kind: sorted(names) for kind, names in report.items() if names}
+        if wrong:
+            raise ValueError(f"{folder}: {wrong}")
+    model.set_experts_implementation("looped")
+    return model.eval()
 
 
-def evaluate(speaker: Speaker, renderer: Renderer, count: int, seed: int, texts: Path | None) -> dict[str, float]:
-    table: dict[str, float] = {}
-    stops, total, lines = 0, 0, []
-    for column, conversations in all_cases(count, seed).items():
-        answers = speaker.answers(conversations)
-        rights = [right(column, one, answer, renderer) for one, answer in zip(conversations, answers)]
-        table[column] = sum(rights) / count
-        if column == "json":
-            table["json_exact"] = sum(content_of(answer.text) == one.answer["content"]
-                                      for one, answer in zip(conversations, answers)) / count
-        stops += sum(answer.stop == renderer.stop_token(one) for one, answer in zip(conversations, answers))
-        total += count
-        lines += [{"column": column, "case": number, "right": found, "stop": answer.stop, "text": answer.text,
-                   "expected": renderer.training_text(one)[len(renderer.prompt(one)):]}
-                  for number, (one, answer, found) in enumerate(zip(conversations, answers, rights))]
-    table["stop"] = stops / total
+def evaluate(speaker: Speaker, renderer: Renderer, count: int, seed: int, loss_tokens: int, texts: Path | None) -> dict[str, float]:
+    cases = [(column, one) for column, conversations in all_cases(count, seed).items() for one in conversations]
+    lines = [{"column": column, "case": number % count, "right": right(column, one, answer, renderer), "stop": answer.stop,
+              "stop_right": answer.stop == renderer.stop_token(one), "text": answer.text, "prompt": renderer.prompt(one),
+              "expected": renderer.training_text(one)[len(renderer.prompt(one)):],
+              "exact": content_of(answer.text) == one.answer["content"].strip(), "tokens": answer.tokens}
+             for number, ((column, one), answer) in enumerate(zip(cases, speaker.answers([one for _, one in cases])))]
     if texts:
         texts.parent.mkdir(parents=True, exist_ok=True)
         texts.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+
+    def share(key: str, column: str | None = None) -> float:
+        marks = [line[key] for line in lines if column in (None, line["column"])]
+        return sum(marks) / len(marks)
+
+    table = {column: share("right", column) for column in dict(cases)}
+    table |= {"json_exact": share("exact", "json"), "stop": share("stop_right"),
+              "loss": speaker.held_out_loss(seed, loss_tokens)}
     return {name: round(value, 4) for name, value in table.items()}
 
 
-def compare(first: Path, second: Path) -> dict[str, Any]:
+def compare(first: Path, second: Path, checkpoint: Path | None) -> dict[str, Any]:
     one, other = ([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] for path in (first, second))
-    different = [(a, b) for a, b in zip(one, other, strict=True) if (a["text"], a["stop"]) != (b["text"], b["stop"])]
-    return {"cases": len(one), "equal": round(1 - len(different) / len(one), 4),
-            "different": [{"column": a["column"], "case": a["case"], "first": a["text"], "second": b["text"]} for a, b in different]}
+    model = load_model(checkpoint) if checkpoint else None
+    tokenizer = load_tokenizer(checkpoint) if checkpoint else None
+    different = []
+    for a, b in zip(one, other, strict=True):
+        if a["prompt"] != b["prompt"]:
+            raise ValueError(f"{a['column']} {a['case']}: the two runs had different prompts")
+        if (a["text"], a["stop"]) != (b["text"], b["stop"]):
+            found = {"column": a["column"], "case": a["case"], "first": a["text"] + a["stop"], "second": b["text"] + b["stop"]}
+            if model:
+                prompt = tokenizer.encode(a["prompt"], add_special_tokens=False).ids
+                found["gap"] = gap(model, prompt, a["tokens"], b["tokens"])
+            different.append(found)
+    by_column = {column: round(1 - sum(found["column"] == column for found in different)
+                               / sum(line["column"] == column for line in one), 4)
+                 for column in dict.fromkeys(line["column"] for line in one)}
+    return {"cases": len(one), "equal": round(1 - len(different) / len(one), 4), "equal_by_column": by_column,
+            "different": different}
+
+
+@torch.no_grad()
+def gap(model: Glm4MoeForCausalLM, prompt: list[int], first: list[int], second: list[int]) -> float:
+    """Log-probability of the first answer's token minus that of the second's, where the two part. Near 0: nearly a tie."""
+    place = next(index for index, (ours, theirs) in enumerate(zip(first, second)) if ours != theirs)
+    logits = model(input_ids=torch.tensor([prompt + first[:place]]), logits_to_keep=1).logits[0, -1]
+    return round(float(logits[first[place]] - logits[second[place]]), 4)
 
 
 def main() -> None:
@@ -250,19 +346,16 @@ def main() -> None:
     parser.add_argument("--compare", type=Path, nargs=2)
     options = parser.parse_args()
     if options.compare:
-        print(json.dumps(compare(*options.compare), ensure_ascii=False, indent=1))
+        print(json.dumps(compare(*options.compare, options.checkpoint), ensure_ascii=False, indent=1))
         return
     if options.checkpoint is None:
         parser.error("--checkpoint is needed")
+    keep_freed_memory()
     torch.set_num_threads(options.threads)
     renderer = Renderer(load_tokenizer(options.checkpoint))
-    if options.url:
-        speaker: Speaker = ServerSpeaker(options.url, options.model_name or options.checkpoint.name, renderer)
-        table = evaluate(speaker, renderer, options.cases, options.seed, options.texts)
-    else:
-        model = load_model(options.checkpoint)
-        table = evaluate(TransformersSpeaker(model, renderer), renderer, options.cases, options.seed, options.texts)
-        table["loss"] = round(held_out_loss(model, renderer, options.seed, options.loss_tokens), 4)
+    speaker: Speaker = (ServerSpeaker(options.url, options.model_name or options.checkpoint.name, renderer) if options.url
+                        else TransformersSpeaker(load_model(options.checkpoint), renderer))
+    table = evaluate(speaker, renderer, options.cases, options.seed, options.loss_tokens, options.texts)
     print(json.dumps({"checkpoint": options.checkpoint.name, "cases": options.cases, **table}))
 
 

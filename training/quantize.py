@@ -1,12 +1,14 @@
 """W4A16 quantization (4 bits, group 128, symmetric) of a bf16 checkpoint by GPTQModel or auto-round, on the CPU.
 
 python quantize.py --checkpoint DIR --out DIR [--tool gptqmodel|auto-round]. The weight files are what the tool saved, byte for
-byte. The tokenizer's files, the template and generation_config.json are ours again: the tools write their own, changed, ones.
+byte, and so is config.json. The tokenizer's files, the template and generation_config.json are ours again: the tools write
+their own, changed, ones.
 """
 from __future__ import annotations
 
 import argparse
 import os
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -24,16 +26,30 @@ from prune import CALIBRATION_START
 from rendering import Renderer
 
 SHARD_BYTES = 8 * 1024 * 1024  # several files, as the published checkpoints have
-ROW = 512                      # tokens of a calibration row: whole conversations, one after the other
+ROW = 512                      # tokens of a row for auto-round
+GROUP = 8                      # conversations of equal length at once
+SCANNED = 16_000               # conversations that groups are made of
 
 
-def calibration_rows(renderer: Renderer, seed: int, tokens: int) -> list[list[int]]:
-    stream: list[int] = []
-    index = CALIBRATION_START
-    while len(stream) < tokens:
-        stream += renderer.training_tokens(conversation(seed, Split.TRAIN, index)).tokens
-        index += 1
-    return [stream[start:start + ROW] for start in range(0, len(stream) - ROW + 1, ROW)]
+def calibration_groups(renderer: Renderer, seed: int, tokens: int, group: int = GROUP, scanned: int = SCANNED) -> list[list[list[int]]]:
+    """About that many tokens of conversations, `group` of one length together, so that a batch needs no padding.
+
+    Each starts its own row, as in training and in use: a conversation never sees another one.
+    """
+    waiting: dict[int, list[list[int]]] = {}
+    full: list[list[list[int]]] = []
+    for index in range(CALIBRATION_START, CALIBRATION_START + scanned):
+        row = renderer.training_tokens(conversation(seed, Split.TRAIN, index)).tokens
+        same = waiting.setdefault(len(row), [])
+        same.append(row)
+        if len(same) == group:
+            full.append(waiting.pop(len(row)))
+    random.Random(seed).shuffle(full)
+    chosen: list[list[list[int]]] = []
+    while full and tokens > 0:
+        chosen.append(full.pop())
+        tokens -= group * len(chosen[-1][0])
+    return chosen
 
 
 def take_logits_of_the_router() -> None:
@@ -49,13 +65,15 @@ def take_logits_of_the_router() -> None:
 
 
 def quantize_with_gptqmodel(checkpoint: Path, out: Path, rows: list[list[int]]) -> None:
+    """rows: groups of equal length, one after the other; GPTQModel sorts them by length, stably, and takes GROUP at once."""
     from gptqmodel import GPTQModel, QuantizeConfig
 
     take_logits_of_the_router()
     config = QuantizeConfig(bits=4, group_size=128, sym=True, desc_act=False, device="cpu", offload_to_disk=False)
     model = GPTQModel.load(str(checkpoint), config, dtype=torch.bfloat16)
-    model.quantize([{"input_ids": row, "attention_mask": [1] * len(row)} for row in rows], batch_size=1)
+    model.quantize([{"input_ids": row, "attention_mask": [1] * len(row)} for row in rows], batch_size=GROUP)
     model.save(str(out), max_shard_size=SHARD_BYTES)
+    (out / "quant_log.csv").unlink(missing_ok=True)  # a report, no part of a checkpoint
 
 
 def quantize_with_auto_round(checkpoint: Path, out: Path, rows: list[list[int]], seed: int) -> None:
@@ -64,7 +82,8 @@ def quantize_with_auto_round(checkpoint: Path, out: Path, rows: list[list[int]],
 
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.bfloat16)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    dataset = [torch.tensor([row]) for row in rows]
+    stream = [token for row in rows for token in row]  # auto-round wants rows of one length
+    dataset = [torch.tensor([stream[start:start + ROW]]) for start in range(0, len(stream) - ROW + 1, ROW)]
     rounder = AutoRound(model, tokenizer, bits=4, group_size=128, sym=True, dataset=dataset, seqlen=ROW, nsamples=len(dataset),
                         batch_size=8, iters=50, seed=seed, device_map="cpu")
     rounder.quantize_and_save(str(out), format="auto_round")
@@ -75,7 +94,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tool", choices=("gptqmodel", "auto-round"), default="gptqmodel")
-    parser.add_argument("--tokens", type=int, default=150_000, help="of calibration text")
+    parser.add_argument("--tokens", type=int, default=100_000, help="of calibration text")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
@@ -83,7 +102,8 @@ def main() -> None:
         parser.error(f"{options.out} is there already")
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    rows = calibration_rows(Renderer(load_tokenizer(options.checkpoint)), options.seed, options.tokens)
+    groups = calibration_groups(Renderer(load_tokenizer(options.checkpoint)), options.seed, options.tokens)
+    rows = [row for group in groups for row in group]
     if options.tool == "gptqmodel":
         quantize_with_gptqmodel(options.checkpoint, options.out, rows)
     else:

@@ -6,7 +6,7 @@ import torch
 
 from batches import make_batch
 from corpus.conversation import Split
-from evaluate import content_of, parse_calls
+from evaluate import TransformersSpeaker, content_of, load_model, parse_calls
 from model import TINY, load_tokenizer, make_config, make_model, save_checkpoint
 from prune import SaliencySums, measure, most_salient, prune
 from quantized_weights import dequantize, fuse_experts
@@ -91,11 +91,11 @@ def test_hidden_experts_are_not_chosen_and_come_back(tokenizer_folder):
         assert torch.equal(router.e_score_correction_bias, bias)
 
 
-def test_learning_rate_warms_up_and_falls():
-    recipe = Recipe(tokens=1000, warmup_tokens=100, learning_rate=1.0, final_share=0.1)
+def test_learning_rate_warms_up_stays_and_falls():
+    recipe = Recipe(tokens=1000, warmup_tokens=100, decay_tokens=400, learning_rate=1.0, final_share=0.1)
     assert learning_rate(recipe, 49) == pytest.approx(0.5)
-    assert learning_rate(recipe, 100) == pytest.approx(1.0)
-    assert learning_rate(recipe, 550) == pytest.approx(0.55)
+    assert learning_rate(recipe, 100) == learning_rate(recipe, 600) == pytest.approx(1.0)
+    assert learning_rate(recipe, 800) == pytest.approx(0.55)
     assert learning_rate(recipe, 1000) == pytest.approx(0.1)
 
 
@@ -119,10 +119,42 @@ def test_pruning_keeps_experts_in_order(model, tokenizer_folder, tmp_path):
     assert torch.equal(mlp.experts.down_proj[5], whole.experts.down_proj[kept[1][5]])
     assert torch.equal(mlp.gate.weight[5], whole.gate.weight[kept[1][5]])
     save_checkpoint(pruned, tokenizer_folder, tmp_path / "pruned")
-    from transformers import Glm4MoeForCausalLM
-    loaded, report = Glm4MoeForCausalLM.from_pretrained(tmp_path / "pruned", output_loading_info=True)
-    assert not report["missing_keys"] and not report["unexpected_keys"]
+    loaded = load_model(tmp_path / "pruned")
     assert loaded.model.layers[1].mlp.gate.e_score_correction_bias.dtype == torch.float32
+
+
+def test_transformers_loads_a_saved_checkpoint_without_a_warning(model, tokenizer_folder, tmp_path):
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+    said: list[logging.logging.LogRecord] = []
+    listener = logging.logging.Handler(logging.logging.WARNING)
+    listener.emit = said.append
+    logging.get_logger("transformers").addHandler(listener)
+    save_checkpoint(model, tokenizer_folder, tmp_path / "saved")
+    loaded, report = AutoModelForCausalLM.from_pretrained(tmp_path / "saved", output_loading_info=True)
+    logging.get_logger("transformers").removeHandler(listener)
+    assert not any(report.values()), report
+    assert not said, [record.getMessage() for record in said]
+    assert all(torch.equal(tensor.bfloat16(), loaded.state_dict()[name].bfloat16()) for name, tensor in model.state_dict().items())
+
+
+def test_a_padded_batch_says_what_its_prompts_say_alone(model, renderer, tokenizer_folder, tmp_path):
+    save_checkpoint(model, tokenizer_folder, tmp_path / "saved")
+    speaker = TransformersSpeaker(load_model(tmp_path / "saved"), renderer)
+    prompts = [renderer.tokenizer.encode(text, add_special_tokens=False).ids for text in
+               ("[gMASK]<sop><|user|>\nHello<|assistant|>", "get the lamp " * 9, "1", "a red ball and a warm coat" * 3)]
+    # as an end token one that the third prompt's answer has early, so that rows leave the batch at different times
+    speaker._ends = [speaker.continuations([prompts[2]], 8)[0][3]]
+    alone = [speaker.continuations([prompt], 24)[0] for prompt in prompts]
+    assert speaker.continuations(prompts, 24) == alone
+    assert len({len(answer) for answer in alone}) > 1
+
+
+def test_calibration_groups_have_one_length(renderer):
+    from quantize import calibration_groups
+    groups = calibration_groups(renderer, 1, 1500, group=2, scanned=300)
+    assert all(len(group) == 2 and len(group[0]) == len(group[1]) for group in groups)
+    assert 1500 <= sum(len(row) for group in groups for row in group) < 3000
 
 
 def test_dequantization_by_hand():
