@@ -155,7 +155,7 @@ class TransformersSpeaker:
         for start in range(0, len(order), BATCH):
             chosen = order[start:start + BATCH]
             for index, tokens in zip(chosen, self.continuations([prompts[index] for index in chosen])):
-                found[index] = as_answer(tokenizer, tokens, tokens[-1] in self._ends)
+                found[index] = as_answer(tokenizer, tokens, self.is_end(tokens[-1]))
         return [found[index] for index in range(len(prompts))]
 
     @torch.no_grad()
@@ -183,6 +183,16 @@ class TransformersSpeaker:
             ids, positions = chosen.unsqueeze(1), positions[:, -1:] + 1
             mask = torch.cat((mask, mask.new_ones(len(mask), 1)), 1)
         return written
+
+    def is_end(self, token: int) -> bool:
+        return token in self._ends
+
+    @torch.no_grad()
+    def least_gap(self, prompt: list[int], answer: list[int]) -> float:
+        """How near the answer's greedy choices were to another: the smallest lead of a token over the second best."""
+        logits = self._model(input_ids=torch.tensor([prompt + answer[:-1]]), logits_to_keep=len(answer)).logits[0]
+        best = logits.topk(2, 1).values
+        return float((best[:, 0] - best[:, 1]).min())
 
     @torch.no_grad()
     def held_out_loss(self, seed: int, tokens: int) -> float:

@@ -1,6 +1,7 @@
-"""Shared by the process tests: a fresh seed for each run, printed, and tiny random checkpoints."""
+"""Shared by the process tests: a fresh seed for each run, printed, tiny random checkpoints, and the trained one."""
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import sys
@@ -47,3 +48,18 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 def tiny(make: Callable[..., Path]) -> Path:
     """A GPTQ checkpoint with an odd number of experts."""
     return make(format="gptq", experts=21)
+
+
+@pytest.fixture(scope="session")
+def nano() -> Path:
+    """The trained checkpoint of this repository."""
+    folder = Path(__file__).resolve().parents[2] / "checkpoints/sheaf-nano-120"
+    if not folder.is_dir():
+        pytest.skip(f"there is no {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def nano_questions() -> list[dict[str, Any]]:
+    """Twenty questions with messages, tools, the rendered prompt and the answer."""
+    return json.loads(Path(__file__).with_name("nano_questions.json").read_text(encoding="utf-8"))

@@ -29,6 +29,22 @@ def test_every_format_serves_the_same_bytes(make: Callable[..., Path], tmp_path:
         assert answers(tmp_path / format_name, seed) == wanted, format_name
 
 
+def test_the_trained_checkpoint_speaks_the_same_in_every_format(nano: Path, nano_questions: list[dict[str, Any]],
+                                                                 tmp_path: Path) -> None:
+    def texts(checkpoint: Path) -> list[str]:
+        with SheafServer(checkpoint, "--workers", "2") as server:
+            body = server.completion(prompt=[question["prompt"] for question in nano_questions], add_special_tokens=False,
+                                     max_tokens=24, temperature=0, skip_special_tokens=False)
+            return [choice["text"] for choice in body["choices"]]
+
+    wanted = texts(nano)
+    assert len(set(wanted)) > len(wanted) // 2
+    for format_name in FORMATS:
+        done = run_to_end("repack", str(nano), str(tmp_path / format_name), "--format", format_name)
+        assert done.returncode == 0, done.stderr
+        assert texts(tmp_path / format_name) == wanted, format_name
+
+
 @pytest.mark.parametrize("arguments, words", [
     (["{source}", "{source}", "--format", "gptq"], "exists already"),
     (["{source}", "{out}", "--format", "fp8"], "--format"),
