@@ -60,6 +60,6 @@ def nano() -> Path:
 
 
 @pytest.fixture(scope="session")
-def nano_questions() -> list[dict[str, Any]]:
-    """Twenty questions with messages, tools, the rendered prompt and the answer."""
+def nano_questions(nano: Path) -> list[dict[str, Any]]:
+    """For the trained checkpoint. Twenty questions with messages, tools, the rendered prompt and the answer."""
     return json.loads(Path(__file__).with_name("nano_questions.json").read_text(encoding="utf-8"))
