@@ -4,6 +4,7 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/aligned_floats.h"
 #include "kernels/paged_attention_rows.h"
 #include "kernels/reference_switch.h"
 
@@ -44,22 +45,6 @@ struct Tile {
     const int seen = sequence->first_position + first_token + token + 1 - block * kReductionBlock;
     return std::clamp(seen, 0, kReductionBlock);
   }
-};
-
-// Floats at a 64-byte boundary: a vector load that straddles two cache lines costs two.
-class AlignedFloats {
- public:
-  void Resize(size_t count) { storage_.resize(count + kPadding); }
-  void Assign(size_t count, float value) { storage_.assign(count + kPadding, value); }
-  float* data() { return Align(storage_.data()); }
-  const float* data() const { return Align(const_cast<float*>(storage_.data())); }
-
- private:
-  static constexpr size_t kPadding = 64 / sizeof(float);
-  static float* Align(float* p) {
-    return reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(p) + 63) / 64 * 64);
-  }
-  std::vector<float> storage_;
 };
 
 struct KvScratch {

@@ -24,6 +24,39 @@ TEST(Rope, HandComputedRotationOfHalfSplitPairs) {
   });
 }
 
+TEST(Rope, HandComputedRotationOfInterleavedPairs) {
+  // As above, but the pairs are (0, 1) and (2, 3).
+  const RopeTable table(3, 4, 100.0);
+  testing::OnEveryTarget([&](const std::string&) {
+    std::vector<float> x = {1, 0, 0, 1, 42, 43};
+    ApplyRope(x.data(), 1, 6, table, 1, RopePairs::kInterleaved);
+    EXPECT_FLOAT_EQ(x[0], 0.54030231f);
+    EXPECT_FLOAT_EQ(x[1], 0.84147098f);
+    EXPECT_FLOAT_EQ(x[2], -0.099833417f);
+    EXPECT_FLOAT_EQ(x[3], 0.99500417f);
+    EXPECT_EQ(x[4], 42.0f) << "dimensions past rotary_dim pass through";
+    EXPECT_EQ(x[5], 43.0f);
+  });
+}
+
+TEST(Rope, InterleavedIsHalfSplitOfReorderedDimensions) {
+  const uint64_t seed = testing::FreshSeed();
+  SCOPED_TRACE(testing::SeedMessage(seed));
+  std::mt19937_64 random(seed);
+  const RopeTable table(100, 64, 10000.0);
+  std::vector<float> x = testing::RandomNormals(random, 64), split(64);
+  for (int j = 0; j < 32; ++j) {
+    split[j] = x[2 * j];
+    split[j + 32] = x[2 * j + 1];
+  }
+  ApplyRope(x.data(), 1, 64, table, 91, RopePairs::kInterleaved);
+  ApplyRope(split.data(), 1, 64, table, 91);
+  for (int j = 0; j < 32; ++j) {
+    EXPECT_EQ(x[2 * j], split[j]);
+    EXPECT_EQ(x[2 * j + 1], split[j + 32]);
+  }
+}
+
 TEST(Rope, TheTableIsTheDoubleValueRoundedOnceAlsoFarOut) {
   const RopeTable table(202752, 64, 1e6);
   for (const int position : {0, 1, 4096, 131071, 202751}) {
@@ -64,11 +97,13 @@ TEST(Rope, EveryTargetGivesTheReferenceBits) {
          {std::pair{64, 128}, {2, 3}, {30, 37}, {32, 32}, {34, 40}, {128, 128}}) {
       const RopeTable table(100, rotary_dim, 10000.0);
       const int heads = 5;
-      testing::Misaligned<float> x(testing::RandomNormals(random, heads * head_dim));
-      std::vector<float> expected(x.data(), x.data() + x.size());
-      ApplyRope(x.data(), heads, head_dim, table, 77);
-      ref::ApplyRope(expected.data(), heads, head_dim, table, 77);
-      testing::ExpectSameBits(x, expected, expected.size());
+      for (const RopePairs pairs : {RopePairs::kHalfSplit, RopePairs::kInterleaved}) {
+        testing::Misaligned<float> x(testing::RandomNormals(random, heads * head_dim));
+        std::vector<float> expected(x.data(), x.data() + x.size());
+        ApplyRope(x.data(), heads, head_dim, table, 77, pairs);
+        ref::ApplyRope(expected.data(), heads, head_dim, table, 77, pairs);
+        testing::ExpectSameBits(x, expected, expected.size());
+      }
     }
   });
 }
