@@ -6,6 +6,7 @@ needed. Where tools are declared the rendered prompt goes to /v1/completions, el
 server must have made the same prompt tokens of either.
 python evaluate.py --compare FILE FILE [--checkpoint DIR] says how many of the saved greedy texts of two runs are equal and
 lists the others; with a checkpoint also by how much the two runs' first different tokens differ in log-probability there.
+python evaluate.py --table FILE... shows such JSON lines, one a file, as a Markdown table.
 
 Columns: tools (names and arguments of all calls exact), refusals (a tool that is not declared), arithmetic, facts (the
 answer exact), json (valid) and json_exact, stop (the right stop token, over all cases), loss (of learnt held-out tokens).
@@ -343,6 +344,16 @@ def gap(model: Glm4MoeForCausalLM, prompt: list[int], first: list[int], second: 
     return round(float(logits[first[place]] - logits[second[place]]), 4)
 
 
+def markdown_table(files: list[Path]) -> str:
+    """A row a file, named as the file is; shares in per cent."""
+    rows = [(path.stem, read_json(path)) for path in files]
+    columns = [name for name in rows[0][1] if name not in ("checkpoint", "cases")]
+    lines = ["| | " + " | ".join(columns) + " |", "|---" + "|---:" * len(columns) + "|"]
+    lines += [f"| {name} | " + " | ".join(f"{row[column]:.3f}" if column == "loss" else f"{100 * row[column]:.1f}"
+                                          for column in columns) + " |" for name, row in rows]
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path)
@@ -354,7 +365,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--texts", type=Path, help="saves every greedy text, a JSON line each")
     parser.add_argument("--compare", type=Path, nargs=2)
+    parser.add_argument("--table", type=Path, nargs="+")
     options = parser.parse_args()
+    if options.table:
+        print(markdown_table(options.table))
+        return
     if options.compare:
         print(json.dumps(compare(*options.compare, options.checkpoint), ensure_ascii=False, indent=1))
         return

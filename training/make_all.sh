@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
 # Makes sheaf-nano from nothing: environment, tokenizer, training, pruning, quantization, accuracy table, loss curve.
 #
-#   training/make_all.sh WORK        everything goes below the folder WORK; run it again to go on where it stopped
+#   training/make_all.sh WORK            everything goes below the folder WORK; run it again to go on where it stopped
+#   training/make_all.sh WORK deliver    and then puts the 120-expert checkpoint, the fixed questions of Sheaf's tests and the
+#                                        loss curve into this repository
 #
-# THREADS (2), TOKENS (the schedule's length) and CASES (300 a column) may be set; other values give another model.
-# The checkpoint to commit is WORK/sheaf-nano-120; the table is WORK/accuracy.jsonl.
+# THREADS (2), TOKENS (the schedule's length) and CASES (300 a column) may be set; other values give another model. With SHEAF, a
+# sheaf binary, the 120-expert checkpoint is also measured through a server. The table is WORK/accuracy.md.
 set -euo pipefail
 
 work=$(mkdir -p "${1:?folder to work in}" && cd "$1" && pwd)
+goal=${2:-} sheaf=${SHEAF:+$(realpath "$SHEAF")}
 here=$(cd "$(dirname "$0")" && pwd)
 threads=${THREADS:-2}
 tokens=${TOKENS:-30000000}
@@ -44,8 +47,46 @@ for experts in "$full" "${pruned[@]}"; do
   fi
 done
 
-rm -f accuracy.jsonl
-for checkpoint in bf16-"$full" bf16-"${pruned[0]}" bf16-"${pruned[1]}" sheaf-nano-"$full" sheaf-nano-"${pruned[0]}" sheaf-nano-"${pruned[1]}"; do
-  "$python" "$here/evaluate.py" --checkpoint "$checkpoint" --cases "$cases" --threads "$threads" \
-    --texts "texts/$checkpoint.jsonl" | tee -a accuracy.jsonl
+measure() {  # NAME CHECKPOINT OPTION...: accuracy/NAME.json and texts/NAME.jsonl
+  [[ -f accuracy/$1.json ]] && return
+  mkdir -p accuracy texts
+  "$python" "$here/evaluate.py" --checkpoint "$2" --cases "$cases" --threads "$threads" --texts "texts/$1.jsonl" "${@:3}" \
+    >accuracy/partial
+  mv accuracy/partial "accuracy/$1.json"
+  cat "accuracy/$1.json"
+}
+
+names=()
+for kind in bf16 sheaf-nano; do
+  for experts in "$full" "${pruned[@]}"; do
+    measure "$kind-$experts" "$kind-$experts"
+    names+=("accuracy/$kind-$experts.json")
+  done
 done
+
+nano=sheaf-nano-${pruned[0]}
+if [[ -n $sheaf ]]; then
+  rm -f ready.json
+  "$sheaf" serve "$nano" --workers 2 --port 0 --grpc-port 0 --ready-file ready.json >serve.log 2>&1 &
+  server=$!
+  trap 'kill "$server"' EXIT
+  until [[ -s ready.json ]]; do kill -0 "$server"; sleep 0.2; done
+  measure "$nano-by-sheaf" "$nano" --url "http://$(sed -E 's/.*"http":"([^"]*)".*/\1/' ready.json)"
+  kill "$server"
+  wait "$server" || true
+  trap - EXIT
+  "$python" "$here/evaluate.py" --checkpoint "$nano" --compare "texts/$nano.jsonl" "texts/$nano-by-sheaf.jsonl" >compared.json
+  names+=("accuracy/$nano-by-sheaf.json")
+fi
+"$python" "$here/evaluate.py" --table "${names[@]}" | tee accuracy.md
+
+if [[ $goal == deliver ]]; then
+  checkpoints=$here/../checkpoints
+  mkdir -p "$checkpoints"
+  rm -rf "${checkpoints:?}/$nano"
+  cp -r "$nano" "$checkpoints/"
+  chmod a+r "$checkpoints/$nano"/*
+  cp loss.png "$here/loss.png"
+  "$python" "$here/fixed_questions.py" --checkpoint "$nano" --threads "$threads" --out "$here/../tests/process/nano_questions.json"
+  du -sh "$checkpoints/$nano"
+fi

@@ -6,7 +6,7 @@ import torch
 
 from batches import make_batch
 from corpus.conversation import Split
-from evaluate import TransformersSpeaker, content_of, load_model, parse_calls
+from evaluate import TransformersSpeaker, all_cases, as_answer, content_of, evaluate, load_model, parse_calls
 from model import TINY, load_tokenizer, make_config, make_model, save_checkpoint
 from prune import SaliencySums, measure, most_salient, prune
 from quantized_weights import dequantize, fuse_experts
@@ -184,3 +184,27 @@ def test_calls_are_parsed_with_the_schemas_types():
     assert parse_calls(body.replace("<tool_call>f", "<tool_call>g"), tools) is None
     assert parse_calls("no call", tools) == []
     assert content_of("\n<think>a</think>\n b ") == "b"
+
+
+class Parrot:
+    """Says the right answers, or without their last five tokens."""
+
+    def __init__(self, renderer, cut):
+        self._renderer, self._cut = renderer, cut
+
+    def answers(self, conversations):
+        found = []
+        for one in conversations:
+            text = self._renderer.training_text(one)[len(self._renderer.prompt(one)):]
+            tokens = self._renderer.tokenizer.encode(text, add_special_tokens=False).ids
+            found.append(as_answer(self._renderer.tokenizer, tokens[:-5] if self._cut else tokens, not self._cut))
+        return found
+
+    def held_out_loss(self, seed, tokens):
+        return 1.5
+
+
+def test_every_column_tells_right_from_wrong(renderer):
+    columns = [*all_cases(1, 1), "json_exact", "stop"]
+    assert evaluate(Parrot(renderer, cut=False), renderer, 40, 1, 0, None) == {**dict.fromkeys(columns, 1.0), "loss": 1.5}
+    assert evaluate(Parrot(renderer, cut=True), renderer, 40, 1, 0, None) == {**dict.fromkeys(columns, 0.0), "loss": 1.5}
