@@ -22,59 +22,96 @@ inline constexpr size_t kPanel = kPanelVectors * kVectorLanes;
 
 size_t IndexPanelPositionsSimd() { return kPanel; }
 
-// Block b of the result is p[4 * b * stride, 4 * b * stride + 4).
+// Block b of the result is the 16 bytes at rows[4 * b] + offset.
 template <class D>
-HWY_INLINE hn::Vec<D> LoadBlocks(D d, const float* p, size_t stride) {
+HWY_INLINE hn::Vec<D> LoadBlocks(D d, const uint8_t* const* rows, size_t offset) {
   constexpr size_t kCount = hn::MaxLanes(D());
   if constexpr (kCount == 4) {
-    return hn::LoadU(d, p);
+    return hn::LoadU(d, reinterpret_cast<const float*>(rows[0] + offset));
   } else {
     const hn::Half<D> half;
-    return hn::Combine(d, LoadBlocks(half, p + kCount / 2 * stride, stride),
-                       LoadBlocks(half, p, stride));
+    return hn::Combine(d, LoadBlocks(half, rows + kCount / 2, offset),
+                       LoadBlocks(half, rows, offset));
   }
 }
 
-// out[j * kPanel + i] = rows[i * stride + j] for i < kVectorLanes, j < 4.
-HWY_INLINE void TransposeFour(const float* HWY_RESTRICT rows, size_t stride,
-                              float* HWY_RESTRICT out) {
+struct FourWords {
+  LaneVector v[4];
+};
+
+// Lane i of v[j] is word j of the 16 bytes at rows[i] + offset.
+HWY_INLINE FourWords LoadTransposed(const uint8_t* const* rows, size_t offset) {
   const LaneTag d;
   const hn::Repartition<uint64_t, LaneTag> pairs;
-  const LaneVector r0 = LoadBlocks(d, rows, stride);
-  const LaneVector r1 = LoadBlocks(d, rows + stride, stride);
-  const LaneVector r2 = LoadBlocks(d, rows + 2 * stride, stride);
-  const LaneVector r3 = LoadBlocks(d, rows + 3 * stride, stride);
+  const LaneVector r0 = LoadBlocks(d, rows, offset);
+  const LaneVector r1 = LoadBlocks(d, rows + 1, offset);
+  const LaneVector r2 = LoadBlocks(d, rows + 2, offset);
+  const LaneVector r3 = LoadBlocks(d, rows + 3, offset);
   const auto low01 = hn::BitCast(pairs, hn::InterleaveLower(d, r0, r1));
   const auto low23 = hn::BitCast(pairs, hn::InterleaveLower(d, r2, r3));
   const auto high01 = hn::BitCast(pairs, hn::InterleaveUpper(d, r0, r1));
   const auto high23 = hn::BitCast(pairs, hn::InterleaveUpper(d, r2, r3));
-  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, low01, low23)), d, out);
-  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, low01, low23)), d, out + kPanel);
-  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, high01, high23)), d, out + 2 * kPanel);
-  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, high01, high23)), d, out + 3 * kPanel);
+  return {{hn::BitCast(d, hn::InterleaveLower(pairs, low01, low23)),
+           hn::BitCast(d, hn::InterleaveUpper(pairs, low01, low23)),
+           hn::BitCast(d, hn::InterleaveLower(pairs, high01, high23)),
+           hn::BitCast(d, hn::InterleaveUpper(pairs, high01, high23))}};
+}
+
+// One vector of positions of the panel, four dimensions at a time from floats ...
+HWY_INLINE void FillFromFloats(const uint8_t* const* rows, size_t dim, float* HWY_RESTRICT out) {
+  for (size_t i = 0; i < dim; i += 4) {
+    const FourWords words = LoadTransposed(rows, i * sizeof(float));
+    for (size_t j = 0; j < 4; ++j) hn::StoreU(words.v[j], LaneTag(), out + (i + j) * kPanel);
+  }
+}
+
+// ... and eight from bf16, whose pairs move as one word.
+HWY_INLINE void FillFromBF16(const uint8_t* const* rows, size_t dim, float* HWY_RESTRICT out) {
+  const LaneTag d;
+  const WordTag du;
+  for (size_t i = 0; i < dim; i += 8) {
+    const FourWords words = LoadTransposed(rows, i * sizeof(uint16_t));
+    for (size_t j = 0; j < 4; ++j) {
+      const auto pair = hn::BitCast(du, words.v[j]);
+      float* first = out + (i + 2 * j) * kPanel;
+      hn::StoreU(hn::BitCast(d, hn::ShiftLeft<16>(pair)), d, first);
+      hn::StoreU(hn::BitCast(d, hn::And(pair, hn::Set(du, 0xFFFF0000u))), d, first + kPanel);
+    }
+  }
 }
 
 void LoadIndexPanelSimd(const IndexKeyPool& keys, const int32_t* block_table, int begin,
                         size_t count, float* rows, float* panel) {
   const size_t dim = static_cast<size_t>(keys.dim);
   const size_t stride = (dim + kLanes - 1) / kLanes * kLanes;
+  const bool from_bf16 = keys.format == KvFormat::kBF16 && dim % 8 == 0;
+  const bool from_floats = keys.format == KvFormat::kF32 && dim % 4 == 0;
   for (size_t first = 0; first < kPanel; first += kVectorLanes) {
+    // Records as they are where nothing has to be padded, otherwise rows of floats.
+    const uint8_t* row_of[kVectorLanes];
     for (size_t i = 0; i < kVectorLanes; ++i) {
       float* row = rows + i * stride;
+      row_of[i] = reinterpret_cast<const uint8_t*>(row);
       if (first + i >= count) {
         std::fill(row, row + stride, 0.0f);
         continue;
       }
       const int p = begin + static_cast<int>(first + i);
       const uint8_t* record = keys.token(block_table[p / keys.block_size], p % keys.block_size);
-      if (keys.format == KvFormat::kFp8E4M3) {
+      if (from_bf16 || from_floats) {
+        row_of[i] = record;
+      } else if (keys.format == KvFormat::kFp8E4M3) {
         LoadScaledFp8(record, dim, row);
         std::fill(row + dim, row + stride, 0.0f);
       } else {
         LoadKvRow<true>(record, dim, keys.format, row);
       }
     }
-    for (size_t d = 0; d < dim; d += 4) TransposeFour(rows + d, stride, panel + d * kPanel + first);
+    if (from_bf16) {
+      FillFromBF16(row_of, dim, panel + first);
+    } else {
+      FillFromFloats(row_of, dim, panel + first);
+    }
   }
 }
 
