@@ -17,15 +17,20 @@
 #include "base/thread_pool.h"
 #include "kernels/exp.h"
 #include "kernels/expert_gate.h"
+#include "kernels/index_scores.h"
 #include "kernels/kv_format.h"
+#include "kernels/latent_attention.h"
+#include "kernels/layer_norm.h"
 #include "kernels/linear.h"
 #include "kernels/log.h"
 #include "kernels/paged_attention.h"
 #include "kernels/reference_switch.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
+#include "kernels/scaled_fp8.h"
 #include "kernels/silu_mul.h"
 #include "kernels/softmax.h"
+#include "kernels/top_positions.h"
 
 namespace sheaf::kernels {
 
@@ -88,6 +93,9 @@ void Elementwise(Random& random) {
   RmsNorm(y.data(), n, up.data(), 1, static_cast<int>(n), 1e-5f, a.data(), n);
   ref::RmsNorm(y.data(), n, up.data(), 1, static_cast<int>(n), 1e-5f, b.data(), n);
   Report("rms_norm", a, b);
+  LayerNorm(y.data(), up.data(), x.data(), static_cast<int>(n), 1e-6f, a.data());
+  ref::LayerNorm(y.data(), up.data(), x.data(), static_cast<int>(n), 1e-6f, b.data());
+  Report("layer_norm", a, b);
   Softmax(y.data(), n, a.data());
   ref::Softmax(y.data(), n, b.data());
   Report("softmax", a, b);
@@ -104,6 +112,21 @@ void Elementwise(Random& random) {
   ApplyRope(heads.data(), 3, 70, table, 49);
   ref::ApplyRope(heads_ref.data(), 3, 70, table, 49);
   Report("rope", heads, heads_ref);
+  ApplyRope(heads.data(), 3, 70, table, 48, RopePairs::kInterleaved);
+  ref::ApplyRope(heads_ref.data(), 3, 70, table, 48, RopePairs::kInterleaved);
+  Report("rope_interleaved", heads, heads_ref);
+  for (const Fp8Scale kind : {Fp8Scale::kExact, Fp8Scale::kPowerOfTwo}) {
+    std::vector<uint8_t> stored(ScaledFp8Bytes(n)), stored_ref(stored.size());
+    StoreScaledFp8(x.data(), n, kind, stored.data());
+    ref::StoreScaledFp8(x.data(), n, kind, stored_ref.data());
+    if (stored != stored_ref) {
+      std::printf("scaled fp8 bytes differ\n");
+      ++failures;
+    }
+    LoadScaledFp8(stored.data(), n, a.data());
+    ref::LoadScaledFp8(stored_ref.data(), n, b.data());
+    Report("scaled_fp8", a, b);
+  }
   for (const KvFormat format : {KvFormat::kBF16, KvFormat::kFp8E4M3, KvFormat::kFp8E5M2}) {
     std::vector<uint8_t> stored(n * KvBytes(format)), stored_ref(stored.size());
     StoreKv(x.data(), n, format, stored.data());
@@ -163,6 +186,44 @@ void Attention(Random& random) {
   }
 }
 
+void SparseAttention(Random& random) {
+  const int heads = 9, context = 230, dim = 70;
+  const std::vector<float> content = random.Floats(context * dim, 2.0f);
+  std::vector<int32_t> table(15);
+  for (int i = 0; i < 15; ++i) table[i] = 14 - i;
+  const std::vector<float> q = random.Floats(heads * dim, 2.0f);
+  const std::vector<float> weights = random.Floats(heads, 1.0f);
+  ThreadPool pool(2);
+  for (const KvFormat format : {KvFormat::kF32, KvFormat::kBF16, KvFormat::kFp8E4M3}) {
+    IndexKeyPool keys = {.format = format, .dim = dim};
+    std::vector<uint8_t> key_memory(15 * keys.block_bytes());
+    keys.data = key_memory.data();
+    LatentPool kv = {.format = format, .latent_dim = dim - 13, .rope_dim = 13};
+    std::vector<uint8_t> kv_memory(15 * kv.block_bytes());
+    kv.data = kv_memory.data();
+    for (int p = 0; p < context; ++p) {
+      const float* key = content.data() + p * dim;
+      StoreIndexKey(keys, table.data(), p, key);
+      StoreLatentToken(kv, table.data(), p, key, key + kv.latent_dim);
+    }
+    std::vector<float> scores(context), scores_ref(context);
+    IndexQuery index = {table.data(), context, q.data(), weights.data(), scores.data()};
+    IndexScores(pool, keys, heads, 0.1f, {&index, 1});
+    index.scores = scores_ref.data();
+    ref::IndexScores(keys, heads, 0.1f, {&index, 1});
+    Report("index_scores", scores, scores_ref);
+
+    std::vector<int32_t> positions(150);
+    TopPositions(scores.data(), context, 150, positions.data());
+    std::vector<float> out(heads * kv.latent_dim), out_ref(out.size());
+    LatentQuery query = {table.data(), positions.data(), 150, q.data(), out.data()};
+    LatentAttention(pool, kv, heads, 0.1f, {&query, 1});
+    query.out = out_ref.data();
+    ref::LatentAttention(kv, heads, 0.1f, {&query, 1});
+    Report("latent_attention", out, out_ref);
+  }
+}
+
 void Products(Random& random) {
   const int n = 37, k = 200, rows = 5;
   const std::vector<float> x = random.Floats(rows * k, 3.0f);
@@ -209,6 +270,7 @@ int main() {
   sheaf::kernels::Elementwise(random);
   sheaf::kernels::Gate(random);
   sheaf::kernels::Attention(random);
+  sheaf::kernels::SparseAttention(random);
   sheaf::kernels::Products(random);
   return sheaf::kernels::failures == 0 ? 0 : 1;
 }
