@@ -14,10 +14,11 @@ namespace {
 using internal::kQueryRows;
 using internal::LatentRows;
 
-// A group of this many heads keeps its queries and sums (2 * 32 * 576 floats) and a block of keys in
-// a core's L2 cache; smaller ones only where threads want work, as each converts every record.
+// The largest group of heads keeps its queries and sums beside a block of keys in a core's L2 cache.
+// Each group converts every record, so that groups below the second limit are made only of lists
+// too short to be split.
 constexpr int kMostHeads = 64;
-constexpr int kFewestSharedHeads = 16;
+constexpr int kFewestHeadsOfSplit = 16;
 // Partial results of one wave of a split list.
 constexpr size_t kWaveBytes = size_t{8} << 20;
 
@@ -173,8 +174,7 @@ void RunSplit(ThreadPool& pool, const Shape& shape, std::span<const HeadGroup> g
       scratch.Load(shape, groups[at], block);
       partial[item].ResizeSums(groups[at].rows(), shape);
       internal::AttendLatentBlock(partial[item].Rows(shape, states[at]), scratch.keys.data(),
-                                  scratch.count, BlockScratch::Ahead(shape, groups[at], block + 1),
-                                  scratch.scores.data());
+                                  scratch.count, internal::RecordsAhead(0), scratch.scores.data());
     });
     const size_t quads = most_rows / kQueryRows;
     pool.ParallelFor(static_cast<int64_t>(groups.size() * quads), [&](int64_t item, int) {
@@ -219,7 +219,7 @@ void LatentAttention(ThreadPool& pool, const LatentPool& kv, int num_heads, floa
   const size_t threads = static_cast<size_t>(pool.num_threads());
   int heads = kMostHeads;
   std::vector<HeadGroup> groups = MakeGroups(shape, queries, heads);
-  while (groups.size() < threads && heads > kFewestSharedHeads) {
+  while (groups.size() < threads && heads > kFewestHeadsOfSplit) {
     heads /= 2;
     groups = MakeGroups(shape, queries, heads);
   }

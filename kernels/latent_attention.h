@@ -11,7 +11,8 @@
 //            result depends on q, the records and the list alone: not on page size, the other
 //            queries, threads or target; no list and the list 0, 1, .. n - 1 give the same bits.
 // Ownership  views only. Every listed position is stored in the pool.
-// Threads    splits (query, group of heads) over the pool.
+// Threads    splits (query, group of heads) over the pool, and the blocks of positions too where
+//            there are fewer groups than threads.
 // Cost       num_heads * num_positions * (2 * latent_dim + rope_dim) multiply-adds a query; each
 //            group of heads converts every record to floats once.
 
