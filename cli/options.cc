@@ -156,8 +156,11 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
                  "Waiting requests before new ones are refused")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
-  app.add_option("--kv-cache-dtype", text.kv_cache_dtype,
-                 "auto (bf16), float32, bfloat16, fp8 (= fp8_e4m3), fp8_e4m3 or fp8_e5m2")
+  app.add_option(
+         "--kv-cache-dtype", text.kv_cache_dtype,
+         "auto (bf16), float32, bfloat16, fp8 (= fp8_e4m3), fp8_e4m3 or fp8_e5m2. With latent "
+         "attention (GLM-5.1) fp8 is e4m3 with a scale for 128 elements, rotated keys stay "
+         "bf16, and there is no fp8_e5m2")
       ->capture_default_str();
   app.add_option("--kv-cache-memory-bytes", options.kv_cache_memory_bytes,
                  "Size of the KV cache; accepts units, e.g. 2GiB")

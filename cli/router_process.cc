@@ -142,15 +142,15 @@ absl::Status RouterProcess::Impl::LoadModel() {
                                                           : DetectCpuTopology().usable_cores);
   spdlog::info("{}: {} layers, {} experts a layer; loading the router's weights",
                options.process.checkpoint, config.num_layers, config.num_experts);
-  SHEAF_ASSIGN_OR_RETURN(weights, DecoderWeights::Load(checkpoint, config, {0, config.num_kv_heads},
-                                                       *pool, LoadProgress{}));
+  SHEAF_ASSIGN_OR_RETURN(
+      weights, DecoderWeights::Load(checkpoint, config, AllHeads(config), *pool, LoadProgress{}));
   spdlog::info("router weights: {:.1f} MB resident",
                static_cast<double>(weights->resident_bytes()) / 1e6);
   return absl::OkStatus();
 }
 
 absl::Status RouterProcess::Impl::BuildEngine() {
-  const HeadRange heads{0, config.num_kv_heads};
+  const HeadRange heads = AllHeads(config);
   SHEAF_ASSIGN_OR_RETURN(
       cache, KvCache::Create(config, heads,
                              {.format = options.kv_format,

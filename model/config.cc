@@ -1,12 +1,12 @@
 #include "model/config.h"
 
-#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"
+#include "model/attention/shape_from_json.h"
 #include "model/config_json.h"
 #include "model/quantization_hints.h"
 
@@ -24,6 +24,10 @@ constexpr int kMaxHeads = 1 << 14;
 constexpr int kMaxPositions = 1 << 30;
 constexpr uint64_t kMaxConfigBytes = 64 << 20;
 
+// The model types, by the attention that they mean; everything else about them is alike.
+constexpr std::string_view kGroupedQueryType = "glm4_moe";
+constexpr std::string_view kLatentType = "glm_moe_dsa";
+
 absl::Status CheckArchitecture(const JsonObject& object, std::string& model_type) {
   SHEAF_RETURN_IF_ERROR(object.String({"model_type"}, model_type));
   if (model_type.empty()) {
@@ -34,7 +38,9 @@ absl::Status CheckArchitecture(const JsonObject& object, std::string& model_type
     return absl::UnimplementedError(absl::StrFormat("%s: %s: wanted %s, got %s", object.source(),
                                                     key, wanted, got.substr(0, 60)));
   };
-  if (model_type != "glm4_moe") return unimplemented("model_type", "glm4_moe", model_type);
+  if (model_type != kGroupedQueryType && model_type != kLatentType) {
+    return unimplemented("model_type", "glm4_moe or glm_moe_dsa", model_type);
+  }
   std::string activation = "silu", scoring = "sigmoid";
   SHEAF_RETURN_IF_ERROR(object.String({"hidden_act"}, activation));
   if (activation != "silu") return unimplemented("hidden_act", "silu", activation);
@@ -51,24 +57,10 @@ absl::Status ReadShapes(const JsonObject& object, ModelConfig& config) {
       object.Int({"num_hidden_layers"}, 1, kMaxLayers, config.num_layers, required));
   SHEAF_RETURN_IF_ERROR(
       object.Int({"num_attention_heads"}, 1, kMaxHeads, config.num_heads, required));
-  config.num_kv_heads = config.num_heads;
-  SHEAF_RETURN_IF_ERROR(object.Int({"num_key_value_heads"}, 1, kMaxHeads, config.num_kv_heads));
-  if (config.num_heads % config.num_kv_heads != 0) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "%s: num_key_value_heads: wanted a divisor of num_attention_heads %d, got %d",
-        object.source(), config.num_heads, config.num_kv_heads));
-  }
-  config.head_dim = config.hidden_size / config.num_heads;
-  SHEAF_RETURN_IF_ERROR(object.Int({"head_dim"}, 1, 1 << 13, config.head_dim));
-  if (config.head_dim < 1 || config.head_dim > 1 << 13) {
-    return absl::InvalidArgumentError(absl::StrFormat("%s: head_dim: missing", object.source()));
-  }
   SHEAF_RETURN_IF_ERROR(
       object.Int({"intermediate_size"}, 1, kMaxWidth, config.intermediate_size, required));
   SHEAF_RETURN_IF_ERROR(object.Int({"max_position_embeddings"}, 1, kMaxPositions,
                                    config.max_position_embeddings, required));
-  SHEAF_RETURN_IF_ERROR(object.Bool({"attention_bias"}, config.attention_bias));
-  SHEAF_RETURN_IF_ERROR(object.Bool({"use_qk_norm"}, config.qk_norm));
   SHEAF_RETURN_IF_ERROR(object.Bool({"tie_word_embeddings"}, config.tie_word_embeddings));
   SHEAF_RETURN_IF_ERROR(object.Int({"num_nextn_predict_layers", "num_mtp_layers"}, 0, kMaxLayers,
                                    config.num_mtp_layers));
@@ -153,9 +145,9 @@ absl::Status ReadExperts(const JsonObject& object, ModelConfig& config) {
   return absl::OkStatus();
 }
 
-absl::Status ReadRope(const JsonObject& object, ModelConfig& config) {
+// rope_theta, outside or inside rope_parameters, and the factor partial_rotary_factor.
+absl::Status ReadRope(const JsonObject& object, ModelConfig& config, double& partial) {
   double theta = config.rope_theta;
-  double partial = 0.5;  // what glm4_moe means where the key is absent
   std::string type = "default";
   const auto read = [&](const JsonObject& from) -> absl::Status {
     SHEAF_RETURN_IF_ERROR(from.Number({"rope_theta"}, 1.0, 1e12, theta));
@@ -175,11 +167,19 @@ absl::Status ReadRope(const JsonObject& object, ModelConfig& config) {
     }
   }
   config.rope_theta = theta;
-  config.rotary_dim = static_cast<int>(std::lround(config.head_dim * partial));
-  if (config.rotary_dim % 2 != 0) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "%s: partial_rotary_factor %g of head_dim %d: wanted an even number of dimensions, got %d",
-        object.source(), partial, config.head_dim, config.rotary_dim));
+  return absl::OkStatus();
+}
+
+absl::Status ReadAttention(const JsonObject& object, ModelConfig& config) {
+  double partial_rotary = 0.5;  // what glm4_moe means where the key is absent
+  SHEAF_RETURN_IF_ERROR(ReadRope(object, config, partial_rotary));
+  const ModelDimensions dimensions = {config.num_layers, config.hidden_size, config.num_heads,
+                                      config.max_position_embeddings, config.rms_norm_eps};
+  if (config.model_type == kLatentType) {
+    SHEAF_ASSIGN_OR_RETURN(config.attention, ReadLatentShape(object, dimensions));
+  } else {
+    SHEAF_ASSIGN_OR_RETURN(config.attention,
+                           ReadGroupedQueryShape(object, dimensions, partial_rotary));
   }
   return absl::OkStatus();
 }
@@ -235,7 +235,7 @@ absl::StatusOr<ModelConfig> FromJson(const json& root, const json* side_quantiza
   SHEAF_RETURN_IF_ERROR(CheckArchitecture(object, config.model_type));
   SHEAF_RETURN_IF_ERROR(ReadShapes(object, config));
   SHEAF_RETURN_IF_ERROR(ReadExperts(object, config));
-  SHEAF_RETURN_IF_ERROR(ReadRope(object, config));
+  SHEAF_RETURN_IF_ERROR(ReadAttention(object, config));
   SHEAF_RETURN_IF_ERROR(
       ReadTokenIds(object, "eos_token_id", config.vocab_size, config.eos_token_ids));
   std::vector<TokenId> pad;

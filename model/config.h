@@ -7,7 +7,7 @@
 //
 // Errors     kNotFound: no config.json. kInvalidArgument: not JSON, a wrong type, a missing or
 //            impossible value; the message names file, key, wanted, got. kUnimplemented: another
-//            architecture than glm4_moe.
+//            architecture than glm4_moe and glm_moe_dsa.
 
 #include <cstdint>
 #include <optional>
@@ -17,6 +17,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/ids.h"
+#include "model/attention/attention_shape.h"
 
 namespace sheaf {
 
@@ -40,13 +41,12 @@ struct GenerationDefaults {
 };
 
 struct ModelConfig {
-  std::string model_type;  // "glm4_moe"
+  std::string model_type;  // "glm4_moe", "glm_moe_dsa"
   int vocab_size = 0;
   int hidden_size = 0;
   int num_layers = 0;
-  int num_heads = 0;
-  int num_kv_heads = 0;
-  int head_dim = 0;
+  int num_heads = 0;              // query heads
+  AttentionShape attention;       // of every layer
   int intermediate_size = 0;      // dense layers
   int moe_intermediate_size = 0;  // one routed expert
   int num_dense_layers = 0;       // first_k_dense_replace
@@ -57,11 +57,8 @@ struct ModelConfig {
   int topk_groups = 1;
   bool normalize_topk = true;
   float routed_scaling = 1.0f;
-  bool attention_bias = false;
-  bool qk_norm = false;
   float rms_norm_eps = 1e-5f;
   double rope_theta = 10000.0;
-  int rotary_dim = 0;  // head_dim * partial_rotary_factor
   int max_position_embeddings = 0;
   bool tie_word_embeddings = false;
   int num_mtp_layers = 0;              // num_nextn_predict_layers: a claim, files often lack them

@@ -2,8 +2,8 @@
 // DecoderWeights: everything of a checkpoint but the routed experts, as the router's attention
 // decoder reads it.
 //
-// `heads` restricts attention to a range of KV heads and their query heads (one rank of tensor
-// parallelism); the whole model is {0, num_kv_heads}.
+// `heads` restricts attention to a range of its heads (one rank of tensor parallelism); the whole
+// model is AllHeads(config).
 //
 // Ownership  owns repacked 4-bit weights, biases and widened norms; embeddings, lm_head and other
 //            float matrices are views of the checkpoint, kept alive here.
@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "base/thread_pool.h"
 #include "kernels/linear.h"
+#include "model/attention/attention_weights.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
 #include "model/expert_slice.h"
@@ -23,19 +24,13 @@
 
 namespace sheaf {
 
-struct HeadRange {
-  int first_kv_head = 0;
-  int num_kv_heads = 0;
-};
-
 struct FeedForwardWeights {
   LoadedLinear gate, up, down;
 };
 
 struct LayerWeights {
   std::vector<float> input_norm, post_attention_norm;  // [hidden]
-  LoadedLinear q, k, v, o;                             // of the head range
-  std::vector<float> q_norm, k_norm;                   // [head_dim]; empty without qk_norm
+  AttentionWeights attention;                          // of the head range
   FeedForwardWeights
       feed_forward;  // dense layers: the MLP; MoE layers: the shared expert (empty if none)
   kernels::DenseMatrix gate;           // MoE: [num_experts][hidden]

@@ -7,6 +7,8 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_format.h"
 #include "base/status.h"
+#include "model/attention/absorbed_kv.h"
+#include "model/attention/attention_tensors.h"
 #include "model/config_disagreements.h"
 
 namespace sheaf {
@@ -130,8 +132,13 @@ class Inspection {
   }
 
   uint64_t Visit(const NamedLinear& linear) {
-    return Visit(PlanLinear(checkpoint_, config_.quantization, linear.prefix, linear.n, linear.k),
-                 linear.part);
+    const auto plan =
+        PlanLinear(checkpoint_, config_.quantization, linear.prefix, linear.n, linear.k);
+    const uint64_t bytes = Visit(plan, linear.part);
+    if (!linear.absorbed || !plan.ok()) return bytes;
+    const auto& shape = std::get<LatentShape>(config_.attention);
+    absorbed_bytes_ += AbsorbedKv::MemoryBytes(*plan, shape.nope_dim, shape.v_dim);
+    return 0;
   }
 
   void VisitLayer(int layer) {
@@ -193,15 +200,16 @@ class Inspection {
     };
     const int experts = config_.num_moe_layers() > 0 ? config_.num_experts : 0;
     if (num_workers <= 0) {
-      report_.processes.push_back({"router", 0, experts, router_bytes_ + share(0, experts)});
+      report_.processes.push_back(
+          {"router", 0, experts, router_bytes_ + share(0, experts), absorbed_bytes_});
       return;
     }
-    report_.processes.push_back({"router", 0, 0, router_bytes_});
+    report_.processes.push_back({"router", 0, 0, router_bytes_, absorbed_bytes_});
     for (int worker = 0; worker < num_workers; ++worker) {
       const int first = static_cast<int>(int64_t{experts} * worker / num_workers);
       const int end = static_cast<int>(int64_t{experts} * (worker + 1) / num_workers);
       report_.processes.push_back(
-          {absl::StrFormat("worker %d", worker), first, end - first, share(first, end)});
+          {absl::StrFormat("worker %d", worker), first, end - first, share(first, end), 0});
     }
   }
 
@@ -212,6 +220,7 @@ class Inspection {
   ConfigDisagreements facts_;
   absl::flat_hash_set<const TensorInfo*> visited_;
   uint64_t router_bytes_ = 0;
+  uint64_t absorbed_bytes_ = 0;
   std::vector<uint64_t> expert_bytes_;
 };
 

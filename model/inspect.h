@@ -33,7 +33,9 @@ struct ProcessShare {
   std::string process;   // "router", "worker 0"
   int first_expert = 0;  // of every MoE layer
   int num_experts = 0;
-  uint64_t bytes = 0;  // of the tensors that it loads
+  uint64_t bytes = 0;  // of the tensors that it keeps as they are stored
+  // Of kv_b_proj of latent attention, which it keeps taken apart: model/attention/absorbed_kv.h.
+  uint64_t absorbed_bytes = 0;
 };
 
 struct InspectReport {

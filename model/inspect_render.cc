@@ -57,6 +57,10 @@ std::string InspectText(const InspectReport& report) {
               : absl::StrFormat("experts %d..%d of every MoE layer", share.first_expert,
                                 share.first_expert + share.num_experts - 1);
       out += absl::StrFormat("  %-10s %10s  %s\n", share.process, SizeText(share.bytes), experts);
+      if (share.absorbed_bytes > 0) {
+        out += absl::StrFormat("  %-10s %10s  kv_b_proj, taken apart for absorption\n", "",
+                               "+ " + SizeText(share.absorbed_bytes));
+      }
     }
   }
   out += report.refusal.empty() ? "\nIt can be served.\n"
@@ -87,7 +91,8 @@ std::string InspectJson(const InspectReport& report) {
     json["processes"].push_back(Json{{"process", share.process},
                                      {"first_expert", share.first_expert},
                                      {"num_experts", share.num_experts},
-                                     {"bytes", share.bytes}});
+                                     {"bytes", share.bytes},
+                                     {"absorbed_bytes", share.absorbed_bytes}});
   }
   json["servable"] = report.refusal.empty();
   json["refusal"] = report.refusal.empty() ? Json(nullptr) : Json(report.refusal);

@@ -2,9 +2,11 @@
 
 #include <charconv>
 #include <optional>
+#include <utility>
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"
+#include "model/attention/attention_tensors.h"
 #include "model/formats/tensor_checks.h"
 
 namespace sheaf {
@@ -44,9 +46,9 @@ std::optional<LayerName> ParseLayerName(std::string_view name) {
 
 std::string_view ModelPartName(ModelPart part) {
   static constexpr std::array<std::string_view, kNumModelParts> kNames = {
-      "attention",   "dense MLP", "shared experts", "routed experts",
-      "router gate", "norms",     "embeddings",     "lm_head",
-      "MTP",         "other"};
+      "attention",      "indexer",     "dense MLP", "shared experts",
+      "routed experts", "router gate", "norms",     "embeddings",
+      "lm_head",        "MTP",         "other"};
   return kNames[static_cast<size_t>(part)];
 }
 
@@ -63,16 +65,6 @@ std::array<NamedLinear, 3> MlpLinears(const std::string& prefix, int hidden, int
            {prefix + ".down_proj", hidden, width, part}}};
 }
 
-std::array<NamedLinear, 4> AttentionLinears(const ModelConfig& config, int layer) {
-  const std::string prefix = LayerPrefix(layer) + ".self_attn";
-  const int q = config.num_heads * config.head_dim, kv = config.num_kv_heads * config.head_dim;
-  const ModelPart part = ModelPart::kAttention;
-  return {{{prefix + ".q_proj", q, config.hidden_size, part},
-           {prefix + ".k_proj", kv, config.hidden_size, part},
-           {prefix + ".v_proj", kv, config.hidden_size, part},
-           {prefix + ".o_proj", config.hidden_size, q, part}}};
-}
-
 NamedLinear LmHead(const ModelConfig& config) {
   return {"lm_head", config.vocab_size, config.hidden_size, ModelPart::kLmHead};
 }
@@ -86,10 +78,7 @@ std::vector<NamedPlain> PlainTensors(const ModelConfig& config) {
     const std::string prefix = LayerPrefix(layer);
     all.push_back({prefix + ".input_layernorm.weight", {hidden}, ModelPart::kNorms});
     all.push_back({prefix + ".post_attention_layernorm.weight", {hidden}, ModelPart::kNorms});
-    if (config.qk_norm) {
-      all.push_back({prefix + ".self_attn.q_norm.weight", {config.head_dim}, ModelPart::kNorms});
-      all.push_back({prefix + ".self_attn.k_norm.weight", {config.head_dim}, ModelPart::kNorms});
-    }
+    for (NamedPlain& plain : AttentionPlainTensors(config, layer)) all.push_back(std::move(plain));
     if (config.is_moe_layer(layer)) {
       all.push_back(
           {prefix + ".mlp.gate.weight", {config.num_experts, hidden}, ModelPart::kRouterGate});
@@ -138,6 +127,7 @@ ModelPart PartOf(std::string_view name, const ModelConfig& config) {
   if (parsed->layer >= config.num_layers) return ModelPart::kMtp;
   const std::string_view rest = parsed->rest;
   if (rest.find("norm.") != std::string_view::npos) return ModelPart::kNorms;
+  if (StartsWith(rest, "self_attn.indexer.")) return ModelPart::kIndexer;
   if (StartsWith(rest, "self_attn.")) return ModelPart::kAttention;
   if (StartsWith(rest, kExperts)) return ModelPart::kRoutedExperts;
   if (StartsWith(rest, "mlp.shared_experts.")) return ModelPart::kSharedExperts;

@@ -1,5 +1,6 @@
 #pragma once
-// The names and shapes of a glm4_moe checkpoint's tensors: the one place that knows them.
+// The names and shapes of a checkpoint's tensors: the one place that knows them, but for
+// attention's, which are in model/attention/attention_tensors.h.
 //
 // Loading, `sheaf inspect` and the counts of experts all ask here. A weight's name is
 // "<prefix>.<suffix>"; which suffixes a Linear has is model/linear_plan.h's business.
@@ -24,6 +25,7 @@ namespace sheaf {
 
 enum class ModelPart : uint8_t {
   kAttention,
+  kIndexer,
   kDenseMlp,
   kSharedExperts,
   kRoutedExperts,
@@ -34,7 +36,7 @@ enum class ModelPart : uint8_t {
   kMtp,
   kOther
 };
-inline constexpr int kNumModelParts = 10;
+inline constexpr int kNumModelParts = 11;
 std::string_view ModelPartName(ModelPart part);
 
 inline constexpr char kEmbeddingName[] = "model.embed_tokens.weight";
@@ -48,13 +50,12 @@ struct NamedLinear {
   int n = 0;
   int k = 0;
   ModelPart part = ModelPart::kOther;
+  bool absorbed = false;  // kept taken apart: model/attention/absorbed_kv.h
 };
 
 // gate_proj, up_proj, down_proj under the prefix.
 std::array<NamedLinear, 3> MlpLinears(const std::string& prefix, int hidden, int width,
                                       ModelPart part);
-// q_proj, k_proj, v_proj, o_proj.
-std::array<NamedLinear, 4> AttentionLinears(const ModelConfig& config, int layer);
 NamedLinear LmHead(const ModelConfig& config);
 
 // Norms, gates and correction biases, embedding: what is never quantized. Shapes as in the file.

@@ -1,6 +1,6 @@
 """Trains sheaf-nano; resumable at any saved state with the same data and the same losses.
 
-python train.py --tokenizer DIR --out DIR --tokens 30000000 --minutes 60 runs for an hour at most and saves DIR/state.pt;
+python train.py --tokenizer DIR --out DIR --minutes 60 runs for an hour at most and saves DIR/state.pt;
 the same command goes on from there. When --tokens have been seen it writes the bf16 checkpoint DIR/checkpoint.
 DIR/loss.jsonl has one line a step group.
 
@@ -37,7 +37,7 @@ from rendering import Renderer
 class Recipe:
     """Everything that decides the result, besides the code and the number of threads."""
 
-    tokens: int = 30_000_000      # the whole schedule
+    tokens: int = 9_000_000       # the whole schedule
     batch_tokens: int = 4096
     seed: int = 1
     learning_rate: float = 1.5e-3  # peak

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <vector>
 
 #include "absl/strings/str_format.h"
@@ -11,11 +10,11 @@
 #include "kernels/dense_matrix.h"
 #include "kernels/expert_gate.h"
 #include "kernels/linear.h"
-#include "kernels/paged_attention.h"
 #include "kernels/quantized_rows.h"
 #include "kernels/rms_norm.h"
-#include "kernels/rope.h"
 #include "kernels/silu_mul.h"
+#include "router/attention/activation_rows.h"
+#include "router/attention/attention.h"
 #include "router/attention/scratch.h"
 
 namespace sheaf {
@@ -24,26 +23,7 @@ namespace {
 using kernels::Activations;
 using kernels::Linear;
 using kernels::LinearCall;
-using kernels::QuantizedRows;
 using kernels::QuantizedRowsBuffer;
-
-// Both forms of rows [first, first + count) of a buffer.
-Activations RowsOf(const float* floats, const QuantizedRowsBuffer& buffer, int k, int first,
-                   int count) {
-  QuantizedRows quantized = buffer.view();
-  quantized.planes = quantized.row_planes(first);
-  quantized.scales = quantized.row_scales(first);
-  quantized.sums = quantized.row_sums(first);
-  quantized.num_rows = count;
-  return {count, k, floats + size_t(first) * k, quantized};
-}
-
-void QuantizeInto(const float* x, int k, int row, QuantizedRowsBuffer& buffer) {
-  const size_t groups = kernels::NumGroups(k);
-  kernels::QuantizeRow(x, k, buffer.planes() + size_t{2} * kernels::kActivationGroup * groups * row,
-                       buffer.scales() + groups * row,
-                       buffer.sums() + groups * kernels::kSumsPerGroup * row);
-}
 
 }  // namespace
 
@@ -59,19 +39,13 @@ struct Decoder::Impl {
         options(decoder_options),
         hidden_size(config.hidden_size),
         vocab_size(weights.lm_head.view().n()),
-        num_kv_heads(heads.num_kv_heads),
-        num_heads(heads.num_kv_heads * (config.num_heads / config.num_kv_heads)),
-        q_size(num_heads * config.head_dim),
-        kv_size(num_kv_heads * config.head_dim),
-        wide_size(std::max({q_size + 2 * kv_size, 2 * config.intermediate_size,
-                            2 * config.shared_intermediate_size()})),
-        rope(options.max_model_len, config.rotary_dim, config.rope_theta),
+        attention(MakeAttention({config, weights, heads, kv_cache, pool, options.max_batched_tokens,
+                                 options.max_model_len, options.timings})),
         residual(Reserve(hidden_size)),
         normed(Reserve(hidden_size)),
         delta(Reserve(hidden_size)),
         shared_out(Reserve(hidden_size)),
-        attended(Reserve(q_size)),
-        wide(Reserve(wide_size)),
+        wide(Reserve(2 * std::max(config.intermediate_size, config.shared_intermediate_size()))),
         gate_logits(Reserve(std::max(1, config.num_experts))),
         route_weights(Reserve(std::max(1, config.experts_per_token))),
         logits(size_t(options.max_logit_rows) * vocab_size) {
@@ -88,22 +62,10 @@ struct Decoder::Impl {
     return size_t(options.max_batched_tokens) * floats_per_row;
   }
 
-  StepTimings::Nanoseconds* Stage(StepTimings::Nanoseconds StepTimings::*stage) const {
-    return options.timings == nullptr ? nullptr : &(options.timings->*stage);
-  }
-
-  // One row of the step: where it comes from and where it stands in its sequence.
-  struct Row {
-    int sequence;
-    int position;
-    const int32_t* block_table;
-  };
-
   absl::Status SetRows(const StepBatch& batch);
   void Embed(const StepBatch& batch);
   void NormRows(const float* norm_weight, bool add_delta, bool add_shared);
-  void Attend(const StepBatch& batch, int layer);
-  void RotateAndStore(const LayerWeights& layer_weights, const kernels::KvPool& kv);
+  void Attend(int layer);
   void RunMlp(const FeedForwardWeights& mlp, QuantizedRowsBuffer& inner_quantized, float* out);
   absl::Status RunExperts(StepId step, int layer);
   void RunLmHead(const std::function<void(const LogitRows&)>& on_logits);
@@ -116,32 +78,24 @@ struct Decoder::Impl {
   const DecoderOptions options;
   const int hidden_size;
   const int vocab_size;
-  const int num_kv_heads;  // of this rank
-  const int num_heads;     // of this rank
-  const int q_size;
-  const int kv_size;
-  const int wide_size;
-  const kernels::RopeTable rope;
+  const std::unique_ptr<Attention> attention;
   std::vector<Linear> gates;  // by layer
 
   // The step in flight; row r of every buffer belongs to rows[r].
-  std::vector<Row> rows;
+  std::vector<StepRow> rows;
   std::vector<LogitRows::Source> logit_sources;
   std::vector<int> logit_rows;  // indexes of rows
-  std::vector<kernels::AttentionSequence> attention_sequences;
   std::vector<int32_t> route_ids;
 
   Scratch residual;       // [rows][hidden]
   Scratch normed;         // [rows][hidden]
   Scratch delta;          // [rows][hidden] what the last block adds to the residual
   Scratch shared_out;     // [rows][hidden] the shared expert's part of it
-  Scratch attended;       // [rows][q_size]
-  Scratch wide;           // [rows][q | k | v], then [rows][gate], [rows][up]
+  Scratch wide;           // [rows][gate], [rows][up]
   Scratch gate_logits;    // [rows][num_experts]
   Scratch route_weights;  // [rows][top_k]
   Scratch logits;         // [max_logit_rows][vocab]
   QuantizedRowsBuffer normed_quantized;
-  QuantizedRowsBuffer attended_quantized;
   QuantizedRowsBuffer dense_inner_quantized;   // one for each width: a buffer that keeps its shape
   QuantizedRowsBuffer shared_inner_quantized;  // is not cleared again
 };
@@ -179,7 +133,7 @@ absl::Status Decoder::Impl::SetRows(const StepBatch& batch) {
 }
 
 void Decoder::Impl::Embed(const StepBatch& batch) {
-  StageTimer timer(Stage(&StepTimings::embedding));
+  StageTimer timer(options.timings, &StepTimings::embedding);
   pool.ParallelFor(rows.size(), [&](int64_t r, int) {
     const StepSequence& sequence = batch.sequences[rows[r].sequence];
     const TokenId token = sequence.tokens[rows[r].position - sequence.first_position];
@@ -191,7 +145,7 @@ void Decoder::Impl::Embed(const StepBatch& batch) {
 // residual += delta (+ shared_out), normed = RMSNorm(residual), quantized once for every product
 // that reads it.
 void Decoder::Impl::NormRows(const float* norm_weight, bool add_delta, bool add_shared) {
-  StageTimer timer(Stage(&StepTimings::norm));
+  StageTimer timer(options.timings, &StepTimings::norm);
   normed_quantized.Resize(static_cast<int>(rows.size()), hidden_size);
   pool.ParallelFor(rows.size(), [&](int64_t r, int) {
     const size_t at = r * hidden_size;
@@ -203,65 +157,17 @@ void Decoder::Impl::NormRows(const float* norm_weight, bool add_delta, bool add_
   });
 }
 
-void Decoder::Impl::RotateAndStore(const LayerWeights& layer_weights, const kernels::KvPool& kv) {
-  StageTimer timer(Stage(&StepTimings::rope_store));
-  const int head_dim = config.head_dim;
-  const int stride = q_size + 2 * kv_size;
-  pool.ParallelFor(rows.size(), [&](int64_t r, int) {
-    float* q = wide.data() + r * stride;
-    float* k = q + q_size;
-    if (!layer_weights.q_norm.empty()) {
-      kernels::RmsNorm(q, head_dim, layer_weights.q_norm.data(), num_heads, head_dim,
-                       config.rms_norm_eps, q, head_dim);
-      kernels::RmsNorm(k, head_dim, layer_weights.k_norm.data(), num_kv_heads, head_dim,
-                       config.rms_norm_eps, k, head_dim);
-    }
-    kernels::ApplyRope(q, num_heads, head_dim, rope, rows[r].position);
-    kernels::ApplyRope(k, num_kv_heads, head_dim, rope, rows[r].position);
-    kernels::StoreKvToken(kv, rows[r].block_table, rows[r].position, k, k + kv_size);
-  });
-}
-
 // delta = o_proj(attention(normed)).
-void Decoder::Impl::Attend(const StepBatch& batch, int layer) {
-  const LayerWeights& w = weights.layers[layer];
+void Decoder::Impl::Attend(int layer) {
   const int num_rows = static_cast<int>(rows.size());
-  const int stride = q_size + 2 * kv_size;
-  const kernels::KvPool kv = cache.layer(layer);
-  {
-    StageTimer timer(Stage(&StepTimings::qkv));
-    const Activations x = RowsOf(normed.data(), normed_quantized, hidden_size, 0, num_rows);
-    const std::array<LinearCall, 3> calls = {
-        LinearCall{&w.q.view(), &x, wide.data(), stride},
-        LinearCall{&w.k.view(), &x, wide.data() + q_size, stride},
-        LinearCall{&w.v.view(), &x, wide.data() + q_size + kv_size, stride}};
-    kernels::RunLinears(pool, calls);
-  }
-  RotateAndStore(w, kv);
-  {
-    StageTimer timer(Stage(&StepTimings::attention));
-    attention_sequences.clear();
-    size_t row = 0;
-    for (const StepSequence& sequence : batch.sequences) {
-      attention_sequences.push_back({sequence.block_table.data(), sequence.first_position,
-                                     static_cast<int>(sequence.tokens.size()),
-                                     wide.data() + row * stride, attended.data() + row * q_size});
-      row += sequence.tokens.size();
-    }
-    const float scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim));
-    kernels::PagedAttention(pool, kv, num_heads, scale, attention_sequences, stride, q_size);
-  }
-  StageTimer timer(Stage(&StepTimings::output));
-  kernels::QuantizeRows(pool, attended.data(), num_rows, q_size, attended_quantized);
-  const Activations x = RowsOf(attended.data(), attended_quantized, q_size, 0, num_rows);
-  const LinearCall call{&w.o.view(), &x, delta.data(), hidden_size};
-  kernels::RunLinears(pool, {&call, 1});
+  attention->Run(layer, rows, RowsOf(normed.data(), normed_quantized, hidden_size, 0, num_rows),
+                 delta.data());
 }
 
 // out = down(silu(gate x) * up x), x = normed.
 void Decoder::Impl::RunMlp(const FeedForwardWeights& mlp, QuantizedRowsBuffer& inner_quantized,
                            float* out) {
-  StageTimer timer(Stage(&StepTimings::feed_forward));
+  StageTimer timer(options.timings, &StepTimings::feed_forward);
   const int num_rows = static_cast<int>(rows.size());
   const int inner = mlp.gate.view().n();
   float* gate = wide.data();
@@ -288,7 +194,7 @@ absl::Status Decoder::Impl::RunExperts(StepId step, int layer) {
   const int top_k = config.experts_per_token;
   const Activations x = RowsOf(normed.data(), normed_quantized, hidden_size, 0, num_rows);
   {
-    StageTimer timer(Stage(&StepTimings::gate));
+    StageTimer timer(options.timings, &StepTimings::gate);
     const LinearCall call{&gates[layer], &x, gate_logits.data(), config.num_experts};
     kernels::RunLinears(pool, {&call, 1});
     const kernels::ExpertGateParams params{
@@ -306,13 +212,13 @@ absl::Status Decoder::Impl::RunExperts(StepId step, int layer) {
     });
   }
   {
-    StageTimer timer(Stage(&StepTimings::experts));
+    StageTimer timer(options.timings, &StepTimings::experts);
     SHEAF_RETURN_IF_ERROR(experts.Begin(
         {step, LayerId(layer), x.quantized, top_k, route_ids.data(), route_weights.data()}));
   }
   if (config.num_shared_experts > 0)
     RunMlp(w.feed_forward, shared_inner_quantized, shared_out.data());
-  StageTimer timer(Stage(&StepTimings::experts));
+  StageTimer timer(options.timings, &StepTimings::experts);
   // On a machine of few cores a spinning thread would keep the awaited worker from running.
   if (options.remote_experts) pool.Park();
   return experts.Finish(delta.data());
@@ -325,7 +231,7 @@ void Decoder::Impl::RunLmHead(const std::function<void(const LogitRows&)>& on_lo
       config.num_layers > config.num_dense_layers && config.num_shared_experts > 0;
   const int num_wanted = static_cast<int>(logit_rows.size());
   {
-    StageTimer timer(Stage(&StepTimings::lm_head));
+    StageTimer timer(options.timings, &StepTimings::lm_head);
     normed_quantized.Resize(num_wanted, hidden_size);
     pool.ParallelFor(num_wanted, [&](int64_t i, int) {
       const size_t at = size_t(logit_rows[i]) * hidden_size;
@@ -340,7 +246,7 @@ void Decoder::Impl::RunLmHead(const std::function<void(const LogitRows&)>& on_lo
   for (int first = 0; first < num_wanted; first += options.max_logit_rows) {
     const int count = std::min(options.max_logit_rows, num_wanted - first);
     {
-      StageTimer timer(Stage(&StepTimings::lm_head));
+      StageTimer timer(options.timings, &StepTimings::lm_head);
       const Activations x = RowsOf(normed.data(), normed_quantized, hidden_size, first, count);
       const LinearCall call{&weights.lm_head.view(), &x, logits.data(), vocab_size};
       kernels::RunLinears(pool, {&call, 1});
@@ -365,7 +271,7 @@ absl::Status Decoder::Forward(const StepBatch& batch,
   const ModelConfig& config = impl.config;
   SHEAF_RETURN_IF_ERROR(impl.SetRows(batch));
   if (impl.rows.empty()) return absl::OkStatus();
-  StageTimer timer(impl.Stage(&StepTimings::total));
+  StageTimer timer(impl.options.timings, &StepTimings::total);
   if (impl.options.timings != nullptr) ++impl.options.timings->steps;
 
   impl.Embed(batch);
@@ -373,7 +279,7 @@ absl::Status Decoder::Forward(const StepBatch& batch,
   for (int layer = 0; layer < config.num_layers; ++layer) {
     const LayerWeights& w = impl.weights.layers[layer];
     impl.NormRows(w.input_norm.data(), /*add_delta=*/layer > 0, add_shared);
-    impl.Attend(batch, layer);
+    impl.Attend(layer);
     impl.NormRows(w.post_attention_norm.data(), /*add_delta=*/true, /*add_shared=*/false);
     if (config.is_moe_layer(layer)) {
       SHEAF_RETURN_IF_ERROR(impl.RunExperts(batch.step, layer));

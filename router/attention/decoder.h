@@ -4,14 +4,14 @@
 // live.
 //
 //   h = embedding[token]
-//   per layer:  h += o_proj(attention(rope(norm(q)), rope(norm(k)), v))    over the paged KV cache
+//   per layer:  h += attention(norm(h))                    over the paged KV cache (attention.h)
 //               h += MLP(norm(h))   or   routed experts (ascending id) + shared expert
 //   logits = lm_head(norm(h)), on the rows that ask for them only
 //
 // Numbers    float32 throughout; a row is quantized once per product's input. A row's result
 //            depends on its sequence alone: not on its neighbours, the chunk it comes in, block ids
 //            or threads.
-// Ranks      attention runs over a HeadRange (one rank of tensor parallelism); {0, num_kv_heads} is
+// Ranks      attention runs over a HeadRange (one rank of tensor parallelism); AllHeads(config) is
 //            the whole model.
 // Ownership  borrows weights, cache, expert layer and pool, which outlive it. Scratch for
 //            max_batched_tokens rows is reserved once and touched as needed.

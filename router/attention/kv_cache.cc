@@ -6,15 +6,42 @@
 #include <cerrno>
 #include <cstring>
 #include <limits>
+#include <numeric>
+#include <utility>
 
 #include "absl/strings/str_format.h"
+#include "base/status.h"
+#include "router/attention/grouped_query/grouped_query_attention.h"
+#include "router/attention/latent/latent_attention.h"
 
 namespace sheaf {
+namespace {
+
+absl::Status CheckFormat(const ModelConfig& config, kernels::KvFormat format) {
+  if (!std::holds_alternative<LatentShape>(config.attention) ||
+      format != kernels::KvFormat::kFp8E5M2) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "KV cache of %s: wanted float32, bfloat16 or fp8 (e4m3 with scales), got fp8_e5m2",
+      config.model_type));
+}
+
+}  // namespace
+
+std::vector<size_t> KvCache::PlaneTokenBytes(const ModelConfig& config, HeadRange heads,
+                                             kernels::KvFormat format) {
+  if (const auto* const latent = std::get_if<LatentShape>(&config.attention)) {
+    return LatentAttention::PlaneTokenBytes(*latent, config.num_layers, format);
+  }
+  return GroupedQueryAttention::PlaneTokenBytes(std::get<GroupedQueryShape>(config.attention),
+                                                config.num_layers, heads, format);
+}
 
 size_t KvCache::BlockBytes(const ModelConfig& config, HeadRange heads, kernels::KvFormat format,
                            int block_size) {
-  return size_t{2} * heads.num_kv_heads * config.head_dim * block_size * kernels::KvBytes(format) *
-         config.num_layers;
+  const std::vector<size_t> planes = PlaneTokenBytes(config, heads, format);
+  return std::accumulate(planes.begin(), planes.end(), size_t{0}) * block_size;
 }
 
 absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& config, HeadRange heads,
@@ -23,6 +50,7 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& conf
     return absl::InvalidArgumentError(absl::StrFormat(
         "KV cache block size: wanted 1 to 1024 tokens, got %d", options.block_size));
   }
+  SHEAF_RETURN_IF_ERROR(CheckFormat(config, options.format));
   const size_t block_bytes = BlockBytes(config, heads, options.format, options.block_size);
   const size_t num_blocks =
       std::min<size_t>(options.memory_bytes / block_bytes, std::numeric_limits<int32_t>::max());
@@ -43,24 +71,23 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& conf
   // refuse.
   (void)madvise(data, bytes, MADV_HUGEPAGE);
 
-  kernels::KvPool pool;
-  pool.format = options.format;
-  pool.block_size = options.block_size;
-  pool.num_kv_heads = heads.num_kv_heads;
-  pool.head_dim = config.head_dim;
-  pool.data = static_cast<uint8_t*>(data);
-  return std::unique_ptr<KvCache>(new KvCache(pool, static_cast<int>(num_blocks), bytes));
+  std::vector<uint8_t*> planes;
+  auto* next = static_cast<uint8_t*>(data);
+  for (const size_t token_bytes : PlaneTokenBytes(config, heads, options.format)) {
+    planes.push_back(next);
+    next += num_blocks * options.block_size * token_bytes;
+  }
+  return std::unique_ptr<KvCache>(
+      new KvCache(options, static_cast<int>(num_blocks), bytes, std::move(planes)));
 }
 
-KvCache::KvCache(kernels::KvPool pool, int num_blocks, size_t mapped_bytes)
-    : pool_(pool), num_blocks_(num_blocks), mapped_bytes_(mapped_bytes) {}
+KvCache::KvCache(const KvCacheOptions& options, int num_blocks, size_t mapped_bytes,
+                 std::vector<uint8_t*> planes)
+    : options_(options),
+      num_blocks_(num_blocks),
+      mapped_bytes_(mapped_bytes),
+      planes_(std::move(planes)) {}
 
-KvCache::~KvCache() { munmap(pool_.data, mapped_bytes_); }
-
-kernels::KvPool KvCache::layer(int layer) const {
-  kernels::KvPool pool = pool_;
-  pool.data += size_t(layer) * num_blocks_ * pool_.block_bytes();
-  return pool;
-}
+KvCache::~KvCache() { munmap(planes_.front(), mapped_bytes_); }
 
 }  // namespace sheaf

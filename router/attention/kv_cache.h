@@ -1,24 +1,28 @@
 #pragma once
-// KvCache: the key/value memory of one attention rank, every layer, cut into blocks of `block_size`
-// positions.
+// KvCache: what attention keeps of the positions it has seen, of one attention rank and every layer,
+// cut into blocks of `block_size` positions.
 //
-// A block id means the same positions in every layer, so one block table serves a sequence through
-// the whole model. Which block belongs to whom is router/schedule/kv_block_allocator.h; this is
-// only the memory.
+// The memory is a number of planes, each with the same number of bytes for every position: a plane
+// a layer for grouped-query attention (keys and values); one a layer for latent attention (latent
+// and rotated key), and one more for each layer that has an indexer (its keys). A block id means
+// the same positions in every plane, so one block table serves a sequence through the whole model.
+// Which block belongs to whom is router/schedule/kv_block_allocator.h; what the bytes of a plane
+// mean is the business of the attention that reads it.
 //
-// Shapes     layer(l): [num_blocks][2][heads.num_kv_heads][block_size][head_dim], as
-//            kernels/paged_attention.h.
+// Shapes     plane(i): [num_blocks][block_size * bytes of a position].
 // Ownership  one anonymous mapping, asked to be of huge pages; untouched blocks cost no memory.
 // Threads    constant after Create; the bytes are written by the step thread.
-// Errors     kInvalidArgument: a bad block size, or memory for less than one block (says the bytes
-//            of a block). kResourceExhausted: the system refuses the mapping.
+// Errors     kInvalidArgument: a bad block size, a format that this attention cannot have, or memory
+//            for less than one block (says the bytes of a block). kResourceExhausted: the system
+//            refuses the mapping.
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "absl/status/statusor.h"
-#include "kernels/paged_attention.h"
+#include "kernels/kv_format.h"
 #include "model/config.h"
 #include "model/decoder_weights.h"
 
@@ -28,7 +32,7 @@ struct KvCacheOptions {
   kernels::KvFormat format = kernels::KvFormat::kBF16;
   int block_size = 16;  // tokens
   size_t memory_bytes =
-      0;  // all layers together; the cache is the largest whole number of blocks within it
+      0;  // all planes together; the cache is the largest whole number of blocks within it
 };
 
 class KvCache {
@@ -39,24 +43,30 @@ class KvCache {
   KvCache(const KvCache&) = delete;
   KvCache& operator=(const KvCache&) = delete;
 
-  // Of one block in all layers: what `memory_bytes` is divided by.
+  // Of one position in each plane.
+  static std::vector<size_t> PlaneTokenBytes(const ModelConfig& config, HeadRange heads,
+                                             kernels::KvFormat format);
+  // Of one block in all planes: what `memory_bytes` is divided by.
   static size_t BlockBytes(const ModelConfig& config, HeadRange heads, kernels::KvFormat format,
                            int block_size);
 
   int num_blocks() const { return num_blocks_; }
-  int block_size() const { return pool_.block_size; }
-  int64_t capacity_tokens() const { return int64_t{num_blocks_} * pool_.block_size; }
+  int block_size() const { return options_.block_size; }
+  int64_t capacity_tokens() const { return int64_t{num_blocks_} * options_.block_size; }
   size_t memory_bytes() const { return mapped_bytes_; }
-  kernels::KvFormat format() const { return pool_.format; }
+  kernels::KvFormat format() const { return options_.format; }
 
-  kernels::KvPool layer(int layer) const;
+  uint8_t* plane(int index) const { return planes_[static_cast<size_t>(index)]; }
+  int num_planes() const { return static_cast<int>(planes_.size()); }
 
  private:
-  KvCache(kernels::KvPool pool, int num_blocks, size_t mapped_bytes);
+  KvCache(const KvCacheOptions& options, int num_blocks, size_t mapped_bytes,
+          std::vector<uint8_t*> planes);
 
-  const kernels::KvPool pool_;  // of layer 0
+  const KvCacheOptions options_;
   const int num_blocks_;
   const size_t mapped_bytes_;
+  const std::vector<uint8_t*> planes_;  // the first is the mapping
 };
 
 }  // namespace sheaf

@@ -14,10 +14,12 @@ struct StepTimings {
 
   int64_t steps = 0;
   Nanoseconds embedding{0};
-  Nanoseconds norm{0};        // residual, RMSNorm, quantize
-  Nanoseconds qkv{0};         // the three products
-  Nanoseconds rope_store{0};  // head norms, RoPE, K and V into the cache
-  Nanoseconds attention{0};
+  Nanoseconds norm{0};          // residual, RMSNorm, quantize
+  Nanoseconds projections{0};   // attention's input products, the indexer's included
+  Nanoseconds rope_store{0};    // norms and RoPE inside attention, keys and values into the cache
+  Nanoseconds indexer{0};       // scores and choice of positions
+  Nanoseconds absorption{0};    // into the latent's space and out of it
+  Nanoseconds attention{0};     // over the cache
   Nanoseconds output{0};        // quantize, o_proj
   Nanoseconds gate{0};          // expert gate product and selection
   Nanoseconds feed_forward{0};  // dense MLP or shared expert
@@ -26,10 +28,11 @@ struct StepTimings {
   Nanoseconds total{0};         // of Forward, the callback for the logits included
 };
 
-// Adds the time from construction to destruction to *sum; does nothing with a null sum.
+// Adds the time from construction to destruction to a stage; does nothing without timings.
 class StageTimer {
  public:
-  explicit StageTimer(StepTimings::Nanoseconds* sum) : sum_(sum) {
+  StageTimer(StepTimings* timings, StepTimings::Nanoseconds StepTimings::*stage)
+      : sum_(timings == nullptr ? nullptr : &(timings->*stage)) {
     if (sum_ != nullptr) start_ = std::chrono::steady_clock::now();
   }
   ~StageTimer() {

@@ -233,10 +233,10 @@ TEST(Decoder, TimingsAddUp) {
   std::mt19937_64 random(4);
   model.AllLogits({RandomPrompt(random, 20, 278)}, 1, random);
   EXPECT_EQ(timings.steps, 20);
-  const auto stages = timings.embedding + timings.norm + timings.qkv + timings.rope_store +
+  const auto stages = timings.embedding + timings.norm + timings.projections + timings.rope_store +
                       timings.attention + timings.output + timings.gate + timings.feed_forward +
                       timings.experts + timings.lm_head;
-  EXPECT_GT(timings.qkv.count(), 0);
+  EXPECT_GT(timings.projections.count(), 0);
   EXPECT_GT(timings.experts.count(), 0);
   EXPECT_LE(stages, timings.total);
 }

@@ -4,6 +4,8 @@
 
 #include <cstring>
 
+#include "router/attention/grouped_query/grouped_query_attention.h"
+
 namespace sheaf {
 namespace {
 
@@ -11,8 +13,7 @@ ModelConfig SmallConfig() {
   ModelConfig config;
   config.num_layers = 3;
   config.num_heads = 8;
-  config.num_kv_heads = 4;
-  config.head_dim = 16;
+  config.attention = GroupedQueryShape{.num_kv_heads = 4, .head_dim = 16};
   return config;
 }
 
@@ -37,7 +38,7 @@ TEST(KvCache, ARankHoldsItsHeadsOnly) {
             KvCache::BlockBytes(config, {0, 4}, kernels::KvFormat::kF32, 8));
   const auto cache = KvCache::Create(config, {2, 2}, {kernels::KvFormat::kF32, 8, 1 << 20});
   ASSERT_TRUE(cache.ok());
-  EXPECT_EQ((*cache)->layer(0).num_kv_heads, 2);
+  EXPECT_EQ((*cache)->num_planes(), 3);
 }
 
 // Every element of every (layer, block, head, slot) has a place of its own within the memory.
@@ -50,7 +51,8 @@ TEST(KvCache, PlacesDoNotOverlap) {
     const size_t place_bytes = 16 * kernels::KvBytes(format);
     size_t total = 0;
     for (int layer = 0; layer < 3; ++layer) {
-      const kernels::KvPool pool = (*cache)->layer(layer);
+      const kernels::KvPool pool = GroupedQueryAttention::Pool(
+          std::get<GroupedQueryShape>(config.attention), {0, 4}, **cache, layer);
       for (int b = 0; b < 3; ++b) {
         for (int head = 0; head < 4; ++head) {
           for (int slot = 0; slot < 4; ++slot) {
@@ -67,6 +69,47 @@ TEST(KvCache, PlacesDoNotOverlap) {
     }
     EXPECT_EQ(total, (*cache)->memory_bytes());
   }
+}
+
+// GLM-5.1: a latent of 512 and a rotated key of 64 in each of 78 layers, an index key of 128.
+ModelConfig Glm51Attention() {
+  ModelConfig config;
+  config.model_type = "glm_moe_dsa";
+  config.num_layers = 78;
+  config.num_heads = 64;
+  config.attention = LatentShape{
+      .kv_lora_rank = 512,
+      .rope_dim = 64,
+      .indexer = {
+          .topk = 2048, .num_heads = 32, .head_dim = 128, .is_full = std::vector(78, true)}};
+  return config;
+}
+
+TEST(KvCache, BytesOfATokenOfGlm51) {
+  const ModelConfig config = Glm51Attention();
+  const auto bytes = [&](kernels::KvFormat format) {
+    return KvCache::BlockBytes(config, {0, 64}, format, 1);
+  };
+  EXPECT_EQ(bytes(kernels::KvFormat::kBF16), 89856u + 19968u);
+  EXPECT_EQ(bytes(kernels::KvFormat::kFp8E4M3), 51168u + 10296u);
+  EXPECT_EQ(bytes(kernels::KvFormat::kF32), 2 * bytes(kernels::KvFormat::kBF16));
+}
+
+TEST(KvCache, LayersThatShareAChoiceHaveNoIndexKeys) {
+  ModelConfig config = Glm51Attention();
+  auto& is_full = std::get<LatentShape>(config.attention).indexer.is_full;
+  for (size_t layer = 2; layer < is_full.size(); ++layer) is_full[layer] = layer % 4 == 2;
+  const auto planes = KvCache::PlaneTokenBytes(config, {0, 64}, kernels::KvFormat::kBF16);
+  EXPECT_EQ(planes.size(), 78u + 2 + 19);
+  EXPECT_EQ(planes[77], 2u * 576);
+  EXPECT_EQ(planes[78], 2u * 128);
+}
+
+TEST(KvCache, LatentsHaveNoE5M2) {
+  const auto cache = KvCache::Create(Glm51Attention(), {0, 64},
+                                     {kernels::KvFormat::kFp8E5M2, 16, size_t{1} << 30});
+  EXPECT_EQ(cache.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(cache.status().message().find("fp8_e5m2"), absl::string_view::npos);
 }
 
 TEST(KvCache, RefusesWhatCannotBe) {

@@ -91,10 +91,11 @@ class Reference {
 
   // One head of a projection, normed and rotated.
   Vector Head(const Vector& all, int head, const std::string& norm, int position) const {
-    const int d = config_.head_dim, half = config_.rotary_dim / 2;
+    const auto& shape = std::get<GroupedQueryShape>(config_.attention);
+    const int d = shape.head_dim, half = shape.rotary_dim / 2;
     Vector x = Norm(Vector(all.begin() + head * d, all.begin() + (head + 1) * d), norm);
     for (int j = 0; j < half; ++j) {
-      const double angle = position * std::pow(config_.rope_theta, -2.0 * j / config_.rotary_dim);
+      const double angle = position * std::pow(config_.rope_theta, -2.0 * j / shape.rotary_dim);
       const double a = x[j], b = x[j + half];
       x[j] = a * std::cos(angle) - b * std::sin(angle);
       x[j + half] = b * std::cos(angle) + a * std::sin(angle);
@@ -104,7 +105,8 @@ class Reference {
 
   void Attention(const std::string& layer, std::vector<Vector>& h) const {
     const std::string prefix = layer + ".self_attn";
-    const int d = config_.head_dim, per_kv_head = config_.num_heads / config_.num_kv_heads;
+    const auto& shape = std::get<GroupedQueryShape>(config_.attention);
+    const int d = shape.head_dim, per_kv_head = config_.num_heads / shape.num_kv_heads;
     std::vector<Vector> q, k, v;
     for (const Vector& x : h) {
       const Vector normed = Norm(x, layer + ".input_layernorm.weight");

@@ -34,7 +34,7 @@ class TinyCheckpoint {
   TinyCheckpoint& operator=(const TinyCheckpoint&) = delete;
 
   const ModelConfig& config() const { return config_; }
-  HeadRange all_heads() const { return {0, config_.num_kv_heads}; }
+  HeadRange all_heads() const { return AllHeads(config_); }
   const DecoderWeights& weights() const { return *weights_; }
   const ExpertSource& experts() const { return *experts_; }
 

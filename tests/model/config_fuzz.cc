@@ -13,10 +13,20 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       divide == std::string_view::npos ? "" : text.substr(divide + 1);
   const auto config = sheaf::ParseModelConfig(text.substr(0, divide), generation, "fuzz");
   if (!config.ok()) return 0;
-  if (config->hidden_size < 1 || config->num_layers < 1 ||
-      config->num_heads % config->num_kv_heads != 0 || config->rotary_dim > config->head_dim ||
+  if (config->hidden_size < 1 || config->num_layers < 1 || config->num_heads < 1 ||
       config->num_dense_layers > config->num_layers) {
     std::abort();
+  }
+  if (const auto* const grouped = std::get_if<sheaf::GroupedQueryShape>(&config->attention)) {
+    if (config->num_heads % grouped->num_kv_heads != 0 || grouped->rotary_dim > grouped->head_dim)
+      std::abort();
+  } else {
+    const auto& latent = std::get<sheaf::LatentShape>(config->attention);
+    if (latent.indexer.topk < 1 || latent.rope_dim > latent.indexer.head_dim ||
+        latent.indexer.is_full.size() != static_cast<size_t>(config->num_layers) ||
+        !latent.indexer.is_full.front()) {
+      std::abort();
+    }
   }
   return 0;
 }

@@ -69,8 +69,9 @@ TEST_P(Spellings, GiveTheSameModel) {
   EXPECT_EQ(config->hidden_size, 5120);
   EXPECT_EQ(config->num_layers, 92);
   EXPECT_EQ(config->num_heads, 96);
-  EXPECT_EQ(config->num_kv_heads, 8);
-  EXPECT_EQ(config->head_dim, 128);
+  const auto& attention = std::get<GroupedQueryShape>(config->attention);
+  EXPECT_EQ(attention.num_kv_heads, 8);
+  EXPECT_EQ(attention.head_dim, 128);
   EXPECT_EQ(config->intermediate_size, 12288);
   EXPECT_EQ(config->moe_intermediate_size, 1536);
   EXPECT_EQ(config->num_dense_layers, 3);
@@ -79,11 +80,11 @@ TEST_P(Spellings, GiveTheSameModel) {
   EXPECT_EQ(config->experts_per_token, 8);
   EXPECT_TRUE(config->normalize_topk);
   EXPECT_EQ(config->routed_scaling, 2.5f);
-  EXPECT_TRUE(config->attention_bias);
-  EXPECT_TRUE(config->qk_norm);
+  EXPECT_TRUE(attention.bias);
+  EXPECT_TRUE(attention.qk_norm);
   EXPECT_EQ(config->rms_norm_eps, 1e-5f);
   EXPECT_EQ(config->rope_theta, 1e6);
-  EXPECT_EQ(config->rotary_dim, 64);
+  EXPECT_EQ(attention.rotary_dim, 64);
   EXPECT_EQ(config->max_position_embeddings, 202752);
   EXPECT_FALSE(config->tie_word_embeddings);
   EXPECT_EQ(config->num_mtp_layers, 1);
@@ -111,11 +112,11 @@ TEST(Config, GenerationConfigOverridesTheEosListAndGivesDefaults) {
 
 TEST(Config, OtherArchitecturesAreUnimplementedByName) {
   json config = OldSpelling();
-  config["model_type"] = "glm_moe_dsa";
+  config["model_type"] = "deepseek_v32";
   const auto parsed = Parse(config);
   EXPECT_EQ(parsed.status().code(), absl::StatusCode::kUnimplemented);
   EXPECT_THAT(std::string(parsed.status().message()),
-              AllOf(HasSubstr("dir/config.json"), HasSubstr("glm_moe_dsa")));
+              AllOf(HasSubstr("dir/config.json"), HasSubstr("deepseek_v32")));
 }
 
 struct BadValue {
@@ -242,7 +243,7 @@ TEST(Config, ReadsTheReferenceConfigs) {
     ASSERT_TRUE(config.ok()) << config.status();
     EXPECT_EQ(config->num_experts, experts);
     EXPECT_EQ(config->eos_token_ids.size(), 3u);
-    EXPECT_EQ(config->rotary_dim, 64);
+    EXPECT_EQ(std::get<GroupedQueryShape>(config->attention).rotary_dim, 64);
   }
 }
 

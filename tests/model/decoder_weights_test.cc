@@ -57,20 +57,21 @@ TEST_F(DecoderWeightsTest, HoldsEveryPartOfTheModel) {
   ASSERT_EQ((*weights)->layers.size(), 3u);
   for (int l = 0; l < 3; ++l) {
     const LayerWeights& layer = (*weights)->layers[l];
+    const auto& attention = std::get<GroupedQueryWeights>(layer.attention);
     const std::string prefix = LayerPrefix(l);
     EXPECT_EQ(layer.input_norm, Widened(model.tensors.at(prefix + ".input_layernorm.weight")));
     EXPECT_EQ(layer.post_attention_norm,
               Widened(model.tensors.at(prefix + ".post_attention_layernorm.weight")));
-    EXPECT_EQ(layer.q_norm, Widened(model.tensors.at(prefix + ".self_attn.q_norm.weight")));
-    EXPECT_EQ(MatrixOf(layer.q.view()), model.matrices.at(prefix + ".self_attn.q_proj"));
-    EXPECT_EQ(MatrixOf(layer.k.view()), model.matrices.at(prefix + ".self_attn.k_proj"));
-    EXPECT_EQ(MatrixOf(layer.v.view()), model.matrices.at(prefix + ".self_attn.v_proj"));
-    EXPECT_EQ(MatrixOf(layer.o.view()), model.matrices.at(prefix + ".self_attn.o_proj"));
-    const float* const bias = layer.v.view().bias;
+    EXPECT_EQ(attention.q_norm, Widened(model.tensors.at(prefix + ".self_attn.q_norm.weight")));
+    EXPECT_EQ(MatrixOf(attention.q.view()), model.matrices.at(prefix + ".self_attn.q_proj"));
+    EXPECT_EQ(MatrixOf(attention.k.view()), model.matrices.at(prefix + ".self_attn.k_proj"));
+    EXPECT_EQ(MatrixOf(attention.v.view()), model.matrices.at(prefix + ".self_attn.v_proj"));
+    EXPECT_EQ(MatrixOf(attention.o.view()), model.matrices.at(prefix + ".self_attn.o_proj"));
+    const float* const bias = attention.v.view().bias;
     ASSERT_NE(bias, nullptr);
     EXPECT_EQ(std::vector<float>(bias, bias + 128),
               Widened(model.tensors.at(prefix + ".self_attn.v_proj.bias")));
-    EXPECT_EQ(layer.o.view().bias, nullptr);
+    EXPECT_EQ(attention.o.view().bias, nullptr);
     const std::string mlp = l == 0 ? ".mlp" : ".mlp.shared_experts";
     EXPECT_EQ(MatrixOf(layer.feed_forward.down.view()),
               model.matrices.at(prefix + mlp + ".down_proj"));
@@ -87,16 +88,16 @@ TEST_F(DecoderWeightsTest, AHeadRangeHasItsRowsOfQkvAndItsColumnsOfO) {
   for (const int head : {0, 1}) {
     const auto weights = Load(model, {head, 1});
     ASSERT_TRUE(weights.ok()) << weights.status();
-    const LayerWeights& layer = (*weights)->layers[1];
-    const std::string attention = "model.layers.1.self_attn.";
-    EXPECT_EQ(MatrixOf(layer.q.view()),
-              Rows(model.matrices.at(attention + "q_proj"), 128, head * 128, 128));
-    EXPECT_EQ(MatrixOf(layer.k.view()),
-              Rows(model.matrices.at(attention + "k_proj"), 128, head * 64, 64));
-    EXPECT_EQ(MatrixOf(layer.o.view()),
-              Columns(model.matrices.at(attention + "o_proj"), 256, head * 128, 128));
-    const std::vector<float> bias = Widened(model.tensors.at(attention + "k_proj.bias"));
-    EXPECT_EQ(std::vector<float>(layer.k.view().bias, layer.k.view().bias + 64),
+    const auto& attention = std::get<GroupedQueryWeights>((*weights)->layers[1].attention);
+    const std::string prefix = "model.layers.1.self_attn.";
+    EXPECT_EQ(MatrixOf(attention.q.view()),
+              Rows(model.matrices.at(prefix + "q_proj"), 128, head * 128, 128));
+    EXPECT_EQ(MatrixOf(attention.k.view()),
+              Rows(model.matrices.at(prefix + "k_proj"), 128, head * 64, 64));
+    EXPECT_EQ(MatrixOf(attention.o.view()),
+              Columns(model.matrices.at(prefix + "o_proj"), 256, head * 128, 128));
+    const std::vector<float> bias = Widened(model.tensors.at(prefix + "k_proj.bias"));
+    EXPECT_EQ(std::vector<float>(attention.k.view().bias, attention.k.view().bias + 64),
               std::vector<float>(bias.begin() + head * 64, bias.begin() + head * 64 + 64));
   }
   for (const HeadRange& heads :

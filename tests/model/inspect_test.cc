@@ -176,41 +176,15 @@ TEST(ModulePatterns, FindsNamesSuffixesAndExpressions) {
   EXPECT_EQ(RequiredLiteral("\\d+\\w"), "");
 }
 
-// Headers and an index of GLM-4.6 with 160 experts in 56 shards; the data are holes in the files.
-class RealSizeIndex {
+// Headers and an index of a model of real size in 56 shards; the data are holes in the files.
+class HeaderOnlyCheckpoint {
  public:
-  explicit RealSizeIndex(const std::string& directory) : directory_(directory) {
-    Plain("model.embed_tokens.weight", {151552, 5120});
-    Plain("lm_head.weight", {151552, 5120});
-    Plain("model.norm.weight", {5120});
-    for (int layer = 0; layer < 92; ++layer) {
-      const std::string prefix = LayerPrefix(layer);
-      Plain(prefix + ".input_layernorm.weight", {5120});
-      Plain(prefix + ".post_attention_layernorm.weight", {5120});
-      Attention(prefix + ".self_attn.");
-      if (layer < 3) {
-        Mlp(prefix + ".mlp.", 12288);
-        continue;
-      }
-      Plain(prefix + ".mlp.gate.weight", {160, 5120});
-      Add(prefix + ".mlp.gate.e_score_correction_bias", "F32", {160}, 4);
-      Mlp(prefix + ".mlp.shared_experts.", 1536);
-      for (int expert = 0; expert < 160; ++expert) {
-        Mlp(ExpertPrefix(layer, expert) + ".", 1536);
-      }
-    }
-    Write();
-  }
+  HeaderOnlyCheckpoint(const std::string& directory, int hidden)
+      : directory_(directory), hidden_(hidden) {}
 
   size_t tensors() const { return tensors_; }
-
- private:
-  static constexpr int kShards = 56;
-
-  struct Shard {
-    std::string header = "{\"__metadata__\":{\"format\":\"pt\"}";
-    uint64_t bytes = 0;
-  };
+  size_t gptq_linears() const { return gptq_linears_; }
+  size_t plain_linears() const { return plain_linears_; }
 
   void Add(const std::string& name, const std::string& dtype, const std::vector<int64_t>& shape,
            uint64_t element) {
@@ -229,31 +203,40 @@ class RealSizeIndex {
     Add(name, "BF16", shape, 2);
   }
 
+  void PlainLinear(const std::string& prefix, int64_t n, int64_t k) {
+    Plain(prefix + ".weight", {n, k});
+    ++plain_linears_;
+  }
+
   void Gptq(const std::string& prefix, int64_t n, int64_t k) {
     Add(prefix + ".g_idx", "I32", {k}, 4);
     Add(prefix + ".qweight", "I32", {k / 8, n}, 4);
     Add(prefix + ".qzeros", "I32", {k / 128, n / 8}, 4);
     Add(prefix + ".scales", "F16", {k / 128, n}, 2);
-  }
-
-  void Attention(const std::string& prefix) {
-    for (const auto& [name, n] :
-         {std::pair("q_proj", 12288), std::pair("k_proj", 1024), std::pair("v_proj", 1024)}) {
-      Gptq(prefix + name, n, 5120);
-      Add(prefix + name + ".bias", "F16", {n}, 2);
-    }
-    Gptq(prefix + "o_proj", 5120, 12288);
-    Plain(prefix + "q_norm.weight", {128});
-    Plain(prefix + "k_norm.weight", {128});
+    ++gptq_linears_;
   }
 
   void Mlp(const std::string& prefix, int64_t width) {
-    Gptq(prefix + "gate_proj", width, 5120);
-    Gptq(prefix + "up_proj", width, 5120);
-    Gptq(prefix + "down_proj", 5120, width);
+    Gptq(prefix + "gate_proj", width, hidden_);
+    Gptq(prefix + "up_proj", width, hidden_);
+    Gptq(prefix + "down_proj", hidden_, width);
   }
 
-  void Write() {
+  void PlainMlp(const std::string& prefix, int64_t width) {
+    PlainLinear(prefix + "gate_proj", width, hidden_);
+    PlainLinear(prefix + "up_proj", width, hidden_);
+    PlainLinear(prefix + "down_proj", hidden_, width);
+  }
+
+  void Experts(int layer, int count, int width) {
+    const std::string prefix = LayerPrefix(layer) + ".mlp.";
+    Plain(prefix + "gate.weight", {count, hidden_});
+    Add(prefix + "gate.e_score_correction_bias", "F32", {count}, 4);
+    Mlp(prefix + "shared_experts.", width);
+    for (int expert = 0; expert < count; ++expert) Mlp(ExpertPrefix(layer, expert) + ".", width);
+  }
+
+  void Write(const std::string& config) {
     for (int i = 0; i < kShards; ++i) {
       const std::string path = absl::StrFormat("%s/s%d.safetensors", directory_, i);
       const std::string head = testing::SafetensorsWithHeader(shards_[i].header + "}", 0);
@@ -262,7 +245,51 @@ class RealSizeIndex {
     }
     testing::WriteFile(directory_ + "/model.safetensors.index.json",
                        "{\"metadata\":{\"total_size\":1},\"weight_map\":{" + map_ + "}}");
-    testing::WriteFile(directory_ + "/config.json", R"({
+    testing::WriteFile(directory_ + "/config.json", config);
+  }
+
+ private:
+  static constexpr int kShards = 56;
+
+  struct Shard {
+    std::string header = "{\"__metadata__\":{\"format\":\"pt\"}";
+    uint64_t bytes = 0;
+  };
+
+  std::string directory_;
+  int64_t hidden_;
+  Shard shards_[kShards];
+  std::string map_;
+  size_t tensors_ = 0;
+  size_t gptq_linears_ = 0;
+  size_t plain_linears_ = 0;
+};
+
+// GLM-4.6, all 160 experts.
+void WriteGlm46(HeaderOnlyCheckpoint& files) {
+  files.Plain("model.embed_tokens.weight", {151552, 5120});
+  files.Plain("lm_head.weight", {151552, 5120});
+  files.Plain("model.norm.weight", {5120});
+  for (int layer = 0; layer < 92; ++layer) {
+    const std::string prefix = LayerPrefix(layer);
+    files.Plain(prefix + ".input_layernorm.weight", {5120});
+    files.Plain(prefix + ".post_attention_layernorm.weight", {5120});
+    const std::string attention = prefix + ".self_attn.";
+    for (const auto& [name, n] :
+         {std::pair("q_proj", 12288), std::pair("k_proj", 1024), std::pair("v_proj", 1024)}) {
+      files.Gptq(attention + name, n, 5120);
+      files.Add(attention + name + ".bias", "F16", {n}, 2);
+    }
+    files.Gptq(attention + "o_proj", 5120, 12288);
+    files.Plain(attention + "q_norm.weight", {128});
+    files.Plain(attention + "k_norm.weight", {128});
+    if (layer < 3) {
+      files.Mlp(prefix + ".mlp.", 12288);
+    } else {
+      files.Experts(layer, 160, 1536);
+    }
+  }
+  files.Write(R"({
       "model_type": "glm4_moe", "vocab_size": 151552, "hidden_size": 5120, "num_hidden_layers": 92,
       "num_attention_heads": 96, "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 12288,
       "moe_intermediate_size": 1536, "first_k_dense_replace": 3, "n_routed_experts": 160, "n_shared_experts": 1,
@@ -270,17 +297,57 @@ class RealSizeIndex {
       "torch_dtype": "bfloat16", "num_nextn_predict_layers": 1,
       "quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": true,
                               "checkpoint_format": "gptq", "dynamic": {"-:.*mlp\\.gate$": {}}}})");
-  }
+}
 
-  std::string directory_;
-  Shard shards_[kShards];
-  std::string map_;
-  size_t tensors_ = 0;
-};
+// GLM-5.1 pruned to 192 experts, quantized as its published file is: dense layers and
+// weights_proj unquantized, the rest of the indexer not; the config calls everything float16 and
+// lists the modules of the first block only.
+void WriteGlm51(HeaderOnlyCheckpoint& files) {
+  files.Plain("model.embed_tokens.weight", {154880, 6144});
+  files.PlainLinear("lm_head", 154880, 6144);
+  files.Plain("model.norm.weight", {6144});
+  for (int layer = 0; layer < 78; ++layer) {
+    const std::string prefix = LayerPrefix(layer);
+    files.Plain(prefix + ".input_layernorm.weight", {6144});
+    files.Plain(prefix + ".post_attention_layernorm.weight", {6144});
+    const std::string attention = prefix + ".self_attn.";
+    files.Gptq(attention + "q_a_proj", 2048, 6144);
+    files.Gptq(attention + "q_b_proj", 16384, 2048);
+    files.Gptq(attention + "kv_a_proj_with_mqa", 576, 6144);
+    files.Gptq(attention + "kv_b_proj", 28672, 512);
+    files.Gptq(attention + "o_proj", 6144, 16384);
+    files.Plain(attention + "q_a_layernorm.weight", {2048});
+    files.Plain(attention + "kv_a_layernorm.weight", {512});
+    files.Gptq(attention + "indexer.wq_b", 4096, 2048);
+    files.Gptq(attention + "indexer.wk", 128, 6144);
+    files.PlainLinear(attention + "indexer.weights_proj", 32, 6144);
+    files.Plain(attention + "indexer.k_norm.weight", {128});
+    files.Plain(attention + "indexer.k_norm.bias", {128});
+    if (layer < 3) {
+      files.PlainMlp(prefix + ".mlp.", 12288);
+    } else {
+      files.Experts(layer, 192, 2048);
+    }
+  }
+  files.Write(R"({
+      "model_type": "glm_moe_dsa", "vocab_size": 154880, "hidden_size": 6144, "num_hidden_layers": 78,
+      "num_attention_heads": 64, "num_key_value_heads": 64, "head_dim": 64, "intermediate_size": 12288,
+      "moe_intermediate_size": 2048, "first_k_dense_replace": 3, "n_routed_experts": 192, "n_shared_experts": 1,
+      "num_experts_per_tok": 8, "attention_bias": false, "max_position_embeddings": 202752,
+      "q_lora_rank": 2048, "kv_lora_rank": 512, "qk_nope_head_dim": 192, "qk_rope_head_dim": 64,
+      "v_head_dim": 256, "index_topk": 2048, "index_n_heads": 32, "index_head_dim": 128,
+      "rope_parameters": {"rope_theta": 1000000, "rope_type": "default"},
+      "torch_dtype": "float16", "dtype": "float16", "num_nextn_predict_layers": 1,
+      "quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": true,
+          "desc_act": false, "dynamic": {"-:.*mlp.gate$": {}, "-:.*weights_proj.*": {},
+                                         "-:.*layers\\.[0-2]\\.mlp.*": {}},
+          "modules_in_block_to_quantize": ["self_attn.q_a_proj", "self_attn.indexer.wq_b"]}})");
+}
 
 TEST(InspectRealSize, AnIndexOfGlm46IsReadFromItsHeaders) {
   const TempDir dir;
-  const RealSizeIndex index(dir.path());
+  HeaderOnlyCheckpoint index(dir.path(), 5120);
+  WriteGlm46(index);
   const std::clock_t start = std::clock();
   const InspectReport report = InspectCheckpoint(dir.path(), 8);
   const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
@@ -296,6 +363,47 @@ TEST(InspectRealSize, AnIndexOfGlm46IsReadFromItsHeaders) {
   EXPECT_EQ(report.disagreements.size(), 1u) << "MTP";
   // A second is the aim of a release build; this bound is for sanitizers.
   EXPECT_LT(seconds, 10.0);
+}
+
+// The counts and sizes that the published file of 192 experts is known by.
+TEST(InspectRealSize, Glm51WithItsIndexers) {
+  const TempDir dir;
+  HeaderOnlyCheckpoint index(dir.path(), 6144);
+  WriteGlm51(index);
+  // 78 x 7 of attention and indexer, 3 x 75 shared, 3 x 192 x 75 routed; 9 dense, 78 weights_proj,
+  // lm_head.
+  EXPECT_EQ(index.gptq_linears(), 43971u);
+  EXPECT_EQ(index.gptq_linears() + index.plain_linears(), 44059u);
+  const InspectReport report = InspectCheckpoint(dir.path(), 8);
+  EXPECT_EQ(report.refusal, "");
+  EXPECT_EQ(report.tensors, index.tensors());
+  const TensorGroup* const experts = FindGroup(report, ModelPart::kRoutedExperts, "gptq");
+  ASSERT_NE(experts, nullptr);
+  EXPECT_EQ(experts->modules, 3u * 192 * 75);
+  EXPECT_EQ(experts->bytes, uint64_t{75} * 192 * (19611648 + 57344));
+  uint64_t gptq_modules = 0, plain_linears = 0;
+  for (const TensorGroup& group : report.groups) {
+    if (group.format == "gptq") gptq_modules += group.modules;
+    if (group.part == ModelPart::kDenseMlp || group.part == ModelPart::kLmHead ||
+        (group.part == ModelPart::kIndexer && group.format == "bf16")) {
+      plain_linears += group.modules;
+    }
+  }
+  EXPECT_EQ(gptq_modules, 43971u);
+  EXPECT_EQ(gptq_modules + plain_linears, 44059u);
+  EXPECT_NEAR(static_cast<double>(report.bytes) / 1e9, 297.16, 0.01);
+
+  ASSERT_EQ(report.processes.size(), 9u);
+  // Of a head the value rows as they are (scales included), and four key parts whose inputs are
+  // padded from 192 to 256, with scales of 1 and the inputs' own.
+  const uint64_t head_bytes =
+      256 * 512 / 2 + 256 * 4 * 2 + 4 * (128 * 256 / 2 + 128 * 2 * 2 + 192 * 4);
+  EXPECT_EQ(report.processes[0].absorbed_bytes, uint64_t{78} * 64 * head_bytes);
+  for (int worker = 1; worker <= 8; ++worker) {
+    EXPECT_EQ(report.processes[worker].num_experts, 24);
+    EXPECT_EQ(report.processes[worker].bytes, experts->bytes / 8);
+  }
+  EXPECT_EQ(InspectCheckpoint(dir.path(), 4).processes[4].bytes, experts->bytes / 4);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "model/attention/attention_tensors.h"
 #include "model/model_layout.h"
 #include "nlohmann/json.hpp"
 #include "tests/model/weight_packers.h"

@@ -12,6 +12,7 @@ from weight_source import WeightSource
 
 Json = dict[str, Any]
 NAMES = ("glm4_moe", "glm_moe_dsa")
+CHAT_TEMPLATES = {"glm4_moe": "chat_template.jinja", "glm_moe_dsa": "chat_template_latent.jinja"}
 DTYPE_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
 

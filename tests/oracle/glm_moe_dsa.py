@@ -134,15 +134,23 @@ def index_scores(q: Array, k: Array, head_weights: Array) -> Array:
 
 
 def choose_positions(scores: Array, visible: Array, topk: int, layer: int) -> IndexChoice:
-    """The `topk` largest visible scores of each row, or all where fewer are visible."""
+    """The `topk` largest visible scores of each row, or all where fewer are visible. In linear time:
+    contexts may be long."""
     masked = np.where(visible, scores, -np.inf)
-    chosen = np.zeros(scores.shape, bool)
-    np.put_along_axis(chosen, decoder.largest_lowest_first(masked, topk), True, axis=-1)
-    all_of_them = visible.sum(axis=-1) <= topk
+    chosen = visible.copy()
     margins = np.full(len(scores), np.inf)
-    margins[~all_of_them] = decoder.gap_after(masked[~all_of_them], topk)
+    some = np.flatnonzero(visible.sum(axis=-1) > topk)
+    if len(some):
+        rows = masked[some]
+        place = rows.shape[-1] - topk
+        last = np.partition(rows, place, axis=-1)[:, place, None]
+        above, equal = rows > last, rows == last
+        room = topk - above.sum(axis=-1, keepdims=True)
+        chosen[some] = above | (equal & (np.cumsum(equal, axis=-1) <= room))
+        left_out = np.where(chosen[some], -np.inf, rows).max(axis=-1)
+        margins[some] = last[:, 0] - left_out
     deviations = np.array([row[seen].std() for row, seen in zip(scores, visible)])
-    return IndexChoice(layer, chosen & visible, margins, deviations)
+    return IndexChoice(layer, chosen, margins, deviations)
 
 
 def sparse_attention(q: Array, k: Array, v: Array, attended: Array) -> Array:
@@ -213,10 +221,13 @@ class GlmMoeDsa(decoder.Decoder):
         if self._dense_attention:
             attended = visible_positions(len(x), cache.length)
 
-        expanded = self._linear(latents, f"{name}.kv_b_proj")
-        expanded = expanded.reshape(len(latents), config.num_attention_heads, -1)
+        # What no token attends to need not be expanded.
+        used = np.flatnonzero(attended.any(axis=0))
+        attended = attended[:, used]
+        expanded = self._linear(latents[used], f"{name}.kv_b_proj")
+        expanded = expanded.reshape(len(used), config.num_attention_heads, -1)
         k_nope, v = expanded[..., :nope], expanded[..., nope:]
-        of_all_heads = np.broadcast_to(k_ropes[:, None], (*k_nope.shape[:2], k_ropes.shape[-1]))
+        of_all_heads = np.broadcast_to(k_ropes[used, None], (*k_nope.shape[:2], k_ropes.shape[-1]))
         out = sparse_attention(np.concatenate([q[..., :nope], q_rope], axis=-1),
                                np.concatenate([k_nope, of_all_heads], axis=-1), v, attended)
         return self._linear(out, f"{name}.o_proj", bias)

@@ -91,7 +91,8 @@ def write_side_files(out: Path, options: Options, tokenizer: tiny_tokenizer.Tiny
         "pad_token_id": config["pad_token_id"],
         "transformers_version": config["transformers_version"]})
     tiny_tokenizer.write_files(tokenizer, out, config["max_position_embeddings"],
-                               merges_as_pairs=options.config_style == "v5")
+                               merges_as_pairs=options.config_style == "v5",
+                               chat_template=architectures.CHAT_TEMPLATES[options.arch])
 
 
 def tokenizer_for(vocab: int) -> tiny_tokenizer.TinyTokenizer:

@@ -1,11 +1,13 @@
 #!/usr/bin/python3
-"""Writes a checkpoint with the layer dimensions of GLM-4.6 and few layers, for speed tests.
+"""Writes a checkpoint with the layer dimensions of GLM-4.6 or GLM-5.1 and few layers, for speed tests.
 
     make_large_checkpoint.py --out DIR [--seed N] [--experts 96] [--layers 3] [--shards 4]
+    make_large_checkpoint.py --out DIR --arch glm_moe_dsa
 
-GPTQ (v1, group 128, fp16 scales and biases) for every Linear; bf16 embeddings, norms, gates and
-lm_head. The default is 1 dense and 2 MoE layers of 96 experts: 2.9 GB, written tensor by tensor in
-bounded memory. Codes are drawn with mean 8 and scales so that activations keep their size, so
+GPTQ (v1, group 128, fp16 scales and biases) for every Linear, but the indexer's weights_proj of
+GLM-5.1; bf16 embeddings, norms, gates and lm_head. The default is 1 dense and 2 MoE layers of 96
+experts: 2.9 GB; of GLM-5.1 1 dense and 1 MoE layer of 192 experts: 4.2 GB. Written tensor by tensor
+in bounded memory. Codes are drawn with mean 8 and scales so that activations keep their size, so
 that tokens spread over the experts as in a trained model.
 """
 
@@ -14,12 +16,13 @@ from __future__ import annotations
 import argparse
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Iterator
 
 import numpy as np
 
+import architectures
 import make_checkpoint
 import safetensors_io
 from float_formats import bf16_bits
@@ -97,20 +100,47 @@ def mlp(prefix: str, hidden: int, width: int, group: int) -> Iterator[PlannedTen
     yield from gptq_linear(f"{prefix}.down_proj", hidden, width, 2.0, group)
 
 
-def plan_tensors(options: Options) -> Iterator[PlannedTensor]:
+def grouped_query(prefix: str, options: Options) -> Iterator[PlannedTensor]:
     hidden, group, dim = options.hidden, options.group, options.head_dim
+    yield from gptq_linear(f"{prefix}.q_proj", options.heads * dim, hidden, 1.0, group, True)
+    for projection in ("k_proj", "v_proj"):
+        yield from gptq_linear(f"{prefix}.{projection}", options.kv_heads * dim, hidden, 1.0,
+                               group, True)
+    yield from gptq_linear(f"{prefix}.o_proj", hidden, options.heads * dim, 2.0, group)
+    yield gaussian_tensor(f"{prefix}.q_norm.weight", (dim,), 0.1, 1.15)
+    yield gaussian_tensor(f"{prefix}.k_norm.weight", (dim,), 0.1, 1.15)
+
+
+def latent(prefix: str, options: Options) -> Iterator[PlannedTensor]:
+    hidden, group, heads = options.hidden, options.group, options.heads
+    q_rank, kv_rank = options.q_lora, options.kv_lora
+    qk_dim, indexer = options.nope_dim + options.rope_dim, f"{prefix}.indexer"
+    yield from gptq_linear(f"{prefix}.q_a_proj", q_rank, hidden, 1.0, group)
+    yield gaussian_tensor(f"{prefix}.q_a_layernorm.weight", (q_rank,), 0.1, 1.0)
+    yield from gptq_linear(f"{prefix}.q_b_proj", heads * qk_dim, q_rank, 1.3, group)
+    yield from gptq_linear(f"{prefix}.kv_a_proj_with_mqa", kv_rank + options.rope_dim, hidden, 1.0,
+                           group)
+    yield gaussian_tensor(f"{prefix}.kv_a_layernorm.weight", (kv_rank,), 0.1, 1.0)
+    yield from gptq_linear(f"{prefix}.kv_b_proj", heads * (options.nope_dim + options.v_dim),
+                           kv_rank, 1.0, group)
+    yield from gptq_linear(f"{prefix}.o_proj", hidden, heads * options.v_dim, 2.0, group)
+    yield from gptq_linear(f"{indexer}.wq_b", options.index_heads * options.index_dim, q_rank, 1.0,
+                           group)
+    yield from gptq_linear(f"{indexer}.wk", options.index_dim, hidden, 1.0, group)
+    yield gaussian_tensor(f"{indexer}.k_norm.weight", (options.index_dim,), 0.1, 1.0)
+    yield gaussian_tensor(f"{indexer}.k_norm.bias", (options.index_dim,), 0.1)
+    yield gaussian_tensor(f"{indexer}.weights_proj.weight", (options.index_heads, hidden),
+                          hidden ** -0.5)
+
+
+def plan_tensors(options: Options) -> Iterator[PlannedTensor]:
+    hidden, group = options.hidden, options.group
+    attention = grouped_query if options.arch == "glm4_moe" else latent
     yield gaussian_tensor("model.embed_tokens.weight", (options.vocab, hidden), 1.0)
     for layer in range(options.layers):
         prefix = f"model.layers.{layer}"
-        attention = f"{prefix}.self_attn"
         yield gaussian_tensor(f"{prefix}.input_layernorm.weight", (hidden,), 0.1, 1.0)
-        yield from gptq_linear(f"{attention}.q_proj", options.heads * dim, hidden, 1.0, group, True)
-        for projection in ("k_proj", "v_proj"):
-            yield from gptq_linear(f"{attention}.{projection}", options.kv_heads * dim, hidden,
-                                   1.0, group, True)
-        yield from gptq_linear(f"{attention}.o_proj", hidden, options.heads * dim, 2.0, group)
-        yield gaussian_tensor(f"{attention}.q_norm.weight", (dim,), 0.1, 1.15)
-        yield gaussian_tensor(f"{attention}.k_norm.weight", (dim,), 0.1, 1.15)
+        yield from attention(f"{prefix}.self_attn", options)
         yield gaussian_tensor(f"{prefix}.post_attention_layernorm.weight", (hidden,), 0.1, 1.0)
         if layer < options.dense_layers:
             yield from mlp(f"{prefix}.mlp", hidden, options.intermediate, group)
@@ -159,15 +189,22 @@ def make_large_checkpoint(out: Path, options: Options) -> int:
     for stale in out.glob("*.safetensors*"):
         stale.unlink()
     total = write_tensors(out, list(plan_tensors(options)), options.shards, options.seed)
-    gates = [f"model.layers.{n}.mlp.gate" for n in range(options.dense_layers, options.layers)]
+    plain = [f"model.layers.{n}.mlp.gate" for n in range(options.dense_layers, options.layers)]
+    if options.arch == "glm_moe_dsa":
+        plain += [f"model.layers.{n}.self_attn.indexer.weights_proj" for n in range(options.layers)]
     make_checkpoint.write_side_files(out, options, make_checkpoint.tokenizer_for(options.vocab),
-                                     [*gates, "lm_head"], [])
+                                     [*plain, "lm_head"], [])
     return total
 
 
 LARGE = Options(experts=96, layers=3, dense_layers=1, hidden=5120, intermediate=12288,
                 moe_width=1536, heads=96, kv_heads=8, head_dim=128, vocab=8192, group=128,
-                shards=4)
+                shards=4, overrides={"max_position_embeddings": 202752})
+LARGE_SPARSE = Options(arch="glm_moe_dsa", experts=192, layers=2, dense_layers=1, hidden=6144,
+                       intermediate=12288, moe_width=2048, heads=64, vocab=8192, group=128,
+                       q_lora=2048, kv_lora=512, nope_dim=192, rope_dim=64, v_dim=256,
+                       index_heads=32, index_dim=128, index_topk=2048, shards=4,
+                       overrides={"max_position_embeddings": 202752})
 
 
 def main() -> None:
@@ -175,17 +212,19 @@ def main() -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, help="default: a fresh one, printed")
+    parser.add_argument("--arch", choices=architectures.NAMES, default=LARGE.arch)
     for name in ("experts", "layers", "dense-layers", "hidden", "intermediate", "moe-width",
                  "heads", "kv-heads", "head-dim", "top-k", "vocab", "group", "shards"):
-        parser.add_argument(f"--{name}", type=int,
-                            default=getattr(LARGE, name.replace("-", "_")))
+        parser.add_argument(f"--{name}", type=int, help="default: the architecture's own")
     arguments = vars(parser.parse_args())
-    out = arguments.pop("out")
+    out, arch = arguments.pop("out"), arguments.pop("arch")
     if arguments["seed"] is None:
         arguments["seed"] = secrets.randbelow(2**32)
+    given = {name: value for name, value in arguments.items() if value is not None}
+    options = replace(LARGE if arch == LARGE.arch else LARGE_SPARSE, **given)
     begin = time.monotonic()
     try:
-        total = make_large_checkpoint(out, Options(**arguments))
+        total = make_large_checkpoint(out, options)
     except ValueError as error:
         parser.error(str(error))
     print(f"{out}: {total / 1e9:.2f} GB in {time.monotonic() - begin:.1f} s, "

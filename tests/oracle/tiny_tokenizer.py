@@ -185,10 +185,10 @@ def tokenizer_config(tokenizer: TinyTokenizer, max_length: int) -> dict[str, obj
 
 
 def write_files(tokenizer: TinyTokenizer, folder: Path, max_length: int,
-                merges_as_pairs: bool = False) -> None:
+                merges_as_pairs: bool = False, chat_template: str = "chat_template.jinja") -> None:
     def write(name: str, value: object) -> None:
         (folder / name).write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n")
 
     write("tokenizer.json", tokenizer_json(tokenizer, merges_as_pairs))
     write("tokenizer_config.json", tokenizer_config(tokenizer, max_length))
-    shutil.copyfile(Path(__file__).parent / "chat_template.jinja", folder / "chat_template.jinja")
+    shutil.copyfile(Path(__file__).parent / chat_template, folder / "chat_template.jinja")

@@ -41,3 +41,13 @@ def logits(server: SheafServer, prompt: list[int], vocab: int) -> np.ndarray:
     top = choice["logprobs"]["top_logprobs"][0]
     rows.append(_row({int(key.removeprefix("token_id:")): value for key, value in top.items()}, vocab))
     return np.stack(rows)
+
+
+def decoded(server: SheafServer, prompt: list[int], count: int, vocab: int) -> tuple[list[int], np.ndarray]:
+    """`count` greedy tokens, and the log-probabilities [count, vocab] that each was chosen from."""
+    body = server.completion(prompt=prompt, max_tokens=count, temperature=0, logprobs=-1, ignore_eos=True,
+                             return_tokens_as_token_ids=True, return_token_ids=True)
+    choice = body["choices"][0]
+    rows = [_row({int(key.removeprefix("token_id:")): value for key, value in top.items()}, vocab)
+            for top in choice["logprobs"]["top_logprobs"]]
+    return choice["token_ids"], np.stack(rows)

@@ -93,6 +93,11 @@ class SheafServer:
     def grpc(self) -> str:
         return self.ready["grpc"]
 
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
     def worker_pids(self) -> list[int]:
         return [worker["pid"] for worker in self.ready["workers"]]
 

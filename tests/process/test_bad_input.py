@@ -113,6 +113,24 @@ def test_a_bad_checkpoint_is_one_line_and_status_1(tiny: Path, tmp_path: Path,
         assert named in errors[0]
 
 
+@pytest.mark.parametrize("change", [
+    drop("layers.1.self_attn.indexer.wk.qweight"), drop("layers.1.self_attn.indexer.k_norm.bias"),
+    drop("layers.0.self_attn.kv_b_proj.scales"), config(kv_lora_rank=256), config(index_topk=0),
+    config(index_topk=5000), config(layer_types=["linear_attention"] * 3), config(indexer_types=["full"] * 2),
+], ids=["no_wk", "no_norm_bias", "no_kv_b_scales", "other_latent_width", "no_choice", "choice_beyond_context",
+        "other_attention", "a_layer_without_type"])
+def test_a_bad_sparse_checkpoint_is_one_line_and_status_1(make: Callable[..., Path], tmp_path: Path,
+                                                         change: Callable[[Path], str]) -> None:
+    folder = spoil(make(arch="glm_moe_dsa", format="gptq", experts=21), tmp_path)
+    named = change(folder)
+    result = run_to_end("serve", str(folder), "--workers", "0", "--port", "0", "--grpc-port", "0",
+                        "--log-level", "error")
+    assert result.returncode == 1, result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith("sheaf: ")]
+    assert len(errors) == 1, result.stderr
+    assert {"kv_lora_rank": "self_attn."}.get(named, named) in errors[0]
+
+
 def test_a_missing_shard_and_an_empty_folder(make: Callable[..., Path], tmp_path: Path) -> None:
     folder = spoil(make(format="gptq", experts=21, shards=3), tmp_path)
     shard = sorted(folder.glob("model-*.safetensors"))[1]

@@ -23,9 +23,22 @@ def prompts(seed: int) -> list[list[int]]:
     return [rng.integers(0, 512, size=int(rng.integers(1, 90))).tolist() for _ in range(4)]
 
 
+# A model of each architecture, and the bytes that a token of it takes in a bf16 cache.
+ARCHITECTURES = {
+    "glm4_moe": ({}, 2 * 3 * (2 * 2 * 64)),
+    # Prompts are longer than the 16 positions that a token attends to.
+    "glm_moe_dsa": ({"layers": 4, "indexer_types": "FFSF"}, 2 * (4 * (128 + 32) + 3 * 96)),
+}
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def architecture(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def checkpoint(make: Callable[..., Path]) -> Path:
-    return make(format="autoround", experts=21)
+def checkpoint(make: Callable[..., Path], architecture: str) -> Path:
+    return make(arch=architecture, format="autoround", experts=21, **ARCHITECTURES[architecture][0])
 
 
 def ask_all(server: SheafServer, prompts: list[list[int]]) -> list[Answer]:
@@ -96,10 +109,9 @@ def test_neighbours_do_not_show(checkpoint: Path, prompts: list[list[int]], want
         assert crowd(server, prompts, seed) == wanted
 
 
-def test_preemption_does_not_show(checkpoint: Path, prompts: list[list[int]], wanted: list[Answer],
-                                  seed: int) -> None:
-    # float32 or bf16, a block is 16 tokens x 2 KV heads x 64 x 2 x 3 layers elements; this holds about 12 sequences.
-    block_bytes = 16 * 2 * 64 * 2 * 3 * 2
+def test_preemption_does_not_show(checkpoint: Path, architecture: str, prompts: list[list[int]],
+                                  wanted: list[Answer], seed: int) -> None:
+    block_bytes = 16 * ARCHITECTURES[architecture][1]  # 60 of them hold about 12 sequences
     with SheafServer(checkpoint, "--workers", "0", "--max-model-len", "256",
                      "--kv-cache-memory-bytes", str(60 * block_bytes)) as server:
         assert crowd(server, prompts, seed) == wanted

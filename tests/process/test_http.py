@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 
@@ -78,3 +78,22 @@ def test_the_small_endpoints(server: SheafServer) -> None:
     metrics = server.get("/metrics")
     for name in ("sheaf_steps_total", "sheaf_kv_blocks_used", "sheaf_time_to_first_token_seconds_count"):
         assert name in metrics
+
+
+def test_a_chat_that_begins_inside_its_reasoning(make: Callable[..., Path]) -> None:
+    """GLM-5's format: the prompt ends in <think>, or in </think> where thinking is off."""
+    with SheafServer(make(arch="glm_moe_dsa", format="gptq", experts=21), "--workers", "0",
+                     "--served-model-name", "tiny") as sparse:
+        def prompt_of(**fields: Any) -> list[int]:
+            body = sparse.request("POST", "/v1/chat/completions", {
+                "model": "tiny", "messages": [{"role": "system", "content": "short"}, {"role": "user", "content": "hi"}],
+                "max_tokens": 1, "return_token_ids": True, **fields})
+            return body["prompt_token_ids"]
+
+        def tokens_of(text: str) -> list[int]:
+            body = {"model": "tiny", "prompt": text, "add_special_tokens": False}
+            return sparse.request("POST", "/tokenize", body)["tokens"]
+
+        asked = "[gMASK]<sop><|system|>short<|user|>hi<|assistant|>"
+        assert prompt_of() == tokens_of(asked + "<think>")
+        assert prompt_of(chat_template_kwargs={"enable_thinking": False}) == tokens_of(asked + "</think>")

@@ -1,0 +1,276 @@
+#include "model/attention/absorbed_kv.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+#include "base/status.h"
+#include "kernels/half_float.h"
+
+namespace sheaf {
+namespace {
+
+using kernels::DenseMatrix;
+using kernels::FloatFormat;
+using kernels::kRowBlock;
+using kernels::Linear;
+using kernels::PackedW4;
+
+constexpr uint16_t kF16One = 0x3c00;
+
+// A nibble's word and its bits in it; i counts the packed inputs (kernels/packed_w4.h).
+size_t WordIndex(const PackedW4& w, int row, int i) {
+  return (static_cast<size_t>(row / kRowBlock) * w.steps() + static_cast<size_t>(i / 8)) *
+             kRowBlock +
+         static_cast<size_t>(row % kRowBlock);
+}
+
+size_t ScaleIndex(const PackedW4& w, int row, int segment) {
+  return (static_cast<size_t>(row / kRowBlock) * w.segments() + static_cast<size_t>(segment)) *
+             kRowBlock +
+         static_cast<size_t>(row % kRowBlock);
+}
+
+uint32_t CodeAt(const PackedW4& w, int row, int i) {
+  uint32_t word;
+  std::memcpy(&word, w.nibbles + 4 * WordIndex(w, row, i), 4);
+  return (word >> (4 * (i % 8))) & 15;
+}
+
+float ScaleAt(const PackedW4& w, size_t index) {
+  switch (w.scale_format) {
+    case kernels::ScaleFormat::kF16:
+      return kernels::F16ToFloat(static_cast<const uint16_t*>(w.scales)[index]);
+    case kernels::ScaleFormat::kBF16:
+      return kernels::Bf16ToFloat(static_cast<const uint16_t*>(w.scales)[index]);
+    default:
+      return static_cast<const float*>(w.scales)[index];
+  }
+}
+
+// One row's values, columns in the file's order.
+void ReadRow(const Linear& linear, int row, float* out) {
+  if (linear.storage == Linear::Storage::kDense) {
+    kernels::WidenToFloat(linear.dense.row(row), linear.dense.format,
+                          static_cast<size_t>(linear.dense.k), out);
+    return;
+  }
+  const PackedW4& w = linear.w4;
+  for (int i = 0; i < w.k; ++i) {
+    const size_t at = ScaleIndex(w, row, i / w.segment);
+    const int zero = w.zeros == nullptr ? 8 : w.zeros[at];
+    out[w.permutation == nullptr ? i : w.permutation[i]] =
+        ScaleAt(w, at) * static_cast<float>(static_cast<int>(CodeAt(w, row, i)) - zero);
+  }
+}
+
+// The smallest format that has every value.
+FloatFormat ExactFormat(const Linear& linear) {
+  if (linear.storage == Linear::Storage::kDense) return linear.dense.format;
+  std::vector<float> row(static_cast<size_t>(linear.w4.k));
+  for (int r = 0; r < linear.w4.n; ++r) {
+    ReadRow(linear, r, row.data());
+    for (const float value : row) {
+      if (kernels::F16ToFloat(kernels::FloatToF16(value)) != value) return FloatFormat::kF32;
+    }
+  }
+  return FloatFormat::kF16;
+}
+
+// The value is one of the format.
+void WriteFloat(float value, FloatFormat format, size_t index, uint8_t* out) {
+  switch (format) {
+    case FloatFormat::kF32:
+      std::memcpy(out + 4 * index, &value, 4);
+      return;
+    case FloatFormat::kF16: {
+      const uint16_t half = kernels::FloatToF16(value);
+      std::memcpy(out + 2 * index, &half, 2);
+      return;
+    }
+    case FloatFormat::kBF16: {
+      uint32_t bits;
+      std::memcpy(&bits, &value, 4);
+      const auto half = static_cast<uint16_t>(bits >> 16);
+      std::memcpy(out + 2 * index, &half, 2);
+      return;
+    }
+  }
+}
+
+Linear DenseLinear(int n, int k, FloatFormat format, const uint8_t* data) {
+  Linear linear;
+  linear.storage = Linear::Storage::kDense;
+  linear.dense = DenseMatrix{n, k, format, data};
+  return linear;
+}
+
+// Whether 4-bit parts stand for the matrix.
+bool StaysPacked(const Linear& kv_b) {
+  return kv_b.storage == Linear::Storage::kW4 && kv_b.w4.zeros == nullptr &&
+         kv_b.w4.permutation == nullptr && kv_b.w4.k % kv_b.w4.segment == 0;
+}
+
+PackedW4 PackedShape(int n, int k, int segment, kernels::ScaleFormat scale_format) {
+  PackedW4 w;
+  w.n = n;
+  w.k = k;
+  w.segment = segment;
+  w.scale_format = scale_format;
+  return w;
+}
+
+size_t PackedBytes(const PackedW4& w) {
+  return PackedArena::Rounded(w.nibble_bytes()) +
+         PackedArena::Rounded(w.scale_count() * kernels::ScaleBytes(w.scale_format));
+}
+
+}  // namespace
+
+class AbsorbedKvBuilder {
+ public:
+  AbsorbedKvBuilder(const Linear& kv_b, int num_heads, int nope_dim, int v_dim)
+      : kv_b_(kv_b), num_heads_(num_heads), nope_dim_(nope_dim), v_dim_(v_dim), rank_(kv_b.k()) {}
+
+  absl::StatusOr<AbsorbedKv> Packed() {
+    const PackedW4& all = kv_b_.w4;
+    const PackedW4 value = PackedShape(v_dim_, rank_, all.segment, all.scale_format);
+    // Inputs that carry scales; the weights' own are 1.
+    const PackedW4 key =
+        PackedShape(all.segment, nope_dim_, kernels::kActivationGroup, kernels::ScaleFormat::kF16);
+    out_.parts_a_head_ = static_cast<size_t>(rank_ / all.segment);
+    const size_t scales_bytes = static_cast<size_t>(nope_dim_) * sizeof(float);
+    SHEAF_RETURN_IF_ERROR(
+        Reserve(num_heads_ *
+                (PackedBytes(value) +
+                 out_.parts_a_head_ * (PackedBytes(key) + PackedArena::Rounded(scales_bytes)))));
+    for (int head = 0; head < num_heads_; ++head) {
+      const int first = head * (nope_dim_ + v_dim_);
+      for (int segment = 0; segment < rank_ / all.segment; ++segment)
+        AddKeyPart(key, first, segment);
+      AddValueRows(value, first + nope_dim_);
+    }
+    return std::move(out_);
+  }
+
+  absl::StatusOr<AbsorbedKv> Floats() {
+    const FloatFormat format = ExactFormat(kv_b_);
+    const size_t key_bytes = static_cast<size_t>(rank_) * nope_dim_ * kernels::FloatBytes(format);
+    const size_t value_bytes = static_cast<size_t>(rank_) * v_dim_ * kernels::FloatBytes(format);
+    SHEAF_RETURN_IF_ERROR(Reserve(
+        num_heads_ * (PackedArena::Rounded(key_bytes) + PackedArena::Rounded(value_bytes))));
+    std::vector<float> row(static_cast<size_t>(rank_));
+    for (int head = 0; head < num_heads_; ++head) {
+      const int first = head * (nope_dim_ + v_dim_);
+      auto* const key = Allocate<uint8_t>(key_bytes);
+      for (int i = 0; i < nope_dim_; ++i) {
+        ReadRow(kv_b_, first + i, row.data());
+        for (int j = 0; j < rank_; ++j)
+          WriteFloat(row[j], format, static_cast<size_t>(j) * nope_dim_ + i, key);
+      }
+      auto* const value = Allocate<uint8_t>(value_bytes);
+      for (int i = 0; i < v_dim_; ++i) {
+        ReadRow(kv_b_, first + nope_dim_ + i, row.data());
+        for (int j = 0; j < rank_; ++j)
+          WriteFloat(row[j], format, static_cast<size_t>(i) * rank_ + j, value);
+      }
+      out_.key_parts_.push_back({DenseLinear(rank_, nope_dim_, format, key), 0, nullptr});
+      out_.value_up_.push_back(DenseLinear(v_dim_, rank_, format, value));
+    }
+    return std::move(out_);
+  }
+
+ private:
+  absl::Status Reserve(size_t bytes) {
+    out_.memory_bytes_ = bytes;
+    SHEAF_ASSIGN_OR_RETURN(out_.memory_, PackedArena::Reserve(bytes));
+    return absl::OkStatus();
+  }
+
+  template <typename T>
+  T* Allocate(size_t count) {
+    return static_cast<T*>(out_.memory_->Allocate(count * sizeof(T)));
+  }
+
+  // Columns of one segment, transposed: output j of the part is column `segment` * size + j.
+  void AddKeyPart(PackedW4 key, int first_row, int segment) {
+    const PackedW4& all = kv_b_.w4;
+    auto* const nibbles = Allocate<uint32_t>(key.nibble_bytes() / sizeof(uint32_t));
+    auto* const ones = Allocate<uint16_t>(key.scale_count());
+    auto* const input_scales = Allocate<float>(static_cast<size_t>(nope_dim_));
+    for (int i = 0; i < nope_dim_; ++i) {
+      input_scales[i] = ScaleAt(all, ScaleIndex(all, first_row + i, segment));
+      for (int j = 0; j < all.segment; ++j) {
+        nibbles[WordIndex(key, j, i)] |= CodeAt(all, first_row + i, segment * all.segment + j)
+                                         << (4 * (i % 8));
+      }
+    }
+    for (int j = 0; j < all.segment; ++j) {
+      for (int s = 0; s < key.segments(); ++s) ones[ScaleIndex(key, j, s)] = kF16One;
+    }
+    key.nibbles = reinterpret_cast<const uint8_t*>(nibbles);
+    key.scales = ones;
+    Linear linear;
+    linear.storage = Linear::Storage::kW4;
+    linear.w4 = key;
+    out_.key_parts_.push_back({linear, segment * all.segment, input_scales});
+  }
+
+  // Rows as they are; they need not begin at a row block.
+  void AddValueRows(PackedW4 value, int first_row) {
+    const PackedW4& all = kv_b_.w4;
+    const size_t scale_bytes = kernels::ScaleBytes(all.scale_format);
+    auto* const nibbles = Allocate<uint32_t>(value.nibble_bytes() / sizeof(uint32_t));
+    auto* const scales = Allocate<uint8_t>(value.scale_count() * scale_bytes);
+    for (int row = 0; row < v_dim_; ++row) {
+      for (int i = 0; i < rank_; i += 8) {
+        std::memcpy(&nibbles[WordIndex(value, row, i)],
+                    all.nibbles + 4 * WordIndex(all, first_row + row, i), 4);
+      }
+      for (int s = 0; s < value.segments(); ++s) {
+        std::memcpy(scales + ScaleIndex(value, row, s) * scale_bytes,
+                    static_cast<const uint8_t*>(all.scales) +
+                        ScaleIndex(all, first_row + row, s) * scale_bytes,
+                    scale_bytes);
+      }
+    }
+    value.nibbles = reinterpret_cast<const uint8_t*>(nibbles);
+    value.scales = scales;
+    Linear linear;
+    linear.storage = Linear::Storage::kW4;
+    linear.w4 = value;
+    out_.value_up_.push_back(linear);
+  }
+
+  const Linear& kv_b_;
+  const int num_heads_, nope_dim_, v_dim_, rank_;
+  AbsorbedKv out_;
+};
+
+size_t AbsorbedKv::MemoryBytes(const LinearPlan& kv_b, int nope_dim, int v_dim) {
+  const size_t elements = static_cast<size_t>(kv_b.n) * kv_b.k;
+  if (!kv_b.quantized()) return elements * DtypeBytes(kv_b.codes->dtype);
+  if (kv_b.zero_points != ZeroPoints::kSymmetric) {
+    return elements * (kv_b.scales->dtype == TensorDtype::kBF16 ? 2 : 4);
+  }
+  const size_t heads = static_cast<size_t>(kv_b.n / (nope_dim + v_dim));
+  const size_t segment = static_cast<size_t>(std::min(kv_b.group_size, kernels::kActivationGroup));
+  const size_t parts = static_cast<size_t>(kv_b.k) / std::max<size_t>(segment, 1);
+  const PackedW4 key = PackedShape(static_cast<int>(segment), nope_dim, kernels::kActivationGroup,
+                                   kernels::ScaleFormat::kF16);
+  const PackedW4 value =
+      PackedShape(v_dim, kv_b.k, static_cast<int>(segment),
+                  kv_b.scales->dtype == TensorDtype::kF32 ? kernels::ScaleFormat::kF32
+                                                          : kernels::ScaleFormat::kF16);
+  return heads * (PackedBytes(value) +
+                  parts * (PackedBytes(key) + PackedArena::Rounded(nope_dim * sizeof(float))));
+}
+
+absl::StatusOr<AbsorbedKv> AbsorbedKv::Build(const Linear& kv_b, int num_heads, int nope_dim,
+                                             int v_dim) {
+  SHEAF_CHECK(kv_b.n() == num_heads * (nope_dim + v_dim), "kv_b_proj has nope + v rows a head");
+  AbsorbedKvBuilder builder(kv_b, num_heads, nope_dim, v_dim);
+  return StaysPacked(kv_b) ? builder.Packed() : builder.Floats();
+}
+
+}  // namespace sheaf

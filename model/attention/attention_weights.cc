@@ -1,0 +1,148 @@
+#include "model/attention/attention_weights.h"
+
+#include <string>
+#include <utility>
+
+#include "base/status.h"
+#include "model/attention/attention_tensors.h"
+
+namespace sheaf {
+namespace {
+
+absl::Status ReadFloats(const Checkpoint& checkpoint, const std::string& name, int count,
+                        std::vector<float>& out) {
+  SHEAF_ASSIGN_OR_RETURN(out, LoadFloats(checkpoint, name, count));
+  return absl::OkStatus();
+}
+
+// Ranks add their parts of o: one of them brings the bias.
+void KeepOneOutputBias(HeadRange heads, LinearLoads& loads) {
+  if (heads.first != 0) loads.DropBias();
+}
+
+absl::Status PlanWeights(const GroupedQueryShape& shape, const ModelConfig& config, int layer,
+                         HeadRange heads, LinearLoads& loads, AttentionWeights& variant) {
+  auto& out = variant.emplace<GroupedQueryWeights>();
+  const GroupedQueryLinears linears = NameLinears(shape, config, layer);
+  const int ratio = config.num_heads / shape.num_kv_heads;
+  const int first_kv = heads.first * shape.head_dim, num_kv = heads.count * shape.head_dim;
+  const LinearSlice kv_rows = {.first_row = first_kv, .num_rows = num_kv};
+  const LinearSlice q_rows = {.first_row = first_kv * ratio, .num_rows = num_kv * ratio};
+  const LinearSlice o_columns = {.first_column = first_kv * ratio, .num_columns = num_kv * ratio};
+  const auto add = [&](const NamedLinear& linear, const LinearSlice& slice,
+                       LoadedLinear& loaded) -> absl::Status {
+    SHEAF_RETURN_IF_ERROR(loads.Add(linear, slice, loaded));
+    return shape.bias ? loads.RequireBias() : absl::OkStatus();
+  };
+  SHEAF_RETURN_IF_ERROR(add(linears.q, q_rows, out.q));
+  SHEAF_RETURN_IF_ERROR(add(linears.k, kv_rows, out.k));
+  SHEAF_RETURN_IF_ERROR(add(linears.v, kv_rows, out.v));
+  SHEAF_RETURN_IF_ERROR(loads.Add(linears.o, o_columns, out.o));
+  KeepOneOutputBias(heads, loads);
+  if (!shape.qk_norm) return absl::OkStatus();
+  const std::string prefix = LayerPrefix(layer) + ".self_attn";
+  SHEAF_RETURN_IF_ERROR(
+      ReadFloats(loads.checkpoint(), prefix + ".q_norm.weight", shape.head_dim, out.q_norm));
+  return ReadFloats(loads.checkpoint(), prefix + ".k_norm.weight", shape.head_dim, out.k_norm);
+}
+
+absl::Status PlanIndexer(const IndexerShape& shape, const IndexerLinears& linears, int layer,
+                         LinearLoads& loads, IndexerWeights& out) {
+  SHEAF_RETURN_IF_ERROR(loads.Add(linears.wq_b, {}, out.wq_b));
+  SHEAF_RETURN_IF_ERROR(loads.Add(linears.wk, {}, out.wk));
+  SHEAF_RETURN_IF_ERROR(loads.Add(linears.weights_proj, {}, out.weights_proj));
+  const std::string norm = LayerPrefix(layer) + ".self_attn.indexer.k_norm";
+  SHEAF_RETURN_IF_ERROR(
+      ReadFloats(loads.checkpoint(), norm + ".weight", shape.head_dim, out.k_norm_weight));
+  return ReadFloats(loads.checkpoint(), norm + ".bias", shape.head_dim, out.k_norm_bias);
+}
+
+absl::Status PlanWeights(const LatentShape& shape, const ModelConfig& config, int layer,
+                         HeadRange heads, LinearLoads& loads, AttentionWeights& variant) {
+  auto& out = variant.emplace<LatentWeights>();
+  const LatentLinears linears = NameLinears(shape, config, layer);
+  const auto rows_of = [&](int head_rows) {
+    return LinearSlice{.first_row = heads.first * head_rows, .num_rows = heads.count * head_rows};
+  };
+  const auto check_bias = [&] { return shape.bias ? loads.RequireBias() : absl::OkStatus(); };
+  SHEAF_RETURN_IF_ERROR(loads.Add(linears.q_a, {}, out.q_a));
+  SHEAF_RETURN_IF_ERROR(check_bias());
+  SHEAF_RETURN_IF_ERROR(loads.Add(linears.q_b, rows_of(shape.qk_dim()), out.q_b));
+  SHEAF_RETURN_IF_ERROR(loads.Add(linears.kv_a, {}, out.kv_a));
+  SHEAF_RETURN_IF_ERROR(check_bias());
+  SHEAF_RETURN_IF_ERROR(loads.AddConverted(
+      linears.kv_b, rows_of(shape.nope_dim + shape.v_dim),
+      [&out, &shape, heads](const kernels::Linear& kv_b) -> absl::Status {
+        SHEAF_ASSIGN_OR_RETURN(out.kv_b,
+                               AbsorbedKv::Build(kv_b, heads.count, shape.nope_dim, shape.v_dim));
+        return absl::OkStatus();
+      }));
+  SHEAF_RETURN_IF_ERROR(loads.Add(
+      linears.o,
+      {.first_column = heads.first * shape.v_dim, .num_columns = heads.count * shape.v_dim},
+      out.o));
+  SHEAF_RETURN_IF_ERROR(check_bias());
+  KeepOneOutputBias(heads, loads);
+  const std::string prefix = LayerPrefix(layer) + ".self_attn";
+  SHEAF_RETURN_IF_ERROR(ReadFloats(loads.checkpoint(), prefix + ".q_a_layernorm.weight",
+                                   shape.q_lora_rank, out.q_a_norm));
+  SHEAF_RETURN_IF_ERROR(ReadFloats(loads.checkpoint(), prefix + ".kv_a_layernorm.weight",
+                                   shape.kv_lora_rank, out.kv_a_norm));
+  if (!shape.indexer.is_full[static_cast<size_t>(layer)]) return absl::OkStatus();
+  return PlanIndexer(shape.indexer, linears.indexer, layer, loads, out.indexer.emplace());
+}
+
+size_t FloatBytesOf(std::initializer_list<const std::vector<float>*> vectors) {
+  size_t bytes = 0;
+  for (const std::vector<float>* vector : vectors) bytes += vector->size() * sizeof(float);
+  return bytes;
+}
+
+size_t LinearBytesOf(std::initializer_list<const LoadedLinear*> linears) {
+  size_t bytes = 0;
+  for (const LoadedLinear* linear : linears) bytes += ResidentBytes(*linear);
+  return bytes;
+}
+
+size_t BytesOf(const GroupedQueryWeights& w) {
+  return LinearBytesOf({&w.q, &w.k, &w.v, &w.o}) + FloatBytesOf({&w.q_norm, &w.k_norm});
+}
+
+size_t BytesOf(const LatentWeights& w) {
+  size_t bytes = LinearBytesOf({&w.q_a, &w.q_b, &w.kv_a, &w.o}) + w.kv_b.memory_bytes() +
+                 FloatBytesOf({&w.q_a_norm, &w.kv_a_norm});
+  if (w.indexer) {
+    bytes += LinearBytesOf({&w.indexer->wq_b, &w.indexer->wk, &w.indexer->weights_proj}) +
+             FloatBytesOf({&w.indexer->k_norm_weight, &w.indexer->k_norm_bias});
+  }
+  return bytes;
+}
+
+}  // namespace
+
+HeadRange AllHeads(const ModelConfig& config) {
+  const auto* const grouped = std::get_if<GroupedQueryShape>(&config.attention);
+  return {0, grouped != nullptr ? grouped->num_kv_heads : config.num_heads};
+}
+
+absl::Status PlanAttentionWeights(const ModelConfig& config, int layer, HeadRange heads,
+                                  LinearLoads& loads, AttentionWeights& out) {
+  return std::visit(
+      [&](const auto& shape) { return PlanWeights(shape, config, layer, heads, loads, out); },
+      config.attention);
+}
+
+size_t ResidentBytes(const AttentionWeights& weights) {
+  return std::visit([](const auto& kind) { return BytesOf(kind); }, weights);
+}
+
+size_t ResidentBytes(const LoadedLinear& linear) {
+  const kernels::Linear& view = linear.view();
+  if (view.storage != kernels::Linear::Storage::kDense) return linear.owned_bytes();
+  const size_t matrix =
+      static_cast<size_t>(view.dense.n) * view.dense.k * kernels::FloatBytes(view.dense.format);
+  // A copied matrix is owned; any other is mapped.
+  return linear.owned_bytes() + (linear.owned_bytes() >= matrix ? 0 : matrix);
+}
+
+}  // namespace sheaf

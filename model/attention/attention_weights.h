@@ -1,0 +1,61 @@
+#pragma once
+// The weights of one layer's attention, for each kind of attention.
+//
+// `heads` restricts them to a range of heads (one rank of tensor parallelism). A unit of the range
+// is what cannot be cut: a key/value head with its query heads, or one head of latent attention.
+// What all heads share (the latent, the indexer) is whole on every rank.
+//
+// Ownership  owns what LoadedLinear owns and the float vectors; matrices that stay as they are in
+//            the file are views of the checkpoint.
+// Errors     as model/linear_loader.h, and a bias that the config promises and the file lacks.
+
+#include <optional>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "model/attention/absorbed_kv.h"
+#include "model/config.h"
+#include "model/linear_loader.h"
+#include "model/linear_loads.h"
+
+namespace sheaf {
+
+struct HeadRange {
+  int first = 0;
+  int count = 0;
+};
+
+// The whole model.
+HeadRange AllHeads(const ModelConfig& config);
+
+struct GroupedQueryWeights {
+  LoadedLinear q, k, v, o;
+  std::vector<float> q_norm, k_norm;  // [head_dim]; empty without qk_norm
+};
+
+struct IndexerWeights {
+  LoadedLinear wq_b, wk, weights_proj;
+  std::vector<float> k_norm_weight, k_norm_bias;  // [index_head_dim]
+};
+
+struct LatentWeights {
+  LoadedLinear q_a, q_b, kv_a, o;
+  std::vector<float> q_a_norm, kv_a_norm;
+  AbsorbedKv kv_b;
+  std::optional<IndexerWeights> indexer;  // of full layers
+};
+
+using AttentionWeights = std::variant<GroupedQueryWeights, LatentWeights>;
+
+// Plans the layer's Linears (loaded when `loads` is) and reads its norms. `out` must stay where it
+// is until then.
+absl::Status PlanAttentionWeights(const ModelConfig& config, int layer, HeadRange heads,
+                                  LinearLoads& loads, AttentionWeights& out);
+
+// Memory of the floats, the repacked and the mapped matrices.
+size_t ResidentBytes(const AttentionWeights& weights);
+// The same of one Linear.
+size_t ResidentBytes(const LoadedLinear& linear);
+
+}  // namespace sheaf

@@ -1,0 +1,32 @@
+#pragma once
+// Reads the shape of attention out of config.json.
+//
+// Pure. Errors: kInvalidArgument for a missing or impossible value, kUnimplemented for a kind of
+// layer that we do not serve; messages name file, key, layer, wanted, got.
+
+#include "absl/status/statusor.h"
+#include "model/attention/attention_shape.h"
+#include "model/config_json.h"
+
+namespace sheaf {
+
+// What the rest of config.json has said already.
+struct ModelDimensions {
+  int num_layers = 0;
+  int hidden_size = 0;
+  int num_heads = 0;
+  int max_position_embeddings = 0;
+  float rms_norm_eps = 0;
+};
+
+// head_dim, num_key_value_heads, attention_bias, use_qk_norm; partial_rotary is the factor that
+// the RoPE parameters name.
+absl::StatusOr<GroupedQueryShape> ReadGroupedQueryShape(const JsonObject& object,
+                                                        const ModelDimensions& model,
+                                                        double partial_rotary);
+
+// q_lora_rank, kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim, v_head_dim, index_*,
+// indexer_types (or the older index_topk_pattern, index_topk_freq and index_skip_topk_offset).
+absl::StatusOr<LatentShape> ReadLatentShape(const JsonObject& object, const ModelDimensions& model);
+
+}  // namespace sheaf

@@ -1,0 +1,59 @@
+#pragma once
+// Attention: the part of a decoder layer in which tokens see each other, and in which the two model
+// families differ. Everything around it (residual, norms, feed-forward, head) is the decoder's.
+//
+//   out[r] = o_proj(attention(normed[r], everything before it in its sequence))
+//
+// A call also stores what the step's tokens leave in the cache for later ones.
+//
+// Numbers    a row's result depends on its sequence alone: not on its neighbours, the chunk it
+//            comes in, block ids or threads.
+// Ownership  implementations borrow weights, cache, RoPE table and pool, which outlive them.
+// Threads    the step thread; an implementation uses the whole pool.
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "base/thread_pool.h"
+#include "kernels/linear.h"
+#include "kernels/rope.h"
+#include "model/config.h"
+#include "model/decoder_weights.h"
+#include "router/attention/kv_cache.h"
+#include "router/attention/step_timings.h"
+
+namespace sheaf {
+
+// One token of the step. Tokens of a sequence are neighbours, positions ascending.
+struct StepRow {
+  int sequence = 0;  // index in the batch
+  int position = 0;  // in its sequence
+  const int32_t* block_table = nullptr;
+};
+
+class Attention {
+ public:
+  virtual ~Attention() = default;
+
+  // normed holds a row for each of `rows`; out [rows][hidden]. Layers come in ascending order, each
+  // once a step.
+  virtual void Run(int layer, std::span<const StepRow> rows, const kernels::Activations& normed,
+                   float* out) = 0;
+};
+
+struct AttentionParts {
+  const ModelConfig& config;
+  const DecoderWeights& weights;
+  HeadRange heads;
+  const KvCache& cache;
+  ThreadPool& pool;
+  int max_batched_tokens = 0;  // rows of one Run
+  int max_model_len = 0;       // positions
+  StepTimings* timings = nullptr;
+};
+
+// The kind that the config names.
+std::unique_ptr<Attention> MakeAttention(const AttentionParts& parts);
+
+}  // namespace sheaf

@@ -1,0 +1,105 @@
+#include "router/attention/grouped_query/grouped_query_attention.h"
+
+#include <array>
+#include <cmath>
+
+#include "kernels/rms_norm.h"
+#include "router/attention/activation_rows.h"
+
+namespace sheaf {
+
+using kernels::Activations;
+using kernels::LinearCall;
+
+GroupedQueryAttention::GroupedQueryAttention(const AttentionParts& parts)
+    : parts_(parts),
+      shape_(std::get<GroupedQueryShape>(parts.config.attention)),
+      num_heads_(parts.heads.count * (parts.config.num_heads / shape_.num_kv_heads)),
+      q_size_(num_heads_ * shape_.head_dim),
+      kv_size_(parts.heads.count * shape_.head_dim),
+      stride_(q_size_ + 2 * kv_size_),
+      rope_(parts.max_model_len, shape_.rotary_dim, parts.config.rope_theta),
+      projected_(size_t(parts.max_batched_tokens) * stride_),
+      attended_(size_t(parts.max_batched_tokens) * q_size_) {}
+
+std::vector<size_t> GroupedQueryAttention::PlaneTokenBytes(const GroupedQueryShape& shape,
+                                                           int num_layers, HeadRange heads,
+                                                           kernels::KvFormat format) {
+  return std::vector<size_t>(size_t(num_layers),
+                             size_t{2} * heads.count * shape.head_dim * kernels::KvBytes(format));
+}
+
+kernels::KvPool GroupedQueryAttention::Pool(const GroupedQueryShape& shape, HeadRange heads,
+                                            const KvCache& cache, int layer) {
+  kernels::KvPool pool;
+  pool.format = cache.format();
+  pool.block_size = cache.block_size();
+  pool.num_kv_heads = heads.count;
+  pool.head_dim = shape.head_dim;
+  pool.data = cache.plane(layer);
+  return pool;
+}
+
+void GroupedQueryAttention::Run(int layer, std::span<const StepRow> rows, const Activations& normed,
+                                float* out) {
+  const auto& weights = std::get<GroupedQueryWeights>(parts_.weights.layers[layer].attention);
+  const kernels::KvPool kv = Pool(shape_, parts_.heads, parts_.cache, layer);
+  Project(weights, normed);
+  RotateAndStore(weights, kv, rows);
+  AttendTo(kv, rows);
+
+  StageTimer timer(parts_.timings, &StepTimings::output);
+  const int num_rows = static_cast<int>(rows.size());
+  kernels::QuantizeRows(parts_.pool, attended_.data(), num_rows, q_size_, attended_quantized_);
+  const Activations x = RowsOf(attended_.data(), attended_quantized_, q_size_, 0, num_rows);
+  const LinearCall call{&weights.o.view(), &x, out, parts_.config.hidden_size};
+  kernels::RunLinears(parts_.pool, {&call, 1});
+}
+
+void GroupedQueryAttention::Project(const GroupedQueryWeights& weights, const Activations& normed) {
+  StageTimer timer(parts_.timings, &StepTimings::projections);
+  float* const q = projected_.data();
+  const std::array<LinearCall, 3> calls = {
+      LinearCall{&weights.q.view(), &normed, q, stride_},
+      LinearCall{&weights.k.view(), &normed, q + q_size_, stride_},
+      LinearCall{&weights.v.view(), &normed, q + q_size_ + kv_size_, stride_}};
+  kernels::RunLinears(parts_.pool, calls);
+}
+
+void GroupedQueryAttention::RotateAndStore(const GroupedQueryWeights& weights,
+                                           const kernels::KvPool& kv,
+                                           std::span<const StepRow> rows) {
+  StageTimer timer(parts_.timings, &StepTimings::rope_store);
+  const int head_dim = shape_.head_dim;
+  const float eps = parts_.config.rms_norm_eps;
+  parts_.pool.ParallelFor(static_cast<int64_t>(rows.size()), [&](int64_t r, int) {
+    float* const q = projected_.data() + r * stride_;
+    float* const k = q + q_size_;
+    if (!weights.q_norm.empty()) {
+      kernels::RmsNorm(q, head_dim, weights.q_norm.data(), num_heads_, head_dim, eps, q, head_dim);
+      kernels::RmsNorm(k, head_dim, weights.k_norm.data(), parts_.heads.count, head_dim, eps, k,
+                       head_dim);
+    }
+    const StepRow& row = rows[static_cast<size_t>(r)];
+    kernels::ApplyRope(q, num_heads_, head_dim, rope_, row.position);
+    kernels::ApplyRope(k, parts_.heads.count, head_dim, rope_, row.position);
+    kernels::StoreKvToken(kv, row.block_table, row.position, k, k + kv_size_);
+  });
+}
+
+void GroupedQueryAttention::AttendTo(const kernels::KvPool& kv, std::span<const StepRow> rows) {
+  StageTimer timer(parts_.timings, &StepTimings::attention);
+  sequences_.clear();
+  for (size_t first = 0; first < rows.size();) {
+    size_t end = first;
+    while (end < rows.size() && rows[end].sequence == rows[first].sequence) ++end;
+    sequences_.push_back({rows[first].block_table, rows[first].position,
+                          static_cast<int>(end - first), projected_.data() + first * stride_,
+                          attended_.data() + first * q_size_});
+    first = end;
+  }
+  const float scale = 1.0f / std::sqrt(static_cast<float>(shape_.head_dim));
+  kernels::PagedAttention(parts_.pool, kv, num_heads_, scale, sequences_, stride_, q_size_);
+}
+
+}  // namespace sheaf

@@ -1,0 +1,52 @@
+#pragma once
+// Grouped-query attention (GLM-4.6): several query heads share a key and value head.
+//
+//   q, k, v = projections (+ bias);  q, k = norm over each head;  RoPE on the first rotary_dim
+//   out = o_proj(softmax(q . K / sqrt(head_dim)) V)
+//
+// Cache      plane l: layer l's keys and values, kernels::KvPool.
+// Everything else as router/attention/attention.h says.
+
+#include <vector>
+
+#include "kernels/paged_attention.h"
+#include "kernels/quantized_rows.h"
+#include "router/attention/attention.h"
+#include "router/attention/scratch.h"
+
+namespace sheaf {
+
+class GroupedQueryAttention final : public Attention {
+ public:
+  explicit GroupedQueryAttention(const AttentionParts& parts);
+
+  void Run(int layer, std::span<const StepRow> rows, const kernels::Activations& normed,
+           float* out) override;
+
+  static std::vector<size_t> PlaneTokenBytes(const GroupedQueryShape& shape, int num_layers,
+                                             HeadRange heads, kernels::KvFormat format);
+  // Layer `layer`'s part of a cache that was made for `heads`.
+  static kernels::KvPool Pool(const GroupedQueryShape& shape, HeadRange heads, const KvCache& cache,
+                              int layer);
+
+ private:
+  void Project(const GroupedQueryWeights& weights, const kernels::Activations& normed);
+  void RotateAndStore(const GroupedQueryWeights& weights, const kernels::KvPool& kv,
+                      std::span<const StepRow> rows);
+  void AttendTo(const kernels::KvPool& kv, std::span<const StepRow> rows);
+
+  const AttentionParts parts_;
+  const GroupedQueryShape& shape_;
+  const int num_heads_;  // of this rank
+  const int q_size_;
+  const int kv_size_;
+  const int stride_;  // of a row of projected_
+  const kernels::RopeTable rope_;
+
+  Scratch projected_;  // [rows][q | k | v]
+  Scratch attended_;   // [rows][q_size]
+  kernels::QuantizedRowsBuffer attended_quantized_;
+  std::vector<kernels::AttentionSequence> sequences_;
+};
+
+}  // namespace sheaf

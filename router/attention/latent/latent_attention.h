@@ -1,0 +1,73 @@
+#pragma once
+// Multi-head latent attention with a sparse indexer (GLM-5.1).
+//
+//   q_latent = norm(q_a(x));  q = q_b(q_latent), per head [nope | rope]
+//   c | k_rope = kv_a(x);  c = norm(c);  RoPE on q's and k's rotated parts
+//   key of head h = [W_UK_h c | k_rope], value = W_UV_h c
+//   out = o_proj(softmax(q . K / sqrt(nope + rope)) V) over the positions that the indexer chose
+//
+// Absorbed form: W_UK^T brings the query into the latent's space, attention runs on the cached
+// latents themselves (one key and value for all heads), W_UV brings the result back. It is the only
+// form: expanding keys and values would be cheaper for the first tokens of a long prefill, but rounds
+// differently, and a token's bytes would depend on the chunk that it came in (docs/decisions).
+//
+// Cache      plane l: layer l's latents and rotated keys, kernels::LatentPool; then a plane for
+//            each full layer's index keys.
+// Memory     scratch for the absorbed queries of kAbsorbedRows tokens at a time.
+// Everything else as router/attention/attention.h says.
+
+#include <vector>
+
+#include "kernels/latent_attention.h"
+#include "kernels/quantized_rows.h"
+#include "router/attention/attention.h"
+#include "router/attention/latent/absorption.h"
+#include "router/attention/latent/sparse_indexer.h"
+#include "router/attention/scratch.h"
+
+namespace sheaf {
+
+class LatentAttention final : public Attention {
+ public:
+  explicit LatentAttention(const AttentionParts& parts);
+
+  void Run(int layer, std::span<const StepRow> rows, const kernels::Activations& normed,
+           float* out) override;
+
+  static std::vector<size_t> PlaneTokenBytes(const LatentShape& shape, int num_layers,
+                                             kernels::KvFormat format);
+
+ private:
+  static constexpr int kAbsorbedRows = 64;
+
+  kernels::LatentPool Pool(int layer) const;
+  void ProjectDown(const LatentWeights& weights, const kernels::Activations& normed);
+  void NormAndStore(const LatentWeights& weights, const kernels::LatentPool& kv,
+                    std::span<const StepRow> rows);
+  void ProjectQueries(const LatentWeights& weights, std::span<const StepRow> rows,
+                      const kernels::Activations& q_latent);
+  // Rows [first, first + count) of attended_.
+  void AttendTo(const LatentWeights& weights, const kernels::LatentPool& kv,
+                std::span<const StepRow> rows, int first, int count);
+
+  const AttentionParts parts_;
+  const LatentShape& shape_;
+  const int num_heads_;  // of this rank
+  const int q_size_;
+  const int out_size_;  // of the attended heads
+  const kernels::RopeTable rope_;
+  SparseIndexer indexer_;
+  Absorption absorption_;
+
+  Scratch q_latent_;    // [rows][q_lora_rank]
+  Scratch compressed_;  // [rows][latent | k_rope]
+  Scratch q_;           // [rows][heads][nope | rope]
+  Scratch attended_;    // [rows][heads][v_dim]
+  Scratch absorbed_q_;  // [absorbed rows][heads][latent | rope]
+  Scratch latent_out_;  // [absorbed rows][heads][kv_lora_rank]
+  kernels::QuantizedRowsBuffer q_latent_quantized_;
+  kernels::QuantizedRowsBuffer attended_quantized_;
+  std::vector<kernels::LatentQuery> queries_;
+};
+
+}  // namespace sheaf
