@@ -4,8 +4,9 @@ python train.py --tokenizer DIR --out DIR --minutes 60 runs for an hour at most 
 the same command goes on from there. When --tokens have been seen it writes the bf16 checkpoint DIR/checkpoint.
 DIR/loss.jsonl has one line a step group.
 
-The learning rate rises, stays, and falls over the last --decay-tokens. Before the fall begins --tokens may still be changed
-from one run to the next: the result is the same as if it had been so from the start.
+The learning rate rises, stays, and falls over the last --decay-tokens before each number of --tokens; after the last one
+training is over. What --tokens says about the part that has not been trained yet may be changed from one run to the next: the
+result is the same as if it had been so from the start.
 
 Expert load is balanced without a loss term: after each step the gate's correction bias of an overloaded expert goes down by
 a fixed amount, of an underloaded one up. Expert dropout hides a random part of the experts from the gate for a step, so that
@@ -37,7 +38,7 @@ from rendering import Renderer
 class Recipe:
     """Everything that decides the result, besides the code and the number of threads."""
 
-    tokens: int = 9_000_000       # the whole schedule
+    tokens: str = "9000000,24000000"  # seen at the end of each cycle of the learning rate
     batch_tokens: int = 4096
     seed: int = 1
     learning_rate: float = 1.5e-3  # peak
@@ -51,11 +52,27 @@ class Recipe:
     sizes: str = "nano"
 
 
+def cycle_ends(tokens: str) -> list[int]:
+    ends = [int(end) for end in str(tokens).split(",")]
+    if not ends or ends != sorted(set(ends)) or ends[0] <= 0:
+        raise ValueError(f"--tokens: want rising numbers, got {tokens}")
+    return ends
+
+
 def learning_rate(recipe: Recipe, seen: int) -> float:
-    if seen < recipe.warmup_tokens:
-        return recipe.learning_rate * (seen + 1) / recipe.warmup_tokens
-    left = min(1.0, max(0.0, (recipe.tokens - seen) / max(1, recipe.decay_tokens)))
+    ends = cycle_ends(recipe.tokens)
+    start = max((end for end in ends[:-1] if end <= seen), default=0)
+    end = next((end for end in ends if end > seen), ends[-1])
+    if seen - start < recipe.warmup_tokens:
+        return recipe.learning_rate * (seen - start + 1) / recipe.warmup_tokens
+    left = min(1.0, max(0.0, (end - seen) / max(1, recipe.decay_tokens)))
     return recipe.learning_rate * (recipe.final_share + (1 - recipe.final_share) * left)
+
+
+def same_until(seen: int, recipe: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether both schedules have been the same for the first `seen` tokens."""
+    begun = [[end for end in cycle_ends(each["tokens"]) if end - each["decay_tokens"] < seen] for each in (recipe, other)]
+    return begun[0] == begun[1]
 
 
 def balance_share(recipe: Recipe, seen: int) -> float:
@@ -181,10 +198,10 @@ class Training:
         partial.replace(path)
 
     def restore(self, path: Path) -> None:
-        """Raises ValueError where the saved recipe is another one, but for a length that could still be changed."""
+        """Raises ValueError where the saved recipe is another one, but for cycles that have not begun to end."""
         state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
         saved = state["recipe"]
-        if state["seen"] + self.recipe.decay_tokens <= min(saved["tokens"], self.recipe.tokens):
+        if same_until(state["seen"], saved, asdict(self.recipe)):
             saved["tokens"] = self.recipe.tokens
         if saved != asdict(self.recipe):
             changed = [key for key, value in asdict(self.recipe).items() if saved.get(key) != value]
@@ -217,7 +234,8 @@ def run(training: Training, out: Path, minutes: float, save_minutes: float, log_
     state, log = out / "state.pt", out / "loss.jsonl"
     started = saved = time.monotonic()
     first_seen, gathered = training.seen, []
-    while training.seen < training.recipe.tokens and time.monotonic() - started < 60 * minutes:
+    end = cycle_ends(training.recipe.tokens)[-1]
+    while training.seen < end and time.monotonic() - started < 60 * minutes:
         gathered.append(training.step())
         if training.steps % log_every == 0:
             line = {"step": training.steps, "tokens": training.seen,
@@ -235,7 +253,7 @@ def run(training: Training, out: Path, minutes: float, save_minutes: float, log_
     with log.open("a") as file:
         file.write(json.dumps(line) + "\n")
     print(line, flush=True)
-    return training.seen >= training.recipe.tokens
+    return training.seen >= end
 
 
 def main() -> None:
