@@ -50,6 +50,7 @@ class SheafServer:
         self.ready_path = Path(self._dir.name) / "ready.json"
         self.log_path = Path(self._dir.name) / "log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.patience_seconds = 120.0  # of a request
 
     def __enter__(self) -> SheafServer:
         command = [BINARY, "serve", self.checkpoint, "--port", "0", "--grpc-port", "0",
@@ -101,13 +102,13 @@ class SheafServer:
     def worker_pids(self) -> list[int]:
         return [worker["pid"] for worker in self.ready["workers"]]
 
-    def request(self, method: str, path: str, body: Any = None, timeout: float = 120.0) -> Any:
+    def request(self, method: str, path: str, body: Any = None, timeout: float | None = None) -> Any:
         """Parsed JSON (or text) of the answer; HttpError for a status that is not 2xx."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.http + path, data=data, method=method,
                                          headers={"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=timeout) as response:
+            with urllib.request.urlopen(request, timeout=timeout or self.patience_seconds) as response:
                 text = response.read().decode()
                 is_json = "json" in response.headers.get("Content-Type", "")
                 return json.loads(text) if is_json else text

@@ -35,6 +35,7 @@ def test_the_answer_after_a_long_context(make: Callable[..., Path], seed: int) -
     prompt = np.random.default_rng(seed).integers(0, 512, TOKENS).tolist()
     with SheafServer(checkpoint, "--workers", "0", "--kv-cache-dtype", "float32", "--max-num-batched-tokens",
                      str(CHUNK), "--max-model-len", str(TOKENS + 16), "--kv-cache-memory-bytes", "2GiB") as server:
+        server.patience_seconds = 3600
         before = resident_bytes(server.pid)
         answer = generate(server, prompt, ANSWER)
         grown = resident_bytes(server.pid) - before
