@@ -5,8 +5,9 @@
 #   training/make_all.sh WORK deliver    and then puts the 120-expert checkpoint, the fixed questions of Sheaf's tests and the
 #                                        loss curve into this repository
 #
-# THREADS (2), TOKENS (the schedule's length) and CASES (300 a column) may be set; other values give another model. With SHEAF, a
-# sheaf binary, the 120-expert checkpoint is also measured through a server. The table is WORK/accuracy.md.
+# THREADS (2), TOKENS (where each cycle of the learning rate ends) and CASES (300 a column) may be set; other values give
+# another model. With SHEAF, a sheaf binary, the 120-expert checkpoint is also measured through a server. The table is
+# WORK/accuracy.md.
 set -euo pipefail
 
 work=$(mkdir -p "${1:?folder to work in}" && cd "$1" && pwd)

@@ -28,12 +28,11 @@ SparseIndexer::SparseIndexer(const AttentionParts& parts, const kernels::RopeTab
     : parts_(parts),
       shape_(std::get<LatentShape>(parts.config.attention).indexer),
       rope_(rope),
-      first_plane_(first_plane),
       q_size_(shape_.num_heads * shape_.head_dim),
       q_(size_t(parts.max_batched_tokens) * q_size_),
       k_(size_t(parts.max_batched_tokens) * shape_.head_dim),
       head_weights_(size_t(parts.max_batched_tokens) * shape_.num_heads) {
-  int plane = first_plane_;
+  int plane = first_plane;
   for (const bool full : shape_.is_full) plane_of_.push_back(full ? plane++ : -1);
 }
 

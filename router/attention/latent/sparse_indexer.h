@@ -58,7 +58,6 @@ class SparseIndexer {
   const AttentionParts parts_;
   const IndexerShape& shape_;
   const kernels::RopeTable& rope_;
-  const int first_plane_;
   const int q_size_;
   std::vector<int> plane_of_;  // by layer; -1: not a full one
 
