@@ -22,7 +22,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Callable, Iterator, Protocol
 
 import torch
@@ -32,7 +31,7 @@ from transformers import AutoModelForCausalLM, DynamicCache, Glm4MoeForCausalLM
 from batches import Batch, make_batch
 from corpus.conversation import Conversation, Split
 from corpus.mixture import of_topic
-from corpus.topics import arithmetic, facts, json_answers, tool_calls
+from corpus.topics import arithmetic, facts, json_answers, refusals, tool_calls
 from model import load_tokenizer, read_json
 from quantized_weights import load_quantized
 from rendering import Renderer
@@ -109,8 +108,6 @@ def cases_of(make: Callable[[int], Conversation | None], count: int) -> list[Con
 
 def all_cases(count: int, seed: int) -> dict[str, list[Conversation]]:
     """By column; every column's conversations are held out."""
-    refusals = SimpleNamespace(make=tool_calls.refusal, TOPIC="refusals")
-
     def calls(index: int) -> Conversation | None:
         made = of_topic(tool_calls, seed, Split.HELD_OUT, index)
         return until_last_call(made) if made.topic == tool_calls.TOPIC else None

@@ -14,9 +14,14 @@ Tool = dict[str, Any]
 
 
 class Split(enum.Enum):
-    """TRAIN and HELD_OUT never share a made-up name, a tool, an operand pair or a (fact, wording) pair."""
+    """Training and HELD_OUT never share a made-up name, a tool, an operand pair or a (fact, wording) pair.
+
+    TRAIN_FIRST is training's first part (mixture.py): it leaves the held-out half of the real words out too, and its made-up
+    words have syllables of every kind.
+    """
 
     TRAIN = "train"
+    TRAIN_FIRST = "train_first"
     HELD_OUT = "held_out"
 
 

@@ -35,22 +35,34 @@ def choose(rng: random.Random, words: Sequence[str], split: Split) -> str:
     return draw(lambda: rng.choice(words), split)
 
 
+def any_of(rng: random.Random, words: Sequence[str], split: Split) -> str:
+    """One of the words, whichever the split: a real word is a token, and a token that was never learnt cannot be copied."""
+    return choose(rng, words, split) if split is Split.TRAIN_FIRST else rng.choice(words)
+
+
 _ONSETS = "b d f g h j k l m n p r s t v w z br dr fl gr kr pl sh st th tr".split()
 _VOWELS = "a e i o u ai ea oo".split()
 _CODAS = ["", "", "", "l", "n", "r", "s", "m", "x", "k", "nd", "rt"]
 
 
-def _syllables(rng: random.Random, count: int) -> str:
-    return "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS) for _ in range(count))
+_FREQUENT_ONSETS = "b d f g k l m n p r s t v z st".split()
+_FREQUENT_VOWELS = "a e i o u".split()
+_FREQUENT_CODAS = ["", "l", "n", "r", "x"]
 
 
-def made_up_word(rng: random.Random, split: Split) -> str:
-    """A lower-case word that exists nowhere, of two or three syllables."""
-    return draw(lambda: _syllables(rng, rng.choice((2, 2, 3))), split)
+def made_up_word(rng: random.Random, split: Split, rare: bool = False) -> str:
+    """A lower-case word that exists nowhere, of two or three syllables.
 
+    rare: of any of 2,400 syllables; otherwise of 375 frequent ones, each a token or two that training meets often enough
+    to copy without fault.
+    """
+    parts = (_ONSETS, _VOWELS, _CODAS) if rare or split is Split.TRAIN_FIRST else (
+        _FREQUENT_ONSETS, _FREQUENT_VOWELS, _FREQUENT_CODAS)
 
-def made_up_name(rng: random.Random, split: Split) -> str:
-    return made_up_word(rng, split).capitalize()
+    def word() -> str:
+        return "".join("".join([rng.choice(part) for part in parts]) for _ in range(rng.choice((2, 2, 3))))
+
+    return draw(word, split)
 
 
 PEOPLE = """Ada Alan Alice Amir Anna Arthur Bea Ben Boris Carla Chen Clara Dana David Diego Dora Eli Emma Eric Eva Felix

@@ -8,7 +8,7 @@ import pytest
 
 from corpus import words
 from corpus.conversation import Split
-from corpus.mixture import EARLY, TOPICS, conversation, of_topic
+from corpus.mixture import COPYING, TOPICS, conversation, of_topic
 from corpus.topics import arithmetic, facts, tool_calls
 from corpus.topics.tool_schemas import make_functions, make_request
 
@@ -46,7 +46,9 @@ def tool_names(split: Split) -> set[str]:
 
 
 def test_held_out_tools_are_never_declared_in_training():
-    assert not tool_names(Split.TRAIN) & tool_names(Split.HELD_OUT)
+    held_out = tool_names(Split.HELD_OUT)
+    assert not tool_names(Split.TRAIN) & held_out
+    assert not tool_names(Split.TRAIN_FIRST) & held_out
 
 
 def test_made_up_words_belong_to_one_split():
@@ -86,7 +88,7 @@ def test_column_arithmetic():
 
 def test_the_corpus_starts_with_copying():
     early = sum(conversation(1, Split.TRAIN, index).topic == "copying" for index in range(200))
-    late = sum(conversation(1, Split.TRAIN, EARLY + index).topic == "copying" for index in range(200))
+    late = sum(conversation(1, Split.TRAIN, COPYING + index).topic == "copying" for index in range(200))
     assert early > 2 * late
 
 

@@ -120,7 +120,28 @@ def _at_once(rng: random.Random) -> Conversation:
     return Conversation(TOPIC, [user(question), assistant(f"{a} {sign} {b} = {result}.")], thinking=False)
 
 
+def _drill(rng: random.Random) -> Conversation:
+    """Many single columns in one answer, as they stand in the reasoning; not measured."""
+    columns = []
+    for _ in range(rng.randint(4, 10)):
+        x, y, carry = rng.randint(0, 9), rng.randint(0, 9), rng.randint(0, 1)
+        form = rng.randrange(3)
+        if form == 0:
+            columns.append((f"{x}+{y}" + "+1" * carry, x + y + carry))
+        elif form == 1:
+            top = x + y + carry
+            columns.append((f"{top}-{y}" + "-1" * carry, x))
+        else:
+            carry = rng.choice((0, 0, rng.randint(1, 8)))
+            columns.append((f"{x}x{y}" + (f"+{carry}" if carry else ""), x * y + carry))
+    return Conversation(TOPIC, [user("Work out: " + ", ".join(column for column, _ in columns) + "."),
+                                assistant(", ".join(f"{column}={result}" for column, result in columns) + ".")],
+                        thinking=rng.random() < 0.5)
+
+
 def make(rng: random.Random, split: Split) -> Conversation:
-    if split is Split.TRAIN and rng.random() < 0.06:
+    if split is not Split.HELD_OUT and rng.random() < 0.06:
         return _at_once(rng)
+    if split is Split.TRAIN and rng.random() < 0.3:
+        return _drill(rng)
     return rng.choice((_sum, _sum, _sum, _difference, _difference, _product, _product, _comparison))(rng, split)

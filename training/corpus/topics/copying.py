@@ -16,16 +16,16 @@ def thing(rng: random.Random, split: Split) -> str:
     """A made-up word, a name, a code, a number, a snake_case name or a few words."""
     form = rng.random()
     if form < 0.25:
-        return words.made_up_word(rng, split)
+        return words.made_up_word(rng, split, rare=True)
     if form < 0.4:
-        return words.made_up_word(rng, split).capitalize()
+        return words.made_up_word(rng, split, rare=True).capitalize()
     if form < 0.55:
         return words.code(rng, split)
     if form < 0.7:
         return str(rng.randrange(10 ** rng.randint(1, 5)))
     if form < 0.85:
-        return f"{words.made_up_word(rng, split)}_{words.choose(rng, words.NOUNS, Split.TRAIN)}"
-    return rng.choice((words.choose(rng, words.NOUNS, Split.TRAIN), words.phrase(rng, 2, 5)))
+        return f"{words.made_up_word(rng, split, rare=True)}_{words.any_of(rng, words.NOUNS, split)}"
+    return rng.choice((words.any_of(rng, words.NOUNS, split), words.phrase(rng, 2, 5)))
 
 
 def _repeat(rng: random.Random, split: Split) -> Conversation:
@@ -45,7 +45,7 @@ def _look_up(rng: random.Random, split: Split) -> Conversation:
     """A small table of keys and values, then questions about it."""
     table: dict[str, str] = {}
     while len(table) < rng.randint(2, 6):
-        key = words.made_up_word(rng, split) if rng.random() < 0.6 else words.choose(rng, words.PARAMETERS, Split.TRAIN)
+        key = words.made_up_word(rng, split, rare=True) if rng.random() < 0.6 else words.any_of(rng, words.PARAMETERS, split)
         table[key] = thing(rng, split)
     form = rng.randrange(3)
     if form == 0:

@@ -1,7 +1,7 @@
 """Random tools with parameters of every JSON type, and requests that name values for them.
 
 The action ("set the lamp") is what a user says, the description is the same sentence, the name may or may not follow from
-it. A held-out tool has a noun or a made-up word that no training tool has.
+it. A held-out tool has a name that no training tool has.
 """
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ _FIELDS = "x y z width height depth row column start end low high".split()
 
 
 def _noun(rng: random.Random, split: Split) -> str:
-    if rng.random() < 0.5:
-        return words.choose(rng, words.NOUNS, split)
-    return words.made_up_word(rng, split)
+    if rng.random() >= 0.5:
+        return words.made_up_word(rng, split)
+    # Training has every noun; its tools' names are checked as a whole.
+    return words.choose(rng, words.NOUNS, split) if split is Split.HELD_OUT else words.any_of(rng, words.NOUNS, split)
 
 
-def make_function(rng: random.Random, split: Split, kinds: list[str] | None = None, near: Function | None = None,
-                  ) -> Function:
-    """kinds: the parameters' types, random when None. near: a tool whose verb or noun may be taken, to be mistaken for."""
+def _tool_name(rng: random.Random, split: Split, near: Function | None) -> tuple[str, str]:
+    """(name, action)."""
     verb, noun = rng.choice(words.VERBS), _noun(rng, split)
     if near is not None and rng.random() < 0.3:
         near_verb, near_noun = near.action.split(" ")[0], near.action.split(" ")[-1]
@@ -94,9 +94,17 @@ def make_function(rng: random.Random, split: Split, kinds: list[str] | None = No
         name = f"{words.made_up_word(rng, split)}_{noun}"
     else:
         name = words.made_up_word(rng, split)
+    return name, f"{verb} the {noun}"
+
+
+def make_function(rng: random.Random, split: Split, kinds: list[str] | None = None, near: Function | None = None,
+                  ) -> Function:
+    """kinds: the parameters' types, random when None. near: a tool whose verb or noun may be taken, to be mistaken for."""
+    name, action = (_tool_name(rng, split, near) if split is Split.TRAIN_FIRST else
+                    words.draw(lambda: _tool_name(rng, split, near), split, key=lambda drawn: drawn[0]))
     if kinds is None:
         kinds = [_kind(rng) for _ in range(rng.choice((0, 0, 1, 1, 1, 1, 2, 2, 2, 3, 3, 4)))]
-    return Function(name, f"{verb} the {noun}", make_parameters(rng, split, kinds))
+    return Function(name, action, make_parameters(rng, split, kinds))
 
 
 def make_functions(rng: random.Random, split: Split, count: int) -> list[Function]:
@@ -118,9 +126,7 @@ def _parameter_name(rng: random.Random, split: Split) -> str:
     def one() -> str:
         if rng.random() < 0.25:
             return words.made_up_word(rng, split)
-        if split is Split.HELD_OUT and rng.random() < 0.3:
-            return words.choose(rng, words.PARAMETERS, Split.TRAIN)
-        return words.choose(rng, words.PARAMETERS, split)
+        return words.any_of(rng, words.PARAMETERS, split)
     return f"{one()}_{one()}" if rng.random() < 0.15 else one()
 
 
@@ -190,7 +196,7 @@ def _word(rng: random.Random, split: Split) -> str:
         return words.made_up_word(rng, split)
     if source < 0.6:
         return rng.choice(_COLOURS)
-    return words.choose(rng, words.NOUNS, Split.TRAIN)
+    return words.any_of(rng, words.NOUNS, split)
 
 
 def make_request(rng: random.Random, split: Split, function: Function) -> Request:
