@@ -17,6 +17,7 @@ What can be switched:
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 
@@ -27,6 +28,7 @@ import float_formats
 from decoder import Array, IndexChoice, Output, Weights
 
 INDEX_NORM_EPS = 1e-6  # of the indexer's LayerNorm, in no config
+BLOCK_SCORES = 1 << 21  # alive at once in a thread of the indexer
 INDEXER_TYPES = ("full", "shared")
 KV_ROUNDINGS = (*float_formats.KV_ROUNDINGS, "fp8_ds_mla")
 INDEX_KEY_ROUNDINGS = ("none", "f32", "bf16", "fp8")
@@ -128,8 +130,10 @@ def index_scores(q: Array, k: Array, head_weights: Array) -> Array:
     tokens, heads, dim = q.shape
     scores = np.zeros((tokens, len(k)))
     for head in range(heads):
-        dots = np.maximum(q[:, head] @ k.T * dim ** -0.5, 0.0)
-        scores += head_weights[:, head, None] * heads ** -0.5 * dots
+        dots = q[:, head] * dim ** -0.5 @ k.T
+        np.maximum(dots, 0.0, out=dots)
+        dots *= head_weights[:, head, None] * heads ** -0.5
+        scores += dots
     return scores
 
 
@@ -143,12 +147,13 @@ def choose_positions(scores: Array, visible: Array, topk: int, layer: int) -> In
     if len(some):
         rows = masked[some]
         place = rows.shape[-1] - topk
-        last = np.partition(rows, place, axis=-1)[:, place, None]
-        above, equal = rows > last, rows == last
-        room = topk - above.sum(axis=-1, keepdims=True)
-        chosen[some] = above | (equal & (np.cumsum(equal, axis=-1) <= room))
-        left_out = np.where(chosen[some], -np.inf, rows).max(axis=-1)
-        margins[some] = last[:, 0] - left_out
+        left_out, last = np.partition(rows, (place - 1, place), axis=-1)[:, place - 1:place + 1].T
+        chosen[some] = rows >= last[:, None]
+        margins[some] = last - left_out
+        for row in some[last == left_out]:  # a tie at the border: the lowest positions win
+            border = last[np.searchsorted(some, row)]
+            room = topk - np.count_nonzero(masked[row] > border)
+            chosen[row, np.flatnonzero(masked[row] == border)[room:]] = False
     deviations = np.array([row[seen].std() for row, seen in zip(scores, visible)])
     return IndexChoice(layer, chosen, margins, deviations)
 
@@ -243,6 +248,18 @@ class GlmMoeDsa(decoder.Decoder):
         k = self._rope(k[:, None], cache.length, interleaved)[:, 0]
         keys = decoder.extend(cache.index_keys, layer,
                               round_index_keys(k, self._index_key_rounding))
-        scores = index_scores(q, keys, self._linear(x, f"{name}.weights_proj"))
-        return choose_positions(scores, visible_positions(len(x), cache.length),
-                                config.index_topk, layer)
+        head_weights = self._linear(x, f"{name}.weights_proj")
+
+        def choose(rows: slice) -> IndexChoice:
+            scores = index_scores(q[rows], keys, head_weights[rows])
+            visible = visible_positions(len(scores), cache.length + rows.start)
+            visible = np.pad(visible, ((0, 0), (0, len(keys) - visible.shape[1])))
+            return choose_positions(scores, visible, config.index_topk, layer)
+
+        # Some rows at a time: what a long context needs for a row stays in the cache.
+        size = max(1, BLOCK_SCORES // len(keys))
+        with ThreadPoolExecutor() as pool:
+            parts = list(pool.map(choose, [slice(first, min(first + size, len(x)))
+                                           for first in range(0, len(x), size)]))
+        return IndexChoice(layer, *(np.concatenate([getattr(part, name) for part in parts])
+                                    for name in ("chosen", "margins", "deviations")))
