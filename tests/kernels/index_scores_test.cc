@@ -1,14 +1,14 @@
 #include "kernels/index_scores.h"
 
 #include <algorithm>
-#include <numeric>
 
-#include "tests/kernels/every_target.h"
+#include "tests/kernels/paged_memory.h"
 
 namespace sheaf::kernels {
 namespace {
 
-constexpr float kGarbage = 1e30f;
+using testing::ExpectSameOutputs;
+using testing::kGarbage;
 
 struct Case {
   KvFormat format = KvFormat::kF32;
@@ -24,17 +24,15 @@ class Problem {
   Problem(std::mt19937_64& random, const Case& shape) : shape_(shape) {
     keys_ = {.format = shape.format, .block_size = shape.block_size, .dim = shape.dim};
     int num_blocks = 0;
-    for (const auto& counts : shape.num_positions) num_blocks += Blocks(counts);
-    memory_.assign(num_blocks * keys_.block_bytes() / 4 + 1, kGarbage);
-    keys_.data = reinterpret_cast<uint8_t*>(memory_.data());
-    std::vector<int32_t> free(num_blocks);
-    std::iota(free.begin(), free.end(), 0);
-    std::shuffle(free.begin(), free.end(), random);
     for (const auto& counts : shape.num_positions) {
-      tables_.emplace_back(free.end() - Blocks(counts), free.end());
-      free.resize(free.size() - tables_.back().size());
+      num_blocks += (Most(counts) + shape.block_size - 1) / shape.block_size;
+    }
+    memory_ = testing::PagedMemory(random, num_blocks, keys_.block_bytes());
+    keys_.data = memory_.data();
+    for (const auto& counts : shape.num_positions) {
+      tables_.push_back(memory_.Take(Most(counts), shape.block_size));
       key_.emplace_back();
-      for (int p = 0; p < *std::max_element(counts.begin(), counts.end()); ++p) {
+      for (int p = 0; p < Most(counts); ++p) {
         key_.back().push_back(testing::RandomNormals(random, shape.dim));
         StoreIndexKey(keys_, tables_.back().data(), p, key_.back().back().data());
       }
@@ -77,26 +75,17 @@ class Problem {
     });
   }
 
-  int Blocks(const std::vector<int>& counts) const {
-    const int most = *std::max_element(counts.begin(), counts.end());
-    return (most + shape_.block_size - 1) / shape_.block_size;
+  static int Most(const std::vector<int>& counts) {
+    return *std::max_element(counts.begin(), counts.end());
   }
 
   Case shape_;
   IndexKeyPool keys_;
-  std::vector<float> memory_;
+  testing::PagedMemory memory_;
   std::vector<std::vector<int32_t>> tables_;
   std::vector<std::vector<std::vector<float>>> key_;
   std::vector<testing::Misaligned<float>> q_, weights_;
 };
-
-void ExpectEqual(const std::vector<std::vector<float>>& actual,
-                 const std::vector<std::vector<float>>& expected) {
-  for (size_t i = 0; i < expected.size(); ++i) {
-    SCOPED_TRACE("query " + std::to_string(i));
-    testing::ExpectSameBits(actual[i], expected[i], expected[i].size());
-  }
-}
 
 TEST(IndexScores, RecordSizes) {
   EXPECT_EQ(IndexKeyPool::TokenBytes(KvFormat::kF32, 128), 512u);
@@ -178,7 +167,7 @@ TEST(IndexScores, EveryTargetFormatAndShapeGivesTheReferenceBits) {
     const auto expected = problem.Reference();
     testing::OnEveryTarget([&](const std::string& target) {
       if (target == "scalar") return;
-      ExpectEqual(problem.Compute(2), expected);
+      ExpectSameOutputs(problem.Compute(2), expected);
     });
   }
 }
@@ -192,7 +181,7 @@ TEST(IndexScores, ThreadsPagesAndNeighboursDoNotChangeABit) {
   const auto expected = problem.Compute(1);
   for (const int threads : {2, 3, 8}) {
     SCOPED_TRACE(std::to_string(threads) + " threads");
-    ExpectEqual(problem.Compute(threads), expected);
+    ExpectSameOutputs(problem.Compute(threads), expected);
   }
   // One query alone, from a pool with other pages.
   for (const int block_size : {1, 48}) {

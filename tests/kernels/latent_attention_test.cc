@@ -3,12 +3,13 @@
 #include <algorithm>
 #include <numeric>
 
-#include "tests/kernels/every_target.h"
+#include "tests/kernels/paged_memory.h"
 
 namespace sheaf::kernels {
 namespace {
 
-constexpr float kGarbage = 1e30f;
+using testing::ExpectSameOutputs;
+using testing::kGarbage;
 
 struct Case {
   KvFormat format = KvFormat::kF32;
@@ -30,11 +31,9 @@ class Problem {
            .block_size = shape.block_size,
            .latent_dim = shape.latent_dim,
            .rope_dim = shape.rope_dim};
-    memory_.assign(num_blocks * kv_.block_bytes() / 4 + 1, kGarbage);
-    kv_.data = reinterpret_cast<uint8_t*>(memory_.data());
-    table_.resize(num_blocks);
-    std::iota(table_.begin(), table_.end(), 0);
-    std::shuffle(table_.begin(), table_.end(), random);
+    memory_ = testing::PagedMemory(random, num_blocks, kv_.block_bytes());
+    kv_.data = memory_.data();
+    table_ = memory_.Take(shape.context, shape.block_size);
     for (int p = 0; p < shape.context; ++p) {
       latents_.push_back(testing::RandomNormals(random, shape.latent_dim));
       rope_keys_.push_back(testing::RandomNormals(random, shape.rope_dim));
@@ -82,20 +81,12 @@ class Problem {
 
   Case shape_;
   LatentPool kv_;
-  std::vector<float> memory_;
+  testing::PagedMemory memory_;
   std::vector<int32_t> table_;
   std::vector<std::vector<float>> latents_, rope_keys_;
   std::vector<std::vector<int32_t>> lists_;
   std::vector<testing::Misaligned<float>> q_;
 };
-
-void ExpectEqual(const std::vector<std::vector<float>>& actual,
-                 const std::vector<std::vector<float>>& expected) {
-  for (size_t i = 0; i < expected.size(); ++i) {
-    SCOPED_TRACE("query " + std::to_string(i));
-    testing::ExpectSameBits(actual[i], expected[i], expected[i].size());
-  }
-}
 
 TEST(LatentAttention, HandComputedTwoOfThreePositions) {
   // Scores 0 and ln 3 (2 * 0.5 from the latent, the rest from the rotated key): weights 1/4 and 3/4.
@@ -188,7 +179,7 @@ TEST(LatentAttention, EveryTargetFormatAndShapeGivesTheReferenceBits) {
     const auto expected = problem.Reference();
     testing::OnEveryTarget([&](const std::string& target) {
       if (target == "scalar") return;
-      ExpectEqual(problem.Compute(2), expected);
+      ExpectSameOutputs(problem.Compute(2), expected);
     });
   }
 }
@@ -205,10 +196,10 @@ TEST(LatentAttention, ThreadsAndNeighboursDoNotChangeABit) {
         Case{.num_heads = 400, .latent_dim = 512, .context = 900, .num_positions = {899}}}) {
     const Problem problem(random, shape);
     const auto expected = problem.Compute(1);
-    ExpectEqual(expected, shape.num_heads < 100 ? problem.Reference() : expected);
+    ExpectSameOutputs(expected, shape.num_heads < 100 ? problem.Reference() : expected);
     for (const int threads : {2, 3, 8, 40}) {
       SCOPED_TRACE(std::to_string(threads) + " threads");
-      ExpectEqual(problem.Compute(threads), expected);
+      ExpectSameOutputs(problem.Compute(threads), expected);
     }
     for (size_t i = 0; i < expected.size(); ++i) {
       std::vector<float> alone(expected[i].size(), kGarbage);
@@ -238,12 +229,12 @@ TEST(LatentAttention, PageSizesDoNotChangeABit) {
       StoreLatentToken(kv, table.data(), p, problem.latents_[p].data(),
                        problem.rope_keys_[p].data());
     }
-    ExpectEqual(problem.Outputs([&](std::vector<LatentQuery> queries) {
+    ExpectSameOutputs(problem.Outputs([&](std::vector<LatentQuery> queries) {
       for (LatentQuery& query : queries) query.block_table = table.data();
       ThreadPool pool(2);
       LatentAttention(pool, kv, 8, problem.scale(), queries);
     }),
-                expected);
+                      expected);
   }
 }
 

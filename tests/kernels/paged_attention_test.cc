@@ -2,14 +2,14 @@
 
 #include <algorithm>
 #include <limits>
-#include <numeric>
 
-#include "tests/kernels/every_target.h"
+#include "tests/kernels/paged_memory.h"
 
 namespace sheaf::kernels {
 namespace {
 
-constexpr float kGarbage = 1e30f;
+using testing::ExpectSameOutputs;
+using testing::kGarbage;
 
 struct Case {
   KvFormat format = KvFormat::kF32;
@@ -33,21 +33,15 @@ class Problem {
            .block_size = shape.block_size,
            .num_kv_heads = shape.num_kv_heads,
            .head_dim = shape.head_dim};
-    pool_.assign(num_blocks * kv_.block_bytes() / 4 + 1, kGarbage);
-    kv_.data = reinterpret_cast<uint8_t*>(pool_.data());
-    std::vector<int32_t> free(num_blocks);
-    std::iota(free.begin(), free.end(), 0);
-    std::shuffle(free.begin(), free.end(), random);
+    memory_ = testing::PagedMemory(random, num_blocks, kv_.block_bytes());
+    kv_.data = memory_.data();
     q_stride_ = shape.num_heads * shape.head_dim + 3;
     out_stride_ = shape.num_heads * shape.head_dim + 5;
     tables_.resize(shape.sequences.size());
     for (size_t i = 0; i < shape.sequences.size(); ++i) {
       const auto [first, count] = shape.sequences[i];
+      tables_[i] = memory_.Take(first + count, shape.block_size);
       for (int p = 0; p < first + count; ++p) {
-        if (p % shape.block_size == 0) {
-          tables_[i].push_back(free.back());
-          free.pop_back();
-        }
         const int kv_width = shape.num_kv_heads * shape.head_dim;
         const std::vector<float> k = testing::RandomNormals(random, kv_width);
         const std::vector<float> v = testing::RandomNormals(random, kv_width);
@@ -89,20 +83,12 @@ class Problem {
 
   Case shape_;
   KvPool kv_;
-  std::vector<float> pool_;
+  testing::PagedMemory memory_;
   std::vector<std::vector<int32_t>> tables_;
   std::vector<std::vector<float>> q_;
   ptrdiff_t q_stride_ = 0;
   ptrdiff_t out_stride_ = 0;
 };
-
-void ExpectEqual(const std::vector<std::vector<float>>& actual,
-                 const std::vector<std::vector<float>>& expected) {
-  for (size_t i = 0; i < expected.size(); ++i) {
-    SCOPED_TRACE("sequence " + std::to_string(i));
-    testing::ExpectSameBits(actual[i], expected[i], expected[i].size());
-  }
-}
 
 TEST(PagedAttention, HandComputedTwoPositions) {
   // Scores 0 and ln 3: weights 1/4 and 3/4.
@@ -200,7 +186,7 @@ TEST(PagedAttention, EveryTargetFormatAndShapeGivesTheReferenceBits) {
     testing::OnEveryTarget([&](const std::string& target) {
       if (target == "scalar") return;
       ThreadPool pool(2);
-      ExpectEqual(problem.Compute(pool), expected);
+      ExpectSameOutputs(problem.Compute(pool), expected);
     });
   }
 }
@@ -217,7 +203,7 @@ TEST(PagedAttention, AShortBatchOverLongContextsSplitsBlocksOverThreadsWithTheSa
   for (const int threads : {1, 2, 3, 8}) {
     SCOPED_TRACE(std::to_string(threads) + " threads");
     ThreadPool pool(threads);
-    ExpectEqual(problem.Compute(pool), expected);
+    ExpectSameOutputs(problem.Compute(pool), expected);
   }
 }
 
