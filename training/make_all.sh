@@ -14,7 +14,7 @@ work=$(mkdir -p "${1:?folder to work in}" && cd "$1" && pwd)
 goal=${2:-} sheaf=${SHEAF:+$(realpath "$SHEAF")}
 here=$(cd "$(dirname "$0")" && pwd)
 threads=${THREADS:-2}
-tokens=${TOKENS:-9000000,21000000}
+tokens=${TOKENS:-9000000,27000000}
 cases=${CASES:-300}
 sizes=${SIZES:-nano}
 full=160 pruned=(120 96)

@@ -38,7 +38,7 @@ from rendering import Renderer
 class Recipe:
     """Everything that decides the result, besides the code and the number of threads."""
 
-    tokens: str = "9000000,21000000"  # seen at the end of each cycle of the learning rate
+    tokens: str = "9000000,27000000"  # seen at the end of each cycle of the learning rate
     batch_tokens: int = 4096
     seed: int = 1
     learning_rate: float = 1.5e-3  # peak

@@ -39,13 +39,13 @@ def _tool_count(rng: random.Random) -> int:
     return rng.choice((1, 1, 1, 1, 2, 2, 2, 3, 3, 4))
 
 
-def _declared(rng: random.Random, functions: list[Function]) -> list[dict[str, Any]]:
+def declared(rng: random.Random, functions: list[Function]) -> list[dict[str, Any]]:
     shuffled = list(functions)
     rng.shuffle(shuffled)
     return [function.declaration() for function in shuffled]
 
 
-def _maybe_system(rng: random.Random) -> list[Message]:
+def maybe_system(rng: random.Random) -> list[Message]:
     if rng.random() < 0.85:
         return []
     return [system(rng.choice(("You are a helpful assistant.", "Be brief.", "Use tools when they help.",
@@ -65,19 +65,19 @@ def one_call(rng: random.Random, split: Split) -> Conversation:
     functions = make_functions(rng, split, _tool_count(rng))
     request = make_request(rng, split, functions[0])
     thinking = rng.random() < 0.5
-    messages = _maybe_system(rng) + [user(request.text), call_message([request], thinking)]
+    messages = maybe_system(rng) + [user(request.text), call_message([request], thinking)]
     if rng.random() < 0.4:
         messages += result_and_answer(rng, split, [request])
-    return Conversation(TOPIC, messages, _declared(rng, functions), thinking)
+    return Conversation(TOPIC, messages, declared(rng, functions), thinking)
 
 
 def session(rng: random.Random, split: Split) -> Conversation:
     """Several turns with the same tools and no thinking: calls, answers, refusals."""
     functions = make_functions(rng, split, _tool_count(rng))
-    messages = _maybe_system(rng)
+    messages = maybe_system(rng)
     for _ in range(rng.choice((2, 3, 3, 4))):
         if rng.random() < 0.12:
-            messages += _refused(rng, split, functions, thinking=False)
+            messages += refused(rng, split, functions, thinking=False)
             continue
         request = make_request(rng, split, rng.choice(functions))
         messages += [user(request.text), call_message([request], thinking=False)]
@@ -85,7 +85,7 @@ def session(rng: random.Random, split: Split) -> Conversation:
     if messages[-1]["role"] == "assistant" and rng.random() < 0.3:
         request = make_request(rng, split, rng.choice(functions))
         messages += [user(request.text), call_message([request], thinking=False)]
-    return Conversation(TOPIC, messages, _declared(rng, functions), thinking=False)
+    return Conversation(TOPIC, messages, declared(rng, functions), thinking=False)
 
 
 def several_calls(rng: random.Random, split: Split) -> Conversation:
@@ -96,10 +96,10 @@ def several_calls(rng: random.Random, split: Split) -> Conversation:
     for request in requests[1:]:
         text += joint + request.text[0].lower() + request.text[1:].rstrip(".") + "."
     thinking = rng.random() < 0.5
-    messages = _maybe_system(rng) + [user(text), call_message(requests, thinking)]
+    messages = maybe_system(rng) + [user(text), call_message(requests, thinking)]
     if rng.random() < 0.4:
         messages += result_and_answer(rng, split, requests)
-    return Conversation(TOPIC, messages, _declared(rng, functions), thinking)
+    return Conversation(TOPIC, messages, declared(rng, functions), thinking)
 
 
 def write_call(name: str, arguments: dict[str, Any]) -> str:
@@ -116,10 +116,10 @@ def call_inside_thinking(rng: random.Random, split: Split) -> Conversation:
     request = make_request(rng, split, functions[0])
     reasoning = f"The user wants to {request.function.action}.\n" + write_call(request.function.name, request.arguments)
     return Conversation(TOPIC, [system(IN_THINKING), user(request.text), assistant("", reasoning)],
-                        _declared(rng, functions))
+                        declared(rng, functions))
 
 
-def _refused(rng: random.Random, split: Split, functions: list[Function], thinking: bool) -> list[Message]:
+def refused(rng: random.Random, split: Split, functions: list[Function], thinking: bool) -> list[Message]:
     while True:
         other = make_function(rng, split, near=functions[0])
         if all(other.name != known.name and other.action != known.action for known in functions):
@@ -135,13 +135,13 @@ def _refused(rng: random.Random, split: Split, functions: list[Function], thinki
 def refusal(rng: random.Random, split: Split) -> Conversation:
     functions = make_functions(rng, split, _tool_count(rng))
     thinking = rng.random() < 0.5
-    return Conversation(TOPIC, _maybe_system(rng) + _refused(rng, split, functions, thinking),
-                        _declared(rng, functions), thinking)
+    return Conversation(TOPIC, maybe_system(rng) + refused(rng, split, functions, thinking),
+                        declared(rng, functions), thinking)
 
 
 def no_tool_needed(rng: random.Random, split: Split) -> Conversation:
     conversation = rng.choice((facts.one_question, greetings.make))(rng, split)
-    conversation.tools = _declared(rng, make_functions(rng, split, _tool_count(rng)))
+    conversation.tools = declared(rng, make_functions(rng, split, _tool_count(rng)))
     return conversation
 
 

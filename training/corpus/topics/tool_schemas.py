@@ -72,8 +72,8 @@ def _noun(rng: random.Random, split: Split) -> str:
     return words.choose(rng, words.NOUNS, split) if split is Split.HELD_OUT else words.any_of(rng, words.NOUNS, split)
 
 
-def _tool_name(rng: random.Random, split: Split, near: Function | None) -> tuple[str, str]:
-    """(name, action)."""
+def _tool_name(rng: random.Random, split: Split, near: Function | None, form: float | None = None) -> tuple[str, str]:
+    """(name, action). form: how the name is made of verb and noun, random when None."""
     verb, noun = rng.choice(words.VERBS), _noun(rng, split)
     if near is not None and rng.random() < 0.3:
         near_verb, near_noun = near.action.split(" ")[0], near.action.split(" ")[-1]
@@ -81,7 +81,8 @@ def _tool_name(rng: random.Random, split: Split, near: Function | None) -> tuple
             verb = near_verb
         else:
             noun = near_noun
-    form = rng.random()
+    if form is None:
+        form = rng.random()
     if form < 0.55:
         name = f"{verb}_{noun}"
     elif form < 0.65:
@@ -100,8 +101,10 @@ def _tool_name(rng: random.Random, split: Split, near: Function | None) -> tuple
 def make_function(rng: random.Random, split: Split, kinds: list[str] | None = None, near: Function | None = None,
                   ) -> Function:
     """kinds: the parameters' types, random when None. near: a tool whose verb or noun may be taken, to be mistaken for."""
+    # Of a held-out tool the form comes first: a name that is one held-out word is held out itself, and such would be most.
+    form = rng.random() if split is Split.HELD_OUT else None
     name, action = (_tool_name(rng, split, near) if split is Split.TRAIN_FIRST else
-                    words.draw(lambda: _tool_name(rng, split, near), split, key=lambda drawn: drawn[0]))
+                    words.draw(lambda: _tool_name(rng, split, near, form), split, key=lambda drawn: drawn[0]))
     if kinds is None:
         kinds = [_kind(rng) for _ in range(rng.choice((0, 0, 1, 1, 1, 1, 2, 2, 2, 3, 3, 4)))]
     return Function(name, action, make_parameters(rng, split, kinds))
