@@ -28,7 +28,8 @@ import float_formats
 from decoder import Array, IndexChoice, Output, Weights
 
 INDEX_NORM_EPS = 1e-6  # of the indexer's LayerNorm, in no config
-BLOCK_SCORES = 1 << 21  # alive at once in a thread of the indexer
+BLOCK_KEYS = 1024  # scored at once
+BLOCK_SCORES = 1 << 21  # chosen from at once in a thread of the indexer
 INDEXER_TYPES = ("full", "shared")
 KV_ROUNDINGS = (*float_formats.KV_ROUNDINGS, "fp8_ds_mla")
 INDEX_KEY_ROUNDINGS = ("none", "f32", "bf16", "fp8")
@@ -128,12 +129,14 @@ def index_scores(q: Array, k: Array, head_weights: Array) -> Array:
     """q [T, heads, d], k [S, d], head_weights [T, heads] (of either sign): [T, S]. ReLU comes
     before the weights."""
     tokens, heads, dim = q.shape
-    scores = np.zeros((tokens, len(k)))
-    for head in range(heads):
-        dots = q[:, head] * dim ** -0.5 @ k.T
+    queries = (q * dim ** -0.5).reshape(tokens * heads, dim)
+    weights = (head_weights * heads ** -0.5)[:, None]
+    scores = np.empty((tokens, len(k)))
+    for first in range(0, len(k), BLOCK_KEYS):  # few enough for a processor's cache
+        block = slice(first, first + BLOCK_KEYS)
+        dots = queries @ k[block].T
         np.maximum(dots, 0.0, out=dots)
-        dots *= head_weights[:, head, None] * heads ** -0.5
-        scores += dots
+        scores[:, block] = (weights @ dots.reshape(tokens, heads, -1))[:, 0]
     return scores
 
 

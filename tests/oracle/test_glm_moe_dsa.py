@@ -165,7 +165,8 @@ def test_attention_bias_is_added(seed: int) -> None:
         for module, width in (("q_a_proj", 6), ("kv_a_proj_with_mqa", 9), ("o_proj", 8)):
             weights[f"model.layers.{layer}.self_attn.{module}.bias"] = np.zeros(width)
     plain = GlmMoeDsa(SMALL, weights.__getitem__).forward(IDS).logits
-    np.testing.assert_array_equal(GlmMoeDsa(config, weights.__getitem__).forward(IDS).logits, plain)
+    np.testing.assert_allclose(GlmMoeDsa(config, weights.__getitem__).forward(IDS).logits, plain,
+                               atol=1e-12)
     for module in ("q_a_proj", "kv_a_proj_with_mqa", "o_proj"):
         name = f"model.layers.1.self_attn.{module}.bias"
         other = {**weights, name: weights[name] + 1.0}
@@ -211,7 +212,7 @@ def test_sparse_is_dense_up_to_index_topk_and_differs_beyond(seed: int) -> None:
         config = changed(index_topk=topk)
         sparse = small_model(seed, config).forward(IDS)
         dense = small_model(seed, config, dense_attention=True).forward(IDS)
-        np.testing.assert_array_equal(sparse.logits[:topk], dense.logits[:topk])
+        np.testing.assert_allclose(sparse.logits[:topk], dense.logits[:topk], atol=1e-12)
         apart = np.linalg.norm(sparse.logits - dense.logits, axis=-1)
         assert np.all(apart[topk:] > 1e-6)
         assert np.median(apart[topk:] / np.linalg.norm(dense.logits[topk:], axis=-1)) > 0.05
@@ -284,14 +285,15 @@ def test_the_two_latent_eps_differ_where_latents_are_small(seed: int) -> None:
             weights[name] = weights[name] * 1e-3
     a, b, c = (GlmMoeDsa(SMALL, weights.__getitem__, latent_norm_eps=eps).forward(IDS).logits
                for eps in (None, 1e-5, 1e-6))
-    np.testing.assert_array_equal(a, b)
+    np.testing.assert_allclose(a, b, atol=1e-12)
     assert np.abs(a - c).max() > 1e-3
 
 
 def test_rope_styles_of_attention_and_indexer(seed: int) -> None:
     both = small_model(seed).forward(IDS)
     other = small_model(seed, changed(indexer_rope_interleave=False)).forward(IDS)
-    np.testing.assert_array_equal(both.logits[:3], other.logits[:3])  # invisible up to index_topk
+    # Invisible up to index_topk.
+    np.testing.assert_allclose(both.logits[:3], other.logits[:3], atol=1e-12)
     assert not np.allclose(both.logits[3:], other.logits[3:])
     assert not np.allclose(both.logits[1:3], small_model(seed, changed(
         rope_interleave=False)).forward(IDS[:3]).logits[1:])

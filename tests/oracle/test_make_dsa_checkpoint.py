@@ -162,7 +162,7 @@ def test_config_styles_say_the_same(tmp_path: Path, seed: int) -> None:
     wanted = readers["v4"].model().forward(ids).logits
     for reader in readers.values():
         assert reader.config.indexer_types == ("full", "shared")
-        np.testing.assert_array_equal(reader.model().forward(ids).logits, wanted)
+        np.testing.assert_allclose(reader.model().forward(ids).logits, wanted, atol=1e-12)
 
 
 def test_shared_layers_have_no_indexer(tmp_path: Path, seed: int) -> None:
@@ -197,7 +197,7 @@ def test_routes_and_index_choices_are_lively(tmp_path: Path, seed: int, experts:
         assert (choice.relative_margins[topk:] > 1e-5).mean() > 0.9
     # Forcing dense attention is as wrong as can be, and only beyond index_topk.
     dense = reader.model(dense_attention=True).forward(ids)
-    np.testing.assert_array_equal(dense.logits[:topk], output.logits[:topk])
+    np.testing.assert_allclose(dense.logits[:topk], output.logits[:topk], atol=1e-12)
     errors = [logits.relative_error(a, b) for a, b in zip(dense.logits, output.logits)]
     assert np.median(errors[topk:]) > 0.1 and min(errors[topk:]) > 1e-3
 
@@ -208,7 +208,8 @@ def test_latent_gain_tells_the_two_eps_apart(tmp_path: Path, seed: int) -> None:
     wanted = reader.model().forward(ids).logits
     assert logits.relative_error(reader.model(latent_norm_eps=1e-6).forward(ids).logits,
                                  wanted) > 1e-2
-    np.testing.assert_array_equal(reader.model(latent_norm_eps=1e-5).forward(ids).logits, wanted)
+    np.testing.assert_allclose(reader.model(latent_norm_eps=1e-5).forward(ids).logits, wanted,
+                               atol=1e-12)
 
 
 def test_attention_bias_and_omitted_tensors(tmp_path: Path, seed: int) -> None:
