@@ -189,7 +189,8 @@ def test_routes_and_index_choices_are_lively(tmp_path: Path, seed: int, experts:
     assert used.max() < experts and len(used) > experts // 3
     for choice in output.index_choices:
         rows = choice.chosen[topk:]
-        assert len(np.unique(rows, axis=0)) == len(rows)  # each query chooses its own
+        # Each query chooses its own, but for chance: early ones choose 8 of 9.
+        assert len(np.unique(rows, axis=0)) > 0.9 * len(rows)
         ages = tokens - 1 - np.flatnonzero(rows[-1])
         assert ages.max() > tokens // 3  # not a sliding window
         assert choice.deviations[topk:].min() > 0.1
