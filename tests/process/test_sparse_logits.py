@@ -61,7 +61,8 @@ def test_every_shape_of_checkpoint(make: Callable[..., Path], seed: int, options
     ("bfloat16", "bf16", 4e-3), ("fp8_e4m3", "fp8_ds_mla", 4e-2)])
 def test_every_kv_cache_format(make: Callable[..., Path], seed: int, kv: str, rounding: str,
                                tolerance: float) -> None:
-    check(sparse(make), seed, kv, rounding, tolerance, TOKENS, MIN_INDEX_MARGIN)
+    min_index_margin = min(tolerance, 1e-2)  # a step moves scores, as it moves the gate's
+    check(sparse(make), seed, kv, rounding, tolerance, TOKENS, min_index_margin)
 
 
 def test_dense_attention_would_fail(make: Callable[..., Path], seed: int) -> None:
