@@ -19,9 +19,12 @@ def answers(checkpoint: Path, seed: int) -> list[Answer]:
         return [generate(server, rng.integers(0, 512, size=size).tolist(), 16) for size in (1, 20, 70)]
 
 
-@pytest.mark.parametrize("source", ["gptq", "gptq_v2_asym", "autoround", "ct_asym", "awq"])
-def test_every_format_serves_the_same_bytes(make: Callable[..., Path], tmp_path: Path, seed: int, source: str) -> None:
-    original = make(format=source, experts=21)
+@pytest.mark.parametrize("source, options", [
+    ("gptq", {}), ("gptq_v2_asym", {}), ("autoround", {}), ("ct_asym", {}), ("awq", {}),
+    ("autoround", {"arch": "glm_moe_dsa"}), ("gptq", {"arch": "glm_moe_dsa"})])
+def test_every_format_serves_the_same_bytes(make: Callable[..., Path], tmp_path: Path, seed: int, source: str,
+                                            options: dict[str, Any]) -> None:
+    original = make(format=source, experts=21, **options)
     wanted = answers(original, seed)
     for format_name in FORMATS:
         done = run_to_end("repack", str(original), str(tmp_path / format_name), "--format", format_name)
