@@ -119,9 +119,11 @@ def call_inside_thinking(rng: random.Random, split: Split) -> Conversation:
                         declared(rng, functions))
 
 
-def refused(rng: random.Random, split: Split, functions: list[Function], thinking: bool) -> list[Message]:
+def refused(rng: random.Random, split: Split, functions: list[Function], thinking: bool, kinds: list[str] | None = None,
+            ) -> list[Message]:
+    """kinds: of the parameters of the tool that is not there, random when None."""
     while True:
-        other = make_function(rng, split, near=functions[0])
+        other = make_function(rng, split, kinds, near=functions[0])
         if all(other.name != known.name and other.action != known.action for known in functions):
             break
     request = make_request(rng, split, other)

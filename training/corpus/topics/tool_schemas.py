@@ -110,11 +110,11 @@ def make_function(rng: random.Random, split: Split, kinds: list[str] | None = No
     return Function(name, action, make_parameters(rng, split, kinds))
 
 
-def make_functions(rng: random.Random, split: Split, count: int) -> list[Function]:
+def make_functions(rng: random.Random, split: Split, count: int, kinds: list[str] | None = None) -> list[Function]:
     """Tools with different names and different actions; the first is the one that random requests ask for most."""
     functions: list[Function] = []
     while len(functions) < count:
-        function = make_function(rng, split, near=functions[0] if functions else None)
+        function = make_function(rng, split, kinds, near=functions[0] if functions else None)
         if all(function.name != other.name and function.action != other.action for other in functions):
             functions.append(function)
     return functions
