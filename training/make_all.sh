@@ -5,16 +5,16 @@
 #   training/make_all.sh WORK deliver    and then puts the 120-expert checkpoint, the fixed questions of Sheaf's tests and the
 #                                        loss curve into this repository
 #
-# THREADS (2), TOKENS (where each cycle of the learning rate ends) and CASES (300 a column) may be set; other values give
-# another model. With SHEAF, a sheaf binary, the 120-expert checkpoint is also measured through a server. The table is
-# WORK/accuracy.md.
+# THREADS (2), TOKENS (where each cycle of the learning rate ends), DECAY_TOKENS (over how many before that it falls) and CASES
+# (300 a column) may be set; other values give another model. With SHEAF, a sheaf binary, the 120-expert checkpoint is also
+# measured through a server. The table is WORK/accuracy.md.
 set -euo pipefail
 
 work=$(mkdir -p "${1:?folder to work in}" && cd "$1" && pwd)
 goal=${2:-} sheaf=${SHEAF:+$(realpath "$SHEAF")}
 here=$(cd "$(dirname "$0")" && pwd)
 threads=${THREADS:-2}
-tokens=${TOKENS:-9000000,27000000}
+tokens=${TOKENS:-9000000,25500000} decay_tokens=${DECAY_TOKENS:-3000000,5000000}
 cases=${CASES:-300}
 sizes=${SIZES:-nano}
 full=160 pruned=(120 96)
@@ -32,7 +32,8 @@ cd "$work"
 
 [[ -f tokenizer/tokenizer.json ]] || "$python" "$here/tokenizer.py" --out tokenizer
 [[ -d master/checkpoint ]] ||
-  "$python" "$here/train.py" --tokenizer tokenizer --out master --tokens "$tokens" --threads "$threads" --sizes "$sizes"
+  "$python" "$here/train.py" --tokenizer tokenizer --out master --tokens "$tokens" --decay-tokens "$decay_tokens" \
+    --threads "$threads" --sizes "$sizes"
 "$python" "$here/plot_loss.py" --log master/loss.jsonl --out loss.png
 
 [[ -d bf16-$full ]] || cp -r master/checkpoint "bf16-$full"

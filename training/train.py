@@ -4,8 +4,8 @@ python train.py --tokenizer DIR --out DIR --minutes 60 runs for an hour at most 
 the same command goes on from there. When --tokens have been seen it writes the bf16 checkpoint DIR/checkpoint.
 DIR/loss.jsonl has one line a step group.
 
-The learning rate rises, stays, and falls over the last --decay-tokens before each number of --tokens; after the last one
-training is over. What --tokens says about the part that has not been trained yet may be changed from one run to the next: the
+The learning rate rises, stays, and falls over the last tokens, as many as --decay-tokens says, before each number of --tokens;
+after the last one training is over. What the two say about the part that has not been trained yet may be changed from one run to the next: the
 result is the same as if it had been so from the start.
 
 Expert load is balanced without a loss term: after each step the gate's correction bias of an overloaded expert goes down by
@@ -38,12 +38,12 @@ from rendering import Renderer
 class Recipe:
     """Everything that decides the result, besides the code and the number of threads."""
 
-    tokens: str = "9000000,27000000"  # seen at the end of each cycle of the learning rate
+    tokens: str = "9000000,25500000"  # seen at the end of each cycle of the learning rate
     batch_tokens: int = 4096
     seed: int = 1
     learning_rate: float = 1.5e-3  # peak
     final_share: float = 0.03     # of the peak, at the end
-    decay_tokens: int = 3_000_000  # over which the learning rate falls at the end
+    decay_tokens: str = "3000000,5000000"  # over which the learning rate falls at the end of each cycle
     warmup_tokens: int = 400_000
     weight_decay: float = 0.1
     clip: float = 1.0             # of the gradient's norm
@@ -52,26 +52,30 @@ class Recipe:
     sizes: str = "nano"
 
 
-def cycle_ends(tokens: str) -> list[int]:
-    ends = [int(end) for end in str(tokens).split(",")]
-    if not ends or ends != sorted(set(ends)) or ends[0] <= 0:
+def cycles(tokens: str, decay_tokens: str) -> list[tuple[int, int]]:
+    """(end, tokens before it over which the learning rate falls) of each."""
+    ends, decays = ([int(number) for number in numbers.split(",")] for numbers in (tokens, decay_tokens))
+    if ends != sorted(set(ends)) or ends[0] <= 0:
         raise ValueError(f"--tokens: want rising numbers, got {tokens}")
-    return ends
+    if len(decays) != len(ends) or min(decays) <= 0:
+        raise ValueError(f"--decay-tokens: want a positive number for each of {tokens}, got {decay_tokens}")
+    return list(zip(ends, decays))
 
 
 def learning_rate(recipe: Recipe, seen: int) -> float:
-    ends = cycle_ends(recipe.tokens)
-    start = max((end for end in ends[:-1] if end <= seen), default=0)
-    end = next((end for end in ends if end > seen), ends[-1])
+    all_cycles = cycles(recipe.tokens, recipe.decay_tokens)
+    start = max((end for end, _ in all_cycles[:-1] if end <= seen), default=0)
+    end, decay = next((cycle for cycle in all_cycles if cycle[0] > seen), all_cycles[-1])
     if seen - start < recipe.warmup_tokens:
         return recipe.learning_rate * (seen - start + 1) / recipe.warmup_tokens
-    left = min(1.0, max(0.0, (end - seen) / max(1, recipe.decay_tokens)))
+    left = min(1.0, max(0.0, (end - seen) / decay))
     return recipe.learning_rate * (recipe.final_share + (1 - recipe.final_share) * left)
 
 
 def same_until(seen: int, recipe: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether both schedules have been the same for the first `seen` tokens."""
-    begun = [[end for end in cycle_ends(each["tokens"]) if end - each["decay_tokens"] < seen] for each in (recipe, other)]
+    begun = [[(end, decay) for end, decay in cycles(each["tokens"], each["decay_tokens"]) if end - decay < seen]
+             for each in (recipe, other)]
     return begun[0] == begun[1]
 
 
@@ -202,7 +206,7 @@ class Training:
         state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
         saved = state["recipe"]
         if same_until(state["seen"], saved, asdict(self.recipe)):
-            saved["tokens"] = self.recipe.tokens
+            saved |= {"tokens": self.recipe.tokens, "decay_tokens": self.recipe.decay_tokens}
         if saved != asdict(self.recipe):
             changed = [key for key, value in asdict(self.recipe).items() if saved.get(key) != value]
             raise ValueError(f"{path} was trained with another recipe: {', '.join(changed)} differ")
@@ -234,7 +238,7 @@ def run(training: Training, out: Path, minutes: float, save_minutes: float, log_
     state, log = out / "state.pt", out / "loss.jsonl"
     started = saved = time.monotonic()
     first_seen, gathered = training.seen, []
-    end = cycle_ends(training.recipe.tokens)[-1]
+    end, _ = cycles(training.recipe.tokens, training.recipe.decay_tokens)[-1]
     while training.seen < end and time.monotonic() - started < 60 * minutes:
         gathered.append(training.step())
         if training.steps % log_every == 0:

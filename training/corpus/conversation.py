@@ -16,12 +16,14 @@ Tool = dict[str, Any]
 class Split(enum.Enum):
     """Training and HELD_OUT never share a made-up name, a tool, an operand pair or a (fact, wording) pair.
 
-    TRAIN_FIRST is training's first part (mixture.py): it leaves the held-out half of the real words out too, and its made-up
-    words have syllables of every kind.
+    TRAIN_FIRST and TRAIN_SECOND are earlier parts of training (mixture.py). The first leaves the held-out half of the real
+    words out too, and its made-up words have syllables of every kind; in both, some tools have names that do not follow from
+    what they do.
     """
 
     TRAIN = "train"
     TRAIN_FIRST = "train_first"
+    TRAIN_SECOND = "train_second"
     HELD_OUT = "held_out"
 
 

@@ -1,14 +1,15 @@
 """Which topic comes how often, and conversation number i of a split.
 
 conversation(seed, split, index) depends on its arguments alone: training resumes at any index, on any machine. Training has
-five parts, which end before these conversations:
+six parts, which end before these conversations:
 
   COPYING   mostly copying, which tool calls are built on
   FIRST     the full mixture, with words as Split.TRAIN_FIRST draws them: a model copied the words that it had learnt, but
             not the real words that had been held out
   SINGLES   all real words, and more refusals: two in a hundred had been too few
   SESSIONS  most tool calls in long sessions, which have 2.4 times as many in the same number of tokens
-  the end   with a drill of choosing a tool or none: a model without thinking refused two requests in a hundred
+  CHOICES   with a drill of choosing a tool or none: a model without thinking refused two requests in a hundred
+  the end   tools with names that follow from what they do; half of the calls with thinking, and more of what is not tools
 """
 from __future__ import annotations
 
@@ -17,38 +18,41 @@ import random
 
 from corpus.conversation import Conversation, Split, without_thinking
 from corpus.topics import (arithmetic, copying, facts, greetings, json_answers, languages, lists, mixed, references,
-                           refusals, sheaf_questions, stories, tool_calls, tool_choices, tool_sessions, unknown)
+                           refusals, sheaf_questions, stories, tool_calls, tool_chains, tool_choices, tool_sessions, unknown)
 
 COPYING = 20_000
 FIRST = 67_999
 SINGLES = 94_752
 SESSIONS = 116_525
+CHOICES = 122_248
 
 TOPICS = {  # module: weight in each part, by conversations
-    copying: (60, 8, 10, 8, 8),
-    tool_calls: (20, 38, 36, 16, 16),
-    arithmetic: (4, 14, 16, 14, 14),
-    facts: (4, 10, 11, 11, 12),
-    json_answers: (4, 7, 8, 9, 9),
-    greetings: (2, 5, 5, 5, 5),
-    sheaf_questions: (2, 5, 5, 5, 5),
-    references: (1, 5, 4, 4, 4),
-    lists: (1, 4, 3, 3, 3),
-    stories: (1, 3, 3, 3, 3),
-    languages: (1, 4, 4, 4, 4),
-    mixed: (0, 6, 5, 5, 5),
-    unknown: (0, 2, 2, 2, 2),
-    refusals: (0, 0, 8, 4, 6),
-    tool_sessions: (0, 0, 0, 13, 11),
-    tool_choices: (0, 0, 0, 0, 12),
+    copying: (60, 8, 10, 8, 8, 6),
+    tool_calls: (20, 38, 36, 16, 16, 30),
+    arithmetic: (4, 14, 16, 14, 14, 18),
+    facts: (4, 10, 11, 11, 12, 23),
+    json_answers: (4, 7, 8, 9, 9, 23),
+    greetings: (2, 5, 5, 5, 5, 6),
+    sheaf_questions: (2, 5, 5, 5, 5, 8),
+    references: (1, 5, 4, 4, 4, 6),
+    lists: (1, 4, 3, 3, 3, 6),
+    stories: (1, 3, 3, 3, 3, 4),
+    languages: (1, 4, 4, 4, 4, 5),
+    mixed: (0, 6, 5, 5, 5, 5),
+    unknown: (0, 2, 2, 2, 2, 2),
+    refusals: (0, 0, 8, 4, 6, 5),
+    tool_sessions: (0, 0, 0, 13, 11, 4),
+    tool_choices: (0, 0, 0, 0, 12, 5),
+    tool_chains: (0, 0, 0, 0, 0, 8),
 }
 
 
 def conversation(seed: int, split: Split, index: int) -> Conversation:
     rng = random.Random(f"{seed}/{split.value}/{index}")
-    part = bisect.bisect((COPYING, FIRST, SINGLES, SESSIONS), index) if split is Split.TRAIN else 4
+    part = bisect.bisect((COPYING, FIRST, SINGLES, SESSIONS, CHOICES), index) if split is Split.TRAIN else 5
     topic = rng.choices(list(TOPICS), [weights[part] for weights in TOPICS.values()])[0]
-    return finish(topic.make(rng, split if part >= 2 else Split.TRAIN_FIRST))
+    early = Split.TRAIN_FIRST if part < 2 else Split.TRAIN_SECOND
+    return finish(topic.make(rng, split if part == 5 else early))
 
 
 def of_topic(module, seed: int, split: Split, index: int) -> Conversation:

@@ -15,7 +15,7 @@ from quantized_weights import dequantize, fuse_experts
 from rendering import Renderer
 from train import Recipe, Training, batch_loss, learning_rate, same_until
 
-RECIPE = Recipe(tokens="20000", batch_tokens=512, sizes="tiny", warmup_tokens=1000)
+RECIPE = Recipe(tokens="20000", decay_tokens="10000", batch_tokens=512, sizes="tiny", warmup_tokens=1000)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_resumed_run_has_the_same_losses(tokenizer_folder, tmp_path):
     second.restore(tmp_path / "state.pt")
     assert [second.step()["loss"] for _ in range(3)] == losses[3:]
 
-    other = Training(Recipe(tokens="20000", batch_tokens=512, sizes="tiny", warmup_tokens=1000, clip=2.0), tokenizer_folder)
+    other = Training(Recipe(tokens="20000", decay_tokens="10000", batch_tokens=512, sizes="tiny", warmup_tokens=1000, clip=2.0), tokenizer_folder)
     with pytest.raises(ValueError, match="clip"):
         other.restore(tmp_path / "state.pt")
 
@@ -94,7 +94,7 @@ def test_hidden_experts_are_not_chosen_and_come_back(tokenizer_folder):
 
 
 def test_learning_rate_warms_up_stays_and_falls():
-    recipe = Recipe(tokens="1000", warmup_tokens=100, decay_tokens=400, learning_rate=1.0, final_share=0.1)
+    recipe = Recipe(tokens="1000", warmup_tokens=100, decay_tokens="400", learning_rate=1.0, final_share=0.1)
     assert learning_rate(recipe, 49) == pytest.approx(0.5)
     assert learning_rate(recipe, 100) == learning_rate(recipe, 600) == pytest.approx(1.0)
     assert learning_rate(recipe, 800) == pytest.approx(0.55)
@@ -102,7 +102,7 @@ def test_learning_rate_warms_up_stays_and_falls():
 
 
 def test_learning_rate_rises_again_in_a_second_cycle():
-    recipe = Recipe(tokens="1000,3000", warmup_tokens=100, decay_tokens=400, learning_rate=1.0, final_share=0.1)
+    recipe = Recipe(tokens="1000,3000", warmup_tokens=100, decay_tokens="300,400", learning_rate=1.0, final_share=0.1)
     assert learning_rate(recipe, 999) == pytest.approx(0.1, abs=0.01)
     assert learning_rate(recipe, 1049) == pytest.approx(0.5)
     assert learning_rate(recipe, 2600) == pytest.approx(1.0)
@@ -110,9 +110,16 @@ def test_learning_rate_rises_again_in_a_second_cycle():
 
 
 def test_only_what_is_not_trained_yet_may_change():
-    one, two, other = (asdict(Recipe(tokens=tokens, decay_tokens=400)) for tokens in ("1000", "1000,3000", "1200"))
+    one, two, other, steeper = (asdict(Recipe(tokens=tokens, decay_tokens=decays)) for tokens, decays in (
+        ("1000", "400"), ("1000,3000", "400,900"), ("1200", "400"), ("1000", "300")))
     assert same_until(1000, one, two)
     assert same_until(600, one, other) and not same_until(601, one, other)
+    assert same_until(600, one, steeper) and not same_until(601, one, steeper)
+
+
+def test_every_cycle_has_its_decay():
+    with pytest.raises(ValueError, match="a positive number for each of 1000,3000, got 400"):
+        learning_rate(Recipe(tokens="1000,3000", decay_tokens="400"), 0)
 
 
 def test_saliency_by_hand():

@@ -1,6 +1,6 @@
 """Tool calling: one call, several calls, calls inside the reasoning, results, refusals, turns where no tool is needed.
 
-A call in thinking mode follows one sentence that names the tool; without thinking it is written at once. "Call tools while
+A call in thinking mode follows one sentence that names the tools; without thinking it is written at once. "Call tools while
 you think." in the system message is the cue for a call inside the reasoning.
 """
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 from corpus import words
 from corpus.conversation import Conversation, Message, Split, assistant, system, tool_result, user
 from corpus.topics import facts, greetings, natural_tools
-from corpus.topics.tool_schemas import Function, Request, make_function, make_functions, make_request, sentence
+from corpus.topics.tool_schemas import (Function, Request, has_plain_names, make_function, make_functions, make_request,
+                                        sentence)
 
 TOPIC = "tools"
 IN_THINKING = "Call tools while you think."
@@ -20,7 +21,7 @@ IN_THINKING = "Call tools while you think."
 
 def make(rng: random.Random, split: Split) -> Conversation:
     form = rng.random()
-    if form < 0.30:
+    if form < (0.42 if has_plain_names(split) else 0.30):  # where there are sessions as a topic, fewer of them are here
         return one_call(rng, split)
     if form < 0.52:
         return session(rng, split)
@@ -52,20 +53,24 @@ def maybe_system(rng: random.Random) -> list[Message]:
                                "You help with tools.")))]
 
 
-def call_message(requests: list[Request], thinking: bool) -> Message:
-    reasoning = ""
-    if thinking:
-        wants = words.join_words([request.function.action for request in requests])
-        names = words.join_words([request.function.name for request in requests])
-        reasoning = f"The user wants to {wants}. I call {names}."
-    return assistant("", reasoning, [(request.function.name, request.arguments) for request in requests])
+def thought(requests: list[Request], split: Split) -> str:
+    """The names alone, copied into the call at once; earlier parts of training say the actions first."""
+    names = f"I call {words.join_words([request.function.name for request in requests])}."
+    if has_plain_names(split):
+        return names
+    return f"The user wants to {words.join_words([request.function.action for request in requests])}. {names}"
+
+
+def call_message(requests: list[Request], split: Split, thinking: bool) -> Message:
+    return assistant("", thought(requests, split) if thinking else "",
+                     [(request.function.name, request.arguments) for request in requests])
 
 
 def one_call(rng: random.Random, split: Split) -> Conversation:
     functions = make_functions(rng, split, _tool_count(rng))
     request = make_request(rng, split, functions[0])
     thinking = rng.random() < 0.5
-    messages = maybe_system(rng) + [user(request.text), call_message([request], thinking)]
+    messages = maybe_system(rng) + [user(request.text), call_message([request], split, thinking)]
     if rng.random() < 0.4:
         messages += result_and_answer(rng, split, [request])
     return Conversation(TOPIC, messages, declared(rng, functions), thinking)
@@ -80,23 +85,29 @@ def session(rng: random.Random, split: Split) -> Conversation:
             messages += refused(rng, split, functions, thinking=False)
             continue
         request = make_request(rng, split, rng.choice(functions))
-        messages += [user(request.text), call_message([request], thinking=False)]
+        messages += [user(request.text), call_message([request], split, thinking=False)]
         messages += result_and_answer(rng, split, [request])
     if messages[-1]["role"] == "assistant" and rng.random() < 0.3:
         request = make_request(rng, split, rng.choice(functions))
-        messages += [user(request.text), call_message([request], thinking=False)]
+        messages += [user(request.text), call_message([request], split, thinking=False)]
     return Conversation(TOPIC, messages, declared(rng, functions), thinking=False)
+
+
+def joined(rng: random.Random, requests: list[Request]) -> str:
+    """Several requests as one text."""
+    joint = rng.choice((" Then ", " Also ", " And "))
+    text = requests[0].text.rstrip(".") + "."
+    for request in requests[1:]:
+        text += joint + request.text[0].lower() + request.text[1:].rstrip(".") + "."
+    return text
 
 
 def several_calls(rng: random.Random, split: Split) -> Conversation:
     functions = make_functions(rng, split, rng.choice((1, 2, 2, 3)))
     requests = [make_request(rng, split, rng.choice(functions)) for _ in range(rng.choice((2, 2, 3)))]
-    joint = rng.choice((" Then ", " Also ", " And "))
-    text = requests[0].text.rstrip(".") + "."
-    for request in requests[1:]:
-        text += joint + request.text[0].lower() + request.text[1:].rstrip(".") + "."
+    text = joined(rng, requests)
     thinking = rng.random() < 0.5
-    messages = maybe_system(rng) + [user(text), call_message(requests, thinking)]
+    messages = maybe_system(rng) + [user(text), call_message(requests, split, thinking)]
     if rng.random() < 0.4:
         messages += result_and_answer(rng, split, requests)
     return Conversation(TOPIC, messages, declared(rng, functions), thinking)
@@ -114,7 +125,8 @@ def write_call(name: str, arguments: dict[str, Any]) -> str:
 def call_inside_thinking(rng: random.Random, split: Split) -> Conversation:
     functions = make_functions(rng, split, _tool_count(rng))
     request = make_request(rng, split, functions[0])
-    reasoning = f"The user wants to {request.function.action}.\n" + write_call(request.function.name, request.arguments)
+    begin = thought([request], split) if has_plain_names(split) else f"The user wants to {request.function.action}."
+    reasoning = f"{begin}\n" + write_call(request.function.name, request.arguments)
     return Conversation(TOPIC, [system(IN_THINKING), user(request.text), assistant("", reasoning)],
                         declared(rng, functions))
 

@@ -22,7 +22,7 @@ def make(rng: random.Random, split: Split) -> Conversation:
             messages += tool_calls.refused(rng, split, functions, thinking=False, kinds=[])
             continue
         request = make_request(rng, split, rng.choice(functions))
-        messages += [user(request.text), tool_calls.call_message([request], thinking=False)]
+        messages += [user(request.text), tool_calls.call_message([request], split, thinking=False)]
         text, answer = ('{"ok": true}', "Done.") if rng.random() < 0.7 else tool_calls.make_result(rng, split)
         messages += [tool_result(text), assistant(answer)]
     return Conversation(TOPIC, messages, tool_calls.declared(rng, functions), thinking=False)

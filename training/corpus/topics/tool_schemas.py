@@ -1,7 +1,8 @@
 """Random tools with parameters of every JSON type, and requests that name values for them.
 
-The action ("set the lamp") is what a user says, the description is the same sentence, the name may or may not follow from
-it. A held-out tool has a name that no training tool has.
+The action ("set the lamp") is what a user says, the description is the same sentence, and the name follows from it: set_lamp,
+setLamp or lamp_set. (Earlier parts of training have names that do not, such as taxdex for setting the lamp: looking those up
+through the description is beyond four layers.) A held-out tool has a name that no training tool has.
 """
 from __future__ import annotations
 
@@ -62,6 +63,7 @@ def sentence(text: str) -> str:
 
 
 _COLOURS = "red green blue yellow white black orange purple pink brown".split()
+_NAME_FORMS = ("verb_noun",) * 15 + ("verbNoun",) * 3 + ("noun_verb",) * 2
 _FIELDS = "x y z width height depth row column start end low high".split()
 
 
@@ -72,8 +74,11 @@ def _noun(rng: random.Random, split: Split) -> str:
     return words.choose(rng, words.NOUNS, split) if split is Split.HELD_OUT else words.any_of(rng, words.NOUNS, split)
 
 
-def _tool_name(rng: random.Random, split: Split, near: Function | None, form: float | None = None) -> tuple[str, str]:
-    """(name, action). form: how the name is made of verb and noun, random when None."""
+def has_plain_names(split: Split) -> bool:
+    return split in (Split.TRAIN, Split.HELD_OUT)
+
+
+def _verb_and_noun(rng: random.Random, split: Split, near: Function | None) -> tuple[str, str]:
     verb, noun = rng.choice(words.VERBS), _noun(rng, split)
     if near is not None and rng.random() < 0.3:
         near_verb, near_noun = near.action.split(" ")[0], near.action.split(" ")[-1]
@@ -81,8 +86,20 @@ def _tool_name(rng: random.Random, split: Split, near: Function | None, form: fl
             verb = near_verb
         else:
             noun = near_noun
-    if form is None:
-        form = rng.random()
+    return verb, noun
+
+
+def _plain_tool_name(rng: random.Random, split: Split, near: Function | None, form: str) -> tuple[str, str]:
+    """(name, action)."""
+    verb, noun = _verb_and_noun(rng, split, near)
+    name = {"verb_noun": f"{verb}_{noun}", "verbNoun": verb + noun.capitalize(), "noun_verb": f"{noun}_{verb}"}[form]
+    return name, f"{verb} the {noun}"
+
+
+def _early_tool_name(rng: random.Random, split: Split, near: Function | None) -> tuple[str, str]:
+    """(name, action); more than one name in four does not follow from the action."""
+    verb, noun = _verb_and_noun(rng, split, near)
+    form = rng.random()
     if form < 0.55:
         name = f"{verb}_{noun}"
     elif form < 0.65:
@@ -101,10 +118,13 @@ def _tool_name(rng: random.Random, split: Split, near: Function | None, form: fl
 def make_function(rng: random.Random, split: Split, kinds: list[str] | None = None, near: Function | None = None,
                   ) -> Function:
     """kinds: the parameters' types, random when None. near: a tool whose verb or noun may be taken, to be mistaken for."""
-    # Of a held-out tool the form comes first: a name that is one held-out word is held out itself, and such would be most.
-    form = rng.random() if split is Split.HELD_OUT else None
-    name, action = (_tool_name(rng, split, near) if split is Split.TRAIN_FIRST else
-                    words.draw(lambda: _tool_name(rng, split, near, form), split, key=lambda drawn: drawn[0]))
+    if has_plain_names(split):
+        form = rng.choice(_NAME_FORMS)
+        name, action = words.draw(lambda: _plain_tool_name(rng, split, near, form), split, key=lambda drawn: drawn[0])
+    elif split is Split.TRAIN_SECOND:
+        name, action = words.draw(lambda: _early_tool_name(rng, split, near), split, key=lambda drawn: drawn[0])
+    else:
+        name, action = _early_tool_name(rng, split, near)
     if kinds is None:
         kinds = [_kind(rng) for _ in range(rng.choice((0, 0, 1, 1, 1, 1, 2, 2, 2, 3, 3, 4)))]
     return Function(name, action, make_parameters(rng, split, kinds))
@@ -173,7 +193,7 @@ def make_value(rng: random.Random, split: Split, parameter: Parameter) -> tuple[
         return rng.choice((("true", "yes", "on") if truth else ("false", "no", "off"))), truth
     if parameter.kind == "array":
         items: list[Any] = [_integer(rng) if parameter.item_kind == "integer" else _word(rng, split)
-                            for _ in range(rng.choice((1, 2, 2, 3, 3, 4)))]
+                            for _ in range(rng.choice((2, 2, 3, 3, 4) if has_plain_names(split) else (1, 2, 2, 3, 3, 4)))]
         return words.join_words([str(item) for item in items]), items
     if parameter.kind == "object":
         value = {name: _integer(rng) for name in parameter.fields}

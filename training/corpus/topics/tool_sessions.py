@@ -22,6 +22,6 @@ def make(rng: random.Random, split: Split) -> Conversation:
             messages += tool_calls.refused(rng, split, functions, thinking=False)
             continue
         request = make_request(rng, split, rng.choice(functions))
-        messages += [user(request.text), tool_calls.call_message([request], thinking=False)]
+        messages += [user(request.text), tool_calls.call_message([request], split, thinking=False)]
         messages += tool_calls.result_and_answer(rng, split, [request])
     return Conversation(TOPIC, messages, tool_calls.declared(rng, functions), thinking=False)
