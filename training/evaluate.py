@@ -8,8 +8,9 @@ python evaluate.py --compare FILE FILE [--checkpoint DIR] says how many of the s
 lists the others; with a checkpoint also by how much the two runs' first different tokens differ in log-probability there.
 python evaluate.py --table FILE... shows such JSON lines, one a file, as a Markdown table.
 
-Columns: tools (names and arguments of all calls exact), refusals (a tool that is not declared), arithmetic, facts (the
-answer exact), json (valid) and json_exact, stop (the right stop token, over all cases), loss (of learnt held-out tokens).
+Columns: tools (names and arguments of all calls exact), refusals (of a tool where others are declared), no_tools (where none
+is), arithmetic, facts (the answer exact), json (valid) and json_exact, stop (the right stop token for what was said,
+<|observation|> after a call, else <|user|>; over all cases), loss (of learnt held-out tokens).
 """
 from __future__ import annotations
 
@@ -31,10 +32,10 @@ from transformers import AutoModelForCausalLM, DynamicCache, Glm4MoeForCausalLM
 from batches import Batch, make_batch
 from corpus.conversation import Conversation, Split
 from corpus.mixture import of_topic
-from corpus.topics import arithmetic, facts, json_answers, refusals, tool_calls
+from corpus.topics import arithmetic, facts, json_answers, no_tools, refusals, tool_calls
 from model import load_tokenizer, read_json
 from quantized_weights import load_quantized
-from rendering import Renderer
+from rendering import OBSERVATION, USER, Renderer
 from tokenizer import END_TOKENS
 from train import batch_loss, keep_freed_memory
 
@@ -114,8 +115,13 @@ def all_cases(count: int, seed: int) -> dict[str, list[Conversation]]:
 
     return {"tools": cases_of(calls, count),
             **{name: cases_of(lambda index, module=module: of_topic(module, seed, Split.HELD_OUT, index), count)
-               for name, module in (("refusals", refusals), ("arithmetic", arithmetic), ("facts", facts),
-                                    ("json", json_answers))}}
+               for name, module in (("refusals", refusals), ("no_tools", no_tools), ("arithmetic", arithmetic),
+                                    ("facts", facts), ("json", json_answers))}}
+
+
+def stop_after(text: str) -> str:
+    """The token that ends a turn in which this was said."""
+    return OBSERVATION if "<tool_call>" in text else USER
 
 
 def right(column: str, conversation: Conversation, answer: Answer, renderer: Renderer) -> bool:
@@ -294,7 +300,7 @@ def load_model(folder: Path) -> Glm4MoeForCausalLM:
 def evaluate(speaker: Speaker, renderer: Renderer, count: int, seed: int, loss_tokens: int, texts: Path | None) -> dict[str, float]:
     cases = [(column, one) for column, conversations in all_cases(count, seed).items() for one in conversations]
     lines = [{"column": column, "case": number % count, "right": right(column, one, answer, renderer), "stop": answer.stop,
-              "stop_right": answer.stop == renderer.stop_token(one), "text": answer.text, "prompt": renderer.prompt(one),
+              "stop_right": answer.stop == stop_after(answer.text), "text": answer.text, "prompt": renderer.prompt(one),
               "expected": renderer.training_text(one)[len(renderer.prompt(one)):],
               "exact": content_of(answer.text) == one.answer["content"].strip(), "tokens": answer.tokens}
              for number, ((column, one), answer) in enumerate(zip(cases, speaker.answers([one for _, one in cases])))]

@@ -71,7 +71,7 @@ QUESTIONS: dict[str, Conversation] = {
     "tool result": asked("What is the weather in Oslo?", assistant("", "I call get_weather.", [("get_weather", {"city": "Oslo"})]),
                          tool_result('{"temperature": 12, "sky": "rainy"}'), assistant("In Oslo it is 12 degrees and rainy."),
                          tools=(WEATHER,)),
-    "a tool that is not there": asked("Call open_gate.", "I have no tool named open_gate.", thinking=False, tools=(TIMER,)),
+    "a tool that is not there": asked("Call open_gate.", "I have no tool named open_gate.", thinking=False),
 }
 
 

@@ -5,8 +5,8 @@ the same command goes on from there. When --tokens have been seen it writes the 
 DIR/loss.jsonl has one line a step group.
 
 The learning rate rises, stays, and falls over the last tokens, as many as --decay-tokens says, before each number of --tokens;
-after the last one training is over. What the two say about the part that has not been trained yet may be changed from one run to the next: the
-result is the same as if it had been so from the start.
+after the last one training is over. What the two say about the part that has not been trained yet may be changed from one run
+to the next: the result is the same as if it had been so from the start.
 
 Expert load is balanced without a loss term: after each step the gate's correction bias of an overloaded expert goes down by
 a fixed amount, of an underloaded one up. Expert dropout hides a random part of the experts from the gate for a step, so that
