@@ -16,7 +16,7 @@ for argument; do
     *) checkpoint=$argument ;;
   esac
 done
-[[ -z $checkpoint ]] || checkpoint=$(cd "$checkpoint" && pwd)
+checkpoint=$(cd "${checkpoint:-$repo/checkpoints/sheaf-nano-120}" && pwd)
 
 cd "$repo"
 echo '[1/4] dependencies'
@@ -27,16 +27,6 @@ mkdir -p build
 cmake --preset release -DSHEAF_RUST_TARGET_DIR="$repo/build/rust" >build/release.configure.log 2>&1 ||
   { cat build/release.configure.log; exit 1; }
 cmake --build build/release --target sheaf
-
-if [[ -z $checkpoint ]]; then
-  checkpoint=$repo/checkpoints/sheaf-nano-120
-  if [[ ! -d $checkpoint ]]; then
-    checkpoint=$repo/build/random-checkpoint
-    echo "no trained checkpoint in this repository yet: serving random weights (the answer is noise)"
-    [[ -f $checkpoint/config.json ]] ||
-      /usr/bin/python3 tests/oracle/make_checkpoint.py --out "$checkpoint" --experts 120 --format gptq --seed 1 >/dev/null
-  fi
-fi
 
 free_or_zero() {  # PORT: itself when nobody listens there, else 0
   if (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; then echo 0; else echo "$1"; fi
