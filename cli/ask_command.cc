@@ -44,6 +44,7 @@ int RunAsk(const AskOptions& options) {
     }
   }
   std::fputs("\n", stdout);
+  std::fflush(stdout);  // where both streams are one, the figures come on a line of their own
   const grpc::Status status = reader->Finish();
   if (!status.ok()) {
     std::fprintf(stderr, "sheaf: %s: %s\n", options.grpc.c_str(), status.error_message().c_str());
