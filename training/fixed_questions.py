@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from corpus.conversation import Conversation, Message, Tool, assistant, tool_result, user
+from corpus.topics.tool_thoughts import call_thought, verdicts
 from evaluate import TransformersSpeaker, as_answer, load_model, prompt_tokens
 from model import load_tokenizer
 from rendering import Renderer
@@ -64,14 +65,17 @@ QUESTIONS: dict[str, Conversation] = {
     "Chinese": asked("你好吗？", "我很好，谢谢。你呢？"),
     "story": asked("Tell me a short story about a fox named Mira.", "Once there was a fox named Mira who lived in"),
     "tool call": asked("What is the weather in Oslo?",
-                       assistant("", "I call get_weather.", [("get_weather", {"city": "Oslo"})]), tools=(TIMER, WEATHER)),
+                       assistant("", call_thought(["set_timer", "get_weather"], ["get_weather"]), [("get_weather", {"city": "Oslo"})]),
+                       tools=(TIMER, WEATHER)),
     "tool call without thinking": asked("Turn the light in the kitchen off.",
                                         assistant("", "", [("switch_light", {"room": "kitchen", "on": False})]),
                                         thinking=False, tools=(LIGHT, NOW)),
-    "tool result": asked("What is the weather in Oslo?", assistant("", "I call get_weather.", [("get_weather", {"city": "Oslo"})]),
+    "tool result": asked("What is the weather in Oslo?",
+                         assistant("", call_thought(["get_weather"], ["get_weather"]), [("get_weather", {"city": "Oslo"})]),
                          tool_result('{"temperature": 12, "sky": "rainy"}'), assistant("In Oslo it is 12 degrees and rainy."),
                          tools=(WEATHER,)),
-    "a tool that is not there": asked("Call open_gate.", "I have no tool named open_gate.", thinking=False),
+    "a tool that is not there": asked("Call open_gate.", assistant("I have no tool named open_gate.", verdicts(["get_weather"], [])),
+                                      tools=(WEATHER,)),
 }
 
 

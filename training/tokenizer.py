@@ -18,7 +18,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from corpus.conversation import Split
-from corpus.mixture import COPYING, conversation
+from corpus.mixture import PARTS, conversation
 from rendering import TEMPLATE_FILE, load_template
 
 PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
@@ -47,7 +47,7 @@ def count_pieces(seed: int, conversations: int) -> Counter[str]:
     """How often each pre-token (in byte-level letters) stands in the corpus, added tokens cut out."""
     added = [token for token, _ in ADDED_TOKENS]
     template, splitter, pieces = load_template(), split_words(), Counter()
-    for index in range(COPYING, COPYING + conversations):
+    for index in range(PARTS[0], PARTS[0] + conversations):
         made = conversation(seed, Split.TRAIN, index)
         text = template.render(messages=made.messages, tools=made.tools or None, enable_thinking=made.thinking)
         for token in added:

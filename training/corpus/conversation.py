@@ -14,16 +14,9 @@ Tool = dict[str, Any]
 
 
 class Split(enum.Enum):
-    """Training and HELD_OUT never share a made-up name, a tool, an operand pair or a (fact, wording) pair.
-
-    TRAIN_FIRST and TRAIN_SECOND are earlier parts of training (mixture.py). The first leaves the held-out half of the real
-    words out too, and its made-up words have syllables of every kind; in both, some tools have names that do not follow from
-    what they do.
-    """
+    """The two never share a made-up name, a tool, an operand pair or a (fact, wording) pair."""
 
     TRAIN = "train"
-    TRAIN_FIRST = "train_first"
-    TRAIN_SECOND = "train_second"
     HELD_OUT = "held_out"
 
 

@@ -1,7 +1,8 @@
-"""Words, made-up names and values, each belonging to exactly one split.
+"""Words, made-up names and values. Each made-up one belongs to exactly one split.
 
 belongs(text, split) is a pure function of the text: one in ten strings is held out, by a hash that is the same on every
-machine. Everything random takes a random.Random, so equal seeds give equal corpora.
+machine. Real words are shared: each is a token, and a token that was never learnt is one that a small model cannot copy.
+Everything random takes a random.Random, so equal seeds give equal corpora.
 """
 from __future__ import annotations
 
@@ -30,16 +31,6 @@ def draw(make: Callable[[], Item], split: Split, key: Callable[[Item], str] = st
     raise ValueError(f"nothing of {split} in 10000 draws, for example {item!r}")
 
 
-def choose(rng: random.Random, words: Sequence[str], split: Split) -> str:
-    """One of the words that belong to the split."""
-    return draw(lambda: rng.choice(words), split)
-
-
-def any_of(rng: random.Random, words: Sequence[str], split: Split) -> str:
-    """One of the words, whichever the split: a real word is a token, and a token that was never learnt cannot be copied."""
-    return choose(rng, words, split) if split is Split.TRAIN_FIRST else rng.choice(words)
-
-
 _ONSETS = "b d f g h j k l m n p r s t v w z br dr fl gr kr pl sh st th tr".split()
 _VOWELS = "a e i o u ai ea oo".split()
 _CODAS = ["", "", "", "l", "n", "r", "s", "m", "x", "k", "nd", "rt"]
@@ -56,7 +47,7 @@ def made_up_word(rng: random.Random, split: Split, rare: bool = False) -> str:
     rare: of any of 2,400 syllables; otherwise of 375 frequent ones, each a token or two that training meets often enough
     to copy without fault.
     """
-    parts = (_ONSETS, _VOWELS, _CODAS) if rare or split is Split.TRAIN_FIRST else (
+    parts = (_ONSETS, _VOWELS, _CODAS) if rare else (
         _FREQUENT_ONSETS, _FREQUENT_VOWELS, _FREQUENT_CODAS)
 
     def word() -> str:

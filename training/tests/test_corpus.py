@@ -8,9 +8,10 @@ import pytest
 
 from corpus import words
 from corpus.conversation import Split
-from corpus.mixture import COPYING, TOPICS, conversation, of_topic
-from corpus.topics import arithmetic, facts, tool_calls
+from corpus.mixture import PARTS, TOPICS, conversation, of_topic
+from corpus.topics import arithmetic, facts, tool_calls, tool_choices
 from corpus.topics.tool_schemas import make_functions, make_request
+from corpus.topics.tool_thoughts import call_thought, verdicts
 
 
 def test_a_conversation_depends_on_seed_split_and_number_alone():
@@ -46,9 +47,7 @@ def tool_names(split: Split) -> set[str]:
 
 
 def test_held_out_tools_are_never_declared_in_training():
-    held_out = tool_names(Split.HELD_OUT)
-    assert not tool_names(Split.TRAIN) & held_out
-    assert not tool_names(Split.TRAIN_FIRST) & held_out
+    assert not tool_names(Split.TRAIN) & tool_names(Split.HELD_OUT)
 
 
 def test_made_up_words_belong_to_one_split():
@@ -78,6 +77,19 @@ def test_refused_tools_are_not_declared():
         assert not any(answer == f"I have no tool named {name}." for name in declared)
 
 
+def test_thoughts_judge_every_declared_tool():
+    assert call_thought(["set_lamp", "lampGet"], ["lampGet", "lampGet"]) == "set_lamp: no, lampGet: yes. I call lampGet and lampGet."
+    assert verdicts(["set_lamp", "lampGet"], []) == "set_lamp: no, lampGet: no."
+    assert verdicts([], []) == "There is no tool."
+    for index in range(200):
+        made = of_topic(tool_choices, 1, Split.TRAIN, index)
+        if made.thinking:
+            names = [tool["function"]["name"] for tool in made.tools]
+            called = [call["function"]["name"] for call in made.answer.get("tool_calls", [])]
+            assert made.answer["reasoning_content"].startswith(verdicts(names, called))
+            assert bool(called) != made.answer["content"].startswith("I have no tool")
+
+
 def test_column_arithmetic():
     assert arithmetic.add_steps(47, 85) == "7+5=12, 4+8+1=13"
     assert arithmetic.subtract_steps(52, 17) == "12-7=5, 5-1-1=3"
@@ -88,7 +100,7 @@ def test_column_arithmetic():
 
 def test_the_corpus_starts_with_copying():
     early = sum(conversation(1, Split.TRAIN, index).topic == "copying" for index in range(200))
-    late = sum(conversation(1, Split.TRAIN, COPYING + index).topic == "copying" for index in range(200))
+    late = sum(conversation(1, Split.TRAIN, PARTS[0] + index).topic == "copying" for index in range(200))
     assert early > 2 * late
 
 

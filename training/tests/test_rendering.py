@@ -5,7 +5,7 @@ import pytest
 from jinja2.exceptions import TemplateError
 
 from corpus.conversation import Conversation, Split, assistant, system, tool_result, user
-from corpus.mixture import COPYING, conversation
+from corpus.mixture import PARTS, conversation
 from tokenizer import ADDED_TOKENS, space_twins
 
 TOOL = {"type": "function", "function": {"name": "now", "description": "Zeit é.", "parameters": {"type": "object", "properties": {}}}}
@@ -68,7 +68,7 @@ def test_without_thinking_the_empty_thought_is_given(renderer):
 
 
 def test_prompt_is_how_the_training_text_begins(renderer):
-    for index in range(COPYING, COPYING + 300):
+    for index in range(PARTS[0], PARTS[0] + 300):
         made = conversation(1, Split.TRAIN, index)
         whole, prompt = renderer.training_text(made), renderer.prompt(made)
         assert whole.startswith(prompt)
@@ -104,7 +104,7 @@ def test_added_tokens_have_glms_flags(tokenizer):
 def test_transformers_renders_and_encodes_the_same(renderer, tokenizer_folder):
     from transformers import AutoTokenizer
     theirs = AutoTokenizer.from_pretrained(tokenizer_folder)
-    for index in range(COPYING, COPYING + 50):
+    for index in range(PARTS[0], PARTS[0] + 50):
         made = conversation(1, Split.TRAIN, index)
         prompt = theirs.apply_chat_template(made.messages[:-1], tools=made.tools or None, tokenize=False,
                                             add_generation_prompt=True, enable_thinking=made.thinking)

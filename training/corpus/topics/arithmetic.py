@@ -142,6 +142,6 @@ def _drill(rng: random.Random) -> Conversation:
 def make(rng: random.Random, split: Split) -> Conversation:
     if split is not Split.HELD_OUT and rng.random() < 0.06:
         return _at_once(rng)
-    if split in (Split.TRAIN, Split.TRAIN_SECOND) and rng.random() < 0.3:
+    if split is Split.TRAIN and rng.random() < 0.3:
         return _drill(rng)
     return rng.choice((_sum, _sum, _sum, _difference, _difference, _product, _product, _comparison))(rng, split)

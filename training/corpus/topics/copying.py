@@ -24,8 +24,8 @@ def thing(rng: random.Random, split: Split) -> str:
     if form < 0.7:
         return str(rng.randrange(10 ** rng.randint(1, 5)))
     if form < 0.85:
-        return f"{words.made_up_word(rng, split, rare=True)}_{words.any_of(rng, words.NOUNS, split)}"
-    return rng.choice((words.any_of(rng, words.NOUNS, split), words.phrase(rng, 2, 5)))
+        return f"{words.made_up_word(rng, split, rare=True)}_{rng.choice(words.NOUNS)}"
+    return rng.choice((rng.choice(words.NOUNS), words.phrase(rng, 2, 5)))
 
 
 def _repeat(rng: random.Random, split: Split) -> Conversation:
@@ -45,7 +45,7 @@ def _look_up(rng: random.Random, split: Split) -> Conversation:
     """A small table of keys and values, then questions about it."""
     table: dict[str, str] = {}
     while len(table) < rng.randint(2, 6):
-        key = words.made_up_word(rng, split, rare=True) if rng.random() < 0.6 else words.any_of(rng, words.PARAMETERS, split)
+        key = words.made_up_word(rng, split, rare=True) if rng.random() < 0.6 else rng.choice(words.PARAMETERS)
         table[key] = thing(rng, split)
     form = rng.randrange(3)
     if form == 0:

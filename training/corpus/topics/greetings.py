@@ -41,7 +41,7 @@ _PAIRS: tuple[tuple[tuple[str, ...], str], ...] = (
 
 def _name(rng: random.Random, split: Split) -> str:
     if rng.random() < 0.5:
-        return words.choose(rng, words.PEOPLE, split)
+        return rng.choice(words.PEOPLE)
     return words.made_up_word(rng, split).capitalize()
 
 

@@ -37,7 +37,7 @@ def _value(rng: random.Random, split: Split, kind: str) -> Any:
         return words.code(rng, split)
     if kind == "truth":
         return rng.random() < 0.5
-    return words.made_up_word(rng, split) if rng.random() < 0.6 else words.any_of(rng, words.NOUNS, split)
+    return words.made_up_word(rng, split) if rng.random() < 0.6 else rng.choice(words.NOUNS)
 
 
 def said(value: Any) -> str:
@@ -62,7 +62,7 @@ def _of_schema(rng: random.Random, split: Split) -> tuple[str, Any]:
 def _free(rng: random.Random, split: Split) -> tuple[str, Any]:
     keys: list[str] = []
     while len(keys) < rng.randint(1, 4):
-        key = words.made_up_word(rng, split) if rng.random() < 0.4 else words.any_of(rng, words.PARAMETERS, split)
+        key = words.made_up_word(rng, split) if rng.random() < 0.4 else rng.choice(words.PARAMETERS)
         if key not in keys:
             keys.append(key)
     value = {key: _value(rng, split, rng.choice(("name", "small", "number", "phrase", "code", "truth", "word"))) for key in keys}
@@ -80,7 +80,7 @@ def _array(rng: random.Random, split: Split) -> tuple[str, Any]:
 
 
 def _nested(rng: random.Random, split: Split) -> tuple[str, Any]:
-    outer = words.any_of(rng, words.NOUNS, split)
+    outer = rng.choice(words.NOUNS)
     inner = {key: _value(rng, split, kind) for key, kind in rng.choice(_SCHEMAS)[1][:2]}
     parts = words.join_words([f"{key} {said(item)}" for key, item in inner.items()])
     return f"Write a JSON object with the key {outer} that holds an object with {parts}.", {outer: inner}

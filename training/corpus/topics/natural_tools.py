@@ -10,6 +10,7 @@ from typing import Any
 
 from corpus import words
 from corpus.conversation import Conversation, Split, assistant, tool_result, user
+from corpus.topics.tool_thoughts import call_thought
 
 TOPIC = "natural_tools"
 
@@ -104,10 +105,10 @@ _METRICS = ("requests", "queue_length", "tokens_total", "latency", "epoch", "liv
 
 def _value(rng: random.Random, split: Split, source: str) -> tuple[str, Any]:
     if source == "city":
-        name = words.choose(rng, CITIES, split) if rng.random() < 0.6 else words.made_up_word(rng, split).capitalize()
+        name = rng.choice(CITIES) if rng.random() < 0.6 else words.made_up_word(rng, split).capitalize()
         return name, name
     if source == "person":
-        name = words.choose(rng, words.PEOPLE, split)
+        name = rng.choice(words.PEOPLE)
         return name, name
     if source == "phrase":
         text = words.phrase(rng)
@@ -148,16 +149,15 @@ def make(rng: random.Random, split: Split) -> Conversation:
     while len({name for _, name, _ in declared}) < len(declared):
         declared = [_declaration(rng, tool) for tool in chosen]
     tool, (_, name, keys) = chosen[0], declared[0]
+    rng.shuffle(declared)
     values = [_value(rng, split, slot.source) for slot in tool.slots]
     said = [text for text, _ in values]
     thinking = rng.random() < 0.5
+    thought = call_thought([other for _, other, _ in declared], [name]) if thinking else ""
     messages = [user(_fill(rng.choice(tool.requests), said, "", "")),
-                assistant("", f"I call {name}." if thinking else "",
-                          [(name, {key: value for key, (_, value) in zip(keys, values)})])]
+                assistant("", thought, [(name, {key: value for key, (_, value) in zip(keys, values)})])]
     if rng.random() < 0.5:
         number, word = str(rng.randint(1, 28)), rng.choice(_SKIES)
         messages += [tool_result(_fill(tool.result, said, number, word)),
                      assistant(_fill(tool.answer, said, number, word))]
-    tools = [declaration for declaration, _, _ in declared]
-    rng.shuffle(tools)
-    return Conversation(TOPIC, messages, tools, thinking)
+    return Conversation(TOPIC, messages, [declaration for declaration, _, _ in declared], thinking)

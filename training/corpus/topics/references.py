@@ -57,7 +57,7 @@ _OWN = (("dog", "name", "named"), ("cat", "name", "named"), ("sister", "name", "
 
 def _remembered(rng: random.Random, split: Split) -> Conversation:
     """The user says something about themselves and asks for it later."""
-    name = words.made_up_word(rng, split).capitalize() if rng.random() < 0.6 else words.choose(rng, words.PEOPLE, split)
+    name = words.made_up_word(rng, split).capitalize() if rng.random() < 0.6 else rng.choice(words.PEOPLE)
     form = rng.randrange(3)
     if form == 0:
         told, asked, answer = (rng.choice((f"My name is {name}.", f"Hello, I am {name}.")),

@@ -25,7 +25,7 @@ def tell(rng: random.Random, hero: str, name: str, split: Split) -> str:
     """The story of name, a hero; one paragraph."""
     place, (wish, _) = rng.choice(_PLACES), rng.choice(_WISHES)
     helper_kind = rng.choice([kind for kind in _HEROES if kind != hero])
-    helper = words.made_up_word(rng, split).capitalize() if rng.random() < 0.5 else words.choose(rng, words.PEOPLE, split)
+    helper = words.made_up_word(rng, split).capitalize() if rng.random() < 0.5 else rng.choice(words.PEOPLE)
     article = "an" if helper_kind[0] in "aeiou" else "a"
     return (f"Once there was a {hero} named {name} who lived in {place}. {name} wanted {wish}. "
             f"One day {name} went out to find it, but {rng.choice(_TROUBLES)}. "
@@ -35,7 +35,7 @@ def tell(rng: random.Random, hero: str, name: str, split: Split) -> str:
 
 def make(rng: random.Random, split: Split) -> Conversation:
     hero = rng.choice(_HEROES)
-    name = words.choose(rng, words.PEOPLE, split) if rng.random() < 0.4 else words.made_up_word(rng, split).capitalize()
+    name = rng.choice(words.PEOPLE) if rng.random() < 0.4 else words.made_up_word(rng, split).capitalize()
     request = rng.choice((f"Tell me a short story about a {hero} named {name}.", f"Write a story about a {hero} called {name}.",
                           f"Tell me a story. The hero is a {hero} named {name}.",
                           f"Please tell a short story about {name}, a {hero}.", f"I want a story about a {hero} named {name}.",

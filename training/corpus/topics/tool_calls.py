@@ -1,7 +1,8 @@
 """Tool calling: one call, several calls, calls inside the reasoning, results, refusals, turns where no tool is needed.
 
-A call in thinking mode follows one sentence that names the tools; without thinking it is written at once. "Call tools while
-you think." in the system message is the cue for a call inside the reasoning.
+A call in thinking mode follows a verdict on every declared tool ("set_lamp: no, get_lamp: yes. I call get_lamp."), so that
+choosing one, or none, is a comparison for each; without thinking it is written at once. "Call tools while you think." in the
+system message is the cue for a call inside the reasoning.
 """
 from __future__ import annotations
 
@@ -10,10 +11,10 @@ import random
 from typing import Any
 
 from corpus import words
-from corpus.conversation import Conversation, Message, Split, assistant, system, tool_result, user
+from corpus.conversation import Conversation, Message, Split, Tool, assistant, system, tool_result, user
 from corpus.topics import facts, greetings, natural_tools
-from corpus.topics.tool_schemas import (Function, Request, has_plain_names, make_function, make_functions, make_request,
-                                        sentence)
+from corpus.topics.tool_schemas import Function, Request, make_function, make_functions, make_request, sentence
+from corpus.topics.tool_thoughts import call_thought, verdicts
 
 TOPIC = "tools"
 IN_THINKING = "Call tools while you think."
@@ -21,10 +22,10 @@ IN_THINKING = "Call tools while you think."
 
 def make(rng: random.Random, split: Split) -> Conversation:
     form = rng.random()
-    if form < (0.42 if has_plain_names(split) else 0.30):  # where there are sessions as a topic, fewer of them are here
+    if form < 0.42:
         return one_call(rng, split)
     if form < 0.52:
-        return session(rng, split)
+        return session(rng, split, rng.choice((2, 3, 3, 4)))
     if form < 0.62:
         return several_calls(rng, split)
     if form < 0.68:
@@ -36,14 +37,15 @@ def make(rng: random.Random, split: Split) -> Conversation:
     return natural_tools.make(rng, split)
 
 
-def _tool_count(rng: random.Random) -> int:
-    return rng.choice((1, 1, 1, 1, 2, 2, 2, 3, 3, 4))
+def declared_functions(rng: random.Random, split: Split, counts: tuple[int, ...] = (1, 1, 1, 1, 2, 2, 2, 3, 3, 4),
+                       kinds: list[str] | None = None) -> tuple[list[Function], Function]:
+    """(as many as one of the counts in the order in which they are declared, the one that others may be near to)."""
+    functions = make_functions(rng, split, rng.choice(counts), kinds)
+    return rng.sample(functions, len(functions)), functions[0]
 
 
-def declared(rng: random.Random, functions: list[Function]) -> list[dict[str, Any]]:
-    shuffled = list(functions)
-    rng.shuffle(shuffled)
-    return [function.declaration() for function in shuffled]
+def declarations(functions: list[Function]) -> list[Tool]:
+    return [function.declaration() for function in functions]
 
 
 def maybe_system(rng: random.Random) -> list[Message]:
@@ -53,44 +55,35 @@ def maybe_system(rng: random.Random) -> list[Message]:
                                "You help with tools.")))]
 
 
-def thought(requests: list[Request], split: Split) -> str:
-    """The names alone, copied into the call at once; earlier parts of training say the actions first."""
-    names = f"I call {words.join_words([request.function.name for request in requests])}."
-    if has_plain_names(split):
-        return names
-    return f"The user wants to {words.join_words([request.function.action for request in requests])}. {names}"
-
-
-def call_message(requests: list[Request], split: Split, thinking: bool) -> Message:
-    return assistant("", thought(requests, split) if thinking else "",
+def call_message(functions: list[Function], requests: list[Request], thinking: bool) -> Message:
+    called = [request.function.name for request in requests]
+    return assistant("", call_thought([function.name for function in functions], called) if thinking else "",
                      [(request.function.name, request.arguments) for request in requests])
 
 
 def one_call(rng: random.Random, split: Split) -> Conversation:
-    functions = make_functions(rng, split, _tool_count(rng))
-    request = make_request(rng, split, functions[0])
+    functions, asked = declared_functions(rng, split)
+    request = make_request(rng, split, asked)
     thinking = rng.random() < 0.5
-    messages = maybe_system(rng) + [user(request.text), call_message([request], split, thinking)]
+    messages = maybe_system(rng) + [user(request.text), call_message(functions, [request], thinking)]
     if rng.random() < 0.4:
         messages += result_and_answer(rng, split, [request])
-    return Conversation(TOPIC, messages, declared(rng, functions), thinking)
+    return Conversation(TOPIC, messages, declarations(functions), thinking)
 
 
-def session(rng: random.Random, split: Split) -> Conversation:
+def session(rng: random.Random, split: Split, turns: int, kinds: list[str] | None = None, refused_share: float = 0.2,
+            ) -> Conversation:
     """Several turns with the same tools and no thinking: calls, answers, refusals."""
-    functions = make_functions(rng, split, _tool_count(rng))
+    functions, _ = declared_functions(rng, split, (1, 2, 2, 3, 3, 4), kinds)
     messages = maybe_system(rng)
-    for _ in range(rng.choice((2, 3, 3, 4))):
-        if rng.random() < 0.12:
-            messages += refused(rng, split, functions, thinking=False)
+    for _ in range(turns):
+        if rng.random() < refused_share:
+            messages += refused(rng, split, functions, thinking=False, kinds=kinds)
             continue
         request = make_request(rng, split, rng.choice(functions))
-        messages += [user(request.text), call_message([request], split, thinking=False)]
+        messages += [user(request.text), call_message(functions, [request], thinking=False)]
         messages += result_and_answer(rng, split, [request])
-    if messages[-1]["role"] == "assistant" and rng.random() < 0.3:
-        request = make_request(rng, split, rng.choice(functions))
-        messages += [user(request.text), call_message([request], split, thinking=False)]
-    return Conversation(TOPIC, messages, declared(rng, functions), thinking=False)
+    return Conversation(TOPIC, messages, declarations(functions), thinking=False)
 
 
 def joined(rng: random.Random, requests: list[Request]) -> str:
@@ -103,14 +96,13 @@ def joined(rng: random.Random, requests: list[Request]) -> str:
 
 
 def several_calls(rng: random.Random, split: Split) -> Conversation:
-    functions = make_functions(rng, split, rng.choice((1, 2, 2, 3)))
+    functions, _ = declared_functions(rng, split, (1, 2, 2, 3))
     requests = [make_request(rng, split, rng.choice(functions)) for _ in range(rng.choice((2, 2, 3)))]
-    text = joined(rng, requests)
     thinking = rng.random() < 0.5
-    messages = maybe_system(rng) + [user(text), call_message(requests, split, thinking)]
+    messages = maybe_system(rng) + [user(joined(rng, requests)), call_message(functions, requests, thinking)]
     if rng.random() < 0.4:
         messages += result_and_answer(rng, split, requests)
-    return Conversation(TOPIC, messages, declared(rng, functions), thinking)
+    return Conversation(TOPIC, messages, declarations(functions), thinking)
 
 
 def write_call(name: str, arguments: dict[str, Any]) -> str:
@@ -123,39 +115,34 @@ def write_call(name: str, arguments: dict[str, Any]) -> str:
 
 
 def call_inside_thinking(rng: random.Random, split: Split) -> Conversation:
-    functions = make_functions(rng, split, _tool_count(rng))
-    request = make_request(rng, split, functions[0])
-    begin = thought([request], split) if has_plain_names(split) else f"The user wants to {request.function.action}."
-    reasoning = f"{begin}\n" + write_call(request.function.name, request.arguments)
-    return Conversation(TOPIC, [system(IN_THINKING), user(request.text), assistant("", reasoning)],
-                        declared(rng, functions))
+    functions, asked = declared_functions(rng, split)
+    request = make_request(rng, split, asked)
+    begin = call_thought([function.name for function in functions], [asked.name])
+    reasoning = f"{begin}\n" + write_call(asked.name, request.arguments)
+    return Conversation(TOPIC, [system(IN_THINKING), user(request.text), assistant("", reasoning)], declarations(functions))
 
 
 def refused(rng: random.Random, split: Split, functions: list[Function], thinking: bool, kinds: list[str] | None = None,
             ) -> list[Message]:
-    """kinds: of the parameters of the tool that is not there, random when None."""
+    """A request for a tool that is not one of the functions but may be near to one. kinds: of that tool's parameters."""
     while True:
-        other = make_function(rng, split, kinds, near=functions[0])
+        other = make_function(rng, split, kinds, near=rng.choice(functions) if functions else None)
         if all(other.name != known.name and other.action != known.action for known in functions):
             break
     request = make_request(rng, split, other)
-    if request.by_name:
-        return [user(request.text), assistant(f"I have no tool named {other.name}.",
-                                              f"There is no tool {other.name}." if thinking else "")]
-    return [user(request.text), assistant(f"I have no tool to {other.action}.",
-                                          f"No tool can {other.action}." if thinking else "")]
+    answer = f"I have no tool named {other.name}." if request.by_name else f"I have no tool to {other.action}."
+    return [user(request.text), assistant(answer, verdicts([known.name for known in functions], []) if thinking else "")]
 
 
 def refusal(rng: random.Random, split: Split) -> Conversation:
-    functions = make_functions(rng, split, _tool_count(rng))
+    functions, _ = declared_functions(rng, split)
     thinking = rng.random() < 0.5
-    return Conversation(TOPIC, maybe_system(rng) + refused(rng, split, functions, thinking),
-                        declared(rng, functions), thinking)
+    return Conversation(TOPIC, maybe_system(rng) + refused(rng, split, functions, thinking), declarations(functions), thinking)
 
 
 def no_tool_needed(rng: random.Random, split: Split) -> Conversation:
     conversation = rng.choice((facts.one_question, greetings.make))(rng, split)
-    conversation.tools = declared(rng, make_functions(rng, split, _tool_count(rng)))
+    conversation.tools = declarations(declared_functions(rng, split)[0])
     return conversation
 
 

@@ -1,4 +1,4 @@
-"""Which tool, if any: tools without parameters, many short requests, every other one for a tool that is not declared.
+"""Which tool, if any: short requests for tools without parameters, half of them for a tool that is not declared.
 
 A drill: in whole calls the choice is one token among fifty, and a model that always calls is right too often to learn it.
 """
@@ -6,23 +6,22 @@ from __future__ import annotations
 
 import random
 
-from corpus.conversation import Conversation, Split, assistant, tool_result, user
+from corpus.conversation import Conversation, Split, user
 from corpus.topics import tool_calls
-from corpus.topics.tool_schemas import make_functions, make_request
+from corpus.topics.tool_schemas import make_request
 
 TOPIC = "tool_choices"
 
 
 def make(rng: random.Random, split: Split) -> Conversation:
-    functions = make_functions(rng, split, rng.choice((1, 2, 3, 3, 4, 4)), kinds=[])
-    messages = tool_calls.maybe_system(rng)
-    for _ in range(rng.randint(5, 10)):
-        if rng.random() < 0.5:
-            rng.shuffle(functions)  # any of them may be the one that it is near to
-            messages += tool_calls.refused(rng, split, functions, thinking=False, kinds=[])
-            continue
-        request = make_request(rng, split, rng.choice(functions))
-        messages += [user(request.text), tool_calls.call_message([request], split, thinking=False)]
-        text, answer = ('{"ok": true}', "Done.") if rng.random() < 0.7 else tool_calls.make_result(rng, split)
-        messages += [tool_result(text), assistant(answer)]
-    return Conversation(TOPIC, messages, tool_calls.declared(rng, functions), thinking=False)
+    if rng.random() < 0.35:
+        made = tool_calls.session(rng, split, rng.randint(5, 10), kinds=[], refused_share=0.5)
+        made.topic = TOPIC
+        return made
+    functions, asked = tool_calls.declared_functions(rng, split, (1, 2, 3, 3, 4, 4), kinds=[])
+    if rng.random() < 0.5:
+        messages = tool_calls.refused(rng, split, functions, thinking=True, kinds=[])
+    else:
+        request = make_request(rng, split, asked)
+        messages = [user(request.text), tool_calls.call_message(functions, [request], thinking=True)]
+    return Conversation(TOPIC, messages, tool_calls.declarations(functions))

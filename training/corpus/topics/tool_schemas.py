@@ -1,8 +1,8 @@
 """Random tools with parameters of every JSON type, and requests that name values for them.
 
 The action ("set the lamp") is what a user says, the description is the same sentence, and the name follows from it: set_lamp,
-setLamp or lamp_set. (Earlier parts of training have names that do not, such as taxdex for setting the lamp: looking those up
-through the description is beyond four layers.) A held-out tool has a name that no training tool has.
+setLamp or lamp_set. (Names that do not follow, such as taxdex for setting the lamp, have to be looked up through the
+description, which was beyond four layers.) A held-out tool has a name that no training tool has.
 """
 from __future__ import annotations
 
@@ -63,23 +63,13 @@ def sentence(text: str) -> str:
 
 
 _COLOURS = "red green blue yellow white black orange purple pink brown".split()
-_NAME_FORMS = ("verb_noun",) * 15 + ("verbNoun",) * 3 + ("noun_verb",) * 2
+_NAME_FORMS = ("verb_noun", "verb_noun", "verb_noun", "verbNoun", "noun_verb")
 _FIELDS = "x y z width height depth row column start end low high".split()
 
 
-def _noun(rng: random.Random, split: Split) -> str:
-    if rng.random() >= 0.5:
-        return words.made_up_word(rng, split)
-    # Training has every noun; its tools' names are checked as a whole.
-    return words.choose(rng, words.NOUNS, split) if split is Split.HELD_OUT else words.any_of(rng, words.NOUNS, split)
-
-
-def has_plain_names(split: Split) -> bool:
-    return split in (Split.TRAIN, Split.HELD_OUT)
-
-
 def _verb_and_noun(rng: random.Random, split: Split, near: Function | None) -> tuple[str, str]:
-    verb, noun = rng.choice(words.VERBS), _noun(rng, split)
+    verb = rng.choice(words.VERBS)
+    noun = words.made_up_word(rng, split) if rng.random() < 0.5 else rng.choice(words.NOUNS)
     if near is not None and rng.random() < 0.3:
         near_verb, near_noun = near.action.split(" ")[0], near.action.split(" ")[-1]
         if rng.random() < 0.5:
@@ -89,49 +79,25 @@ def _verb_and_noun(rng: random.Random, split: Split, near: Function | None) -> t
     return verb, noun
 
 
-def _plain_tool_name(rng: random.Random, split: Split, near: Function | None, form: str) -> tuple[str, str]:
+def _tool_name(rng: random.Random, split: Split, near: Function | None, form: str) -> tuple[str, str]:
     """(name, action)."""
     verb, noun = _verb_and_noun(rng, split, near)
     name = {"verb_noun": f"{verb}_{noun}", "verbNoun": verb + noun.capitalize(), "noun_verb": f"{noun}_{verb}"}[form]
     return name, f"{verb} the {noun}"
 
 
-def _early_tool_name(rng: random.Random, split: Split, near: Function | None) -> tuple[str, str]:
-    """(name, action); more than one name in four does not follow from the action."""
-    verb, noun = _verb_and_noun(rng, split, near)
-    form = rng.random()
-    if form < 0.55:
-        name = f"{verb}_{noun}"
-    elif form < 0.65:
-        name = verb + noun.capitalize()
-    elif form < 0.72:
-        name = f"{noun}_{verb}"
-    elif form < 0.82:
-        name = noun
-    elif form < 0.92:
-        name = f"{words.made_up_word(rng, split)}_{noun}"
-    else:
-        name = words.made_up_word(rng, split)
-    return name, f"{verb} the {noun}"
-
-
 def make_function(rng: random.Random, split: Split, kinds: list[str] | None = None, near: Function | None = None,
                   ) -> Function:
     """kinds: the parameters' types, random when None. near: a tool whose verb or noun may be taken, to be mistaken for."""
-    if has_plain_names(split):
-        form = rng.choice(_NAME_FORMS)
-        name, action = words.draw(lambda: _plain_tool_name(rng, split, near, form), split, key=lambda drawn: drawn[0])
-    elif split is Split.TRAIN_SECOND:
-        name, action = words.draw(lambda: _early_tool_name(rng, split, near), split, key=lambda drawn: drawn[0])
-    else:
-        name, action = _early_tool_name(rng, split, near)
+    form = rng.choice(_NAME_FORMS)
+    name, action = words.draw(lambda: _tool_name(rng, split, near, form), split, key=lambda drawn: drawn[0])
     if kinds is None:
         kinds = [_kind(rng) for _ in range(rng.choice((0, 0, 1, 1, 1, 1, 2, 2, 2, 3, 3, 4)))]
     return Function(name, action, make_parameters(rng, split, kinds))
 
 
 def make_functions(rng: random.Random, split: Split, count: int, kinds: list[str] | None = None) -> list[Function]:
-    """Tools with different names and different actions; the first is the one that random requests ask for most."""
+    """Tools with different names and different actions, some of them near to the first one."""
     functions: list[Function] = []
     while len(functions) < count:
         function = make_function(rng, split, kinds, near=functions[0] if functions else None)
@@ -149,7 +115,7 @@ def _parameter_name(rng: random.Random, split: Split) -> str:
     def one() -> str:
         if rng.random() < 0.25:
             return words.made_up_word(rng, split)
-        return words.any_of(rng, words.PARAMETERS, split)
+        return rng.choice(words.PARAMETERS)
     return f"{one()}_{one()}" if rng.random() < 0.15 else one()
 
 
@@ -193,7 +159,7 @@ def make_value(rng: random.Random, split: Split, parameter: Parameter) -> tuple[
         return rng.choice((("true", "yes", "on") if truth else ("false", "no", "off"))), truth
     if parameter.kind == "array":
         items: list[Any] = [_integer(rng) if parameter.item_kind == "integer" else _word(rng, split)
-                            for _ in range(rng.choice((2, 2, 3, 3, 4) if has_plain_names(split) else (1, 2, 2, 3, 3, 4)))]
+                            for _ in range(rng.choice((2, 2, 3, 3, 4)))]
         return words.join_words([str(item) for item in items]), items
     if parameter.kind == "object":
         value = {name: _integer(rng) for name in parameter.fields}
@@ -219,7 +185,7 @@ def _word(rng: random.Random, split: Split) -> str:
         return words.made_up_word(rng, split)
     if source < 0.6:
         return rng.choice(_COLOURS)
-    return words.any_of(rng, words.NOUNS, split)
+    return rng.choice(words.NOUNS)
 
 
 def make_request(rng: random.Random, split: Split, function: Function) -> Request:
