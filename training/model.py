@@ -7,10 +7,12 @@ kernels are registered here: "documents" (causal attention inside each document 
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import torch
 import torch.nn.functional as F
@@ -44,72 +46,124 @@ def document_attention(module: nn.Module, query: torch.Tensor, key: torch.Tensor
                        document_lengths: list[int] | None = None, **_: Any) -> tuple[torch.Tensor, None]:
     """query [1, heads, T, d], key and value [1, kv_heads, T, d]; document_lengths add up to T. No token sees another document."""
     lengths = document_lengths or [query.shape[2]]
-    outputs = [F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True)
-               for q, k, v in zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2))]
+    if query.device.type == "cpu":
+        query, key, value = (part.float() for part in (query, key, value))  # backward twice as fast as in bf16
+    with torch.autocast(query.device.type, enabled=False):
+        outputs = [F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True)
+                   for q, k, v in zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2))]
     return torch.cat(outputs, 2).transpose(1, 2), None
 
 
+BLOCK = 32  # rows of an expert's product
+
+
+class Workers:
+    """As many Python threads as torch computes with, each of which computes alone: small products and sums are too short to
+    be shared by threads."""
+
+    def __init__(self) -> None:
+        self.count = torch.get_num_threads()
+        self._pool = ThreadPoolExecutor(self.count, initializer=lambda: torch.set_num_threads(1))
+
+    def sum(self, part: Callable[[list[int]], torch.Tensor], sizes: list[int]) -> torch.Tensor:
+        """Sum of part(indices) over shares of the indices with about the same sum of sizes; indices of size 0 are left out."""
+        shares: list[list[int]] = [[] for _ in range(self.count)]
+        loads = [0] * self.count
+        for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
+            if sizes[index]:
+                least = loads.index(min(loads))
+                shares[least].append(index)
+                loads[least] += sizes[index]
+        return torch.stack(list(self._pool.map(torch.no_grad()(part), map(sorted, shares)))).sum(0)
+
+
+@functools.cache
+def workers() -> Workers:
+    made = Workers()
+    list(made._pool.map(lambda _: None, range(made.count)))
+    torch.set_num_threads(made.count)
+    return made
+
+
 class LoopedExperts(torch.autograd.Function):
-    """sum over e of weight_e * down_e(silu(gate_e x) * up_e x), expert by expert so that its rows stay in the cache."""
+    """sum over e of weight_e * down_e(silu(gate_e x) * up_e x), expert by expert so that its rows stay in the cache.
+
+    dtype: of the products, float32 or bf16; the sums over experts and the results are float32. Each expert's rows are filled
+    up to whole blocks with rows of weight 0: few different shapes, because oneDNN makes a kernel for each.
+    """
 
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, choice: torch.Tensor, weight: torch.Tensor, gate_up: torch.Tensor,
-                down: torch.Tensor) -> torch.Tensor:
+                down: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        hidden, gate_up, down = hidden.to(dtype), gate_up.to(dtype), down.to(dtype)
         order = torch.argsort(choice.reshape(-1), stable=True)
-        tokens = order // choice.shape[1]
-        counts = torch.bincount(choice.reshape(-1), minlength=gate_up.shape[0]).tolist()
-        sorted_weight = weight.reshape(-1)[order].unsqueeze(1)
-        inner = hidden.new_empty(len(order), gate_up.shape[1])
-        output = torch.zeros_like(hidden)
-        start = 0
-        for expert, count in enumerate(counts):
-            if count == 0:
-                continue
-            rows = slice(start, start + count)
-            start += count
-            torch.mm(hidden.index_select(0, tokens[rows]), gate_up[expert].t(), out=inner[rows])
-            gate, up = inner[rows].chunk(2, 1)
-            result = torch.mm(F.silu(gate).mul_(up), down[expert].t())
-            output.index_add_(0, tokens[rows], result.mul_(sorted_weight[rows]))
-        ctx.save_for_backward(hidden, order, tokens, sorted_weight, inner, gate_up, down)
-        ctx.counts, ctx.choice_shape = counts, choice.shape
-        return output
+        counts = torch.bincount(choice.reshape(-1), minlength=gate_up.shape[0])
+        padded = (counts + BLOCK - 1) // BLOCK * BLOCK
+        starts = padded.cumsum(0) - padded
+        place = torch.arange(len(order)) + (starts - counts.cumsum(0) + counts).repeat_interleave(counts)
+        tokens = torch.zeros(int(padded.sum()), dtype=torch.int64)
+        tokens[place] = order // choice.shape[1]
+        sorted_weight = weight.new_zeros(len(tokens), 1)
+        sorted_weight[place, 0] = weight.reshape(-1)[order]
+        inner = hidden.new_empty(len(tokens), gate_up.shape[1])
+        sizes = padded.tolist()
+        rows_of = [slice(start, start + size) for start, size in zip(starts.tolist(), sizes)]
+
+        def outputs(experts: list[int]) -> torch.Tensor:
+            output = hidden.new_zeros(hidden.shape, dtype=torch.float32)
+            for expert in experts:
+                rows = rows_of[expert]
+                torch.mm(hidden.index_select(0, tokens[rows]), gate_up[expert].t(), out=inner[rows])
+                gate, up = inner[rows].chunk(2, 1)
+                result = torch.mm(F.silu(gate).mul_(up), down[expert].t())
+                output.index_add_(0, tokens[rows], result * sorted_weight[rows])
+            return output
+
+        ctx.save_for_backward(hidden, order, place, tokens, sorted_weight, inner, gate_up, down)
+        ctx.sizes, ctx.rows_of, ctx.choice_shape = sizes, rows_of, choice.shape
+        return workers().sum(outputs, sizes)
 
     @staticmethod
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        hidden, order, tokens, sorted_weight, inner, gate_up, down = ctx.saved_tensors
-        grad_output = grad_output.contiguous()
-        grad_hidden, grad_sorted = torch.zeros_like(hidden), torch.empty_like(sorted_weight)
-        grad_gate_up, grad_down = torch.empty_like(gate_up), torch.empty_like(down)
-        start = 0
-        for expert, count in enumerate(ctx.counts):
-            if count == 0:
+        hidden, order, place, tokens, sorted_weight, inner, gate_up, down = ctx.saved_tensors
+        grad_output, dtype = grad_output.contiguous(), hidden.dtype
+        grad_sorted = torch.empty_like(sorted_weight)
+        grad_gate_up, grad_down = torch.empty(gate_up.shape), torch.empty(down.shape)
+        for expert, size in enumerate(ctx.sizes):
+            if size == 0:
                 grad_gate_up[expert].zero_()
                 grad_down[expert].zero_()
-                continue
-            rows = slice(start, start + count)
-            start += count
-            gate, up = inner[rows].chunk(2, 1)
-            grad = grad_output.index_select(0, tokens[rows])
-            sigmoid = torch.sigmoid(gate)
-            silu = gate * sigmoid
-            active = silu * up  # computed again: cheaper than keeping it
-            grad_active = torch.mm(grad, down[expert])
-            torch.sum(grad_active * active, 1, keepdim=True, out=grad_sorted[rows])
-            grad_active.mul_(sorted_weight[rows])
-            torch.mm(grad.mul_(sorted_weight[rows]).t(), active, out=grad_down[expert])
-            slope = torch.addcmul(sigmoid, silu, 1 - sigmoid)  # of silu
-            grad_inner = torch.cat((slope.mul_(up).mul_(grad_active), grad_active.mul_(silu)), 1)
-            torch.mm(grad_inner.t(), hidden.index_select(0, tokens[rows]), out=grad_gate_up[expert])
-            grad_hidden.index_add_(0, tokens[rows], torch.mm(grad_inner, gate_up[expert]))
-        grad_weight = torch.empty_like(grad_sorted)
-        grad_weight[order] = grad_sorted
-        return grad_hidden, None, grad_weight.view(ctx.choice_shape), grad_gate_up, grad_down
+
+        def gradients(experts: list[int]) -> torch.Tensor:
+            grad_hidden = torch.zeros_like(grad_output)
+            for expert in experts:
+                rows = ctx.rows_of[expert]
+                gate, up = inner[rows].chunk(2, 1)
+                grad = grad_output.index_select(0, tokens[rows])
+                sigmoid = torch.sigmoid(gate)
+                silu = gate * sigmoid
+                active = silu * up  # computed again: cheaper than keeping it
+                grad_active = torch.mm(grad.to(dtype), down[expert])
+                torch.sum((grad_active * active).float(), 1, keepdim=True, out=grad_sorted[rows])
+                grad_active.mul_(sorted_weight[rows].to(dtype))
+                grad_down[expert] = torch.mm(grad.mul_(sorted_weight[rows]).to(dtype).t(), active)
+                slope = torch.addcmul(sigmoid, silu, 1 - sigmoid)  # of silu
+                grad_inner = torch.cat((slope.mul_(up).mul_(grad_active), grad_active.mul_(silu)), 1)
+                grad_gate_up[expert] = torch.mm(grad_inner.t(), hidden.index_select(0, tokens[rows]))
+                grad_hidden.index_add_(0, tokens[rows], torch.mm(grad_inner, gate_up[expert]).float())
+            return grad_hidden
+
+        grad_hidden = workers().sum(gradients, ctx.sizes)
+        grad_weight = grad_sorted.new_empty(len(order))
+        grad_weight[order] = grad_sorted[place, 0]
+        return grad_hidden, None, grad_weight.view(ctx.choice_shape), grad_gate_up, grad_down, None
 
 
 def looped_experts(module: nn.Module, hidden_states: torch.Tensor, top_k_index: torch.Tensor,
                    top_k_weights: torch.Tensor) -> torch.Tensor:
-    return LoopedExperts.apply(hidden_states, top_k_index, top_k_weights, module.gate_up_proj, module.down_proj)
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else hidden_states.dtype
+    with torch.autocast("cpu", enabled=False):
+        return LoopedExperts.apply(hidden_states, top_k_index, top_k_weights, module.gate_up_proj, module.down_proj, dtype)
 
 
 AttentionInterface.register("documents", document_attention)
@@ -132,8 +186,22 @@ def make_model(config: Glm4MoeConfig, tokenizer: Tokenizer, seed: int, device: s
     return use_training_kernels(model.to(device))
 
 
+def in_float32(module: nn.Module) -> None:
+    """Lets the module compute as its weights are, also where the rest of the model computes in bf16."""
+    forward = module.forward
+
+    def exact(hidden: torch.Tensor) -> Any:
+        with torch.autocast(hidden.device.type, enabled=False):
+            return forward(hidden.float())
+
+    module.forward = exact
+
+
 def use_training_kernels(model: Glm4MoeForCausalLM) -> Glm4MoeForCausalLM:
+    """Under autocast everything is computed in bf16 but the expert gates, whose choices decide, and the logits."""
     model.set_attn_implementation("documents")
+    for module in (*routers(model), model.lm_head):
+        in_float32(module)
     on_gpu = next(model.parameters()).device.type == "cuda"
     model.set_experts_implementation("grouped_mm" if on_gpu else "looped")
     model.config.use_cache = False

@@ -1,12 +1,14 @@
 """Trains sheaf-nano; resumable at any saved state with the same data and the same losses.
 
 python train.py --tokenizer DIR --out DIR --minutes 60 runs for an hour at most and saves DIR/state.pt;
-the same command goes on from there. When --tokens have been seen it writes the bf16 checkpoint DIR/checkpoint.
+the same command goes on from there. At the end of --schedule it writes the bf16 checkpoint DIR/checkpoint.
 DIR/loss.jsonl has one line a step group.
 
-The learning rate rises, stays, and falls over the last tokens, as many as --decay-tokens says, before each number of --tokens;
-after the last one training is over. What the two say about the part that has not been trained yet may be changed from one run
-to the next: the result is the same as if it had been so from the start.
+What --schedule says of tokens that have not been seen yet may be changed from one run to the next: the result is the same as if
+it had been so from the start.
+
+Muon trains the matrices of attention and of the dense and shared experts' layers, AdamW everything else. Products are bf16,
+weights, sums, attention, expert gates and logits float32.
 
 Expert load is balanced without a loss term: after each step the gate's correction bias of an overloaded expert goes down by
 a fixed amount, of an underloaded one up. Expert dropout hides a random part of the experts from the gate for a step, so that
@@ -38,58 +40,69 @@ from rendering import Renderer
 class Recipe:
     """Everything that decides the result, besides the code and the number of threads."""
 
-    tokens: str = "9000000,25500000"  # seen at the end of each cycle of the learning rate
+    # million tokens seen:share of the learning rate, straight lines between; training is over at the last
+    schedule: str = "0:0 0.4:1 14.5:1 21.5:0.03 21.6:0.33 24.5:0.02 24.8:0.8 36:0.8 44:0.02"
     batch_tokens: int = 4096
     seed: int = 1
-    learning_rate: float = 1.5e-3  # peak
-    final_share: float = 0.03     # of the peak, at the end
-    decay_tokens: str = "3000000,5000000"  # over which the learning rate falls at the end of each cycle
-    warmup_tokens: int = 400_000
+    learning_rate: float = 1.5e-3  # where the share is 1
     weight_decay: float = 0.1
     clip: float = 1.0             # of the gradient's norm
     balance_rate: float = 0.01    # step of the correction bias at the start; falls with the learning rate
     expert_dropout: float = 0.4   # largest share of experts hidden, in every other step
+    precision: str = "bf16"       # of products; weights and sums are float32
     sizes: str = "nano"
 
 
-def cycles(tokens: str, decay_tokens: str) -> list[tuple[int, int]]:
-    """(end, tokens before it over which the learning rate falls) of each."""
-    ends, decays = ([int(number) for number in numbers.split(",")] for numbers in (tokens, decay_tokens))
-    if ends != sorted(set(ends)) or ends[0] <= 0:
-        raise ValueError(f"--tokens: want rising numbers, got {tokens}")
-    if len(decays) != len(ends) or min(decays) <= 0:
-        raise ValueError(f"--decay-tokens: want a positive number for each of {tokens}, got {decay_tokens}")
-    return list(zip(ends, decays))
+Schedule = list[tuple[float, float]]  # (tokens seen, share of the learning rate), by tokens
 
 
-def learning_rate(recipe: Recipe, seen: int) -> float:
-    all_cycles = cycles(recipe.tokens, recipe.decay_tokens)
-    start = max((end for end, _ in all_cycles[:-1] if end <= seen), default=0)
-    end, decay = next((cycle for cycle in all_cycles if cycle[0] > seen), all_cycles[-1])
-    if seen - start < recipe.warmup_tokens:
-        return recipe.learning_rate * (seen - start + 1) / recipe.warmup_tokens
-    left = min(1.0, max(0.0, (end - seen) / decay))
-    return recipe.learning_rate * (recipe.final_share + (1 - recipe.final_share) * left)
+def parse_schedule(text: str) -> Schedule:
+    """Raises ValueError for anything but at least two pairs of rising tokens and shares of 0 to 1."""
+    try:
+        points = [(1e6 * float(tokens), float(share)) for tokens, share in (pair.split(":") for pair in text.split())]
+    except ValueError:
+        points = []
+    if len(points) < 2 or points != sorted(dict(points).items()) or any(not 0 <= share <= 1 for _, share in points):
+        raise ValueError(f"--schedule: want rising TOKENS:SHARE pairs, millions and 0 to 1, got {text!r}")
+    return points
 
 
-def same_until(seen: int, recipe: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether both schedules have been the same for the first `seen` tokens."""
-    begun = [[(end, decay) for end, decay in cycles(each["tokens"], each["decay_tokens"]) if end - decay < seen]
-             for each in (recipe, other)]
-    return begun[0] == begun[1]
+def share_at(schedule: Schedule, seen: float) -> float:
+    for (start, first), (end, last) in zip(schedule, schedule[1:]):
+        if seen < end:
+            return first + (last - first) * max(0.0, seen - start) / (end - start)
+    return schedule[-1][1]
 
 
-def balance_share(recipe: Recipe, seen: int) -> float:
-    """Full during the warm-up, when the load is least even, then with the learning rate."""
-    return 1.0 if seen < recipe.warmup_tokens else learning_rate(recipe, seen) / recipe.learning_rate
+def same_until(seen: float, saved: str, other: str) -> bool:
+    """Whether both schedules have been the same for the first `seen` tokens: no corner of either is off the other's line.
+
+    The last batch goes beyond the saved schedule's end; that does not count.
+    """
+    first, second = parse_schedule(saved), parse_schedule(other)
+    seen = min(seen, first[-1][0])
+    corners = {tokens for tokens, _ in first + second if tokens < seen} | {seen}
+    return all(math.isclose(share_at(first, tokens), share_at(second, tokens), abs_tol=1e-9) for tokens in corners)
 
 
-def make_optimizer(model: Glm4MoeForCausalLM, recipe: Recipe) -> torch.optim.AdamW:
-    decayed = [p for n, p in model.named_parameters() if p.dim() > 1 and "embed" not in n and "lm_head" not in n]
-    others = [p for n, p in model.named_parameters() if p.dim() <= 1 or "embed" in n or "lm_head" in n]
-    return torch.optim.AdamW([{"params": decayed, "weight_decay": recipe.weight_decay},
-                              {"params": others, "weight_decay": 0.0}], lr=recipe.learning_rate, betas=(0.9, 0.95),
-                             eps=1e-10, fused=True)
+def balance_share(schedule: Schedule, seen: int) -> float:
+    """Full while the learning rate rises for the first time, when the load is least even, then with it."""
+    return 1.0 if seen < schedule[1][0] else share_at(schedule, seen)
+
+
+def make_optimizers(model: Glm4MoeForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon's updates are scaled to the size of AdamW's, so that one learning rate serves both."""
+    matrices, experts, others = [], [], []
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 2 and (".self_attn." in name or "_proj." in name):
+            matrices.append(parameter)
+        elif parameter.dim() > 1 and "embed" not in name and "lm_head" not in name:
+            experts.append(parameter)  # and their gates
+        else:
+            others.append(parameter)
+    return [torch.optim.Muon(matrices, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW([{"params": experts, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}],
+                              lr=recipe.learning_rate, betas=(0.9, 0.95), eps=1e-10, fused=True)]
 
 
 def batch_loss(model: Glm4MoeForCausalLM, batch: Batch) -> torch.Tensor:
@@ -149,12 +162,12 @@ class Training:
     """A run: model, optimizer and place in the data. step() trains on one batch."""
 
     def __init__(self, recipe: Recipe, tokenizer_folder: Path, device: str = "cpu") -> None:
-        self.recipe, self.device = recipe, device
+        self.recipe, self.schedule, self.device = recipe, parse_schedule(recipe.schedule), device
         tokenizer = load_tokenizer(tokenizer_folder)
         self.renderer = Renderer(tokenizer)
         sizes = {"nano": NANO, "tiny": TINY}[recipe.sizes]
         self.model = make_model(make_config(tokenizer, sizes), tokenizer, recipe.seed, device)
-        self.optimizer = make_optimizer(self.model, recipe)
+        self.optimizers = make_optimizers(self.model, recipe)
         self.load = ExpertLoad(self.model)
         self.steps, self.seen, self.next_conversation = 0, 0, 0
 
@@ -164,17 +177,18 @@ class Training:
         rng = random.Random(f"{recipe.seed}/experts/{self.steps}")
         if recipe.expert_dropout and rng.random() < 0.5:
             self.load.hide(rng, rng.uniform(0.0, recipe.expert_dropout))
-        rate = learning_rate(recipe, self.seen)
-        for group in self.optimizer.param_groups:
+        rate = recipe.learning_rate * share_at(self.schedule, self.seen)
+        for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
             group["lr"] = rate
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+        with torch.autocast(self.device, torch.bfloat16, enabled=recipe.precision == "bf16"):
             loss = batch_loss(self.model, batch)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         with torch.no_grad():
-            imbalance = self.load.update(recipe.balance_rate * balance_share(recipe, self.seen))
+            imbalance = self.load.update(recipe.balance_rate * balance_share(self.schedule, self.seen))
         self.steps += 1
         self.seen += batch.tokens.numel()
         self.next_conversation = batch.next_conversation
@@ -195,23 +209,24 @@ class Training:
         return total / count
 
     def save(self, path: Path) -> None:
-        state = {"recipe": asdict(self.recipe), "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+        state = {"recipe": asdict(self.recipe), "model": self.model.state_dict(), "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
                  "steps": self.steps, "seen": self.seen, "next_conversation": self.next_conversation}
         partial = path.with_suffix(".partial")
         torch.save(state, partial)
         partial.replace(path)
 
     def restore(self, path: Path) -> None:
-        """Raises ValueError where the saved recipe is another one, but for cycles that have not begun to end."""
+        """Raises ValueError where the saved recipe is another one, but for what the schedule says of tokens not seen yet."""
         state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
-        saved = state["recipe"]
-        if same_until(state["seen"], saved, asdict(self.recipe)):
-            saved |= {"tokens": self.recipe.tokens, "decay_tokens": self.recipe.decay_tokens}
-        if saved != asdict(self.recipe):
-            changed = [key for key, value in asdict(self.recipe).items() if saved.get(key) != value]
+        saved, ours = state["recipe"], asdict(self.recipe)
+        if same_until(state["seen"], saved["schedule"], ours["schedule"]):
+            saved["schedule"] = ours["schedule"]
+        if saved != ours:
+            changed = [key for key, value in ours.items() if saved.get(key) != value]
             raise ValueError(f"{path} was trained with another recipe: {', '.join(changed)} differ")
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved_state in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved_state)
         self.steps, self.seen, self.next_conversation = state["steps"], state["seen"], state["next_conversation"]
 
 
@@ -238,7 +253,7 @@ def run(training: Training, out: Path, minutes: float, save_minutes: float, log_
     state, log = out / "state.pt", out / "loss.jsonl"
     started = saved = time.monotonic()
     first_seen, gathered = training.seen, []
-    end, _ = cycles(training.recipe.tokens, training.recipe.decay_tokens)[-1]
+    end, _ = training.schedule[-1]
     while training.seen < end and time.monotonic() - started < 60 * minutes:
         gathered.append(training.step())
         if training.steps % log_every == 0:
@@ -281,7 +296,7 @@ def main() -> None:
         training.restore(options.out / "state.pt")
     cut_log(options.out / "loss.jsonl", training.steps)
     parameters = sum(parameter.numel() for parameter in training.model.parameters())
-    print(f"{parameters / 1e6:.1f} M parameters, {training.seen} of {recipe.tokens} tokens seen", flush=True)
+    print(f"{parameters / 1e6:.1f} M parameters, {training.seen} tokens seen", flush=True)
     if run(training, options.out, options.minutes, options.save_minutes, options.log_every):
         save_checkpoint(training.model, options.tokenizer, options.out / "checkpoint")
         print(f"done: {options.out / 'checkpoint'}")

@@ -1,7 +1,7 @@
 """The training kernels compute what transformers computes, a resumed run goes on as if it had not stopped, REAP adds up."""
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,9 +13,9 @@ from model import TINY, load_tokenizer, make_config, make_model, save_checkpoint
 from prune import SaliencySums, measure, most_salient, prune
 from quantized_weights import dequantize, fuse_experts
 from rendering import Renderer
-from train import Recipe, Training, batch_loss, learning_rate, same_until
+from train import Recipe, Training, batch_loss, make_optimizers, parse_schedule, same_until, share_at
 
-RECIPE = Recipe(tokens="20000", decay_tokens="10000", batch_tokens=512, sizes="tiny", warmup_tokens=1000)
+RECIPE = Recipe(schedule="0:0 0.001:1 0.01:1 0.02:0.1", batch_tokens=512, sizes="tiny")
 
 
 @pytest.fixture
@@ -73,9 +73,30 @@ def test_a_resumed_run_has_the_same_losses(tokenizer_folder, tmp_path):
     second.restore(tmp_path / "state.pt")
     assert [second.step()["loss"] for _ in range(3)] == losses[3:]
 
-    other = Training(Recipe(tokens="20000", decay_tokens="10000", batch_tokens=512, sizes="tiny", warmup_tokens=1000, clip=2.0), tokenizer_folder)
     with pytest.raises(ValueError, match="clip"):
-        other.restore(tmp_path / "state.pt")
+        Training(replace(RECIPE, clip=2.0), tokenizer_folder).restore(tmp_path / "state.pt")
+
+
+def test_a_saved_run_may_go_on_with_another_end(tokenizer_folder, tmp_path):
+    training = Training(RECIPE, tokenizer_folder)
+    training.step()
+    training.save(tmp_path / "state.pt")
+    longer = Training(replace(RECIPE, schedule="0:0 0.001:1 0.03:1 0.04:0.1"), tokenizer_folder)
+    longer.restore(tmp_path / "state.pt")
+    assert longer.seen == training.seen
+    with pytest.raises(ValueError, match="schedule"):
+        Training(replace(RECIPE, schedule="0:0 0.002:1 0.02:0.1"), tokenizer_folder).restore(tmp_path / "state.pt")
+
+
+def test_bf16_products_change_a_loss_little(model, renderer):
+    batch = make_batch(renderer, 1, Split.TRAIN, 0, 600)
+    exact, gradient = gradients(model, batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded, rounded_gradient = gradients(model, batch)
+    assert rounded != exact and rounded == pytest.approx(exact, rel=1e-3)
+    for name in ("model.layers.1.mlp.experts.down_proj", "model.layers.1.mlp.gate.weight", "model.layers.0.self_attn.q_proj.weight"):
+        difference = (gradient[name] - rounded_gradient[name]).norm() / gradient[name].norm()
+        assert 0 < difference < 0.05, name
 
 
 def test_hidden_experts_are_not_chosen_and_come_back(tokenizer_folder):
@@ -93,33 +114,29 @@ def test_hidden_experts_are_not_chosen_and_come_back(tokenizer_folder):
         assert torch.equal(router.e_score_correction_bias, bias)
 
 
-def test_learning_rate_warms_up_stays_and_falls():
-    recipe = Recipe(tokens="1000", warmup_tokens=100, decay_tokens="400", learning_rate=1.0, final_share=0.1)
-    assert learning_rate(recipe, 49) == pytest.approx(0.5)
-    assert learning_rate(recipe, 100) == learning_rate(recipe, 600) == pytest.approx(1.0)
-    assert learning_rate(recipe, 800) == pytest.approx(0.55)
-    assert learning_rate(recipe, 1000) == pytest.approx(0.1)
-
-
-def test_learning_rate_rises_again_in_a_second_cycle():
-    recipe = Recipe(tokens="1000,3000", warmup_tokens=100, decay_tokens="300,400", learning_rate=1.0, final_share=0.1)
-    assert learning_rate(recipe, 999) == pytest.approx(0.1, abs=0.01)
-    assert learning_rate(recipe, 1049) == pytest.approx(0.5)
-    assert learning_rate(recipe, 2600) == pytest.approx(1.0)
-    assert learning_rate(recipe, 3000) == pytest.approx(0.1)
+def test_the_schedule_is_straight_between_its_points():
+    schedule = parse_schedule("0:0 0.0001:1 0.0006:1 0.001:0.1")
+    assert [share_at(schedule, seen) for seen in (0, 50, 100, 600, 800, 1000, 2000)] == pytest.approx([0, 0.5, 1, 1, 0.55, 0.1, 0.1])
+    for wrong in ("", "1:1", "0:0 1", "0:0 0:1", "1:0 0:1", "0:0 1:2", "0:0 x:1", "0:0 1:1:1"):
+        with pytest.raises(ValueError, match="--schedule"):
+            parse_schedule(wrong)
 
 
 def test_only_what_is_not_trained_yet_may_change():
-    one, two, other, steeper = (asdict(Recipe(tokens=tokens, decay_tokens=decays)) for tokens, decays in (
-        ("1000", "400"), ("1000,3000", "400,900"), ("1200", "400"), ("1000", "300")))
-    assert same_until(1000, one, two)
-    assert same_until(600, one, other) and not same_until(601, one, other)
-    assert same_until(600, one, steeper) and not same_until(601, one, steeper)
+    one, longer, steeper = "0:0 1:1 2:1 3:0", "0:0 1:1 4:1 5:0", "0:0 1:1 2:1 2.5:0"
+    assert same_until(2e6, one, longer) and not same_until(2.1e6, one, longer)
+    assert same_until(2e6, one, steeper) and not same_until(2.1e6, one, steeper)
+    assert same_until(3.01e6, one, one + " 4:1 5:0")  # a finished run goes on
+    assert not same_until(0.5e6, one, "0:0 0.9:1 2:1 3:0")
 
 
-def test_every_cycle_has_its_decay():
-    with pytest.raises(ValueError, match="a positive number for each of 1000,3000, got 400"):
-        learning_rate(Recipe(tokens="1000,3000", decay_tokens="400"), 0)
+def test_every_parameter_has_one_optimizer(model):
+    muon, adamw = ([parameter for group in optimizer.param_groups for parameter in group["params"]]
+                   for optimizer in make_optimizers(model, RECIPE))
+    assert {id(parameter) for parameter in muon} & {id(parameter) for parameter in adamw} == set()
+    assert len(muon) + len(adamw) == len(list(model.parameters()))
+    assert any(parameter is model.model.layers[1].mlp.shared_experts.up_proj.weight for parameter in muon)
+    assert any(parameter is model.model.layers[1].mlp.gate.weight for parameter in adamw)
 
 
 def test_saliency_by_hand():
