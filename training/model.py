@@ -10,6 +10,7 @@ import copy
 import functools
 import json
 import shutil
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Callable
@@ -63,7 +64,15 @@ class Workers:
 
     def __init__(self) -> None:
         self.count = torch.get_num_threads()
-        self._pool = ThreadPoolExecutor(self.count, initializer=lambda: torch.set_num_threads(1))
+        started = threading.Barrier(self.count)
+        self._pool = ThreadPoolExecutor(self.count, initializer=self._compute_alone)
+        list(self._pool.map(lambda _: started.wait(), range(self.count)))  # every one of them starts now
+        torch.set_num_threads(self.count)  # for threads that come later: the number is a thread's own once it has asked for it
+
+    @staticmethod
+    def _compute_alone() -> None:
+        torch.get_num_threads()  # where a thread asks first only later, it is given the process's number then
+        torch.set_num_threads(1)
 
     def sum(self, part: Callable[[list[int]], torch.Tensor], sizes: list[int]) -> torch.Tensor:
         """Sum of part(indices) over shares of the indices with about the same sum of sizes; indices of size 0 are left out."""
@@ -79,10 +88,7 @@ class Workers:
 
 @functools.cache
 def workers() -> Workers:
-    made = Workers()
-    list(made._pool.map(lambda _: None, range(made.count)))
-    torch.set_num_threads(made.count)
-    return made
+    return Workers()
 
 
 class LoopedExperts(torch.autograd.Function):
