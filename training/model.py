@@ -64,7 +64,7 @@ class Workers:
 
     def __init__(self) -> None:
         self.count = torch.get_num_threads()
-        started = threading.Barrier(self.count)
+        started = threading.Barrier(self.count, timeout=60)
         self._pool = ThreadPoolExecutor(self.count, initializer=self._compute_alone)
         list(self._pool.map(lambda _: started.wait(), range(self.count)))  # every one of them starts now
         torch.set_num_threads(self.count)  # for threads that come later: the number is a thread's own once it has asked for it

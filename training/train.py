@@ -209,7 +209,8 @@ class Training:
         return total / count
 
     def save(self, path: Path) -> None:
-        state = {"recipe": asdict(self.recipe), "model": self.model.state_dict(), "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        state = {"recipe": asdict(self.recipe), "model": self.model.state_dict(),
+                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
                  "steps": self.steps, "seen": self.seen, "next_conversation": self.next_conversation}
         partial = path.with_suffix(".partial")
         torch.save(state, partial)
