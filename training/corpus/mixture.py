@@ -1,8 +1,8 @@
 """Which topic comes how often, and conversation number i of a split.
 
 conversation(seed, split, index) depends on its arguments alone: training resumes at any index, on any machine. Training has
-three parts: mostly copying and looking up, which tool calls are built on; the full mixture; and, once facts, JSON and small
-talk are learnt, more tool calls.
+four parts: mostly copying and looking up, which tool calls are built on; the full mixture; and, once facts, JSON and small
+talk are learnt, more tool calls; the last part adds the tools whose names were mistaken most.
 """
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ import random
 from corpus.conversation import Conversation, Split, without_thinking
 from corpus.topics import (arithmetic, copying, facts, greetings, json_answers, languages, lists, mixed, no_tools,
                            references, refusals, sheaf_questions, stories, tool_calls, tool_chains, tool_choices,
-                           tool_sessions, unknown)
+                           tool_sessions, tool_spellings, unknown)
 
-PARTS = (12_000, 140_000)  # the conversations at which the second and the third part begin
+PARTS = (12_000, 140_000, 168_000)  # the conversations at which the second part and those after it begin
 
 TOPICS = {  # module: weight in each part, by conversations
-    copying: (60, 8, 8),
-    tool_calls: (16, 34, 60),
-    tool_sessions: (8, 12, 10),
-    tool_chains: (2, 8, 6),
-    tool_choices: (4, 18, 18),
-    refusals: (0, 5, 8),
-    no_tools: (0, 3, 2),
-    arithmetic: (4, 24, 18),
-    facts: (4, 16, 7),
-    json_answers: (4, 14, 9),
-    greetings: (2, 6, 4),
-    sheaf_questions: (2, 7, 4),
-    references: (1, 6, 4),
-    lists: (1, 5, 3),
-    stories: (1, 4, 3),
-    languages: (1, 5, 3),
-    mixed: (0, 5, 4),
-    unknown: (0, 2, 1),
+    copying: (60, 8, 8, 8),
+    tool_calls: (16, 34, 60, 45),
+    tool_sessions: (8, 12, 10, 10),
+    tool_chains: (2, 8, 6, 4),
+    tool_choices: (4, 18, 18, 12),
+    tool_spellings: (0, 0, 0, 24),
+    refusals: (0, 5, 8, 8),
+    no_tools: (0, 3, 2, 2),
+    arithmetic: (4, 24, 18, 18),
+    facts: (4, 16, 7, 7),
+    json_answers: (4, 14, 9, 9),
+    greetings: (2, 6, 4, 4),
+    sheaf_questions: (2, 7, 4, 4),
+    references: (1, 6, 4, 4),
+    lists: (1, 5, 3, 3),
+    stories: (1, 4, 3, 3),
+    languages: (1, 5, 3, 3),
+    mixed: (0, 5, 4, 4),
+    unknown: (0, 2, 1, 1),
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 from corpus import words
 from corpus.conversation import Split
 from corpus.mixture import PARTS, TOPICS, conversation, of_topic
-from corpus.topics import arithmetic, facts, tool_calls, tool_choices
+from corpus.topics import arithmetic, facts, tool_calls, tool_choices, tool_spellings
 from corpus.topics.tool_schemas import make_functions, make_request
 from corpus.topics.tool_thoughts import call_thought, verdicts
 
@@ -77,17 +77,24 @@ def test_refused_tools_are_not_declared():
         assert not any(answer == f"I have no tool named {name}." for name in declared)
 
 
-def test_thoughts_judge_every_declared_tool():
+@pytest.mark.parametrize("topic", (tool_choices, tool_spellings), ids=lambda topic: topic.TOPIC)
+def test_thoughts_judge_every_declared_tool(topic):
     assert call_thought(["set_lamp", "lampGet"], ["lampGet", "lampGet"]) == "set_lamp: no, lampGet: yes. I call lampGet and lampGet."
     assert verdicts(["set_lamp", "lampGet"], []) == "set_lamp: no, lampGet: no."
     assert verdicts([], []) == "There is no tool."
     for index in range(200):
-        made = of_topic(tool_choices, 1, Split.TRAIN, index)
+        made = of_topic(topic, 1, Split.TRAIN, index)
         if made.thinking:
             names = [tool["function"]["name"] for tool in made.tools]
             called = [call["function"]["name"] for call in made.answer.get("tool_calls", [])]
             assert made.answer["reasoning_content"].startswith(verdicts(names, called))
             assert bool(called) != made.answer["content"].startswith("I have no tool")
+
+
+def test_spellings_are_mostly_the_rare_ones():
+    names = [tool["function"]["name"] for index in range(200) for tool in of_topic(tool_spellings, 1, Split.TRAIN, index).tools]
+    frequent = sum(name.split("_")[0] in words.VERBS and "_" in name for name in names)
+    assert frequent < 0.3 * len(names)
 
 
 def test_column_arithmetic():
@@ -102,6 +109,12 @@ def test_the_corpus_starts_with_copying():
     early = sum(conversation(1, Split.TRAIN, index).topic == "copying" for index in range(200))
     late = sum(conversation(1, Split.TRAIN, PARTS[0] + index).topic == "copying" for index in range(200))
     assert early > 2 * late
+
+
+def test_each_part_of_the_corpus_begins_at_its_number():
+    topics = [{conversation(1, Split.TRAIN, first + index).topic for index in range(-150, 0)} for first in PARTS]
+    assert not any(tool_spellings.TOPIC in before for before in topics)
+    assert tool_spellings.TOPIC in {conversation(1, Split.TRAIN, PARTS[-1] + index).topic for index in range(150)}
 
 
 def test_json_answers_are_json():

@@ -13,7 +13,7 @@ from typing import Any
 from corpus import words
 from corpus.conversation import Conversation, Message, Split, Tool, assistant, system, tool_result, user
 from corpus.topics import facts, greetings, natural_tools
-from corpus.topics.tool_schemas import Function, Request, make_function, make_functions, make_request, sentence
+from corpus.topics.tool_schemas import NAME_FORMS, Function, Request, make_function, make_functions, make_request, sentence
 from corpus.topics.tool_thoughts import call_thought, verdicts
 
 TOPIC = "tools"
@@ -38,9 +38,10 @@ def make(rng: random.Random, split: Split) -> Conversation:
 
 
 def declared_functions(rng: random.Random, split: Split, counts: tuple[int, ...] = (1, 1, 1, 1, 2, 2, 2, 3, 3, 4),
-                       kinds: list[str] | None = None) -> tuple[list[Function], Function]:
+                       kinds: list[str] | None = None, forms: tuple[str, ...] = NAME_FORMS,
+                       ) -> tuple[list[Function], Function]:
     """(as many as one of the counts in the order in which they are declared, the one that others may be near to)."""
-    functions = make_functions(rng, split, rng.choice(counts), kinds)
+    functions = make_functions(rng, split, rng.choice(counts), kinds, forms)
     return rng.sample(functions, len(functions)), functions[0]
 
 
@@ -72,13 +73,13 @@ def one_call(rng: random.Random, split: Split) -> Conversation:
 
 
 def session(rng: random.Random, split: Split, turns: int, kinds: list[str] | None = None, refused_share: float = 0.2,
-            ) -> Conversation:
+            forms: tuple[str, ...] = NAME_FORMS) -> Conversation:
     """Several turns with the same tools and no thinking: calls, answers, refusals."""
-    functions, _ = declared_functions(rng, split, (1, 2, 2, 3, 3, 4), kinds)
+    functions, _ = declared_functions(rng, split, (1, 2, 2, 3, 3, 4), kinds, forms)
     messages = maybe_system(rng)
     for _ in range(turns):
         if rng.random() < refused_share:
-            messages += refused(rng, split, functions, thinking=False, kinds=kinds)
+            messages += refused(rng, split, functions, thinking=False, kinds=kinds, forms=forms)
             continue
         request = make_request(rng, split, rng.choice(functions))
         messages += [user(request.text), call_message(functions, [request], thinking=False)]
@@ -123,10 +124,10 @@ def call_inside_thinking(rng: random.Random, split: Split) -> Conversation:
 
 
 def refused(rng: random.Random, split: Split, functions: list[Function], thinking: bool, kinds: list[str] | None = None,
-            ) -> list[Message]:
-    """A request for a tool that is not one of the functions but may be near to one. kinds: of that tool's parameters."""
+            forms: tuple[str, ...] = NAME_FORMS) -> list[Message]:
+    """A request for a tool that is not one of the functions but may be near to one. kinds, forms: of that tool."""
     while True:
-        other = make_function(rng, split, kinds, near=rng.choice(functions) if functions else None)
+        other = make_function(rng, split, kinds, near=rng.choice(functions) if functions else None, forms=forms)
         if all(other.name != known.name and other.action != known.action for known in functions):
             break
     request = make_request(rng, split, other)

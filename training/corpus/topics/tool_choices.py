@@ -8,7 +8,7 @@ import random
 
 from corpus.conversation import Conversation, Split, user
 from corpus.topics import tool_calls
-from corpus.topics.tool_schemas import make_request
+from corpus.topics.tool_schemas import NAME_FORMS, make_request
 
 TOPIC = "tool_choices"
 
@@ -18,9 +18,13 @@ def make(rng: random.Random, split: Split) -> Conversation:
         made = tool_calls.session(rng, split, rng.randint(5, 10), kinds=[], refused_share=0.5)
         made.topic = TOPIC
         return made
-    functions, asked = tool_calls.declared_functions(rng, split, (1, 2, 3, 3, 4, 4), kinds=[])
-    if rng.random() < 0.5:
-        messages = tool_calls.refused(rng, split, functions, thinking=True, kinds=[])
+    return one_choice(rng, split, refused_share=0.5)
+
+
+def one_choice(rng: random.Random, split: Split, refused_share: float, forms: tuple[str, ...] = NAME_FORMS) -> Conversation:
+    functions, asked = tool_calls.declared_functions(rng, split, (1, 2, 3, 3, 4, 4), kinds=[], forms=forms)
+    if rng.random() < refused_share:
+        messages = tool_calls.refused(rng, split, functions, thinking=True, kinds=[], forms=forms)
     else:
         request = make_request(rng, split, asked)
         messages = [user(request.text), tool_calls.call_message(functions, [request], thinking=True)]

@@ -63,7 +63,7 @@ def sentence(text: str) -> str:
 
 
 _COLOURS = "red green blue yellow white black orange purple pink brown".split()
-_NAME_FORMS = ("verb_noun", "verb_noun", "verb_noun", "verbNoun", "noun_verb")
+NAME_FORMS = ("verb_noun", "verb_noun", "verb_noun", "verbNoun", "noun_verb")
 _FIELDS = "x y z width height depth row column start end low high".split()
 
 
@@ -87,20 +87,22 @@ def _tool_name(rng: random.Random, split: Split, near: Function | None, form: st
 
 
 def make_function(rng: random.Random, split: Split, kinds: list[str] | None = None, near: Function | None = None,
-                  ) -> Function:
-    """kinds: the parameters' types, random when None. near: a tool whose verb or noun may be taken, to be mistaken for."""
-    form = rng.choice(_NAME_FORMS)
+                  forms: tuple[str, ...] = NAME_FORMS) -> Function:
+    """kinds: the parameters' types, random when None. near: a tool whose verb or noun may be taken, to be mistaken for.
+    forms: how the name is written, each as likely as it stands there often."""
+    form = rng.choice(forms)
     name, action = words.draw(lambda: _tool_name(rng, split, near, form), split, key=lambda drawn: drawn[0])
     if kinds is None:
         kinds = [_kind(rng) for _ in range(rng.choice((0, 0, 1, 1, 1, 1, 2, 2, 2, 3, 3, 4)))]
     return Function(name, action, make_parameters(rng, split, kinds))
 
 
-def make_functions(rng: random.Random, split: Split, count: int, kinds: list[str] | None = None) -> list[Function]:
+def make_functions(rng: random.Random, split: Split, count: int, kinds: list[str] | None = None,
+                   forms: tuple[str, ...] = NAME_FORMS) -> list[Function]:
     """Tools with different names and different actions, some of them near to the first one."""
     functions: list[Function] = []
     while len(functions) < count:
-        function = make_function(rng, split, kinds, near=functions[0] if functions else None)
+        function = make_function(rng, split, kinds, near=functions[0] if functions else None, forms=forms)
         if all(function.name != other.name and function.action != other.action for other in functions):
             functions.append(function)
     return functions
