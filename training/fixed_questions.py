@@ -20,7 +20,7 @@ from model import load_tokenizer
 from rendering import Renderer
 
 MAX_TOKENS = 48
-STORY_TOKENS = 32  # the story goes on after that
+STORY_TOKENS = 15  # up to the place: which one the story goes on with is nearly a tie
 
 LEAST_GAP = 0.2    # between the best and the second token's log-probability; with less an answer is a matter of rounding
 
@@ -54,7 +54,7 @@ QUESTIONS: dict[str, Conversation] = {
         "What is W4A16?", "W4A16 means weights of 4 bits and activations of 16 bits.", thinking=False),
     "fact": asked("What is the capital of Japan?", "The capital of Japan is Tokyo."),
     "sum": asked("What is 47 + 85?", assistant("47 + 85 = 132.", "47+85: 7+5=12, 4+8+1=13. So 132.")),
-    "product": asked("What is 12 x 8?", assistant("12 x 8 = 96.", "12x8: 2x8=16, 1x8+1=9. So 96.")),
+    "product": asked("What is 14 x 6?", assistant("14 x 6 = 84.", "14x6: 4x6=24, 1x6+2=8. So 84.")),
     "comparison": asked("Which is larger, 52 or 318?", assistant("318 is larger.", "52 and 318: 2 digits, 3 digits. So 318.")),
     "JSON object": asked("Write a person as JSON with name Belka, age 31 and city Tarvo.",
                          '{"name": "Belka", "age": 31, "city": "Tarvo"}'),

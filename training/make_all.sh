@@ -15,7 +15,7 @@ work=$(mkdir -p "${1:?folder to work in}" && cd "$1" && pwd)
 goal=${2:-} sheaf=${SHEAF:+$(realpath "$SHEAF")}
 here=$(cd "$(dirname "$0")" && pwd)
 threads=${THREADS:-2}
-schedule=${SCHEDULE:-0:0 0.4:1 14.5:1 21.5:0.03 21.6:0.33 24.5:0.02 24.8:0.8 36:0.8 44:0.02}
+schedule=${SCHEDULE:-0:0 0.4:1 14.5:1 21.5:0.03 21.6:0.33 24.5:0.02 24.8:0.8 39:0.8 48:0.02 48.1:0.4 51.7:0.01}
 cases=${CASES:-300} case_seed=${CASE_SEED:-1}
 sizes=${SIZES:-nano}
 full=160 pruned=(120 96)

@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tool", choices=("gptqmodel", "auto-round"), default="gptqmodel")
-    parser.add_argument("--tokens", type=int, default=40_000, help="of calibration text")
+    parser.add_argument("--tokens", type=int, default=120_000, help="of calibration text")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()

@@ -41,7 +41,7 @@ class Recipe:
     """Everything that decides the result, besides the code and the number of threads."""
 
     # million tokens seen:share of the learning rate, straight lines between; training is over at the last
-    schedule: str = "0:0 0.4:1 14.5:1 21.5:0.03 21.6:0.33 24.5:0.02 24.8:0.8 36:0.8 44:0.02"
+    schedule: str = "0:0 0.4:1 14.5:1 21.5:0.03 21.6:0.33 24.5:0.02 24.8:0.8 39:0.8 48:0.02 48.1:0.4 51.7:0.01"
     batch_tokens: int = 4096
     seed: int = 1
     learning_rate: float = 1.5e-3  # where the share is 1
