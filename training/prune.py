@@ -19,10 +19,9 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from batches import make_batch
 from corpus.conversation import Split
+from corpus.mixture import CALIBRATION_START
 from model import load_tokenizer, save_checkpoint
 from rendering import Renderer
-
-CALIBRATION_START = 50_000_000  # the number of the first conversation: training never gets there
 
 
 class SaliencySums:

@@ -20,9 +20,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 import torch
 
 from corpus.conversation import Split
-from corpus.mixture import conversation
+from corpus.mixture import CALIBRATION_START, conversation
 from model import load_tokenizer
-from prune import CALIBRATION_START
 from rendering import Renderer
 
 SHARD_BYTES = 8 * 1024 * 1024  # several files, as the published checkpoints have

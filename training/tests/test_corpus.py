@@ -8,7 +8,7 @@ import pytest
 
 from corpus import words
 from corpus.conversation import Split
-from corpus.mixture import PARTS, TOPICS, conversation, of_topic
+from corpus.mixture import CALIBRATION_START, PARTS, TOPICS, conversation, of_topic
 from corpus.topics import arithmetic, facts, tool_calls, tool_choices, tool_spellings
 from corpus.topics.tool_schemas import make_functions, make_request
 from corpus.topics.tool_thoughts import call_thought, verdicts
@@ -115,6 +115,12 @@ def test_each_part_of_the_corpus_begins_at_its_number():
     topics = [{conversation(1, Split.TRAIN, first + index).topic for index in range(-150, 0)} for first in PARTS]
     assert not any(tool_spellings.TOPIC in before for before in topics)
     assert tool_spellings.TOPIC in {conversation(1, Split.TRAIN, PARTS[-1] + index).topic for index in range(150)}
+
+
+def test_calibration_sees_the_whole_mixture():
+    seen = [conversation(1, Split.TRAIN, CALIBRATION_START + index).topic for index in range(500)]
+    assert tool_spellings.TOPIC not in seen
+    assert seen.count(facts.TOPIC) > 0.06 * len(seen)
 
 
 def test_json_answers_are_json():
