@@ -6,16 +6,15 @@
 #                                        loss curve into this repository
 #
 # THREADS (2), SCHEDULE (of the learning rate, as train.py has it), CASES (300 a column) and CASE_SEED (1) may be set; other values
-# give another model or another table. With SHEAF, a sheaf binary, the 120-expert
-# checkpoint is also measured through a server. The table is WORK/accuracy.md. Where Debian's libjemalloc2 is installed training
-# uses it: faster, the same losses.
+# give another model or another table. With SHEAF, a sheaf binary, the 120-expert checkpoint is also measured through a server.
+# The table is WORK/accuracy.md. Where Debian's libjemalloc2 is installed training uses it: faster, the same losses.
 set -euo pipefail
 
 work=$(mkdir -p "${1:?folder to work in}" && cd "$1" && pwd)
 goal=${2:-} sheaf=${SHEAF:+$(realpath "$SHEAF")}
 here=$(cd "$(dirname "$0")" && pwd)
 threads=${THREADS:-2}
-schedule=${SCHEDULE:-0:0 0.4:1 14.5:1 21.5:0.03 21.6:0.33 24.5:0.02 24.8:0.8 39:0.8 48:0.02 48.1:0.4 51.7:0.01}
+schedule=(${SCHEDULE:+--schedule "$SCHEDULE"})
 cases=${CASES:-300} case_seed=${CASE_SEED:-1}
 sizes=${SIZES:-nano}
 full=160 pruned=(120 96)
@@ -37,7 +36,7 @@ jemalloc=(/usr/lib/*/libjemalloc.so.2)
 [[ ! -f ${jemalloc[0]} ]] ||
   allocator=(env "LD_PRELOAD=${jemalloc[0]}" MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always)
 until [[ -d master/checkpoint ]]; do  # ten minutes at a time: an allocator keeps more and more memory
-  "${allocator[@]}" "$python" "$here/train.py" --tokenizer tokenizer --out master --schedule "$schedule" \
+  "${allocator[@]}" "$python" "$here/train.py" --tokenizer tokenizer --out master "${schedule[@]}" \
     --threads "$threads" --sizes "$sizes" --minutes 10
 done
 "$python" "$here/plot_loss.py" --log master/loss.jsonl --out loss.png
@@ -78,7 +77,12 @@ if [[ -n $sheaf ]]; then
   "$sheaf" serve "$nano" --workers 2 --port 0 --grpc-port 0 --ready-file ready.json >serve.log 2>&1 &
   server=$!
   trap 'kill "$server"' EXIT
-  until [[ -s ready.json ]]; do kill -0 "$server"; sleep 0.2; done
+  deadline=$((SECONDS + 300))
+  until [[ -s ready.json ]]; do
+    kill -0 "$server"
+    ((SECONDS < deadline)) || { echo "$nano: the server is not ready after 300 s, see $work/serve.log" >&2; exit 1; }
+    sleep 0.2
+  done
   measure "$nano-by-sheaf" "$nano" --url "http://$(sed -E 's/.*"http":"([^"]*)".*/\1/' ready.json)"
   kill "$server"
   wait "$server" || true

@@ -41,7 +41,7 @@ TOPICS = {  # module: weight in each part, by conversations
 
 
 def conversation(seed: int, split: Split, index: int) -> Conversation:
-    """Held-out conversations and those for calibration are of the second part: an expert that knows facts has to be met to be kept."""
+    """Held-out conversations and those for calibration are of the second part: an expert of facts has to be met to be kept."""
     rng = random.Random(f"{seed}/{split.value}/{index}")
     part = bisect.bisect(PARTS, index) if split is Split.TRAIN and index < CALIBRATION_START else 1
     topic = rng.choices(list(TOPICS), [weights[part] for weights in TOPICS.values()])[0]

@@ -77,11 +77,14 @@ def test_refused_tools_are_not_declared():
         assert not any(answer == f"I have no tool named {name}." for name in declared)
 
 
-@pytest.mark.parametrize("topic", (tool_choices, tool_spellings), ids=lambda topic: topic.TOPIC)
-def test_thoughts_judge_every_declared_tool(topic):
+def test_a_thought_is_a_verdict_on_each_tool():
     assert call_thought(["set_lamp", "lampGet"], ["lampGet", "lampGet"]) == "set_lamp: no, lampGet: yes. I call lampGet and lampGet."
     assert verdicts(["set_lamp", "lampGet"], []) == "set_lamp: no, lampGet: no."
     assert verdicts([], []) == "There is no tool."
+
+
+@pytest.mark.parametrize("topic", (tool_choices, tool_spellings), ids=lambda topic: topic.TOPIC)
+def test_thoughts_judge_every_declared_tool(topic):
     for index in range(200):
         made = of_topic(topic, 1, Split.TRAIN, index)
         if made.thinking:
@@ -111,9 +114,8 @@ def test_the_corpus_starts_with_copying():
     assert early > 2 * late
 
 
-def test_each_part_of_the_corpus_begins_at_its_number():
-    topics = [{conversation(1, Split.TRAIN, first + index).topic for index in range(-150, 0)} for first in PARTS]
-    assert not any(tool_spellings.TOPIC in before for before in topics)
+def test_the_last_part_of_the_corpus_has_the_rare_spellings():
+    assert tool_spellings.TOPIC not in {conversation(1, Split.TRAIN, PARTS[-1] + index).topic for index in range(-150, 0)}
     assert tool_spellings.TOPIC in {conversation(1, Split.TRAIN, PARTS[-1] + index).topic for index in range(150)}
 
 
