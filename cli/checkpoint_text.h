@@ -8,7 +8,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "router/api/text_codec.h"
+#include "router/api/request/text_codec.h"
 #include "router/text/chat_template.h"
 #include "router/text/tokenizer.h"
 

@@ -5,7 +5,7 @@
 
 #include "prometheus/registry.h"
 #include "prometheus/text_serializer.h"
-#include "router/api/api_context.h"
+#include "router/api/generation/api_context.h"
 #include "tests/fakes/fake_generation_engine.h"
 #include "tests/fakes/fake_text_codec.h"
 

@@ -2,8 +2,8 @@
 // validation.
 #include <string_view>
 
-#include "router/api/openai_request.h"
-#include "router/api/request_validation.h"
+#include "router/api/openai/openai_request.h"
+#include "router/api/request/request_validation.h"
 #include "tests/fakes/fake_text_codec.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

@@ -8,7 +8,7 @@
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 #include "router/api/http_endpoints.h"
-#include "router/api/http_server.h"
+#include "router/api/http/http_server.h"
 #include "tests/api/api_fixture.h"
 #include "tests/api/http_client.h"
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "nlohmann/json.hpp"
-#include "router/api/text_codec.h"
+#include "router/api/request/text_codec.h"
 
 namespace sheaf {
 
