@@ -25,7 +25,7 @@ absl::StatusOr<std::string> CheckpointText::RenderChat(const ChatInput& chat) co
   }
   return chat_template_->Render({.messages_json = chat.messages_json,
                                  .arguments_json = chat.template_arguments_json,
-                                 .add_generation_prompt = chat.add_generation_prompt});
+                                 .add_generation_prompt = chat.add_generation_prompt.value_or(true)});
 }
 
 }  // namespace sheaf

@@ -44,7 +44,7 @@ class FakeTextCodec final : public TextCodec {
       text += message["role"].get<std::string>() + ": " + message.value("content", "") + "\n";
     }
     if (!chat.template_arguments_json.empty()) text += chat.template_arguments_json + "\n";
-    if (chat.add_generation_prompt) text += "assistant: ";
+    if (chat.add_generation_prompt.value_or(true)) text += "assistant: ";
     return text;
   }
   std::string TokenBytes(TokenId id) const override {

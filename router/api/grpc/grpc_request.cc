@@ -20,8 +20,11 @@ ChatInput ParseChat(const v1::ChatInput& chat) {
         messages.emplace_back(Json{{"role", message.role()}, {"content", message.content()}});
     if (message.has_reasoning_content()) json["reasoning_content"] = message.reasoning_content();
   }
-  return {JsonText(messages), chat.template_arguments_json(),
-          !chat.has_add_generation_prompt() || chat.add_generation_prompt()};
+  ChatInput input;
+  input.messages_json = JsonText(messages);
+  input.template_arguments_json = chat.template_arguments_json();
+  Read(chat.has_add_generation_prompt(), chat.add_generation_prompt(), input.add_generation_prompt);
+  return input;
 }
 
 void ReadSampling(const v1::SamplingOptions& sampling, ParsedRequest& request) {

@@ -190,7 +190,7 @@ void ReadChat(JsonFields& fields, ParsedRequest& request) {
   const Json* messages = fields.Find("messages");
   ChatInput chat;
   chat.template_arguments_json = fields.ObjectText("chat_template_kwargs");
-  chat.add_generation_prompt = fields.Bool("add_generation_prompt").value_or(true);
+  chat.add_generation_prompt = fields.Bool("add_generation_prompt");
   if (messages == nullptr) {
     fields.Fail("messages", "is required");
   } else if (!messages->is_array()) {
