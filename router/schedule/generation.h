@@ -79,6 +79,11 @@ struct GenerationEnd {
   int32_t completion_tokens = 0;
 };
 
+struct EngineLoad {
+  int queued = 0;  // waiting requests, preempted ones included
+  int running = 0;
+};
+
 class GenerationSink {
  public:
   virtual ~GenerationSink() = default;
@@ -100,6 +105,10 @@ class GenerationEngine {
   virtual void Cancel(SequenceId sequence) = 0;
   // True when requests would be run now (workers joined, not draining).
   virtual bool ready() const = 0;
+  // False when the engine hangs: it could run a step and has not ended one for a long time. An idle
+  // engine is live, and so is one that waits for workers: starting it anew would not help.
+  virtual bool live() const { return true; }
+  virtual EngineLoad load() const { return {}; }
   // A hint for clients refused with kResourceExhausted.
   virtual Duration RetryAfter() const = 0;
   // The longest prompt + output in tokens.
