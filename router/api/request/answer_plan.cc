@@ -72,13 +72,15 @@ ThoughtStart StartOfThoughts(const ChatInput& chat, std::string_view prompt,
 }  // namespace
 
 ApiResult<AnswerPlan> PlanAnswer(const ParsedRequest& request, std::string_view prompt,
-                                 const TextCodec& codec) {
+                                 const TextCodec& codec, const ApiSettings& settings) {
   AnswerPlan plan;
   GuidePlan guide;
   std::optional<GrammarSpec> grammar;
   std::string grammar_field;
   if (request.constraint) {
     grammar = request.constraint->grammar;
+    grammar->any_whitespace =
+        request.constraint->any_whitespace.value_or(settings.json_any_whitespace);
     grammar_field = request.constraint->field;
   }
   if (request.chat) {
@@ -121,7 +123,8 @@ ApiResult<AnswerPlan> PlanAnswer(const ParsedRequest& request, std::string_view 
     }
     guide.grammar = *std::move(compiled);
   }
-  if (guide.start != ThoughtStart::kNoThoughts || guide.constrains()) {
+  const bool counts = request.chat && plan.output.format.reasoning != TagFormat::kNone;
+  if (counts || guide.constrains()) {
     plan.guide = std::make_shared<const GuidePlan>(std::move(guide));
   }
   return plan;

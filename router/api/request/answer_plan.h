@@ -17,6 +17,7 @@
 #include <string_view>
 
 #include "router/api/request/api_error.h"
+#include "router/api/request/api_settings.h"
 #include "router/api/request/parsed_request.h"
 #include "router/api/request/text_codec.h"
 #include "router/text/guide/guide_plan.h"
@@ -40,6 +41,6 @@ struct AnswerPlan {
 
 // `prompt`: the rendered chat, or any text for completions.
 ApiResult<AnswerPlan> PlanAnswer(const ParsedRequest& request, std::string_view prompt,
-                                 const TextCodec& codec);
+                                 const TextCodec& codec, const ApiSettings& settings);
 
 }  // namespace sheaf

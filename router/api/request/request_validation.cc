@@ -326,11 +326,12 @@ ApiResult<PreparedRequest> PrepareRequest(const ParsedRequest& request,
   PreparedRequest prepared;
   prepared.prompts = std::get<std::vector<PreparedPrompt>>(std::move(prompts));
   Truncate(request, context, prepared.prompts);
-  auto plan = PlanAnswer(request, prepared.prompts.front().text, context.codec);
+  auto plan = PlanAnswer(request, prepared.prompts.front().text, context.codec, context.settings);
   if (auto* error = std::get_if<ApiError>(&plan)) return std::move(*error);
   auto bad_words = BadWordTokens(request.bad_words, context.codec);
   if (auto* error = std::get_if<ApiError>(&bad_words)) return std::move(*error);
   prepared.output = std::move(std::get<AnswerPlan>(plan).output);
+  prepared.call_id_seed = context.random();
   prepared.n = static_cast<int>(request.n.value_or(1));
   prepared.drop_output = request.max_tokens == 0;
   prepared.request_id = request.request_id.value_or(absl::StrFormat("%016x", context.random()));

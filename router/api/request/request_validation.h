@@ -34,7 +34,8 @@ struct PreparedPrompt {
 struct PreparedRequest {
   std::string request_id;
   std::vector<PreparedPrompt> prompts;
-  ChatOutputPlan output;  // how the output of a chat is read
+  ChatOutputPlan output;      // how the output of a chat is read
+  uint64_t call_id_seed = 0;  // of the ids of its calls; choice i has call_id_seed + (i << 32)
   int n = 1;
   // prompts.size() * n, in order of prompt, then sample. Sample i of a prompt has seed + i.
   std::vector<GenerationRequest> choices;
