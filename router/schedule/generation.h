@@ -73,6 +73,9 @@ struct TokenEvent {
   bool forced = false;
   std::string text;
   std::optional<TokenLogprobs> logprobs;
+  // Where the token's own text ends, in bytes of the whole output's text before stop strings are
+  // cut out: it may lie beyond the text that has come so far. -1: with this event's text.
+  int64_t text_end = -1;
 };
 
 enum class FinishReason { kStop, kLength, kCancelled, kError };

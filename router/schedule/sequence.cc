@@ -130,6 +130,7 @@ std::optional<FinishReason> Sequence::Accept(TokenId token, std::optional<TokenL
       end = FinishReason::kLength;
     }
   }
+  event.text_end = text_.text_end();
   sink_->OnToken(std::move(event));
   return end;
 }
