@@ -163,10 +163,10 @@ TEST_F(NextTokensTest, AStopStringEndsTheOutputInTheMiddleOfARun) {
   auto strings = StopStrings::Create(request_.stop.stop_strings);
   plan_.grammar = std::make_shared<ToyGrammar>(ToyGrammarSpec{Spelled("hello world")});
   request_.guide = std::make_shared<GuidePlan>(plan_);
-  sequence_ = std::make_unique<Sequence>(
-      SequenceId(1), request_, sink_, testing::ByteTokenizer(),
-      std::make_shared<const StopStrings>(*std::move(strings)), Sequence::Limits{eos_, 1000},
-      TimePoint{}, *OutputGuide::Create(request_.guide, true));
+  sequence_ = std::make_unique<Sequence>(SequenceId(1), request_, sink_, testing::ByteTokenizer(),
+                                         std::make_shared<const StopStrings>(*std::move(strings)),
+                                         Sequence::Limits{eos_, 1000}, TimePoint{},
+                                         *OutputGuide::Create(request_.guide, true));
   EXPECT_TRUE(Row({}).ok());
   EXPECT_EQ(end_, FinishReason::kStop);
   const GenerationEnd end = End();

@@ -5,9 +5,9 @@
 #include <memory>
 #include <random>
 
+#include "router/text/guide/guide_plan.h"
 #include "tests/schedule/byte_tokenizer.h"
 #include "tests/text/guide/toy_grammar.h"
-#include "router/text/guide/guide_plan.h"
 
 namespace sheaf::testing {
 

@@ -132,9 +132,8 @@ TEST(Scheduler, AForcedRunIsADecode) {
   EXPECT_THAT(plan.preempted, ElementsAre(Id(3)));
   EXPECT_EQ(Tokens(plan), (TokenMap{{1, 24}, {2, 1}}));
   // Runs that exhaust the budget take turns.
-  const std::vector<RunningSequence> runs = {{Id(1), 40, 20, 3, 7, true},
-                                             {Id(2), 40, 20, 3, 5, true},
-                                             {Id(3), 40, 20, 3, 6, true}};
+  const std::vector<RunningSequence> runs = {
+      {Id(1), 40, 20, 3, 7, true}, {Id(2), 40, 20, 3, 5, true}, {Id(3), 40, 20, 3, 6, true}};
   EXPECT_EQ(Tokens(PlanStep({runs, {}, 10, 20}, {8, 25, 16})), (TokenMap{{2, 20}, {3, 5}}));
 }
 

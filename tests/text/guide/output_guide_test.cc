@@ -195,7 +195,8 @@ TEST(OutputGuide, ErrorsOfTheGrammarComeThrough) {
   auto guide = Guide(plan);
   Sample(*guide, {'a'});
   std::vector<uint32_t> mask(4);
-  EXPECT_EQ(guide->ComputeMask(mask), absl::ResourceExhaustedError("toy grammar: the mask is too hard"));
+  EXPECT_EQ(guide->ComputeMask(mask),
+            absl::ResourceExhaustedError("toy grammar: the mask is too hard"));
   plan.grammar = Grammar({.places = {{'a', 'b'}}, .accept_fails_at = 0});
   guide = Guide(plan);
   EXPECT_EQ(guide->Accept('a').code(), absl::StatusCode::kResourceExhausted);

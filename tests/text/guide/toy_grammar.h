@@ -62,14 +62,16 @@ class ToyGrammar final : public OutputGrammar {
       if (static_cast<int>(place_) == spec_->accept_fails_at) {
         return absl::ResourceExhaustedError("toy grammar: the token is too hard");
       }
-      const bool allowed = !finished() && std::find(spec_->places[place_].begin(),
-                                                    spec_->places[place_].end(),
-                                                    token) != spec_->places[place_].end();
+      const bool allowed =
+          !finished() && std::find(spec_->places[place_].begin(), spec_->places[place_].end(),
+                                   token) != spec_->places[place_].end();
       if (!allowed) return absl::InternalError("toy grammar: a token that the mask forbids");
       ++place_;
       return absl::OkStatus();
     }
-    bool accepting() const override { return finished() || spec_->complete_before.contains(place_); }
+    bool accepting() const override {
+      return finished() || spec_->complete_before.contains(place_);
+    }
     bool finished() const override { return place_ == spec_->places.size(); }
     std::vector<TokenId> ForcedTokens() override {
       std::vector<TokenId> run;
