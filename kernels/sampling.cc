@@ -299,7 +299,8 @@ absl::StatusOr<TokenId> SampleToken(std::span<float> logits, const SamplingParam
   Mask(logits, history.masked);
   AddBias(logits, params.logit_bias);
   ApplyPenalties(logits, params, history);
-  if (const absl::Status status = MakeComparable(logits, params, history); !status.ok()) return status;
+  if (const absl::Status status = MakeComparable(logits, params, history); !status.ok())
+    return status;
 
   const int64_t best = ArgMax(logits.data(), logits.size());
   if (params.temperature < kGreedyBelow) return static_cast<TokenId>(best);

@@ -29,8 +29,8 @@ struct RequestReport {
   int completion_tokens = 0;
   bool guided = false;       // by a grammar or a budget of thoughts
   bool guide_error = false;  // the guide's own, or a conflict with it, ended the request
-  Duration queued{0};  // submit to first admission
-  Duration total{0};   // submit to end
+  Duration queued{0};        // submit to first admission
+  Duration total{0};         // submit to end
 };
 
 class EngineObserver {

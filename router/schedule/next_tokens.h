@@ -11,8 +11,8 @@
 // Cost       the sampler, a mask where a grammar runs; no memory of the vocabulary's size.
 
 #include <span>
+#include <vector>
 
-#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "base/ids.h"
 #include "router/schedule/sequence.h"
@@ -20,7 +20,7 @@
 namespace sheaf {
 
 struct NextTokens {
-  absl::InlinedVector<TokenId, 2> tokens;
+  std::vector<TokenId> tokens;
   bool sampled = false;      // tokens[0] was; all others are forced
   bool ended = false;        // the grammar is at its end and no stop token may say so: no tokens
   bool guide_error = false;  // of a status: the guide's own, or a conflict with it

@@ -35,8 +35,7 @@ class Sequence {
 
   Sequence(SequenceId id, GenerationRequest request, std::shared_ptr<GenerationSink> sink,
            const Tokenizer& tokenizer, std::shared_ptr<const StopStrings> stop_strings,
-           const Limits& limits, TimePoint submitted,
-           std::unique_ptr<OutputGuide> guide = nullptr);
+           const Limits& limits, TimePoint submitted, std::unique_ptr<OutputGuide> guide = nullptr);
 
   SequenceId id() const { return id_; }
   const GenerationRequest& request() const { return request_; }  // its prompt is in tokens()

@@ -29,7 +29,7 @@ struct SequenceRun {
 
 struct SequenceResult {
   absl::Status status;
-  NextTokens next;  // none: the chunk does not reach the end of what is known
+  NextTokens next;                        // none: the chunk does not reach the end of what is known
   std::optional<TokenLogprobs> logprobs;  // of the first token; then it is the only one
 };
 

@@ -236,12 +236,12 @@ TEST(Sampling, TheMaskGoesFirst) {
   EXPECT_EQ(Sample(logits, {.temperature = 0}, {.mask = mask}), 33);
   const std::vector<TokenId> bad = {33};
   EXPECT_EQ(Sample(logits, {.temperature = 0}, {.masked = bad, .mask = mask}), 64);
-  EXPECT_EQ(Sample(logits, {.temperature = 0, .logit_bias = {{69, 5.0f}, {3, 50.0f}}},
-                   {.mask = mask}),
-            69)
-      << "a bias cannot bring back what is masked";
   EXPECT_EQ(
-      Sample(logits, {.temperature = 0, .allowed_token_ids = {3, 64, 69}}, {.mask = mask}), 64);
+      Sample(logits, {.temperature = 0, .logit_bias = {{69, 5.0f}, {3, 50.0f}}}, {.mask = mask}),
+      69)
+      << "a bias cannot bring back what is masked";
+  EXPECT_EQ(Sample(logits, {.temperature = 0, .allowed_token_ids = {3, 64, 69}}, {.mask = mask}),
+            64);
   std::vector<double> weights(70, 0);
   for (const int id : {33, 64, 69}) weights[id] = std::exp(logits[id] / 3);
   EXPECT_LT(ChiSquare(
