@@ -70,9 +70,9 @@ struct TokenLogprobs {
 // earlier text too. A forced token is one that the guide appended without sampling.
 struct TokenEvent {
   TokenId token = 0;
-  bool forced = false;
   std::string text;
   std::optional<TokenLogprobs> logprobs;
+  bool forced = false;
 };
 
 enum class FinishReason { kStop, kLength, kCancelled, kError };
