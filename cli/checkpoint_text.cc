@@ -60,7 +60,7 @@ absl::StatusOr<std::string> CheckpointText::RenderChat(const ChatInput& chat) co
 absl::StatusOr<std::shared_ptr<const OutputGrammar>> CheckpointText::CompileGrammar(
     const GrammarSpec& spec) const {
   SHEAF_ASSIGN_OR_RETURN(std::shared_ptr<const CompiledGrammar> compiled, grammars_->Compile(spec));
-  return std::make_shared<const MatcherGrammar>(std::move(compiled));
+  return MakeOutputGrammar(std::move(compiled));
 }
 
 }  // namespace sheaf

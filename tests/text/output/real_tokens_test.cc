@@ -10,6 +10,7 @@
 #include "router/text/output/output_parser.h"
 #include "router/text/output/token_aligned_text.h"
 #include "router/text/text_stream.h"
+#include "tests/text/output/aligned_text.h"
 #include "tests/text/output/parsed_output.h"
 #include "tests/text/output/random_output.h"
 #include "tests/text/output/reference_parser.h"
@@ -51,7 +52,7 @@ class RealTokensTest : public ::testing::Test {
     TextStreamOptions stream_options;
     stream_options.stop = std::make_shared<const StopStrings>(*StopStrings::Create(stop));
     TextStream stream(*tokenizer_, stream_options);
-    TokenAlignedText aligned(*tokenizer_, tags_, stream_options.skip_special_tokens);
+    TokenAlignedText aligned = AlignedText(*tokenizer_, tags_, stream_options.skip_special_tokens);
     OutputParser parser(options);
     std::vector<OutputEvent> events;
     std::vector<TextPiece> pieces;
