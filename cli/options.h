@@ -44,6 +44,7 @@ struct RouterOptions {
   int port = 8000;                              // HTTP; 0 = a free port
   int grpc_port = 50051;                        // gRPC; 0 = a free port
   int workers = 1;                              // expert workers; 0 = experts in this process
+  std::vector<std::string> allowed_origins;     // of web pages, "*" = all; empty = own pages only
   std::vector<std::string> served_model_names;  // empty = the checkpoint's folder name
   int64_t max_model_len = 0;          // prompt + output tokens; 0 = what model and KV cache allow
   int max_num_seqs = 64;              // sequences in a step

@@ -22,8 +22,8 @@
 #include "router/api/generation/api_context.h"
 #include "router/api/grpc/grpc_inference_service.h"
 #include "router/api/grpc/grpc_server.h"
-#include "router/api/http_endpoints.h"
 #include "router/api/http/http_server.h"
+#include "router/api/http_endpoints.h"
 #include "router/attention/decoder.h"
 #include "router/attention/kv_cache.h"
 #include "router/metrics/router_metrics.h"
@@ -216,8 +216,10 @@ absl::Status RouterProcess::Impl::OpenPorts() {
   HttpServerOptions http_options;
   http_options.host = options.host;
   http_options.port = static_cast<uint16_t>(options.port);
+  http_options.allowed_origins = options.allowed_origins;
   SHEAF_ASSIGN_OR_RETURN(
-      http, HttpServer::Start(http_options, *http_router, *preparation, *metrics, clock));
+      http, HttpServer::Start(http_options, {*http_router, *preparation, *metrics, clock,
+                                             context->random, context->unix_seconds}));
   return absl::OkStatus();
 }
 
