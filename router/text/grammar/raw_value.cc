@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "base/status.h"
 #include "router/text/rust_bridge.h"
 
@@ -13,12 +14,9 @@ namespace {
 constexpr int kMaxDepth = 32;
 constexpr const char* kAnyText = "/(?s:.*)/";
 
-std::string Joined(const std::vector<std::string>& parts, std::string_view between) {
-  std::string joined;
-  for (const std::string& part : parts) {
-    if (!joined.empty()) joined += between;
-    joined += part;
-  }
+// In parentheses unless it is one.
+std::string Joined(const std::vector<std::string>& parts, const char* between) {
+  const std::string joined = absl::StrJoin(parts, between);
   return parts.size() > 1 ? absl::StrFormat("(%s)", joined) : joined;
 }
 
@@ -137,17 +135,25 @@ absl::StatusOr<std::string> RawStringBody(const SchemaJson& root, const SchemaJs
 }
 
 std::string NotReadAs(TypeSet types) {
-  std::vector<std::string> readings;
-  if (types & kNullType) readings.push_back("[nN][uU][lL][lL]|[nN][oO][nN][eE]");
-  if (types & kBooleanType) readings.push_back("[tT][rR][uU][eE]|[fF][aA][lL][sS][eE]");
+  std::vector<std::string> words;
+  if (types & kNullType) words.push_back("[nN][uU][lL][lL]|[nN][oO][nN][eE]");
+  if (types & kBooleanType) words.push_back("[tT][rR][uU][eE]|[fF][aA][lL][sS][eE]");
+  std::vector<std::string> beginnings;
   if (types & (kIntegerType | kFractionType)) {
-    readings.push_back("[+\\-]?[0-9.](?s:.*)|[+\\-]?[iI][nN][fF](?s:.*)|[nN][aA][nN]");
+    beginnings.push_back("[+\\-]?(?:[0-9.]|[iI][nN][fF]|[nN][aA][nN])");
   }
-  if (types & kObjectType) readings.push_back("\\{(?s:.*)");
-  if (types & kArrayType) readings.push_back("\\[(?s:.*)");
-  std::string any;
-  for (const std::string& reading : readings) any += (any.empty() ? "" : "|") + reading;
-  return absl::StrFormat("~/\\s*(?:%s)\\s*/", any);
+  if (types & kObjectType) beginnings.push_back("\\{");
+  if (types & kArrayType) beginnings.push_back("\\[");
+  // A word before "<" is out too: where the closing tag is text, the lexer would take "null</arg..."
+  // for the beginning of a longer string and find out too late that it is none.
+  if (!words.empty()) {
+    beginnings.push_back(absl::StrFormat("(?:%s)\\s*<", absl::StrJoin(words, "|")));
+  }
+  std::string readings = absl::StrFormat("(?:%s)(?s:.*)", absl::StrJoin(beginnings, "|"));
+  if (!words.empty()) {
+    readings += absl::StrFormat("|(?:%s)\\s*", absl::StrJoin(words, "|"));
+  }
+  return absl::StrFormat("~/\\s*(?:%s)/", readings);
 }
 
 }  // namespace sheaf
