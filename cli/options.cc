@@ -139,8 +139,8 @@ void AddChatFlags(CLI::App& app, RouterOptions& options) {
                  "How thoughts are told from the answer: glm45, glm47, none or auto")
       ->check(parser)
       ->capture_default_str();
-  app.add_flag("--enable-auto-tool-choice",
-               "Accepted for vLLM's command lines; always on where there is a parser");
+  app.add_flag("--enable-auto-tool-choice")
+      ->description("Accepted for vLLM's command lines; always on where there is a parser");
   app.add_option("--reasoning-fields", options.reasoning_fields,
                  "Names of thoughts in HTTP answers: both, reasoning or reasoning_content")
       ->check(CLI::IsMember({"both", "reasoning", "reasoning_content"}))
