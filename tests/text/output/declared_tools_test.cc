@@ -82,8 +82,8 @@ TEST(ParameterTypesTest, LocalReferences) {
   EXPECT_EQ(TypesOf(R"({"anyOf": [{"$ref": "#/$defs/X"}, {"type": "null"}], "default": null})",
                     R"(, "$defs": {"X": {"enum": ["a"]}})"),
             "ns");
-  for (const char* missing : {"#/$defs/Y", "#X", "https://example.com/s.json", "", "#/x/9", "#/x/a",
-                              "#/type/0", "X"}) {
+  for (const char* missing :
+       {"#/$defs/Y", "#X", "https://example.com/s.json", "", "#/x/9", "#/x/a", "#/type/0", "X"}) {
     EXPECT_EQ(TypesOf(absl::StrFormat(R"({"$ref": "%s"})", missing), R"(, "x": [true])"), "s")
         << missing;
   }
@@ -93,7 +93,8 @@ TEST(ParameterTypesTest, ReferencesThatGoRoundOrFanOutEnd) {
   EXPECT_EQ(TypesOf(R"({"$ref": "#/properties/p"})"), "s");
   EXPECT_EQ(TypesOf(R"({"anyOf": [{"$ref": "#/properties/p"}, {"type": "null"}]})"), "n");
   // Two that name each other: both may be what either may be.
-  const std::string pair = R"({"properties": {"a": {"$ref": "#/$defs/A"}, "b": {"$ref": "#/$defs/B"}},
+  const std::string pair =
+      R"({"properties": {"a": {"$ref": "#/$defs/A"}, "b": {"$ref": "#/$defs/B"}},
       "$defs": {"A": {"anyOf": [{"$ref": "#/$defs/B"}, {"type": "integer"}]},
                 "B": {"anyOf": [{"$ref": "#/$defs/A"}, {"type": "null"}]}}})";
   EXPECT_EQ(Types(pair, "a"), "ni");
@@ -101,8 +102,9 @@ TEST(ParameterTypesTest, ReferencesThatGoRoundOrFanOutEnd) {
   // 2^40 paths.
   std::string fan = R"({"properties": {"p": {"$ref": "#/$defs/d0"}}, "$defs": {)";
   for (int i = 0; i < 40; ++i) {
-    fan += absl::StrFormat(
-        R"("d%d": {"anyOf": [{"$ref": "#/$defs/d%d"}, {"$ref": "#/$defs/d%d"}]}, )", i, i + 1, i + 1);
+    fan +=
+        absl::StrFormat(R"("d%d": {"anyOf": [{"$ref": "#/$defs/d%d"}, {"$ref": "#/$defs/d%d"}]}, )",
+                        i, i + 1, i + 1);
   }
   EXPECT_EQ(Types(fan + R"("d40": {"type": "integer"}}})", "p"), "s");
   // 100,000 levels deep.
@@ -138,7 +140,9 @@ TEST(ParameterTypesTest, NamesThatAreNotDeclared) {
 
 TEST(DeclaredToolsTest, FindsNames) {
   const std::vector<ToolDeclaration> declarations = {
-      {"get", ""}, {"get_weather", R"({"properties": {"n": {"type": "integer"}}})"}, {"run", "{}"},
+      {"get", ""},
+      {"get_weather", R"({"properties": {"n": {"type": "integer"}}})"},
+      {"run", "{}"},
       {"get_a", ""}};
   const auto tools = DeclaredTools::Create(declarations);
   ASSERT_TRUE(tools.ok()) << tools.status();

@@ -61,7 +61,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Require(i >= 2, "an end without a call", shown);
     const auto* arguments = std::get_if<sheaf::CallArguments>(&first[i - 1]);
     Require(arguments != nullptr, "a call without arguments", shown);
-    Require(sheaf::testing::ParseCompletely(arguments->json).is_object(), "arguments are not an object", shown);
+    Require(sheaf::testing::ParseCompletely(arguments->json).is_object(),
+            "arguments are not an object", shown);
   }
   Require(num_ends == num_calls, "calls are miscounted", shown);
   return 0;

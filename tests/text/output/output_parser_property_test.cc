@@ -56,7 +56,9 @@ TEST(OutputParserPropertyTest, AnySplitGivesWhatTheReferenceGives) {
   const uint64_t seed = testing::RandomSeed();
   SCOPED_TRACE(seed);
   std::mt19937_64 random(seed);
-  const Chooser choose = [&random](uint32_t bound) { return static_cast<uint32_t>(random() % bound); };
+  const Chooser choose = [&random](uint32_t bound) {
+    return static_cast<uint32_t>(random() % bound);
+  };
   int num_calls = 0;
   int num_undeclared = 0;
   int num_open = 0;

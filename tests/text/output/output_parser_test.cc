@@ -122,8 +122,9 @@ TEST(OutputParserTest, TagsWithoutATokenAreFoundInTheText) {
   const std::string script =
       "\n<think>1 < 2 </think>a <b> </thin<tool_call>get_weather\n<arg_key>city</arg_key>\n"
       "<arg_value>x<y</arg_valu></arg_value>\n</tool_call>\n<tool_call>now</tool_call><tool_cal";
-  const std::string want = R"(R(1 < 2) C(a <b> </thin) [0 get_weather] A({"city":"x<y</arg_valu>"}) )"
-                           "[/0] [1 now] A({}) [/1] C(<tool_cal) |2";
+  const std::string want =
+      R"(R(1 < 2) C(a <b> </thin) [0 get_weather] A({"city":"x<y</arg_valu>"}) )"
+      "[/0] [1 now] A({}) [/1] C(<tool_cal) |2";
   EXPECT_EQ(Parse(script, options), want);
   options.format.tags.key_begin = options.format.tags.key_end = std::nullopt;
   options.format.tags.value_begin = options.format.tags.value_end = std::nullopt;
@@ -198,9 +199,10 @@ TEST(OutputParserTest, ForgottenTags) {
 }
 
 TEST(OutputParserTest, TagsWithinAValueAreItsText) {
-  EXPECT_EQ(Parse("<tool_call>get<arg_key>a</arg_key><arg_value><think><arg_key>k</arg_key>"
-                  "<arg_value><tool_call></think></arg_value></tool_call>"),
-            R"([0 get] A({"a":"<think><arg_key>k</arg_key><arg_value><tool_call></think>"}) [/0] |1)");
+  EXPECT_EQ(
+      Parse("<tool_call>get<arg_key>a</arg_key><arg_value><think><arg_key>k</arg_key>"
+            "<arg_value><tool_call></think></arg_value></tool_call>"),
+      R"([0 get] A({"a":"<think><arg_key>k</arg_key><arg_value><tool_call></think>"}) [/0] |1)");
 }
 
 TEST(OutputParserTest, StrayTagsOfCallsAreContent) {
@@ -209,9 +211,10 @@ TEST(OutputParserTest, StrayTagsOfCallsAreContent) {
 }
 
 TEST(OutputParserTest, ACallToAToolThatIsNotDeclaredIsContent) {
-  EXPECT_EQ(Parse("a \n<tool_call>rm\n<arg_key>x</arg_key>\n<arg_value>/</arg_value>\n</tool_call> b"),
-            "C(a \n<tool_call>rm\n<arg_key>x</arg_key>\n<arg_value>/</arg_value>\n</tool_call> b) "
-            "|undeclared 1");
+  EXPECT_EQ(
+      Parse("a \n<tool_call>rm\n<arg_key>x</arg_key>\n<arg_value>/</arg_value>\n</tool_call> b"),
+      "C(a \n<tool_call>rm\n<arg_key>x</arg_key>\n<arg_value>/</arg_value>\n</tool_call> b) "
+      "|undeclared 1");
   EXPECT_EQ(Parse("<tool_call>get_weathers</tool_call><tool_call>get_wea<arg_key>"),
             "C(<tool_call>get_weathers</tool_call><tool_call>get_wea<arg_key>) |undeclared 2");
   EXPECT_EQ(Parse("<tool_call></tool_call>"), "C(<tool_call></tool_call>) |undeclared 1");
@@ -245,7 +248,8 @@ TEST(OutputParserTest, TheTextOfAnUndeclaredCallIsNotHeldBack) {
 TEST(OutputParserTest, StringsStreamTokenByToken) {
   OutputParser parser(Options());
   std::vector<OutputEvent> events;
-  for (const testing::ScriptPiece& piece : ToScript("<tool_call>get<arg_key>a</arg_key><arg_value>")) {
+  for (const testing::ScriptPiece& piece :
+       ToScript("<tool_call>get<arg_key>a</arg_key><arg_value>")) {
     PushScript(parser, TestTags(), {piece}, 0, events);
   }
   EXPECT_EQ(Show(events), R"([0 get] A({"a":"))");
@@ -270,11 +274,11 @@ TEST(OutputParserTest, ACallIsAnnouncedWithItsNameAndId) {
   options.call_id = [](int index) { return absl::StrFormat("call_%d", index + 7); };
   OutputParser parser(options);
   std::vector<OutputEvent> events;
-  PushScript(parser, TestTags(), ToScript("<tool_call>now</tool_call><tool_call>get</tool_call>"), 0,
-             events);
-  EXPECT_EQ(events, (std::vector<OutputEvent>{
-                        CallBegin{0, "call_7", "now"}, CallArguments{0, "{}"}, CallEnd{0},
-                        CallBegin{1, "call_8", "get"}, CallArguments{1, "{}"}, CallEnd{1}}));
+  PushScript(parser, TestTags(), ToScript("<tool_call>now</tool_call><tool_call>get</tool_call>"),
+             0, events);
+  EXPECT_EQ(events, (std::vector<OutputEvent>{CallBegin{0, "call_7", "now"}, CallArguments{0, "{}"},
+                                              CallEnd{0}, CallBegin{1, "call_8", "get"},
+                                              CallArguments{1, "{}"}, CallEnd{1}}));
 }
 
 TEST(OutputParserTest, ACutOffCallIsNotComplete) {
@@ -303,7 +307,8 @@ TEST(OutputParserTest, LargeOutputsCostLinearTimeAndLittleStack) {
   // Value by byte, so that anything quadratic would take hours.
   OutputParser parser(Options());
   std::vector<OutputEvent> events;
-  PushScript(parser, TestTags(), ToScript("<tool_call>get<arg_key>a</arg_key><arg_value>"), 0, events);
+  PushScript(parser, TestTags(), ToScript("<tool_call>get<arg_key>a</arg_key><arg_value>"), 0,
+             events);
   const std::string value(8 << 20, '"');
   size_t json_bytes = 0;
   for (const char c : value) {

@@ -1,6 +1,6 @@
 #pragma once
-// Plausible and broken outputs of a model, made of numbers that somebody chooses: a random engine or
-// a fuzzer's bytes.
+// Plausible and broken outputs of a model, made of numbers that somebody chooses: a random engine
+// or a fuzzer's bytes.
 
 #include <cstddef>
 #include <cstdint>
@@ -23,27 +23,72 @@ using Chooser = std::function<uint32_t(uint32_t bound)>;
 
 inline std::shared_ptr<const DeclaredTools> RandomOutputTools(uint32_t which) {
   static const auto none = std::make_shared<const DeclaredTools>();
-  static const auto some = std::make_shared<const DeclaredTools>(
-      *DeclaredTools::Create(std::vector<ToolDeclaration>{
-          {"get", ""},
-          {"get_weather", R"({"properties": {
+  static const auto some = std::make_shared<const DeclaredTools>(*DeclaredTools::Create(
+      std::vector<ToolDeclaration>{{"get", ""},
+                                   {"get_weather", R"({"properties": {
               "s": {"type": "string"}, "o": {"type": ["string", "null"]}, "i": {"type": "integer"},
               "n": {"type": "number"}, "b": {"type": "boolean"}, "d": {"type": "object"},
               "a": {"type": "array"}, "z": {"type": "null"},
               "any": {"anyOf": [{"type": "string"}, {"type": "array"}, {"type": "number"}]}},
               "additionalProperties": {"type": ["integer", "null", "string"]}})"},
-          {"now", "{}"},
-          {"two words", R"({"properties": {"s": {"type": "number"}}})"}}));
+                                   {"now", "{}"},
+                                   {"two words", R"({"properties": {"s": {"type": "number"}}})"}}));
   return which == 0 ? nullptr : which == 1 ? none : some;
 }
 
 inline std::string RandomText(const Chooser& choose) {
-  constexpr const char* kTexts[] = {
-      " ", "\n", "\n\n", " \t", "Hello", "a b", "get", "get_weather", "get_wea", "now", "no", "rm",
-      "two words", "s", "o", "i", "n", "b", "d", "a", "z", "any", "null", "None", "nul", "true", "False",
-      "5", "-1.50", "1e5", "007", "123456789012345678901234567890", "{\"a\": [1, 2]}", "[\"x\", {}]",
-      "[1,", "{\"k\":", "\"q\" \\ ", "\u2028", "\u0085", "é", "😀", "<", "</", "<think", "<arg_value",
-      "</arg_key", "tool_call>", "<tool_cal<", "\x01", "\"\\ud83d\"", ">", "ls -la"};
+  constexpr const char* kTexts[] = {" ",
+                                    "\n",
+                                    "\n\n",
+                                    " \t",
+                                    "Hello",
+                                    "a b",
+                                    "get",
+                                    "get_weather",
+                                    "get_wea",
+                                    "now",
+                                    "no",
+                                    "rm",
+                                    "two words",
+                                    "s",
+                                    "o",
+                                    "i",
+                                    "n",
+                                    "b",
+                                    "d",
+                                    "a",
+                                    "z",
+                                    "any",
+                                    "null",
+                                    "None",
+                                    "nul",
+                                    "true",
+                                    "False",
+                                    "5",
+                                    "-1.50",
+                                    "1e5",
+                                    "007",
+                                    "123456789012345678901234567890",
+                                    "{\"a\": [1, 2]}",
+                                    "[\"x\", {}]",
+                                    "[1,",
+                                    "{\"k\":",
+                                    "\"q\" \\ ",
+                                    "\u2028",
+                                    "\u0085",
+                                    "é",
+                                    "😀",
+                                    "<",
+                                    "</",
+                                    "<think",
+                                    "<arg_value",
+                                    "</arg_key",
+                                    "tool_call>",
+                                    "<tool_cal<",
+                                    "\x01",
+                                    "\"\\ud83d\"",
+                                    ">",
+                                    "ls -la"};
   constexpr uint32_t kNumTexts = std::size(kTexts);
   const uint32_t which = choose(kNumTexts + 2);
   if (which < kNumTexts) return kTexts[which];

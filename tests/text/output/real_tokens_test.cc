@@ -81,9 +81,11 @@ TEST_F(RealTokensTest, TheFormatOfTheTrainedCheckpoint) {
   options.format.tags = tags_;
   // As the template writes it: here the tags in the text become their tokens.
   const std::string output =
-      "\n<think>Où? 柏林 😀</think>\nOK.\n<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>"
+      "\n<think>Où? 柏林 "
+      "😀</think>\nOK.\n<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>"
       "Zürich 😀</arg_value>\n<arg_key>days</arg_key>\n<arg_value>3</arg_value>\n</tool_call>";
-  const std::string want = R"(R(Où? 柏林 😀) C(OK.) [0 get_weather] A({"city":"Zürich 😀","days":3}) [/0])";
+  const std::string want =
+      R"(R(Où? 柏林 😀) C(OK.) [0 get_weather] A({"city":"Zürich 😀","days":3}) [/0])";
   const auto ids = *tokenizer_->Encode(output, false);
   EXPECT_EQ(Parse(ids, options, {}, OutputStop::kStopToken), want);
   EXPECT_EQ(Parse(ids, options, {"</tool_call>\n", "OK.\n<tool_call>x", "<arg_key>days</arg_key>a"},
@@ -103,8 +105,12 @@ TEST_F(RealTokensTest, RandomOutputsWhateverIsHeldBack) {
   const testing::Chooser choose = [&random](uint32_t bound) {
     return static_cast<uint32_t>(random() % bound);
   };
-  const std::vector<std::string> never = {"<tool_call>get_weather\n<arg_key>##", "</arg_value>\n##",
-                                          "\n<##", "null</arg_value></##", "<think><##", "a##"};
+  const std::vector<std::string> never = {"<tool_call>get_weather\n<arg_key>##",
+                                          "</arg_value>\n##",
+                                          "\n<##",
+                                          "null</arg_value></##",
+                                          "<think><##",
+                                          "a##"};
   for (int round = 0; round < 3'000; ++round) {
     OutputParserOptions options = testing::RandomOptions(choose);
     options.format.tags = tags_;

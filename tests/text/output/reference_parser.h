@@ -32,7 +32,8 @@ class ReferenceParser {
     Split(script);
     thoughts_ = ThinkTags() && options_.start == OutputStart::kThoughts;
     // One stretch of thoughts or content at a time, up to the tag that ends it.
-    bool after_tag = !options_.keep_leading_space && (ThinkTags() || options_.format.tools != TagFormat::kNone);
+    bool after_tag =
+        !options_.keep_leading_space && (ThinkTags() || options_.format.tools != TagFormat::kNone);
     std::string stretch;
     while (true) {
       if (at_ == parts_.size()) {
@@ -124,7 +125,8 @@ class ReferenceParser {
       }
     };
     for (const ScriptPiece& piece : script) {
-      if (piece.tag && ids[static_cast<size_t>(*piece.tag)] && wanted(static_cast<size_t>(*piece.tag))) {
+      if (piece.tag && ids[static_cast<size_t>(*piece.tag)] &&
+          wanted(static_cast<size_t>(*piece.tag))) {
         end_text();
         parts_.push_back({piece.tag, piece.text});
       } else {
@@ -159,7 +161,8 @@ class ReferenceParser {
     for (size_t length = left.size(); length > 0 && prefix == nullptr; --length) {
       prefix = options_.tools->Find(left.substr(0, length));
     }
-    if (!text.empty() && prefix == nullptr && !options_.tools->HasNameBeginningWith(left)) return nullptr;
+    if (!text.empty() && prefix == nullptr && !options_.tools->HasNameBeginningWith(left))
+      return nullptr;
     if (at_ == parts_.size() || parts_[at_].tag == OutputTag::kCallBegin) {
       *counts = false;
       return nullptr;
@@ -220,7 +223,8 @@ class ReferenceParser {
     bool complete = false;
     while (true) {
       if (at_ == parts_.size()) {
-        complete = stop_ == OutputStop::kStopToken && !in_key && !key_ended && StripSpace(key).empty();
+        complete =
+            stop_ == OutputStop::kStopToken && !in_key && !key_ended && StripSpace(key).empty();
         break;
       }
       const Part& part = parts_[at_];
@@ -300,7 +304,8 @@ class ReferenceParser {
   static std::string Value(const std::string& raw, JsonTypes types) {
     const std::string text(StripSpace(raw));
     const auto is_number = [&] {
-      return !text.empty() && (text[0] == '-' || (text[0] >= '0' && text[0] <= '9')) && IsCompleteJson(text);
+      return !text.empty() && (text[0] == '-' || (text[0] >= '0' && text[0] <= '9')) &&
+             IsCompleteJson(text);
     };
     if (types.Has(JsonType::kNull) && (text == "null" || text == "None")) return "null";
     if (types.Has(JsonType::kInteger) && is_number() &&

@@ -34,9 +34,8 @@ TEST_P(ReportedBugTest, DoesNotHappenHere) {
 INSTANTIATE_TEST_SUITE_P(
     OutputParser, ReportedBugTest,
     ::testing::Values(
-        ReportedBug{"CallWithinThoughtsIsLost",
-                    "Let me see.\n<tool_call>now</tool_call>", OutputStart::kThoughts,
-                    "R(Let me see.) [0 now] A({}) [/0] |1"},
+        ReportedBug{"CallWithinThoughtsIsLost", "Let me see.\n<tool_call>now</tool_call>",
+                    OutputStart::kThoughts, "R(Let me see.) [0 now] A({}) [/0] |1"},
         ReportedBug{"NameIsTruncated",  // one declared name begins another
                     "<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>x</arg_value>\n"
                     "</tool_call>",
@@ -64,9 +63,10 @@ INSTANTIATE_TEST_SUITE_P(
         ReportedBug{"ThoughtsOfAToolTurnAreShownAsContent",
                     "\n<think>I need a tool.</think>\n\n<tool_call>now\n</tool_call>",
                     OutputStart::kContent, "R(I need a tool.) [0 now] A({}) [/0] |1"},
-        ReportedBug{"ForgottenKeyTagBreaksTheCall",
-                    "<tool_call>get_weather\ncity</arg_key>\n<arg_value>x</arg_value>\n</tool_call>",
-                    OutputStart::kContent, R"([0 get_weather] A({"city":"x"}) [/0] |1)"},
+        ReportedBug{
+            "ForgottenKeyTagBreaksTheCall",
+            "<tool_call>get_weather\ncity</arg_key>\n<arg_value>x</arg_value>\n</tool_call>",
+            OutputStart::kContent, R"([0 get_weather] A({"city":"x"}) [/0] |1)"},
         ReportedBug{"TemplateWithNewlinesReadByTheOtherParser",
                     "\n<tool_call>get_weather\n<arg_key>days</arg_key>\n<arg_value>2</arg_value>\n"
                     "</tool_call>\n",
@@ -94,8 +94,9 @@ TEST(OutputParserTest, StepsOfSeveralTokensGiveWholeArguments) {
   PushScript(parser, TestTags(), script, 0, events);
   events = JoinEvents(events);
   ASSERT_EQ(events.size(), 3u);
-  EXPECT_EQ(nlohmann::json::parse(std::get<CallArguments>(events[1]).json),
-            nlohmann::json::parse(R"({"city": "Sao \"Paulo\"", "where": {"a": [1, {"b": null}]}})"));
+  EXPECT_EQ(
+      nlohmann::json::parse(std::get<CallArguments>(events[1]).json),
+      nlohmann::json::parse(R"({"city": "Sao \"Paulo\"", "where": {"a": [1, {"b": null}]}})"));
 }
 
 }  // namespace

@@ -148,7 +148,7 @@ TEST_F(TokenAlignedTextTest, RandomTokensAndStopStrings) {
   const uint64_t seed = testing::RandomSeed();
   SCOPED_TRACE(seed);
   std::mt19937_64 random(seed);
-  const std::vector<TokenId> tokens = {'a', 'b', '<', '>', kThink, kThink, testing::kNoThink,
+  const std::vector<TokenId> tokens = {'a',  'b',  '<',  '>', kThink, kThink, testing::kNoThink,
                                        0xE4, 0xBD, 0xA0, 'k', 't'};
   const std::vector<std::string> stops = {"abk", "k>a", "a<t", "<think><", "bb", "t", "<think>"};
   for (int round = 0; round < 20'000; ++round) {

@@ -1,5 +1,5 @@
-// The schemas of tools come from clients: whatever they are, they end as an error or as types, soon.
-// The bytes are a schema themselves, and choose one that is JSON.
+// The schemas of tools come from clients: whatever they are, they end as an error or as types,
+// soon. The bytes are a schema themselves, and choose one that is JSON.
 
 #include <cstdint>
 #include <cstdlib>
@@ -31,24 +31,23 @@ class SchemaWriter {
   }
 
   std::string Schema(int depth) {
-    constexpr const char* kLeaves[] = {
-        "true",
-        "false",
-        "{}",
-        "null",
-        R"({"type": "string"})",
-        R"({"type": ["integer", "null", "x"]})",
-        R"({"type": "number", "nullable": true})",
-        R"({"enum": [1, "a", null, [], {}, 1.5, true]})",
-        R"({"const": {"a": 1}})",
-        R"({"items": {}})",
-        R"({"properties": {"p": {"type": "array"}}})",
-        R"({"$ref": "#"})",
-        R"({"$ref": "#/$defs/0"})",
-        R"({"$ref": "#/$defs/1"})",
-        R"({"$ref": "#/$defs/2"})",
-        R"({"$ref": "#/properties/p"})",
-        R"({"$ref": "#/%24defs/~0/~1"})"};
+    constexpr const char* kLeaves[] = {"true",
+                                       "false",
+                                       "{}",
+                                       "null",
+                                       R"({"type": "string"})",
+                                       R"({"type": ["integer", "null", "x"]})",
+                                       R"({"type": "number", "nullable": true})",
+                                       R"({"enum": [1, "a", null, [], {}, 1.5, true]})",
+                                       R"({"const": {"a": 1}})",
+                                       R"({"items": {}})",
+                                       R"({"properties": {"p": {"type": "array"}}})",
+                                       R"({"$ref": "#"})",
+                                       R"({"$ref": "#/$defs/0"})",
+                                       R"({"$ref": "#/$defs/1"})",
+                                       R"({"$ref": "#/$defs/2"})",
+                                       R"({"$ref": "#/properties/p"})",
+                                       R"({"$ref": "#/%24defs/~0/~1"})"};
     constexpr const char* kLists[] = {"anyOf", "oneOf", "allOf"};
     if (depth > 5 || choices_.empty() || Choose(3) == 0) return kLeaves[Choose(std::size(kLeaves))];
     std::string schema = std::string("{\"") + kLists[Choose(std::size(kLists))] + "\": [";

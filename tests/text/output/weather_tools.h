@@ -14,15 +14,14 @@
 namespace sheaf::testing {
 
 inline std::shared_ptr<const DeclaredTools> WeatherTools() {
-  static const auto tools = std::make_shared<const DeclaredTools>(
-      *DeclaredTools::Create(std::vector<ToolDeclaration>{
-          {"get_weather", R"({"type": "object", "properties": {
+  static const auto tools = std::make_shared<const DeclaredTools>(*DeclaredTools::Create(
+      std::vector<ToolDeclaration>{{"get_weather", R"({"type": "object", "properties": {
               "city": {"type": "string"}, "days": {"type": "integer"},
               "unit": {"anyOf": [{"type": "string"}, {"type": "null"}]},
               "tags": {"type": "array"}, "where": {"$ref": "#/$defs/Where"}},
               "$defs": {"Where": {"type": "object"}}})"},
-          {"get", ""},
-          {"now", R"({"type": "object", "properties": {}})"}}));
+                                   {"get", ""},
+                                   {"now", R"({"type": "object", "properties": {}})"}}));
   return tools;
 }
 
@@ -36,8 +35,7 @@ inline OutputParserOptions Options(OutputStart start = OutputStart::kContent) {
 
 // The joined events of a script as Show gives them, the same for pieces of every size. After bars,
 // where there are such: the number of complete calls, "open", and the number of undeclared ones.
-inline std::string Parse(std::string_view script,
-                         const OutputParserOptions& options = Options(),
+inline std::string Parse(std::string_view script, const OutputParserOptions& options = Options(),
                          OutputStop stop = OutputStop::kStopToken) {
   std::string whole;
   for (size_t piece_bytes = 0; piece_bytes <= 12; ++piece_bytes) {
