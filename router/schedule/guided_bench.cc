@@ -2,9 +2,13 @@
 //
 //   decode   tokens/s of 16 sequences that decode together: free; under a grammar that allows
 //            everything but whose mask takes MASK_US of work (default 40); under a JSON Schema. In
-//            turn, several rounds; the ratio is of the medians.
+//            turn, several rounds; the ratio is of the medians. Beside it the processor time of a
+//            token, prefill included: with one thread it is the work alone, whatever else the
+//            machine does meanwhile.
 //   first    milliseconds from submit to the first token of one sequence, without and with the
 //            schema, the grammar already compiled; and compiled for the first time.
+
+#include <time.h>
 
 #include <algorithm>
 #include <condition_variable>
@@ -86,13 +90,13 @@ class CostlyGrammar final : public OutputGrammar {
   const Duration cost_;
 };
 
-// Counts what full steps of decoding give.
+// Counts the tokens that full steps of decoding compute: those of a forced run too.
 class DecodeObserver final : public EngineObserver {
  public:
   void OnStep(const StepReport& report) override {
     if (report.prefill_tokens > 0 || report.sequences < kSequences) return;
     std::lock_guard lock(mutex_);
-    tokens_ += report.generated_tokens;
+    tokens_ += report.decode_tokens;
     forced_ += report.forced_tokens;
     time_ += report.duration;
   }
@@ -141,6 +145,13 @@ class Sink final : public GenerationSink {
   bool ended_ = false;
 };
 
+// Of all threads of this process.
+double ProcessorSeconds() {
+  timespec time{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
+}
+
 double Median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
@@ -157,11 +168,19 @@ class Bench {
   Bench(Engine& engine, DecodeObserver& observer, int vocab_size)
       : engine_(engine), observer_(observer), vocab_size_(vocab_size) {}
 
-  DecodeObserver::Figures Decode(const std::shared_ptr<const GuidePlan>& plan) {
+  struct Figures {
+    double tokens_per_second = 0;
+    double forced_share = 0;
+    double processor_us = 0;  // a token
+  };
+  Figures Decode(const std::shared_ptr<const GuidePlan>& plan) {
+    const double start = ProcessorSeconds();
     std::vector<std::shared_ptr<Sink>> sinks;
     for (int i = 0; i < kSequences; ++i) sinks.push_back(Start(16, kTokens, plan));
     for (const auto& sink : sinks) sink->Wait();
-    return observer_.Take();
+    const double used = ProcessorSeconds() - start;
+    const DecodeObserver::Figures steps = observer_.Take();
+    return {steps.tokens_per_second, steps.forced_share, used * 1e6 / (kSequences * kTokens)};
   }
 
   double FirstTokenMs(const std::shared_ptr<const GuidePlan>& plan) {
@@ -200,21 +219,31 @@ void Run(Bench& bench, GrammarCompiler& compiler, std::chrono::microseconds mask
   const Duration compile = std::chrono::steady_clock::now() - start;
   const auto costly = PlanOf(std::make_shared<CostlyGrammar>(mask_cost));
 
-  std::vector<double> free_rates, costly_rates, schema_rates, forced;
+  struct Kind {
+    std::string name;
+    std::shared_ptr<const GuidePlan> plan;
+    std::vector<double> rates = {}, forced = {}, processor = {};
+  };
+  std::vector<Kind> kinds = {{"free", nullptr},
+                             {"masks of " + std::to_string(mask_cost.count()) + " us", costly},
+                             {"JSON Schema", schema}};
   (void)bench.Decode(nullptr);  // warms up
   for (int round = 0; round < kRounds; ++round) {
-    free_rates.push_back(bench.Decode(nullptr).tokens_per_second);
-    costly_rates.push_back(bench.Decode(costly).tokens_per_second);
-    const DecodeObserver::Figures figures = bench.Decode(schema);
-    schema_rates.push_back(figures.tokens_per_second);
-    forced.push_back(figures.forced_share);
+    for (Kind& kind : kinds) {
+      const Bench::Figures figures = bench.Decode(kind.plan);
+      kind.rates.push_back(figures.tokens_per_second);
+      kind.forced.push_back(figures.forced_share);
+      kind.processor.push_back(figures.processor_us);
+    }
   }
-  const double free_rate = Median(free_rates);
-  std::printf("decode, %d sequences, tokens/s: free %.1f\n", kSequences, free_rate);
-  std::printf("  masks of %d us   %.1f  (%.3fx)\n", int(mask_cost.count()), Median(costly_rates),
-              Median(costly_rates) / free_rate);
-  std::printf("  JSON Schema     %.1f  (%.3fx), %.0f %% of the tokens forced\n",
-              Median(schema_rates), Median(schema_rates) / free_rate, 100 * Median(forced));
+  std::printf("decode, %d sequences:\n", kSequences);
+  for (const Kind& kind : kinds) {
+    std::printf(
+        "  %-16s %9.1f tokens/s (%.3fx)  processor %9.1f us a token (%.3fx)  forced %.0f %%\n",
+        kind.name.c_str(), Median(kind.rates), Median(kind.rates) / Median(kinds[0].rates),
+        Median(kind.processor), Median(kind.processor) / Median(kinds[0].processor),
+        100 * Median(kind.forced));
+  }
 
   std::vector<double> free_ms, schema_ms;
   for (int i = 0; i < kFirstTokens; ++i) {
