@@ -128,6 +128,30 @@ struct RouterText {  // flag values that need a conversion after parsing
   std::vector<std::string> allowed_origins;
 };
 
+void AddChatFlags(CLI::App& app, RouterOptions& options) {
+  const auto parser = CLI::IsMember({"auto", "glm45", "glm47", "none"});
+  app.add_option("--tool-call-parser", options.tool_call_parser,
+                 "How calls are read from the output: glm45 (newlines), glm47 (none), none, or auto "
+                 "= as the checkpoint's chat template writes them")
+      ->check(parser)
+      ->capture_default_str();
+  app.add_option("--reasoning-parser", options.reasoning_parser,
+                 "How thoughts are told from the answer: glm45, glm47, none or auto")
+      ->check(parser)
+      ->capture_default_str();
+  app.add_flag("--enable-auto-tool-choice")
+      ->description("Accepted for vLLM's command lines; always on where there is a parser");
+  app.add_option("--reasoning-fields", options.reasoning_fields,
+                 "Names of thoughts in HTTP answers: both, reasoning or reasoning_content")
+      ->check(CLI::IsMember({"both", "reasoning", "reasoning_content"}))
+      ->capture_default_str();
+  app.add_flag("--trust-request-chat-template", options.trust_request_chat_template,
+               "Let requests bring a chat template of their own");
+  app.add_flag("--json-any-whitespace", options.json_any_whitespace,
+               "Let constrained JSON have white space between its tokens (default: compact; small "
+               "models fill their answers with blanks otherwise)");
+}
+
 void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
   AddProcessFlags(app, options.process);
   AddConfigFlag(app);
@@ -212,6 +236,7 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
       ->capture_default_str();
   app.add_option("--ready-file", options.ready_file,
                  "Written when ready: addresses and process ids as JSON");
+  AddChatFlags(app, options);
 }
 
 // Each value is an origin or a JSON list of them.

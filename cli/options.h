@@ -64,6 +64,12 @@ struct RouterOptions {
   int lease_ms = 2000;  // a worker without a sign of life for this long is lost
   int shutdown_timeout_ms = 10000;  // running requests may finish for this long after SIGTERM
   std::string ready_file;           // written when ready; empty = none
+
+  std::string tool_call_parser = "auto";  // auto, glm45, glm47, none
+  std::string reasoning_parser = "auto";  // the same
+  std::string reasoning_fields = "both";  // both, reasoning, reasoning_content
+  bool trust_request_chat_template = false;
+  bool json_any_whitespace = false;
 };
 
 struct WorkerOptions {
