@@ -100,6 +100,8 @@ class GenerationEngine {
   virtual void Cancel(SequenceId sequence) = 0;
   // True when requests would be run now (workers joined, not draining).
   virtual bool ready() const = 0;
+  // False when the engine has stopped making progress: the process is to be restarted.
+  virtual bool live() const { return true; }
   // A hint for clients refused with kResourceExhausted.
   virtual Duration RetryAfter() const = 0;
   // The longest prompt + output in tokens.
