@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "router/api/generation/generation_call.h"
+#include "router/api/request/api_settings.h"
 #include "router/api/request/limits.h"
 #include "router/api/generation/preparation_pool.h"
 #include "router/api/request/request_validation.h"
@@ -23,6 +24,7 @@ struct ApiContext {
   const TextCodec& codec;
   const ServedModel& model;
   const RequestLimits& limits;
+  const ApiSettings& settings;
   RouterMetrics& metrics;
   PreparationPool& preparation;
   WakeQueue& wakes;
@@ -31,7 +33,7 @@ struct ApiContext {
   std::function<int64_t()> unix_seconds;  // `created` in answers
 
   ValidationContext validation() const {
-    return {model, limits, codec, engine.max_model_len(), random};
+    return {model, limits, settings, codec, engine.max_model_len(), random};
   }
   GenerationCall::Services services() const {
     return {engine, wakes, metrics, clock, limits.max_unsent_bytes};

@@ -2,6 +2,9 @@
 
 #include <utility>
 
+#include "router/api/request/chat_checks.h"
+#include "router/api/request/chat_prompt.h"
+
 namespace sheaf {
 
 ApiResult<std::vector<TokenId>> TokenizeInput(const ParsedRequest& request,
@@ -11,12 +14,13 @@ ApiResult<std::vector<TokenId>> TokenizeInput(const ParsedRequest& request,
     return InvalidFields({{field, std::string(status.message())}});
   };
   if (request.chat) {
-    if (!context.codec.has_chat_template()) {
-      return InvalidFields({{"messages", "the checkpoint has no chat template"}});
-    }
-    const absl::StatusOr<std::string> text = context.codec.RenderChat(*request.chat);
-    if (!text.ok()) return invalid("messages", text.status());
-    auto tokens = context.codec.Encode(*text, request.add_special_tokens.value_or(false));
+    std::vector<FieldViolation> violations;
+    CheckChat(request, context.validation(), violations);
+    if (!violations.empty()) return InvalidFields(std::move(violations));
+    const auto text = ChatPromptText(*request.chat, context.codec);
+    if (const auto* error = std::get_if<ApiError>(&text)) return *error;
+    auto tokens = context.codec.Encode(std::get<std::string>(text),
+                                       request.add_special_tokens.value_or(false));
     if (!tokens.ok()) return invalid("messages", tokens.status());
     return *std::move(tokens);
   }

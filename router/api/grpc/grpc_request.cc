@@ -45,7 +45,7 @@ AnswerConstraint ParseConstraint(const v1::OutputConstraint& message,
   AnswerConstraint constraint;
   constraint.field = "constraint";
   GrammarSpec& grammar = constraint.grammar;
-  grammar.any_whitespace = message.any_whitespace();
+  Read(message.has_any_whitespace(), message.any_whitespace(), constraint.any_whitespace);
   switch (message.kind_case()) {
     case v1::OutputConstraint::kJsonSchema:
       grammar.kind = GrammarKind::kJsonSchema;

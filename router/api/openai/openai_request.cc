@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "absl/strings/numbers.h"
+#include "router/api/openai/chat_fields.h"
+#include "router/api/openai/constraint_fields.h"
 #include "router/api/request/json_fields.h"
 
 namespace sheaf {
@@ -22,6 +24,7 @@ constexpr std::array kSharedFields = {"model",
                                       "seed",
                                       "logit_bias",
                                       "allowed_token_ids",
+                                      "bad_words",
                                       "n",
                                       "max_tokens",
                                       "min_tokens",
@@ -39,7 +42,18 @@ constexpr std::array kSharedFields = {"model",
                                       "return_token_ids",
                                       "return_tokens_as_token_ids",
                                       "echo",
-                                      "user"};
+                                      "user",
+                                      "truncate_prompt_tokens",
+                                      "use_beam_search",
+                                      "length_penalty",
+                                      "response_format",
+                                      "structured_outputs",
+                                      "guided_json",
+                                      "guided_regex",
+                                      "guided_choice",
+                                      "guided_grammar",
+                                      "guided_whitespace_pattern",
+                                      "guided_decoding_backend"};
 constexpr std::array kCompletionFields = {"prompt", "suffix", "best_of"};
 constexpr std::array kChatFields = {"messages",
                                     "chat_template_kwargs",
@@ -50,7 +64,21 @@ constexpr std::array kChatFields = {"messages",
                                     "tool_choice",
                                     "functions",
                                     "function_call",
-                                    "response_format"};
+                                    "parallel_tool_calls",
+                                    "enable_thinking",
+                                    "thinking",
+                                    "reasoning_effort",
+                                    "thinking_token_budget",
+                                    "include_reasoning",
+                                    "chat_template",
+                                    "continue_final_message",
+                                    "modalities",
+                                    "store",
+                                    "metadata",
+                                    "service_tier",
+                                    "safety_identifier",
+                                    "prompt_cache_key",
+                                    "verbosity"};
 
 template <size_t N>
 void NoteUnknown(const Json& body, const std::array<const char*, N>& own,
@@ -73,16 +101,18 @@ void ReadLogitBias(JsonFields& fields, ParsedRequest& request) {
   }
   for (const auto& [key, value] : bias->items()) {
     int64_t id = 0;
-    if (!absl::SimpleAtoi(key, &id) || !value.is_number()) {
+    const auto number = AsNumber(value);
+    if (!absl::SimpleAtoi(key, &id) || !number) {
       fields.Fail("logit_bias",
                   "must be an object of token id to number, got \"" + key.substr(0, 40) + "\"");
       return;
     }
-    request.logit_bias.emplace_back(id, value.get<double>());
+    request.logit_bias.emplace_back(id, *number);
   }
 }
 
-void ReadShared(JsonFields& fields, OpenAiRequest& parsed) {
+void ReadShared(JsonFields& fields, std::vector<FieldViolation>& violations,
+                OpenAiRequest& parsed) {
   ParsedRequest& request = parsed.request;
   request.model = fields.String("model");
   request.request_id = fields.String("request_id");
@@ -99,6 +129,8 @@ void ReadShared(JsonFields& fields, OpenAiRequest& parsed) {
   }
   ReadLogitBias(fields, request);
   request.allowed_token_ids = fields.Integers("allowed_token_ids");
+  request.bad_words = fields.Strings("bad_words");
+  ReadConstraint(fields, violations, request);
   request.n = fields.Integer("n");
   request.max_tokens = fields.Integer("max_tokens");
   request.min_tokens = fields.Integer("min_tokens");
@@ -108,6 +140,10 @@ void ReadShared(JsonFields& fields, OpenAiRequest& parsed) {
   request.include_stop_string = fields.Bool("include_stop_str_in_output").value_or(false);
   request.skip_special_tokens = fields.Bool("skip_special_tokens").value_or(true);
   request.add_special_tokens = fields.Bool("add_special_tokens");
+  request.truncate_prompt_tokens = fields.Integer("truncate_prompt_tokens");
+  if (fields.Bool("use_beam_search").value_or(false)) {
+    fields.Fail("use_beam_search", "is not supported");
+  }
   request.prompt_logprobs = fields.Integer("prompt_logprobs");
   parsed.show_prompt_logprobs = request.prompt_logprobs.has_value();
   parsed.stream = fields.Bool("stream").value_or(false);
@@ -130,12 +166,6 @@ void ReadStreamOptions(JsonFields& fields, std::vector<FieldViolation>& violatio
   parsed.include_usage = option_fields.Bool("include_usage").value_or(false);
   parsed.continuous_usage_stats =
       option_fields.Bool("continuous_usage_stats").value_or(false) && parsed.include_usage;
-}
-
-void Unsupported(JsonFields& fields, const char* name, const char* why) {
-  const Json* value = fields.Find(name);
-  if (value == nullptr || (value->is_array() && value->empty())) return;
-  fields.Fail(name, why);
 }
 
 void ReadPrompt(JsonFields& fields, ParsedRequest& request) {
@@ -186,30 +216,12 @@ void ReadPrompt(JsonFields& fields, ParsedRequest& request) {
   }
 }
 
-void ReadChat(JsonFields& fields, ParsedRequest& request) {
-  const Json* messages = fields.Find("messages");
-  ChatInput chat;
-  chat.template_arguments_json = fields.ObjectText("chat_template_kwargs");
-  chat.add_generation_prompt = fields.Bool("add_generation_prompt");
-  if (messages == nullptr) {
-    fields.Fail("messages", "is required");
-  } else if (!messages->is_array()) {
-    fields.WrongType("messages", "a list of messages", *messages);
-  } else if (messages->empty()) {
-    fields.Fail("messages", "must not be empty");
-  } else {
-    for (size_t i = 0; i < messages->size(); ++i) {
-      const Json& message = (*messages)[i];
-      const std::string field = "messages[" + std::to_string(i) + "]";
-      if (!message.is_object()) {
-        fields.WrongType(field, "an object", message);
-      } else if (!message.contains("role") || !message["role"].is_string()) {
-        fields.Fail(field + ".role", "is required and must be a text");
-      }
-    }
-    chat.messages_json = JsonText(*messages);
+// What asks for more than text.
+void RefuseUnsupported(JsonFields& fields) {
+  const Json* modalities = fields.Find("modalities");
+  if (modalities != nullptr && *modalities != Json::array({"text"})) {
+    fields.Fail("modalities", "only [\"text\"] is supported");
   }
-  request.chat = std::move(chat);
 }
 
 }  // namespace
@@ -221,7 +233,7 @@ ApiResult<OpenAiRequest> ParseCompletionBody(std::string_view body) {
   std::vector<FieldViolation> violations;
   JsonFields fields(object, violations);
   OpenAiRequest parsed;
-  ReadShared(fields, parsed);
+  ReadShared(fields, violations, parsed);
   ReadStreamOptions(fields, violations, parsed);
   ReadPrompt(fields, parsed.request);
   parsed.request.logprobs = fields.Integer("logprobs");
@@ -247,7 +259,7 @@ ApiResult<OpenAiRequest> ParseChatBody(std::string_view body) {
   std::vector<FieldViolation> violations;
   JsonFields fields(object, violations);
   OpenAiRequest parsed;
-  ReadShared(fields, parsed);
+  ReadShared(fields, violations, parsed);
   ReadStreamOptions(fields, violations, parsed);
   ReadChat(fields, parsed.request);
   if (const auto tokens = fields.Integer("max_completion_tokens"))
@@ -259,12 +271,10 @@ ApiResult<OpenAiRequest> ParseChatBody(std::string_view body) {
   } else if (top_logprobs && *top_logprobs != 0) {
     fields.Fail("top_logprobs", "needs logprobs = true");
   }
-  Unsupported(fields, "tools", "tool calls are not supported yet");
-  Unsupported(fields, "functions", "tool calls are not supported yet");
-  if (const Json* format = fields.Find("response_format");
-      format != nullptr && *format != Json{{"type", "text"}}) {
-    fields.Fail("response_format", "only {\"type\": \"text\"} is supported");
+  if (fields.Bool("echo").value_or(false)) {
+    fields.Fail("echo", "is not supported for chats; continue_final_message goes on with a message");
   }
+  RefuseUnsupported(fields);
   NoteUnknown(object, kChatFields, parsed.unknown_fields);
   if (!violations.empty()) return InvalidFields(std::move(violations));
   return parsed;

@@ -2,6 +2,9 @@
 
 #include <cmath>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+
 namespace sheaf {
 namespace {
 
@@ -80,7 +83,7 @@ const Json* JsonFields::Find(const char* name) const {
 std::optional<bool> JsonFields::Bool(const char* name) {
   const Json* value = Find(name);
   if (value == nullptr) return std::nullopt;
-  if (value->is_boolean()) return value->get<bool>();
+  if (const auto truth = AsBool(*value)) return truth;
   WrongType(name, "true or false", *value);
   return std::nullopt;
 }
@@ -88,7 +91,7 @@ std::optional<bool> JsonFields::Bool(const char* name) {
 std::optional<double> JsonFields::Number(const char* name) {
   const Json* value = Find(name);
   if (value == nullptr) return std::nullopt;
-  if (value->is_number()) return value->get<double>();
+  if (const auto number = AsNumber(*value)) return number;
   WrongType(name, "a number", *value);
   return std::nullopt;
 }
@@ -165,7 +168,45 @@ void JsonFields::WrongType(std::string name, const char* wanted, const Json& got
   Fail(std::move(name), std::string("must be ") + wanted + ", got " + text);
 }
 
+std::optional<bool> AsBool(const Json& value) {
+  if (value.is_boolean()) return value.get<bool>();
+  if (value.is_number()) {
+    if (value == 1) return true;
+    if (value == 0) return false;
+    return std::nullopt;
+  }
+  if (!value.is_string()) return std::nullopt;
+  const std::string word = absl::AsciiStrToLower(value.get<std::string>());
+  for (const char* yes : {"true", "t", "yes", "y", "on", "1"}) {
+    if (word == yes) return true;
+  }
+  for (const char* no : {"false", "f", "no", "n", "off", "0"}) {
+    if (word == no) return false;
+  }
+  return std::nullopt;
+}
+
+std::optional<double> AsNumber(const Json& value) {
+  if (value.is_number()) return value.get<double>();
+  double number = 0;
+  if (!value.is_string() || !absl::SimpleAtod(value.get<std::string>(), &number)) {
+    return std::nullopt;
+  }
+  return number;
+}
+
 std::optional<int64_t> AsInteger(const Json& value) {
+  if (value.is_string()) {
+    std::string digits = value.get<std::string>();
+    const size_t point = digits.find('.');
+    if (point != std::string::npos && point + 1 < digits.size() &&
+        digits.find_first_not_of('0', point + 1) == std::string::npos) {
+      digits.resize(point);
+    }
+    int64_t integer = 0;
+    if (absl::SimpleAtoi(digits, &integer)) return integer;
+    return std::nullopt;
+  }
   if (value.is_number_unsigned()) {
     const uint64_t number = value.get<uint64_t>();
     if (number > static_cast<uint64_t>(INT64_MAX)) return std::nullopt;

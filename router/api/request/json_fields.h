@@ -2,9 +2,10 @@
 // JsonFields reads typed fields of one JSON object and collects every wrong type instead of
 // stopping at the first.
 //
-// An absent field and null are the same: not sent. Integers may be written 16 or 16.0; a bool is
-// not a number and a text is not one either. Ownership: object and violations outlive it. Threads:
-// one.
+// An absent field and null are the same: not sent. Values are converted as pydantic does, which
+// other servers read bodies with: integers may be written 16, 16.0, "16" or "16.0", numbers "0.5",
+// bools "true", "on", 1 and the like. A bool is not a number, and a number is not a text.
+// Ownership: object and violations outlive it. Threads: one.
 
 #include <cstdint>
 #include <optional>
@@ -51,6 +52,8 @@ class JsonFields {
   std::vector<FieldViolation>& violations_;
 };
 
+std::optional<bool> AsBool(const Json& value);
+std::optional<double> AsNumber(const Json& value);
 // An integer value, however written; nothing when it is none or does not fit.
 std::optional<int64_t> AsInteger(const Json& value);
 

@@ -15,6 +15,9 @@ struct RequestLimits {
   size_t max_stop_string_bytes = 1024;
   size_t max_stop_token_ids = 128;
   size_t max_logit_biases = 1024;
+  size_t max_bad_words = 128;
+  size_t max_bad_word_bytes = 1024;
+  size_t max_tools = 512;
   size_t max_request_id_bytes = 256;
   // Text that cannot fit the context whatever its tokens are is refused without tokenizing it.
   size_t max_bytes_per_token = 256;

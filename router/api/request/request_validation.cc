@@ -5,6 +5,9 @@
 #include <limits>
 
 #include "absl/strings/str_format.h"
+#include "router/api/request/bad_words.h"
+#include "router/api/request/chat_checks.h"
+#include "router/api/request/chat_prompt.h"
 
 namespace sheaf {
 namespace {
@@ -57,12 +60,11 @@ std::string PromptField(const ParsedRequest& request, size_t index) {
 
 void CheckPrompts(const ParsedRequest& request, const ValidationContext& context,
                   FieldChecker& check, std::vector<FieldViolation>& violations) {
-  if (request.chat) {
-    if (!context.codec.has_chat_template()) {
-      check.Fail("messages", "the checkpoint has no chat template; send a prompt instead");
-    }
-    return;
+  if (request.truncate_prompt_tokens && *request.truncate_prompt_tokens != -1) {
+    check.IntegerRange("truncate_prompt_tokens", request.truncate_prompt_tokens, 1,
+                       context.max_model_len);
   }
+  if (request.chat) return CheckChat(request, context, violations);
   if (request.prompts.empty()) check.Fail("prompt", "is required");
   const size_t max_bytes =
       static_cast<size_t>(context.max_model_len) * context.limits.max_bytes_per_token;
@@ -111,6 +113,13 @@ void CheckSampling(const ParsedRequest& request, const ValidationContext& contex
   }
   if (auto violation = CheckTokenIds("allowed_token_ids", request.allowed_token_ids, vocab_size)) {
     violations.push_back(*std::move(violation));
+  }
+  check.AtMost("bad_words", request.bad_words.size(), context.limits.max_bad_words);
+  for (const std::string& word : request.bad_words) {
+    if (!word.empty() && word.size() <= context.limits.max_bad_word_bytes) continue;
+    check.Fail("bad_words", absl::StrFormat("a text has 1 to %d bytes, got %d",
+                                            context.limits.max_bad_word_bytes, word.size()));
+    break;
   }
 }
 
@@ -210,12 +219,13 @@ ApiResult<std::vector<PreparedPrompt>> Tokenize(const ParsedRequest& request,
                                                 const TextCodec& codec) {
   std::vector<PreparedPrompt> prompts;
   if (request.chat) {
-    absl::StatusOr<std::string> text = codec.RenderChat(*request.chat);
-    if (!text.ok()) return InvalidFields({{"messages", std::string(text.status().message())}});
-    auto tokens = codec.Encode(*text, request.add_special_tokens.value_or(false));
+    auto text = ChatPromptText(*request.chat, codec);
+    if (auto* error = std::get_if<ApiError>(&text)) return std::move(*error);
+    std::string& prompt = std::get<std::string>(text);
+    auto tokens = codec.Encode(prompt, request.add_special_tokens.value_or(false));
     if (!tokens.ok()) return InvalidFields({{"messages", std::string(tokens.status().message())}});
     if (tokens->empty()) return InvalidFields({{"messages", "render to an empty prompt"}});
-    prompts.push_back({*std::move(tokens), *std::move(text)});
+    prompts.push_back({*std::move(tokens), std::move(prompt)});
     return prompts;
   }
   for (size_t i = 0; i < request.prompts.size(); ++i) {
@@ -239,6 +249,21 @@ ApiResult<std::vector<PreparedPrompt>> Tokenize(const ParsedRequest& request,
     prompts.push_back(std::move(prompt));
   }
   return prompts;
+}
+
+// Keeps the end of prompts that are too long, where the client asked for it.
+void Truncate(const ParsedRequest& request, const ValidationContext& context,
+              std::vector<PreparedPrompt>& prompts) {
+  if (!request.truncate_prompt_tokens) return;
+  int64_t keep = *request.truncate_prompt_tokens;
+  if (keep == -1) {
+    keep = context.max_model_len - std::clamp<int64_t>(request.max_tokens.value_or(1), 1,
+                                                       context.max_model_len - 1);
+  }
+  for (PreparedPrompt& prompt : prompts) {
+    if (static_cast<int64_t>(prompt.tokens.size()) <= keep) continue;
+    prompt.tokens.erase(prompt.tokens.begin(), prompt.tokens.end() - keep);
+  }
 }
 
 }  // namespace
@@ -300,6 +325,13 @@ ApiResult<PreparedRequest> PrepareRequest(const ParsedRequest& request,
 
   PreparedRequest prepared;
   prepared.prompts = std::get<std::vector<PreparedPrompt>>(std::move(prompts));
+  Truncate(request, context, prepared.prompts);
+  auto plan = PlanAnswer(request, prepared.prompts.front().text, context.codec, context.settings);
+  if (auto* error = std::get_if<ApiError>(&plan)) return std::move(*error);
+  auto bad_words = BadWordTokens(request.bad_words, context.codec);
+  if (auto* error = std::get_if<ApiError>(&bad_words)) return std::move(*error);
+  prepared.output = std::move(std::get<AnswerPlan>(plan).output);
+  prepared.call_id_seed = context.random();
   prepared.n = static_cast<int>(request.n.value_or(1));
   prepared.drop_output = request.max_tokens == 0;
   prepared.request_id = request.request_id.value_or(absl::StrFormat("%016x", context.random()));
@@ -320,6 +352,8 @@ ApiResult<PreparedRequest> PrepareRequest(const ParsedRequest& request,
   choice.logprobs = clamp_to_vocabulary(request.logprobs);
   choice.prompt_logprobs = clamp_to_vocabulary(request.prompt_logprobs);
   choice.deadline = request.deadline;
+  choice.guide = std::get<AnswerPlan>(plan).guide;
+  choice.bad_words = std::get<BadWords>(std::move(bad_words));
 
   for (size_t p = 0; p < prepared.prompts.size(); ++p) {
     auto max_tokens = MaxTokens(request, context, prepared.prompts[p].tokens.size());

@@ -3,7 +3,7 @@
 // wrong with it.
 //
 // All checks that need no tokens come first (CheckFields), so a wrong request costs no tokenizing;
-// then the prompts are rendered and tokenized and their lengths checked. Absent sampling fields
+// then the prompts are rendered and tokenized, grammars compiled, and lengths checked. Absent sampling fields
 // take the checkpoint's generation_config.json, else the server's defaults (temperature 1, no
 // truncation, no penalties).
 //
@@ -15,7 +15,9 @@
 #include <string>
 #include <vector>
 
+#include "router/api/request/answer_plan.h"
 #include "router/api/request/api_error.h"
+#include "router/api/request/api_settings.h"
 #include "router/api/request/limits.h"
 #include "router/api/request/parsed_request.h"
 #include "router/api/request/served_model.h"
@@ -32,6 +34,8 @@ struct PreparedPrompt {
 struct PreparedRequest {
   std::string request_id;
   std::vector<PreparedPrompt> prompts;
+  ChatOutputPlan output;      // how the output of a chat is read
+  uint64_t call_id_seed = 0;  // of the ids of its calls; choice i has call_id_seed + (i << 32)
   int n = 1;
   // prompts.size() * n, in order of prompt, then sample. Sample i of a prompt has seed + i.
   std::vector<GenerationRequest> choices;
@@ -41,6 +45,7 @@ struct PreparedRequest {
 struct ValidationContext {
   const ServedModel& model;
   const RequestLimits& limits;
+  const ApiSettings& settings;
   const TextCodec& codec;
   int32_t max_model_len;
   const std::function<uint64_t()>& random;  // seeds and names of requests that have none
