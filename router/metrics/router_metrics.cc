@@ -85,6 +85,8 @@ RouterMetrics::RouterMetrics(prometheus::Registry& registry, const std::string& 
                                 "Sequences with a grammar or a budget of thoughts that ended.")),
       guide_errors_(Counter(registry, "sheaf_guide_errors_total",
                             "Of those, ended by an error of the grammar or a conflict with it.")),
+      undeclared_tool_calls_(Counter(registry, "sheaf_undeclared_tool_calls_total",
+                                     "Calls of tools that the request had not declared.")),
       step_dispatch_(Histogram(registry, "sheaf_step_dispatch_seconds",
                                "Sending token vectors to the workers, summed over a step's layers.",
                                ExchangeBuckets())),
@@ -166,6 +168,8 @@ void RouterMetrics::GuidedEnded(bool guide_error) {
   guided_sequences_.Increment();
   if (guide_error) guide_errors_.Increment();
 }
+
+void RouterMetrics::UndeclaredToolCalls(int calls) { undeclared_tool_calls_.Increment(calls); }
 
 void RouterMetrics::StepExchanged(Duration dispatch, Duration combine) {
   step_dispatch_.Observe(Seconds(dispatch));

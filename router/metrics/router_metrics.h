@@ -63,6 +63,8 @@ class RouterMetrics {
   void Preempted();
   // A choice with a grammar or a budget of thoughts has ended; by an error of the guide?
   void GuidedEnded(bool guide_error);
+  // Calls of tools that the request had not declared; they were answered as text.
+  void UndeclaredToolCalls(int calls);
 
   // --- the expert layer (exchange), once a step: sums over the step's layers.
   void StepExchanged(Duration dispatch, Duration combine);
@@ -104,6 +106,7 @@ class RouterMetrics {
   prometheus::Counter& forced_tokens_;
   prometheus::Counter& guided_sequences_;
   prometheus::Counter& guide_errors_;
+  prometheus::Counter& undeclared_tool_calls_;
   prometheus::Histogram& step_dispatch_;
   prometheus::Histogram& step_combine_;
   prometheus::Gauge& imbalance_;

@@ -12,8 +12,14 @@ std::string TakeString(SheafBuffer buffer) {
 
 absl::Status TakeError(SheafTextCode code, SheafBuffer error, std::string_view what) {
   const std::string message = absl::StrFormat("%s: %s", what, TakeString(error));
-  return code == SHEAF_TEXT_INVALID_ARGUMENT ? absl::InvalidArgumentError(message)
-                                             : absl::InternalError(message);
+  switch (code) {
+    case SHEAF_TEXT_INVALID_ARGUMENT:
+      return absl::InvalidArgumentError(message);
+    case SHEAF_TEXT_RESOURCE_EXHAUSTED:
+      return absl::ResourceExhaustedError(message);
+    default:
+      return absl::InternalError(message);
+  }
 }
 
 }  // namespace sheaf

@@ -66,6 +66,9 @@ class Tokenizer {
   // In order of id.
   std::vector<AddedToken> AddedTokens() const;
 
+  // For what else of the Rust library works on the vocabulary.
+  const SheafTokenizer* handle() const { return handle_; }
+
  private:
   explicit Tokenizer(SheafTokenizer* handle);
 

@@ -30,6 +30,7 @@ struct ApiFixture {
   FakeTextCodec codec;
   ServedModel model;
   RequestLimits limits;
+  ApiSettings settings;
   prometheus::Registry registry;
   RouterMetrics metrics{registry, "9.8.7"};
   SteadyClock clock;
@@ -40,6 +41,7 @@ struct ApiFixture {
                      codec,
                      model,
                      limits,
+                     settings,
                      metrics,
                      preparation,
                      wakes,

@@ -41,7 +41,9 @@ class GenerationCall::Sink final : public GenerationSink {
   void OnPromptLogprobs(std::vector<std::optional<TokenLogprobs>> logprobs) override {
     size_t bytes = 0;
     for (const auto& entry : logprobs) bytes += entry ? BytesOf(*entry) : sizeof(entry);
-    call_->Append({choice_, std::move(logprobs)}, bytes);
+    ChoiceEvent event{choice_, {}};
+    event.what.emplace<PromptLogprobs>(std::move(logprobs));
+    call_->Append(std::move(event), bytes);
   }
   void OnToken(TokenEvent event) override { call_->OnToken(choice_, std::move(event)); }
   void OnEnd(GenerationEnd end) override { call_->OnEnd(choice_, std::move(end)); }
@@ -166,7 +168,9 @@ void GenerationCall::OnToken(int choice, TokenEvent event) {
   }
   const size_t bytes =
       sizeof(ChoiceEvent) + event.text.size() + (event.logprobs ? BytesOf(*event.logprobs) : 0);
-  Append({choice, std::move(event)}, bytes);
+  ChoiceEvent appended{choice, {}};
+  appended.what.emplace<TokenEvent>(std::move(event));
+  Append(std::move(appended), bytes);
 }
 
 void GenerationCall::OnEnd(int choice, GenerationEnd end) {

@@ -50,11 +50,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
  private:
   GenerateReactor(const ApiContext& context, grpc::CallbackServerContext* server)
-      : context_(context),
-        server_(server),
-        deadline_(*server),
-        arrival_(context.clock.Now()),
-        answer_(context.codec) {
+      : context_(context), server_(server), deadline_(*server), arrival_(context.clock.Now()) {
     context_.metrics.ConnectionsChanged(RequestFace::kGrpc, 1);
   }
 
@@ -75,6 +71,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     {
       std::lock_guard lock(mutex_);
       call_ = value.call;
+      answer_.emplace(request, value.prepared, context_.codec);
       outgoing_.push_back(PromptMessage(value.prepared, *request.seed, context_.model.names.front(),
                                         message.output().prompt_token_ids()));
     }
@@ -188,13 +185,15 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void TakeEvents() {
     GenerationCall::Batch batch = call_->Take();
     std::vector<v1::GenerateResponse> messages;
-    answer_.Append(std::move(batch.events), messages);
+    answer_->Append(batch.events, messages);
     for (auto& message : messages) outgoing_.push_back(std::move(message));
     if (batch.error) {
       final_status_ = GrpcStatusOf(*batch.error, server_);
     } else if (batch.ended) {
       final_status_ = grpc::Status::OK;
     }
+    if (!batch.ended) return;
+    if (const int calls = answer_->undeclared_calls()) context_.metrics.UndeclaredToolCalls(calls);
   }
 
   const ApiContext& context_;
@@ -207,8 +206,8 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
   std::mutex mutex_;
   // Guarded by mutex_.
-  GrpcAnswer answer_;
   std::shared_ptr<GenerationCall> call_;  // null: still in preparation, or refused
+  std::optional<GrpcAnswer> answer_;      // where there is a call
   std::deque<v1::GenerateResponse> outgoing_;
   std::optional<grpc::Status> final_status_;  // after outgoing_
   std::optional<RequestOutcome> gone_;        // nobody waits for the answer any more

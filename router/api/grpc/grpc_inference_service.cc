@@ -65,6 +65,8 @@ ApiResult<ByteBuffer> GetModelInfo(const ApiContext& context, const ByteBuffer& 
   response.set_ready(context.engine.ready());
   response.set_server_version(context.model.server_version);
   response.set_chat_supported(context.codec.has_chat_template());
+  response.set_tool_call_parser(TagFormatName(context.codec.output_format().tools));
+  response.set_reasoning_parser(TagFormatName(context.codec.output_format().reasoning));
   return EncodeMessage(response);
 }
 

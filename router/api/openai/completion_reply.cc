@@ -9,10 +9,11 @@ namespace {
 
 class CompletionReply final : public GenerationReply {
  public:
-  CompletionReply(const TextCodec& codec, AnswerOptions options, StartedRequest started)
-      : GenerationReply(codec, std::move(options), std::move(started)),
-        style_{codec_, options_.parsed.return_tokens_as_token_ids},
-        offsets_(prepared_.prompts.size() * static_cast<size_t>(prepared_.n), 0) {}
+  CompletionReply(const ApiContext& context, AnswerOptions options, StartedRequest started)
+      : GenerationReply(context, std::move(options), std::move(started)),
+        logprobs_(prepared_.prompts.size() * static_cast<size_t>(prepared_.n),
+                  CompletionLogprobs({codec_, options_.parsed.return_tokens_as_token_ids,
+                                      options_.parsed.request.skip_special_tokens})) {}
 
  private:
   void StreamToken(int index, Choice& choice, const TokenEvent& event, std::string& out) override {
@@ -24,10 +25,8 @@ class CompletionReply final : public GenerationReply {
     if (!news) return;
     Json logprobs = nullptr;
     if (has_logprobs_) {
-      int64_t& offset = offsets_[static_cast<size_t>(index)];
-      CompletionLogprobs formatted(style_, offset);
+      CompletionLogprobs& formatted = logprobs_[static_cast<size_t>(index)];
       formatted.Add(event.token, event.logprobs);
-      offset = formatted.text_offset();
       logprobs = formatted.Take();
     }
     Json chunk = ChoiceJson(index, event.text, std::move(logprobs));
@@ -43,6 +42,15 @@ class CompletionReply final : public GenerationReply {
     AppendChunk(std::move(chunk), &choice, out);
   }
 
+  void CollectToken(int, Choice& choice, const TokenEvent& event) override {
+    choice.text += event.text;
+  }
+  void CollectEnd(int, Choice& choice, const GenerationEnd& end) override {
+    choice.text += end.text;
+  }
+  std::optional<int32_t> ReasoningTokens(int) const override { return std::nullopt; }
+  int UndeclaredCalls() const override { return 0; }
+
   Json WholeAnswer(std::vector<Choice>& choices) override {
     Json answer = Head();
     Json& list = answer["choices"] = Json::array();
@@ -50,11 +58,11 @@ class CompletionReply final : public GenerationReply {
       Choice& choice = choices[i];
       Json logprobs = nullptr;
       if (has_logprobs_) {
-        CompletionLogprobs formatted(style_, 0);
+        CompletionLogprobs& formatted = logprobs_[i];
         AddEchoed(choice, formatted);
         for (size_t t = 0; t < choice.tokens.size(); ++t)
           formatted.Add(choice.tokens[t], choice.logprobs[t]);
-        logprobs = formatted.Take();
+        logprobs = formatted.TakeLast();
       }
       const std::string text =
           (options_.parsed.request.echo ? choice.prompt->text : std::string()) + choice.text;
@@ -80,9 +88,8 @@ class CompletionReply final : public GenerationReply {
     if (!echo && !options_.parsed.return_token_ids) return;
     Json logprobs = nullptr;
     if (echo && has_logprobs_) {
-      CompletionLogprobs formatted(style_, 0);
+      CompletionLogprobs& formatted = logprobs_[static_cast<size_t>(index)];
       AddEchoed(choice, formatted);
-      offsets_[static_cast<size_t>(index)] = formatted.text_offset();
       logprobs = formatted.Take();
       choice.prompt_logprobs.reset();
     }
@@ -115,15 +122,14 @@ class CompletionReply final : public GenerationReply {
     choice["stop_reason"] = StopReason(end);
   }
 
-  const LogprobStyle style_;
-  std::vector<int64_t> offsets_;  // of a stream's next token, in characters
+  std::vector<CompletionLogprobs> logprobs_;  // one a choice
 };
 
 }  // namespace
 
-std::unique_ptr<PendingReply> MakeCompletionReply(const TextCodec& codec, AnswerOptions options,
+std::unique_ptr<PendingReply> MakeCompletionReply(const ApiContext& context, AnswerOptions options,
                                                   StartedRequest started) {
-  return std::make_unique<CompletionReply>(codec, std::move(options), std::move(started));
+  return std::make_unique<CompletionReply>(context, std::move(options), std::move(started));
 }
 
 }  // namespace sheaf

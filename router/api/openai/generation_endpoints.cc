@@ -38,6 +38,10 @@ HttpReply Answer(Kind kind, const HttpRequest& http, const ApiContext& context) 
                                              : "chat.completion";
   options.created_unix_seconds = context.unix_seconds();
   options.model = context.model.names.front();
+  options.settings = context.settings;
+  if (const auto& chat = options.parsed.request.chat) {
+    options.include_reasoning = chat->include_reasoning;
+  }
 
   auto started = StartRequest(options.parsed.request, RequestFace::kHttp, http.arrival, context);
   if (const auto* error = std::get_if<ApiError>(&started)) return ErrorResponse(*error);
@@ -45,7 +49,7 @@ HttpReply Answer(Kind kind, const HttpRequest& http, const ApiContext& context) 
   options.parsed.request.prompts.clear();
   options.parsed.request.chat.reset();
   auto make = kind == Kind::kChat ? MakeChatReply : MakeCompletionReply;
-  return make(context.codec, std::move(options), std::get<StartedRequest>(std::move(started)));
+  return make(context, std::move(options), std::get<StartedRequest>(std::move(started)));
 }
 
 }  // namespace

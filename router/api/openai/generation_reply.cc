@@ -7,12 +7,13 @@
 
 namespace sheaf {
 
-GenerationReply::GenerationReply(const TextCodec& codec, AnswerOptions options,
+GenerationReply::GenerationReply(const ApiContext& context, AnswerOptions options,
                                  StartedRequest started)
-    : codec_(codec),
+    : codec_(context.codec),
       options_(std::move(options)),
       prepared_(std::move(started.prepared)),
       has_logprobs_(options_.parsed.request.logprobs.has_value()),
+      metrics_(context.metrics),
       call_(std::move(started.call)) {
   choices_.resize(prepared_.prompts.size() * static_cast<size_t>(prepared_.n));
   for (size_t i = 0; i < choices_.size(); ++i) {
@@ -28,6 +29,7 @@ PendingReply::Progress GenerationReply::Poll(bool begun) {
   for (ChoiceEvent& event : batch.events) Handle(std::move(event), progress.stream);
   progress.ended = batch.ended;
   if (!batch.ended) return progress;
+  if (const int calls = UndeclaredCalls()) metrics_.UndeclaredToolCalls(calls);
   if (batch.error) {
     if (begun || !progress.stream.empty()) {
       progress.stream += ErrorEvent(*batch.error) + "data: [DONE]\n\n";
@@ -60,7 +62,7 @@ void GenerationReply::Handle(ChoiceEvent event, std::string& out) {
     if (streams()) {
       StreamToken(event.choice, choice, *token, out);
     } else {
-      choice.text += token->text;
+      CollectToken(event.choice, choice, *token);
       choice.tokens.push_back(token->token);
       if (has_logprobs_) choice.logprobs.push_back(std::move(token->logprobs));
     }
@@ -74,7 +76,7 @@ void GenerationReply::Handle(ChoiceEvent event, std::string& out) {
     if (streams()) {
       StreamEnd(event.choice, choice, end, out);
     } else {
-      choice.text += end.text;
+      CollectEnd(event.choice, choice, end);
     }
     choice.end = std::move(end);
   }
@@ -86,8 +88,10 @@ void GenerationReply::AppendChunk(Json choice, const Choice* usage_of, std::stri
   chunk["choices"] = Json::array({std::move(choice)});
   for (auto& [name, value] : further.items()) chunk[name] = std::move(value);
   if (options_.parsed.continuous_usage_stats && usage_of != nullptr) {
-    chunk["usage"] =
-        Usage(static_cast<int64_t>(usage_of->prompt->tokens.size()), usage_of->completion_tokens);
+    TokenCounts counts;
+    counts.prompt = static_cast<int64_t>(usage_of->prompt->tokens.size());
+    AddChoice(*usage_of, counts);
+    chunk["usage"] = UsageJson(counts);
   } else if (options_.parsed.include_usage) {
     chunk["usage"] = nullptr;
   }
@@ -101,20 +105,31 @@ Json GenerationReply::Head() const {
           {"model", options_.model}};
 }
 
-Json GenerationReply::Usage(int64_t prompt_tokens, int64_t completion_tokens) const {
-  return {{"prompt_tokens", prompt_tokens},
-          {"total_tokens", prompt_tokens + completion_tokens},
-          {"completion_tokens", completion_tokens}};
+void GenerationReply::AddChoice(const Choice& choice, TokenCounts& counts) const {
+  counts.completion += choice.completion_tokens;
+  if (const auto reasoning = ReasoningTokens(static_cast<int>(&choice - choices_.data()))) {
+    counts.reasoning = counts.reasoning.value_or(0) + *reasoning;
+  }
+}
+
+Json GenerationReply::UsageJson(const TokenCounts& counts) {
+  Json usage = {{"prompt_tokens", counts.prompt},
+                {"total_tokens", counts.prompt + counts.completion},
+                {"completion_tokens", counts.completion}};
+  if (counts.reasoning) {
+    usage["prompt_tokens_details"] = {{"cached_tokens", 0}};  // nothing is cached between requests
+    usage["completion_tokens_details"] = {{"reasoning_tokens", *counts.reasoning}};
+  }
+  return usage;
 }
 
 Json GenerationReply::TotalUsage() const {
-  int64_t prompt_tokens = 0;
-  int64_t completion_tokens = 0;
+  TokenCounts counts;
   for (const PreparedPrompt& prompt : prepared_.prompts) {
-    prompt_tokens += static_cast<int64_t>(prompt.tokens.size());
+    counts.prompt += static_cast<int64_t>(prompt.tokens.size());
   }
-  for (const Choice& choice : choices_) completion_tokens += choice.completion_tokens;
-  return Usage(prompt_tokens, completion_tokens);
+  for (const Choice& choice : choices_) AddChoice(choice, counts);
+  return UsageJson(counts);
 }
 
 const char* GenerationReply::FinishReasonName(FinishReason reason) {

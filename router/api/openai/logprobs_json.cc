@@ -38,10 +38,13 @@ Json ChatEntry(const LogprobStyle& style, const TokenLogprob& logprob) {
 }  // namespace
 
 void CompletionLogprobs::Add(TokenId token, const std::optional<TokenLogprobs>& logprobs) {
-  const std::string name = TokenName(style_, token);
+  std::string piece;
+  const bool is_shown = !(style_.skip_special_tokens && style_.codec.IsSpecial(token));
+  if (is_shown) characters_.Push(style_.codec.TokenBytes(token), piece);
+  const std::string name = style_.tokens_as_ids || !is_shown ? TokenName(style_, token) : piece;
   tokens_.push_back(name);
   offsets_.push_back(text_offset_);
-  text_offset_ += Characters(name);
+  text_offset_ += Characters(piece);
   if (!logprobs) {
     token_logprobs_.push_back(nullptr);
     top_logprobs_.push_back(nullptr);
@@ -54,7 +57,7 @@ void CompletionLogprobs::Add(TokenId token, const std::optional<TokenLogprobs>& 
   top.reserve(logprobs->top.size() + 1);
   std::unordered_set<std::string> names;  // of two tokens with one text the more probable one stays
   const auto add = [&](TokenId id, float logprob) {
-    std::string text = TokenName(style_, id);
+    std::string text = id == token && !name.empty() ? name : TokenName(style_, id);
     if (names.insert(text).second) top.Container::emplace_back(std::move(text), Finite(logprob));
   };
   for (const TokenLogprob& entry : logprobs->top) add(entry.token, entry.logprob);
@@ -71,6 +74,15 @@ Json CompletionLogprobs::Take() {
   return result;
 }
 
+Json CompletionLogprobs::TakeLast() {
+  std::string rest;
+  characters_.Finish(rest);
+  if (!rest.empty() && !tokens_.empty() && !style_.tokens_as_ids) {
+    tokens_.back() = tokens_.back().get<std::string>() + rest;
+  }
+  return Take();
+}
+
 Json ChatLogprob(const LogprobStyle& style, const TokenLogprobs& logprobs) {
   Json entry = ChatEntry(style, logprobs.chosen);
   Json& top = entry["top_logprobs"] = Json::array();
@@ -80,7 +92,7 @@ Json ChatLogprob(const LogprobStyle& style, const TokenLogprobs& logprobs) {
 
 Json PromptLogprobsJson(const TextCodec& codec,
                         const std::vector<std::optional<TokenLogprobs>>& logprobs) {
-  const LogprobStyle style{codec, false};
+  const LogprobStyle style{codec, /*tokens_as_ids=*/false, /*skip_special_tokens=*/false};
   const auto value = [&](const TokenLogprob& entry) {
     return Json{{"logprob", Finite(entry.logprob)},
                 {"rank", entry.rank},

@@ -11,28 +11,35 @@
 #include "router/api/request/json_fields.h"
 #include "router/api/request/text_codec.h"
 #include "router/schedule/generation.h"
+#include "router/text/utf8_stream.h"
 
 namespace sheaf {
 
 struct LogprobStyle {
   const TextCodec& codec;
-  bool tokens_as_ids;  // "token_id:123" instead of text
+  bool tokens_as_ids;        // "token_id:123" instead of text
+  bool skip_special_tokens;  // the text is without them
 };
 
-// The `logprobs` object of /v1/completions, filled token by token; text_offset counts characters
-// (code points).
+// The `logprobs` objects of one choice of /v1/completions, filled token by token.
+//
+// `tokens` are the pieces of the text: of a character that several tokens make, the last one has all
+// and the others are empty. text_offset counts characters (code points) before the piece. A special
+// token that the text leaves out has its own name and no room in the text.
 class CompletionLogprobs {
  public:
-  CompletionLogprobs(const LogprobStyle& style, int64_t text_offset)
-      : style_(style), text_offset_(text_offset) {}
+  explicit CompletionLogprobs(const LogprobStyle& style) : style_(style) {}
 
   void Add(TokenId token, const std::optional<TokenLogprobs>& logprobs);
-  int64_t text_offset() const { return text_offset_; }
+  // The object of what was added since the last call.
   Json Take();
+  // The same at the end of the text, with what is left of a broken character.
+  Json TakeLast();
 
  private:
   const LogprobStyle style_;
-  int64_t text_offset_;
+  Utf8Stream characters_;
+  int64_t text_offset_ = 0;
   Json offsets_ = Json::array(), token_logprobs_ = Json::array(), tokens_ = Json::array(),
        top_logprobs_ = Json::array();
 };

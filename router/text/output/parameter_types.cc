@@ -30,7 +30,8 @@ Finding Types(JsonTypes types) { return {Finding::kTypes, types}; }
 // Both hold.
 Finding Both(Finding a, Finding b) {
   if (a.kind == Finding::kTypes && b.kind == Finding::kTypes) return Types(a.types & b.types);
-  return a.kind == Finding::kTypes ? a : b.kind == Finding::kTypes ? b : Finding{};
+  if (a.kind == Finding::kNothing || b.kind == Finding::kTypes) return b;
+  return a;
 }
 
 // One of them holds.

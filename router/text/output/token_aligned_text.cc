@@ -12,13 +12,10 @@ void AddOrdinary(std::string_view text, std::vector<TextPiece>& pieces) {
 
 }  // namespace
 
-TokenAlignedText::TokenAlignedText(const Tokenizer& tokenizer, const OutputTags& tags,
-                                   bool skip_special_tokens) {
+TokenAlignedText::TokenAlignedText(const OutputTags& tags,
+                                   const std::function<size_t(TokenId)>& shown_bytes) {
   for (const std::optional<TokenId> id : tags.InOrder()) {
-    if (!id.has_value()) continue;
-    const bool is_shown = !(skip_special_tokens && tokenizer.IsSpecial(*id));
-    const size_t size = is_shown ? tokenizer.TokenBytes(*id).size() : 0;
-    tags_.push_back({*id, static_cast<int64_t>(size)});
+    if (id) tags_.push_back({*id, static_cast<int64_t>(shown_bytes(*id))});
   }
 }
 

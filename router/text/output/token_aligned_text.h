@@ -10,13 +10,14 @@
 //            ordinary text at once. A tag whose text never comes whole (a stop string cut into it)
 //            is ordinary text as far as it came; a tag that is not shown (special tokens are
 //            skipped) is an empty piece with its id.
-// Ownership  Copies what it needs of the tokenizer. Threads  One at a time.
+// Threads    One at a time.
 // Cost       O(bytes of the text); memory: the part of a tag that has come, and the tags that lag.
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -24,7 +25,6 @@
 
 #include "base/ids.h"
 #include "router/text/output/output_format.h"
-#include "router/text/tokenizer.h"
 
 namespace sheaf {
 
@@ -36,7 +36,8 @@ struct TextPiece {
 
 class TokenAlignedText {
  public:
-  TokenAlignedText(const Tokenizer& tokenizer, const OutputTags& tags, bool skip_special_tokens);
+  // `shown_bytes`: how many bytes of text a token adds to the output; 0 when it is skipped.
+  TokenAlignedText(const OutputTags& tags, const std::function<size_t(TokenId)>& shown_bytes);
 
   // Appends the pieces that are certain now. `text_end` -1: the token ends with `text`.
   void Push(TokenId token, std::string_view text, int64_t text_end, std::vector<TextPiece>& pieces);

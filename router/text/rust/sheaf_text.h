@@ -1,6 +1,6 @@
 #pragma once
-// The C ABI of the static library sheaf_text: tokenizer and chat template of a checkpoint, written
-// in Rust (src/abi.rs is the other side; the two change together).
+// The C ABI of the static library sheaf_text: tokenizer, chat template and grammars of a checkpoint,
+// written in Rust (src/abi.rs and src/grammar_abi.rs are the other side; they change together).
 //
 // Strings    SheafText is a borrowed view, not NUL-terminated. Input text that must be UTF-8 and is
 //            not gives SHEAF_TEXT_INVALID_ARGUMENT.
@@ -22,11 +22,14 @@ extern "C" {
 
 typedef struct SheafTokenizer SheafTokenizer;
 typedef struct SheafChatTemplate SheafChatTemplate;
+typedef struct SheafGrammarFactory SheafGrammarFactory;
+typedef struct SheafGrammar SheafGrammar;
 
 typedef enum SheafTextCode {
   SHEAF_TEXT_OK = 0,
   SHEAF_TEXT_INVALID_ARGUMENT = 1,  // the caller's data is at fault; the message says where
   SHEAF_TEXT_INTERNAL = 2,          // a defect in this library
+  SHEAF_TEXT_RESOURCE_EXHAUSTED = 3,  // a limit of a grammar's run was reached
 } SheafTextCode;
 
 typedef struct SheafText {
@@ -88,6 +91,36 @@ SheafTextCode sheaf_chat_template_render(const SheafChatTemplate* chat_template,
 // rightly; src/messages.rs has the rules.
 SheafTextCode sheaf_chat_messages_normalize(SheafText messages, SheafBuffer* out,
                                             SheafBuffer* error);
+
+// Grammars over the ids 0 .. `vocab_size` - 1 of the tokenizer, which may be freed before the factory.
+SheafTextCode sheaf_grammar_factory_new(const SheafTokenizer* tokenizer, size_t vocab_size,
+                                        const SheafGrammarFactory** out, SheafBuffer* error);
+void sheaf_grammar_factory_free(const SheafGrammarFactory* factory);
+// `lark`: llguidance's dialect. A SheafGrammar is a place in a grammar, this one its beginning; it
+// may outlive the factory.
+SheafTextCode sheaf_grammar_compile(const SheafGrammarFactory* factory, SheafText lark,
+                                    SheafGrammar** out, SheafBuffer* error);
+// A second one at the same place, with nothing shared that changes.
+SheafTextCode sheaf_grammar_clone(const SheafGrammar* grammar, SheafGrammar** out,
+                                  SheafBuffer* error);
+void sheaf_grammar_free(SheafGrammar* grammar);
+// Writes ceil(vocab_size / 32) words, a bit for each token that may come next. INVALID_ARGUMENT: no
+// token may, and the text is not complete.
+SheafTextCode sheaf_grammar_mask(SheafGrammar* grammar, uint32_t* words, size_t num_words,
+                                 SheafBuffer* error);
+// INVALID_ARGUMENT: the token is not allowed; nothing has changed.
+SheafTextCode sheaf_grammar_accept(SheafGrammar* grammar, uint32_t token, SheafBuffer* error);
+// The text is complete. / Nothing can follow.
+bool sheaf_grammar_accepting(const SheafGrammar* grammar);
+bool sheaf_grammar_finished(const SheafGrammar* grammar);
+// The tokens that the grammar forces next.
+SheafTextCode sheaf_grammar_forced(SheafGrammar* grammar, SheafIds* out, SheafBuffer* error);
+
+// `pattern` as an expression that matches whole texts. `search`: the pattern may match anywhere and
+// its classes are JavaScript's, as in a JSON Schema; otherwise it is for whole texts already. Errors
+// say where in the pattern.
+SheafTextCode sheaf_regex_whole_match(SheafText pattern, bool search, SheafBuffer* out,
+                                      SheafBuffer* error);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::ffi::c_char;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::slice;
+use std::sync::Arc;
 
 use serde_json::Value as Json;
 
@@ -16,6 +17,7 @@ pub enum Code {
     Ok = 0,
     InvalidArgument = 1,
     Internal = 2,
+    ResourceExhausted = 3,
 }
 
 #[repr(C)]
@@ -37,6 +39,13 @@ pub struct Ids {
     size: usize,
 }
 
+impl Ids {
+    pub(crate) fn of(ids: Vec<u32>) -> Ids {
+        let (data, size) = release(ids);
+        Ids { data, size }
+    }
+}
+
 #[repr(C)]
 pub struct Token {
     text: Text,
@@ -55,11 +64,11 @@ impl Text {
     }
 
     /// The caller keeps the bytes alive and unchanged for `'a`.
-    unsafe fn bytes<'a>(self) -> &'a [u8] {
+    pub(crate) unsafe fn bytes<'a>(self) -> &'a [u8] {
         view(self.data.cast(), self.size)
     }
 
-    unsafe fn utf8<'a>(self, what: &str) -> Result<&'a str, String> {
+    pub(crate) unsafe fn utf8<'a>(self, what: &str) -> Result<&'a str, String> {
         std::str::from_utf8(self.bytes())
             .map_err(|e| format!("{what} is not UTF-8 at byte {}", e.valid_up_to()))
     }
@@ -74,7 +83,7 @@ impl Text {
 }
 
 /// C's (pointer, 0) may have a null pointer, Rust's slices may not.
-unsafe fn view<'a, T>(data: *const T, size: usize) -> &'a [T] {
+pub(crate) unsafe fn view<'a, T>(data: *const T, size: usize) -> &'a [T] {
     if size == 0 {
         &[]
     } else {
@@ -96,7 +105,7 @@ unsafe fn reclaim<T>(data: *mut T, size: usize) {
     }
 }
 
-fn buffer(bytes: Vec<u8>) -> Buffer {
+pub(crate) fn buffer(bytes: Vec<u8>) -> Buffer {
     let (data, size) = release(bytes);
     Buffer {
         data: data.cast(),
@@ -104,7 +113,7 @@ fn buffer(bytes: Vec<u8>) -> Buffer {
     }
 }
 
-fn panic_text(payload: Box<dyn Any + Send>) -> String {
+pub(crate) fn panic_text(payload: Box<dyn Any + Send>) -> String {
     if let Some(text) = payload.downcast_ref::<&str>() {
         return (*text).to_string();
     }
@@ -115,7 +124,7 @@ fn panic_text(payload: Box<dyn Any + Send>) -> String {
 }
 
 /// Runs `f`, stores its value or its error, and lets no panic through.
-unsafe fn guard<T, R>(
+pub(crate) unsafe fn guard<T, R>(
     out: *mut R,
     error: *mut Buffer,
     convert: fn(T) -> R,
@@ -137,7 +146,7 @@ unsafe fn guard<T, R>(
     }
 }
 
-fn text_out(text: String) -> Buffer {
+pub(crate) fn text_out(text: String) -> Buffer {
     buffer(text.into_bytes())
 }
 
@@ -154,21 +163,21 @@ pub unsafe extern "C" fn sheaf_text_free_ids(ids: Ids) {
 #[no_mangle]
 pub unsafe extern "C" fn sheaf_tokenizer_new(
     json: Text,
-    out: *mut *mut Tokenizer,
+    out: *mut *const Tokenizer,
     error: *mut Buffer,
 ) -> Code {
     guard(
         out,
         error,
-        |t| Box::into_raw(Box::new(t)),
+        |t| Arc::into_raw(Arc::new(t)),
         || Tokenizer::from_json(json.bytes()),
     )
 }
 
 #[no_mangle]
-pub unsafe extern "C" fn sheaf_tokenizer_free(tokenizer: *mut Tokenizer) {
+pub unsafe extern "C" fn sheaf_tokenizer_free(tokenizer: *const Tokenizer) {
     if !tokenizer.is_null() {
-        drop(Box::from_raw(tokenizer));
+        drop(Arc::from_raw(tokenizer));
     }
 }
 
@@ -180,11 +189,7 @@ pub unsafe extern "C" fn sheaf_tokenizer_encode(
     out: *mut Ids,
     error: *mut Buffer,
 ) -> Code {
-    let ids_out = |ids| {
-        let (data, size) = release(ids);
-        Ids { data, size }
-    };
-    guard(out, error, ids_out, || {
+    guard(out, error, Ids::of, || {
         (*tokenizer).encode(text.utf8("the text")?, add_special_tokens)
     })
 }

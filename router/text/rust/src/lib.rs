@@ -1,9 +1,13 @@
-//! Tokenizer and chat template of a checkpoint behind the C ABI of `sheaf_text.h`.
+//! Tokenizer, chat template and grammars of a checkpoint behind the C ABI of `sheaf_text.h`.
 //!
-//! `abi` is the only module with unsafe code; the others are plain Rust on plain values.
+//! `abi` and `grammar_abi` are the only modules with unsafe code; the others are plain Rust on plain
+//! values.
 
 mod abi;
 mod chat_template;
+mod grammar;
+mod grammar_abi;
 mod messages;
 mod python_json;
+mod regex_form;
 mod tokenizer;

@@ -36,6 +36,8 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     entries: Vec<Entry>,
     arena: Vec<u8>,
+    /// Of more than one character: only these can be spelled out.
+    added_texts: Vec<String>,
 }
 
 impl Tokenizer {
@@ -64,6 +66,11 @@ impl Tokenizer {
             ));
         }
         let added = inner.get_added_tokens_decoder();
+        let added_texts = added
+            .values()
+            .map(|token| token.content.clone())
+            .filter(|text| text.chars().nth(1).is_some())
+            .collect();
         let mut arena = Vec::new();
         let mut entries = vec![Entry::default(); vocab_size];
         for (id, entry) in entries.iter_mut().enumerate() {
@@ -85,6 +92,7 @@ impl Tokenizer {
             inner,
             entries,
             arena,
+            added_texts,
         })
     }
 
@@ -121,6 +129,29 @@ impl Tokenizer {
 
     pub fn token_id(&self, text: &str) -> Option<u32> {
         self.inner.token_to_id(text)
+    }
+
+    /// `text` as the model itself would write it: an added token's text ("<think>") within it is
+    /// spelled out, it does not become that token.
+    pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>, String> {
+        let mut ids = Vec::new();
+        let mut rest = text;
+        while let Some(cut) = self.first_added_token(rest) {
+            ids.extend(self.encode(&rest[..cut], false)?);
+            rest = &rest[cut..];
+        }
+        ids.extend(self.encode(rest, false)?);
+        Ok(ids)
+    }
+
+    /// The place behind the first character of the first added token in `text`: cut there, neither
+    /// half holds that token.
+    fn first_added_token(&self, text: &str) -> Option<usize> {
+        self.added_texts
+            .iter()
+            .filter_map(|added| text.find(added.as_str()))
+            .min()
+            .map(|at| at + text[at..].chars().next().map_or(0, char::len_utf8))
     }
 }
 

@@ -1,0 +1,103 @@
+#include "router/text/grammar/grammar_lark.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "base/status.h"
+#include "router/text/grammar/json_schema.h"
+#include "router/text/grammar/structural_tag.h"
+#include "router/text/grammar/tool_calls.h"
+#include "router/text/rust_bridge.h"
+
+namespace sheaf {
+namespace {
+
+constexpr size_t kMaxRegexBytes = size_t{64} << 10;
+// llguidance recurses over rules.
+constexpr size_t kMaxLarkBytes = size_t{64} << 10;
+constexpr size_t kMaxChoices = 10'000;
+
+absl::StatusOr<std::string> SchemaLark(std::string_view text, bool any_whitespace) {
+  SHEAF_ASSIGN_OR_RETURN(SchemaJson schema, PrepareSchema(text, "JSON schema "));
+  return "start: " + LarkJson(SchemaForGrammar(std::move(schema), any_whitespace));
+}
+
+absl::StatusOr<std::string> RegexLark(std::string_view text) {
+  if (text.size() > kMaxRegexBytes) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "regex: %d bytes, more than the limit of %d", text.size(), kMaxRegexBytes));
+  }
+  SheafBuffer whole{};
+  SheafBuffer error{};
+  const SheafTextCode code =
+      sheaf_regex_whole_match(ToSheafText(text), /*search=*/false, &whole, &error);
+  if (code != SHEAF_TEXT_OK) return TakeError(code, error, "regex");
+  return "start: " + LarkRegex(TakeString(whole));
+}
+
+absl::StatusOr<std::string> ChoiceLark(std::string_view text) {
+  SHEAF_ASSIGN_OR_RETURN(const SchemaJson choices, ParseSchemaText(text, "choice: "));
+  if (!choices.is_array() || choices.empty()) {
+    return absl::InvalidArgumentError("choice: must be a list of strings that is not empty");
+  }
+  if (choices.size() > kMaxChoices) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "choice: %d strings, more than the limit of %d", choices.size(), kMaxChoices));
+  }
+  std::set<std::string> distinct;
+  std::string alternatives;
+  bool may_be_empty = false;
+  for (size_t i = 0; i < choices.size(); ++i) {
+    if (!choices[i].is_string()) {
+      return absl::InvalidArgumentError(absl::StrFormat("choice[%d]: must be a string", i));
+    }
+    const std::string& choice = choices[i].get_ref<const std::string&>();
+    if (choice.empty()) {
+      may_be_empty = true;
+    } else if (distinct.insert(choice).second) {
+      alternatives += (alternatives.empty() ? "" : " | ") + LarkString(choice);
+    }
+  }
+  if (alternatives.empty()) return std::string("start: \"\"");
+  // One terminal for all: the lexer's states are then a tree of the choices.
+  return absl::StrFormat("start: CHOICE%s\nCHOICE: %s", may_be_empty ? "?" : "", alternatives);
+}
+
+absl::StatusOr<std::string> UserLark(const std::string& text) {
+  if (text.find("::=") != std::string::npos) {
+    return absl::InvalidArgumentError(
+        "grammar: this is GBNF (\"::=\"), which is not supported; write it in Lark "
+        "(\"start: ...\")");
+  }
+  if (text.size() > kMaxLarkBytes) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "grammar: %d bytes, more than the limit of %d", text.size(), kMaxLarkBytes));
+  }
+  return text;
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> GrammarLark(const GrammarSpec& spec, const MarkupTokens& markup) {
+  switch (spec.kind) {
+    case GrammarKind::kJsonSchema:
+      return SchemaLark(spec.text, spec.any_whitespace);
+    case GrammarKind::kJsonObject:
+      return SchemaLark(R"({"type": "object"})", spec.any_whitespace);
+    case GrammarKind::kRegex:
+      return RegexLark(spec.text);
+    case GrammarKind::kChoice:
+      return ChoiceLark(spec.text);
+    case GrammarKind::kLark:
+      return UserLark(spec.text);
+    case GrammarKind::kStructuralTag:
+      return StructuralTagLark(spec.text, spec.any_whitespace, markup);
+    case GrammarKind::kToolCalls:
+      return ToolCallsLark(spec.tool_calls, markup);
+  }
+  return absl::InternalError("a kind of grammar that is not known");
+}
+
+}  // namespace sheaf

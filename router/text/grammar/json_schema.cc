@@ -1,0 +1,128 @@
+#include "router/text/grammar/json_schema.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "base/status.h"
+
+namespace sheaf {
+namespace {
+
+constexpr size_t kMaxSchemaBytes = size_t{1} << 20;
+constexpr int kMaxLevels = 64;
+
+// Of brackets outside strings; wrong JSON has some depth too.
+int Levels(std::string_view text) {
+  int level = 0;
+  int deepest = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string) {
+      if (c == '\\') ++i;
+      if (c == '"') in_string = false;
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == '{' || c == '[') {
+      deepest = std::max(deepest, ++level);
+    } else if (c == '}' || c == ']') {
+      --level;
+    }
+  }
+  return deepest;
+}
+
+// Keywords that say where a document is and how it is to be read; references have been checked to
+// stay within it.
+constexpr const char* kDropped[] = {"$schema", "$id", "id", "$anchor", "$vocabulary"};
+
+void Rewrite(SchemaJson& schema);
+
+void RewriteAll(SchemaJson& list_or_map) {
+  for (auto& part : list_or_map) Rewrite(part);
+}
+
+// llguidance ignores `format` of what is no string, and refuses formats that it does not know.
+void RewriteFormat(SchemaJson& schema) {
+  const auto format = schema.find("format");
+  if (format == schema.end() || !format->is_string()) return;
+  const std::string& name = format->get_ref<const std::string&>();
+  if (name == "password" || name == "byte" || name == "binary" || name.starts_with("int") ||
+      name.starts_with("uint") || name == "float" || name == "double") {
+    schema.erase("format");
+  }
+}
+
+void Rewrite(SchemaJson& schema) {
+  if (!schema.is_object()) return;
+  for (const char* keyword : kDropped) {
+    if (const auto found = schema.find(keyword); found != schema.end() && found->is_string()) {
+      schema.erase(keyword);
+    }
+  }
+  RewriteFormat(schema);
+  for (const char* no_op : {"uniqueItems", "nullable", "propertyNames", "unevaluatedProperties",
+                            "unevaluatedItems", "minContains", "maxContains"}) {
+    schema.erase(no_op);
+  }
+  for (const char* keyword : {"anyOf", "oneOf", "allOf", "prefixItems", "properties",
+                              "patternProperties", "$defs", "definitions"}) {
+    const auto found = schema.find(keyword);
+    if (found != schema.end() && found->is_structured()) RewriteAll(*found);
+  }
+  for (const char* keyword : {"items", "additionalItems", "additionalProperties"}) {
+    const auto found = schema.find(keyword);
+    if (found == schema.end()) continue;
+    found->is_array() ? RewriteAll(*found) : Rewrite(*found);
+  }
+  // The alternatives exclude each other: CheckSchema has seen to that.
+  if (const auto one_of = schema.find("oneOf"); one_of != schema.end()) {
+    SchemaJson alternatives = std::move(*one_of);
+    schema.erase("oneOf");
+    if (!schema.contains("anyOf")) {
+      schema["anyOf"] = std::move(alternatives);
+    } else {
+      schema["allOf"].push_back({{"anyOf", std::move(alternatives)}});
+    }
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<SchemaJson> ParseSchemaText(std::string_view text, std::string_view where) {
+  if (text.size() > kMaxSchemaBytes) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "%sthe text has %d bytes, more than the limit of %d", where, text.size(), kMaxSchemaBytes));
+  }
+  if (Levels(text) > kMaxLevels) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("%snested deeper than the limit of %d levels", where, kMaxLevels));
+  }
+  try {
+    return SchemaJson::parse(text);
+  } catch (const SchemaJson::exception& error) {
+    // nlohmann's text: "[json.exception.parse_error.101] parse error at line 1, column 2: ..."
+    const std::string_view what = error.what();
+    const size_t bracket = what.find("] ");
+    return absl::InvalidArgumentError(
+        absl::StrFormat("%snot valid JSON: %s", where,
+                        bracket == std::string_view::npos ? what : what.substr(bracket + 2)));
+  }
+}
+
+absl::StatusOr<SchemaJson> PrepareSchema(std::string_view text, std::string_view where) {
+  SHEAF_ASSIGN_OR_RETURN(SchemaJson schema, ParseSchemaText(text, where));
+  SHEAF_RETURN_IF_ERROR(CheckSchema(schema, where));
+  Rewrite(schema);
+  return schema;
+}
+
+std::string SchemaForGrammar(SchemaJson schema, bool any_whitespace) {
+  // llguidance's options travel within the schema.
+  if (!schema.is_object()) schema = SchemaJson::object();
+  schema["x-guidance"] = {{"whitespace_flexible", any_whitespace}};
+  return schema.dump();
+}
+
+}  // namespace sheaf
