@@ -70,9 +70,9 @@ struct TokenLogprobs {
 // earlier text too. A forced token is one that the guide appended without sampling.
 struct TokenEvent {
   TokenId token = 0;
-  bool forced = false;
   std::string text;
   std::optional<TokenLogprobs> logprobs;
+  bool forced = false;
   // Where the token's own text ends, in bytes of the whole output's text before stop strings are
   // cut out: it may lie beyond the text that has come so far. -1: with this event's text.
   int64_t text_end = -1;

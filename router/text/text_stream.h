@@ -26,8 +26,9 @@ struct TextStreamOptions {
 };
 
 struct TextDelta {
-  std::string text = {};                         // whole characters; may be empty
-  std::optional<int> stop_index = std::nullopt;  // set: this stop string was found, the sequence ends here
+  std::string text = {};  // whole characters; may be empty
+  // Set: this stop string was found, the sequence ends here.
+  std::optional<int> stop_index = std::nullopt;
   // Bytes of text of all tokens up to here, as if none were held back: before stop strings are
   // looked for. So it tells where in the text a token ends though the text comes later.
   int64_t text_end = 0;

@@ -106,20 +106,25 @@ TEST_F(NextTokensTest, StopTokensMayComeWhereTheTextIsComplete) {
 
 TEST_F(NextTokensTest, MinTokensHoldBackAStopButNotTheGrammarsEnd) {
   request_.stop.min_tokens = 5;
-  Make(ToyGrammarSpec{.places = {{'1', '2'}, {'3', '4'}}, .complete_before = {1}});
-  EXPECT_THAT(Next({'1'}), ElementsAre('1'));
-  EXPECT_THAT(Next({kEos, '4'}), ElementsAre('4'));
-  EXPECT_THAT(Next({'z'}), ElementsAre(kEos));
-  EXPECT_EQ(end_, FinishReason::kStop);
+  for (const bool late : {false, true}) {
+    Make(ToyGrammarSpec{
+        .places = {{'1', '2'}, {'3', '4'}}, .complete_before = {1}, .end_is_found_late = late});
+    EXPECT_THAT(Next({'1'}), ElementsAre('1'));
+    EXPECT_THAT(Next({kEos, '4'}), ElementsAre('4'));
+    EXPECT_THAT(Next({'z'}), ElementsAre(kEos));
+    EXPECT_EQ(end_, FinishReason::kStop);
+  }
   EXPECT_EQ(End().completion_tokens, 3);
 }
 
 TEST_F(NextTokensTest, WithoutStopTokensTheGrammarsEndIsTheEnd) {
   request_.stop.ignore_eos = true;
-  Make(ToyGrammarSpec{{{'1', '2'}}});
-  EXPECT_THAT(Next({kEos, '2'}), ElementsAre('2'));
-  EXPECT_THAT(Next({kEos}), IsEmpty());
-  EXPECT_EQ(end_, FinishReason::kStop);
+  for (const bool late : {false, true}) {
+    Make(ToyGrammarSpec{.places = {{'1', '2'}}, .end_is_found_late = late});
+    EXPECT_THAT(Next({kEos, '2'}), ElementsAre('2'));
+    EXPECT_THAT(Next({kEos}), IsEmpty());
+    EXPECT_EQ(end_, FinishReason::kStop);
+  }
   const GenerationEnd end = End();
   EXPECT_EQ(end.stop_token, std::nullopt);
   EXPECT_EQ(end.completion_tokens, 1);

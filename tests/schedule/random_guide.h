@@ -16,6 +16,7 @@ inline constexpr ThoughtTags kToyTags = {kThink, kNoThink, kUser};
 inline ToyGrammarSpec RandomGrammar(std::mt19937_64& random, int max_places) {
   ToyGrammarSpec spec;
   spec.places.resize(1 + random() % max_places);
+  spec.end_is_found_late = random() % 2 == 0;
   for (size_t i = 0; i < spec.places.size(); ++i) {
     const int choices = random() % 2 == 0 ? 1 : 2 + static_cast<int>(random() % 30);
     for (int c = 0; c < choices; ++c)

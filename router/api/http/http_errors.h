@@ -6,8 +6,8 @@
 
 #include <string>
 
-#include "router/api/request/api_error.h"
 #include "router/api/http/http_message.h"
+#include "router/api/request/api_error.h"
 
 namespace sheaf {
 

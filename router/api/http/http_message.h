@@ -18,10 +18,12 @@
 
 namespace sheaf {
 
+using HttpFields = std::vector<std::pair<std::string, std::string>>;  // name, value
+
 struct HttpRequest {
   std::string method;      // "GET"
-  std::string path;        // without the query: "/v1/models"
-  std::string request_id;  // X-Request-Id, or empty
+  std::string path;        // decoded, without query and trailing slash: "/v1/models"
+  std::string request_id;  // the client's X-Request-Id, else one made for it; never empty
   std::string body;
   TimePoint arrival;
 };
@@ -30,7 +32,7 @@ struct HttpResponse {
   int status = 200;
   std::string content_type = "application/json";
   std::string body;
-  std::vector<std::pair<std::string, std::string>> headers;  // further ones
+  HttpFields headers;  // further ones
 };
 
 class PendingReply {

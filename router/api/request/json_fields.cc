@@ -51,6 +51,30 @@ std::optional<std::string> FindHostileShape(std::string_view body) {
   return std::nullopt;
 }
 
+// U+0085, U+2028 and U+2029 end a line for readers that go by Unicode's rules (Python's splitlines
+// is one), and would cut a server-sent event in two. In JSON they stand in strings alone, so their
+// escapes say the same.
+std::string WithoutLineSeparators(std::string json) {
+  const auto escape_at = [&json](size_t at) -> const char* {
+    const std::string_view rest = std::string_view(json).substr(at, 3);
+    if (rest.starts_with("\xC2\x85")) return "\\u0085";
+    if (rest == "\xE2\x80\xA8") return "\\u2028";
+    if (rest == "\xE2\x80\xA9") return "\\u2029";
+    return nullptr;
+  };
+  std::string escaped;
+  size_t copied = 0;
+  for (size_t at = 0; at < json.size(); ++at) {
+    if (json[at] != '\xC2' && json[at] != '\xE2') continue;  // nearly every byte
+    const char* const escape = escape_at(at);
+    if (escape == nullptr) continue;
+    escaped.append(json, copied, at - copied).append(escape);
+    copied = at + (json[at] == '\xC2' ? 2 : 3);
+  }
+  if (copied == 0) return json;
+  return escaped.append(json, copied);
+}
+
 ApiError NotAnObject(std::string_view subject, const std::string& why) {
   return ApiError{
       absl::InvalidArgumentError(std::string(subject) + " not a valid JSON object: " + why),
@@ -224,7 +248,7 @@ std::optional<int64_t> AsInteger(const Json& value) {
 }
 
 std::string JsonText(const Json& value) {
-  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return WithoutLineSeparators(value.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
 }  // namespace sheaf

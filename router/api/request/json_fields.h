@@ -57,7 +57,8 @@ std::optional<double> AsNumber(const Json& value);
 // An integer value, however written; nothing when it is none or does not fit.
 std::optional<int64_t> AsInteger(const Json& value);
 
-// Compact text; bytes that are not UTF-8 become U+FFFD.
+// Compact text on one line, whatever a reader takes for a line's end; bytes that are not UTF-8
+// become U+FFFD.
 std::string JsonText(const Json& value);
 
 }  // namespace sheaf

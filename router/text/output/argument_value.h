@@ -1,6 +1,6 @@
 #pragma once
-// ArgumentValue turns the raw text of one tool call argument, as the model writes it, into JSON of a
-// declared type.
+// ArgumentValue turns the raw text of one argument of a tool call, as the model writes it, into
+// JSON of a declared type.
 //
 // Models write strings as they are and everything else as JSON, so the text alone does not say what
 // it is: the declared types do. The first of null > integer > number > boolean > object > array >

@@ -8,8 +8,7 @@
 
 namespace sheaf {
 
-absl::StatusOr<DeclaredTools> DeclaredTools::Create(
-    std::span<const ToolDeclaration> declarations) {
+absl::StatusOr<DeclaredTools> DeclaredTools::Create(std::span<const ToolDeclaration> declarations) {
   DeclaredTools result;
   for (size_t i = 0; i < declarations.size(); ++i) {
     const ToolDeclaration& declaration = declarations[i];
@@ -18,8 +17,8 @@ absl::StatusOr<DeclaredTools> DeclaredTools::Create(
     }
     absl::StatusOr<ParameterTypes> parameters = ReadParameterTypes(declaration.parameters_json);
     if (!parameters.ok()) {
-      return absl::InvalidArgumentError(absl::StrFormat(
-          "tools[%d] \"%s\": %s", i, declaration.name, parameters.status().message()));
+      return absl::InvalidArgumentError(absl::StrFormat("tools[%d] \"%s\": %s", i, declaration.name,
+                                                        parameters.status().message()));
     }
     result.tools_.push_back({declaration.name, *std::move(parameters)});
   }

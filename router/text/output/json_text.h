@@ -26,8 +26,8 @@ bool IsJsonInteger(std::string_view text);
 inline bool IsSpace(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 std::string_view StripSpace(std::string_view text);
 
-// Writes the inside of one JSON string. U+0085, U+2028 and U+2029 are escaped too: they are legal in
-// JSON, but readers that split a stream into lines break on them.
+// Writes the inside of one JSON string. U+0085, U+2028 and U+2029 are escaped too: they are legal
+// in JSON, but readers that split a stream into lines break on them.
 class JsonStringWriter {
  public:
   // Appends the JSON of `piece` to `json`; at most two bytes of a possible line separator wait.

@@ -16,14 +16,14 @@ constexpr std::string_view kProbeThoughts = "probe_thoughts";
 TagFormat ReasoningFormat(const ChatTemplate& chat_template) {
   ChatPrompt prompt;
   prompt.messages_json = R"([{"role": "user", "content": "u"}, {"role": "assistant", "content": "c",
-                              "reasoning_content": ")" + std::string(kProbeThoughts) + R"("}])";
+                              "reasoning_content": ")" +
+                         std::string(kProbeThoughts) + R"("}])";
   prompt.add_generation_prompt = false;
   const absl::StatusOr<std::string> rendered = chat_template.Render(prompt);
   if (!rendered.ok()) return TagFormat::kNone;
   const size_t thoughts = rendered->find(kProbeThoughts);
   if (thoughts == std::string::npos) return TagFormat::kNone;
-  const std::string_view before =
-      StripSpace(std::string_view(*rendered).substr(0, thoughts));
+  const std::string_view before = StripSpace(std::string_view(*rendered).substr(0, thoughts));
   std::string_view after =
       StripSpace(std::string_view(*rendered).substr(thoughts + kProbeThoughts.size()));
   if (!before.ends_with("<think>") || !after.starts_with("</think>")) return TagFormat::kNone;

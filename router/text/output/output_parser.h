@@ -2,8 +2,8 @@
 // OutputParser takes apart what a model generates: thoughts, content, and tool calls with their
 // arguments as JSON. One state machine reads both of GLM's formats.
 //
-// Input      The text in order, each tag token by itself with its id (TokenAlignedText gives it so).
-//            A tag counts as its token; where the tokenizer has none, as text.
+// Input      The text in order, each tag token by itself with its id (as TokenAlignedText gives
+//            it). A tag counts as its token; where the tokenizer has none, as text.
 // Thoughts   Reasoning format none: think tags are plain content. Else <think> begins thoughts,
 //            </think> ends them (one that ends nothing is dropped), and so does <tool_call>.
 // Space      White space beside a tag, and where the output begins, belongs to the format and is
@@ -18,8 +18,8 @@
 // Splits     However the text is cut into pieces, the events are the same once neighbours of one
 //            kind are joined.
 // Ownership  Shares the declared tools. Threads  One at a time; one parser a choice.
-// Cost       O(bytes of the output). Memory: one value that is not a string, a key, a possible name,
-//            or a run of white space.
+// Cost       O(bytes of the output). Memory: one value that is not a string, a key, a possible
+//            name, or a run of white space.
 
 #include <cstddef>
 #include <functional>

@@ -202,7 +202,8 @@ class SchemaReader {
 
   Finding FindIn(const Json& schema) {
     Finding found = TypeKeyword(schema);
-    if (const Json* value = FindMember(schema, "const")) found = Both(found, Types(TypesOfValue(*value)));
+    if (const Json* value = FindMember(schema, "const"))
+      found = Both(found, Types(TypesOfValue(*value)));
     if (const Json* values = FindMember(schema, "enum"); values != nullptr && values->is_array()) {
       schemas_left_ -= static_cast<int>(values->size() / kMaxSchemasAParameter);
       JsonTypes types;

@@ -5,7 +5,7 @@
 // Read       `type` (a name or a list), `nullable`, `enum`, `const`, `anyOf`, `oneOf`, `allOf`, and
 //            `$ref` to any place of the same schema. Where a schema names no type, `properties` and
 //            `items` tell objects and arrays.
-// Not read   Bounds, patterns and conditions, remote references: they are as if they were not there.
+// Not read   Bounds, patterns, conditions, remote references: they are as if they were not there.
 // Strings    What nothing is said about, and what no type fits, is a string: text is never lost.
 // Errors     kInvalidArgument when the text is not a JSON object.
 // Cost       O(bytes of the schema); one parameter looks at 256 schemas at most, so references that

@@ -37,8 +37,7 @@ std::optional<TagScanner::Item> TagScanner::Next(std::string_view& text) {
   if (text.empty()) return std::nullopt;
   if (held_.empty()) {
     // Every tag begins with '<' and has no other.
-    const size_t ordinary =
-        has_text_tags_ ? std::min(text.find('<'), text.size()) : text.size();
+    const size_t ordinary = has_text_tags_ ? std::min(text.find('<'), text.size()) : text.size();
     if (ordinary > 0) {
       const Item item{std::nullopt, text.substr(0, ordinary)};
       text.remove_prefix(ordinary);

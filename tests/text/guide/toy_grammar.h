@@ -22,6 +22,8 @@ struct ToyGrammarSpec {
   int mask_fails_at = -1;
   int accept_fails_at = -1;
   bool start_fails = false;
+  // The end is known as such only when the mask is computed, as with some real grammars.
+  bool end_is_found_late = false;
 };
 
 class ToyGrammar final : public OutputGrammar {
@@ -54,7 +56,8 @@ class ToyGrammar final : public OutputGrammar {
         return absl::ResourceExhaustedError("toy grammar: the mask is too hard");
       }
       std::fill(mask.begin(), mask.end(), 0);
-      if (finished()) return absl::OkStatus();
+      mask_computed_ = true;
+      if (AtEnd()) return absl::OkStatus();
       for (const TokenId id : spec_->places[place_]) mask[id / 32] |= 1u << (id % 32);
       return absl::OkStatus();
     }
@@ -63,16 +66,17 @@ class ToyGrammar final : public OutputGrammar {
         return absl::ResourceExhaustedError("toy grammar: the token is too hard");
       }
       const bool allowed =
-          !finished() && std::find(spec_->places[place_].begin(), spec_->places[place_].end(),
-                                   token) != spec_->places[place_].end();
+          !AtEnd() && std::find(spec_->places[place_].begin(), spec_->places[place_].end(),
+                                token) != spec_->places[place_].end();
       if (!allowed) return absl::InternalError("toy grammar: a token that the mask forbids");
       ++place_;
+      mask_computed_ = false;
       return absl::OkStatus();
     }
-    bool accepting() const override {
-      return finished() || spec_->complete_before.contains(place_);
+    bool accepting() const override { return AtEnd() || spec_->complete_before.contains(place_); }
+    bool finished() const override {
+      return AtEnd() && (mask_computed_ || !spec_->end_is_found_late);
     }
-    bool finished() const override { return place_ == spec_->places.size(); }
     std::vector<TokenId> ForcedTokens() override {
       std::vector<TokenId> run;
       for (size_t i = place_; i < spec_->places.size(); ++i) {
@@ -83,8 +87,11 @@ class ToyGrammar final : public OutputGrammar {
     }
 
    private:
+    bool AtEnd() const { return place_ == spec_->places.size(); }
+
     const std::shared_ptr<const ToyGrammarSpec> spec_;
     size_t place_ = 0;
+    bool mask_computed_ = false;
   };
 
   const std::shared_ptr<const ToyGrammarSpec> spec_;
