@@ -1,169 +1,160 @@
-// Health and reflection as probes and tools ask for them, on the wire: the health messages are two
-// bytes.
+// Health as probes and balancers ask for it.
 #include <thread>
 
 #include "gmock/gmock.h"
-#include "google/protobuf/descriptor.pb.h"
-#include "grpc/reflection/v1/reflection.grpc.pb.h"
+#include "grpc/health/v1/health.grpc.pb.h"
 #include "grpcpp/generic/generic_stub.h"
-#include "grpcpp/grpcpp.h"
 #include "gtest/gtest.h"
-#include "router/api/grpc/grpc_inference_service.h"
-#include "router/api/grpc/grpc_server.h"
-#include "tests/api/api_fixture.h"
+#include "router/api/grpc/grpc_health_service.h"
+#include "tests/api/grpc_fixture.h"
 
 namespace sheaf {
 namespace {
 
-using testing::Contains;
+namespace health = grpc::health::v1;
+using Response = health::HealthCheckResponse;
+using testing::HasSubstr;
 
-constexpr char kServing = 1;
-constexpr char kNotServing = 2;
-constexpr char kServiceUnknown = 3;
+constexpr const char* kServices[] = {"sheaf.v1.Inference", "grpc.health.v1.Health",
+                                     "grpc.reflection.v1.ServerReflection",
+                                     "grpc.reflection.v1alpha.ServerReflection"};
 
-grpc::ByteBuffer HealthRequest(const std::string& service) {
-  std::string bytes;
-  if (!service.empty()) bytes = std::string("\x0A") + static_cast<char>(service.size()) + service;
-  const grpc::Slice slice(bytes);
-  return grpc::ByteBuffer(&slice, 1);
+health::HealthCheckRequest Ask(const std::string& service) {
+  health::HealthCheckRequest request;
+  request.set_service(service);
+  return request;
 }
 
-// HealthCheckResponse.status.
-char StatusIn(const grpc::ByteBuffer& response) {
-  grpc::Slice slice;
-  EXPECT_TRUE(response.DumpToSingleSlice(&slice).ok());
-  const std::string bytes(reinterpret_cast<const char*>(slice.begin()), slice.size());
-  return bytes.size() == 2 && bytes[0] == 0x08 ? bytes[1] : 0;
-}
-
-class GrpcHealth : public testing::Test {
+class GrpcHealth : public GrpcFixture {
  protected:
   void SetUp() override {
-    api_.engine.SetReady(false);
-    auto server = GrpcServer::Start({}, api_.engine, {service_.get()});
-    ASSERT_TRUE(server.ok()) << server.status();
-    server_ = *std::move(server);
-    channel_ = grpc::CreateChannel("127.0.0.1:" + std::to_string(server_->port()),
-                                   grpc::InsecureChannelCredentials());
-    stub_ = std::make_unique<grpc::GenericStub>(channel_);
+    GrpcFixture::SetUp();
+    health_ = health::Health::NewStub(channel_);
   }
 
-  // Waits for one operation; its outcome.
-  bool Next() {
-    void* tag = nullptr;
-    bool ok = false;
-    const auto deadline = std::chrono::system_clock::now() + std::chrono::seconds(10);
-    return queue_.AsyncNext(&tag, &ok, deadline) == grpc::CompletionQueue::GOT_EVENT && ok;
-  }
-
-  std::pair<grpc::Status, char> Check(const std::string& service) {
+  std::pair<grpc::StatusCode, Response::ServingStatus> Check(const std::string& service) {
     grpc::ClientContext context;
-    auto call = stub_->PrepareUnaryCall(&context, "/grpc.health.v1.Health/Check",
-                                        HealthRequest(service), &queue_);
+    Response response;
+    const grpc::Status status = health_->Check(&context, Ask(service), &response);
+    return {status.error_code(), response.status()};
+  }
+
+  std::unique_ptr<health::Health::Stub> health_;
+};
+
+// A Watch call; its reads end after ten seconds.
+class Watch {
+ public:
+  Watch(health::Health::Stub& stub, const std::string& service) {
+    context_.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
+    reader_ = stub.Watch(&context_, Ask(service));
+  }
+  ~Watch() { context_.TryCancel(); }
+
+  // UNKNOWN: the call is over.
+  Response::ServingStatus Next() {
+    Response response;
+    return reader_->Read(&response) ? response.status() : Response::UNKNOWN;
+  }
+  grpc::Status Finish() { return reader_->Finish(); }
+
+ private:
+  grpc::ClientContext context_;
+  std::unique_ptr<grpc::ClientReader<Response>> reader_;
+};
+
+TEST_F(GrpcHealth, ServicesAreReadyOrNot) {
+  for (const bool ready : {false, true, false}) {
+    api_.engine.SetReady(ready);
+    for (const char* name : kServices) {
+      SCOPED_TRACE(name);
+      EXPECT_EQ(Check(name),
+                std::pair(grpc::StatusCode::OK, ready ? Response::SERVING : Response::NOT_SERVING));
+    }
+    EXPECT_EQ(Check(""), std::pair(grpc::StatusCode::OK, Response::SERVING));  // it lives
+  }
+}
+
+TEST_F(GrpcHealth, TheEmptyNameIsLiveness) {
+  api_.engine.SetLive(false);
+  EXPECT_EQ(Check("").second, Response::NOT_SERVING);
+  EXPECT_EQ(Check("sheaf.v1.Inference").second, Response::SERVING);
+  api_.engine.SetLive(true);
+  EXPECT_EQ(Check("").second, Response::SERVING);
+}
+
+TEST_F(GrpcHealth, WatchFollowsTheEngine) {
+  for (const char* name : kServices) {
+    SCOPED_TRACE(name);
+    api_.engine.SetReady(false);
+    Watch watch(*health_, name);
+    EXPECT_EQ(watch.Next(), Response::NOT_SERVING);
+    api_.engine.SetReady(true);
+    EXPECT_EQ(watch.Next(), Response::SERVING);
+    api_.engine.SetReady(false);
+    EXPECT_EQ(watch.Next(), Response::NOT_SERVING);
+  }
+  Watch watch(*health_, "");
+  EXPECT_EQ(watch.Next(), Response::SERVING);
+  api_.engine.SetLive(false);
+  EXPECT_EQ(watch.Next(), Response::NOT_SERVING);
+}
+
+TEST_F(GrpcHealth, ManyWatchers) {
+  std::vector<std::unique_ptr<Watch>> watches;
+  for (int i = 0; i < 50; ++i) {
+    watches.push_back(std::make_unique<Watch>(*health_, "sheaf.v1.Inference"));
+    EXPECT_EQ(watches.back()->Next(), Response::SERVING);
+    if (i % 3 == 0) watches.erase(watches.begin());  // some leave
+  }
+  api_.engine.SetReady(false);
+  for (const auto& watch : watches) EXPECT_EQ(watch->Next(), Response::NOT_SERVING);
+}
+
+TEST_F(GrpcHealth, UnknownServices) {
+  EXPECT_EQ(Check("sheaf.v1.Other").first, grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(Check("sheaf.v1.Inference ").first, grpc::StatusCode::NOT_FOUND);
+  Watch watch(*health_, "sheaf.v1.Other");
+  EXPECT_EQ(watch.Next(), Response::SERVICE_UNKNOWN);
+}
+
+TEST_F(GrpcHealth, WatchersLearnOfTheShutdownAndDoNotHoldIt) {
+  Watch watch(*health_, "sheaf.v1.Inference");
+  Watch live(*health_, "");
+  Watch unknown(*health_, "sheaf.v1.Other");
+  EXPECT_EQ(watch.Next(), Response::SERVING);
+  EXPECT_EQ(live.Next(), Response::SERVING);
+  EXPECT_EQ(unknown.Next(), Response::SERVICE_UNKNOWN);
+  const auto start = std::chrono::steady_clock::now();
+  server_->Stop(std::chrono::seconds(60));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(30));
+  EXPECT_EQ(watch.Next(), Response::NOT_SERVING);
+  EXPECT_EQ(live.Next(), Response::NOT_SERVING);
+  EXPECT_EQ(watch.Next(), Response::UNKNOWN);
+  EXPECT_EQ(unknown.Next(), Response::UNKNOWN);
+  EXPECT_EQ(watch.Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+}
+
+TEST_F(GrpcHealth, UndecodableQuestions) {
+  grpc::GenericStub stub(channel_);
+  for (const char* method : {"Check", "Watch"}) {
+    SCOPED_TRACE(method);
+    grpc::CompletionQueue queue;
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
+    const grpc::Slice not_utf8("\x0A\x02\xC3\x28");
+    auto call = stub.PrepareUnaryCall(&context, std::string("/grpc.health.v1.Health/") + method,
+                                      grpc::ByteBuffer(&not_utf8, 1), &queue);
     call->StartCall();
     grpc::ByteBuffer response;
     grpc::Status status;
     call->Finish(&response, &status, nullptr);
-    EXPECT_TRUE(Next());
-    return {status, status.ok() ? StatusIn(response) : '\0'};
+    void* tag = nullptr;
+    bool ok = false;
+    ASSERT_TRUE(queue.Next(&tag, &ok));
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+    EXPECT_THAT(status.error_message(), HasSubstr("grpc.health.v1.HealthCheckRequest"));
   }
-
-  ApiFixture api_;
-  std::unique_ptr<grpc::Service> service_ = MakeInferenceService(api_.context);
-  std::unique_ptr<GrpcServer> server_;
-  std::shared_ptr<grpc::Channel> channel_;
-  std::unique_ptr<grpc::GenericStub> stub_;
-  grpc::CompletionQueue queue_;
-};
-
-TEST_F(GrpcHealth, WatchFollowsTheEngine) {
-  for (const char* name : {"", "sheaf.v1.Inference"}) {
-    SCOPED_TRACE(name);
-    api_.engine.SetReady(false);
-    grpc::ClientContext context;
-    auto call = stub_->PrepareCall(&context, "/grpc.health.v1.Health/Watch", &queue_);
-    call->StartCall(nullptr);
-    ASSERT_TRUE(Next());
-    call->WriteLast(HealthRequest(name), {}, nullptr);
-    ASSERT_TRUE(Next());
-    const auto wait_for = [&](char wanted) {
-      grpc::ByteBuffer response;
-      char got = 0;
-      // A state just left may still be reported once.
-      for (int i = 0; i < 2 && got != wanted; ++i) {
-        call->Read(&response, nullptr);
-        if (!Next()) return char{0};
-        got = StatusIn(response);
-      }
-      return got;
-    };
-    EXPECT_EQ(wait_for(kNotServing), kNotServing);
-    api_.engine.SetReady(true);
-    EXPECT_EQ(wait_for(kServing), kServing);
-    EXPECT_EQ(Check(name).second, kServing);
-    api_.engine.SetReady(false);
-    EXPECT_EQ(wait_for(kNotServing), kNotServing);
-    EXPECT_EQ(Check(name).second, kNotServing);
-    context.TryCancel();
-    grpc::Status status;
-    call->Finish(&status, nullptr);
-    Next();
-  }
-}
-
-TEST_F(GrpcHealth, UnknownServices) {
-  EXPECT_EQ(Check("sheaf.v1.Other").first.error_code(), grpc::StatusCode::NOT_FOUND);
-  grpc::ClientContext context;
-  auto call = stub_->PrepareCall(&context, "/grpc.health.v1.Health/Watch", &queue_);
-  call->StartCall(nullptr);
-  ASSERT_TRUE(Next());
-  call->WriteLast(HealthRequest("sheaf.v1.Other"), {}, nullptr);
-  ASSERT_TRUE(Next());
-  grpc::ByteBuffer response;
-  call->Read(&response, nullptr);
-  ASSERT_TRUE(Next());
-  EXPECT_EQ(StatusIn(response), kServiceUnknown);
-  context.TryCancel();
-  grpc::Status status;
-  call->Finish(&status, nullptr);
-  Next();
-}
-
-TEST_F(GrpcHealth, ReflectionListsServicesAndTheirFiles) {
-  namespace reflection = grpc::reflection::v1;
-  auto stub = reflection::ServerReflection::NewStub(channel_);
-  grpc::ClientContext context;
-  auto stream = stub->ServerReflectionInfo(&context);
-  reflection::ServerReflectionRequest request;
-  reflection::ServerReflectionResponse response;
-
-  request.set_list_services("");
-  ASSERT_TRUE(stream->Write(request) && stream->Read(&response));
-  std::vector<std::string> names;
-  for (const auto& service : response.list_services_response().service())
-    names.push_back(service.name());
-  for (const char* name :
-       {"sheaf.v1.Inference", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
-        "grpc.reflection.v1alpha.ServerReflection"}) {
-    EXPECT_THAT(names, Contains(name));
-  }
-
-  request.set_file_containing_symbol("sheaf.v1.Inference.Generate");
-  ASSERT_TRUE(stream->Write(request) && stream->Read(&response));
-  ASSERT_EQ(response.file_descriptor_response().file_descriptor_proto_size(), 1);
-  google::protobuf::FileDescriptorProto file;
-  ASSERT_TRUE(file.ParseFromString(response.file_descriptor_response().file_descriptor_proto(0)));
-  EXPECT_EQ(file.name(), "sheaf/v1/inference.proto");
-
-  request.set_file_by_filename("google/rpc/status.proto");  // with what it imports
-  ASSERT_TRUE(stream->Write(request) && stream->Read(&response));
-  EXPECT_EQ(response.file_descriptor_response().file_descriptor_proto_size(), 2);
-
-  request.set_file_containing_symbol("no.such.Thing");
-  ASSERT_TRUE(stream->Write(request) && stream->Read(&response));
-  EXPECT_EQ(response.error_response().error_code(), grpc::StatusCode::NOT_FOUND);
-  stream->WritesDone();
-  EXPECT_TRUE(stream->Finish().ok());
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <map>
 
+#include "absl/strings/str_replace.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 
@@ -30,7 +31,7 @@ const char* Reason(absl::StatusCode code) {
 }  // namespace
 
 std::string GrpcFieldPath(const std::string& field) {
-  static const std::map<std::string, std::string> paths = {
+  static const std::map<std::string, std::string, std::less<>> paths = {
       {"temperature", "sampling.temperature"},
       {"top_p", "sampling.top_p"},
       {"top_k", "sampling.top_k"},
@@ -38,20 +39,40 @@ std::string GrpcFieldPath(const std::string& field) {
       {"repetition_penalty", "sampling.repetition_penalty"},
       {"frequency_penalty", "sampling.frequency_penalty"},
       {"presence_penalty", "sampling.presence_penalty"},
+      {"seed", "sampling.seed"},
       {"logit_bias", "sampling.logit_bias"},
       {"allowed_token_ids", "sampling.allowed_token_ids"},
+      {"bad_words", "sampling.bad_words"},
       {"max_tokens", "stop.max_tokens"},
       {"min_tokens", "stop.min_tokens"},
       {"stop", "stop.stop"},
       {"stop_token_ids", "stop.stop_token_ids"},
+      {"ignore_eos", "stop.ignore_eos"},
       {"logprobs", "output.logprobs"},
       {"prompt_logprobs", "output.prompt_logprobs"},
+      {"skip_special_tokens", "output.skip_special_tokens"},
+      {"include_reasoning", "output.include_reasoning"},
       {"messages", "chat.messages"},
+      {"chat_template_kwargs", "chat.template_arguments_json"},
+      {"add_generation_prompt", "chat.add_generation_prompt"},
+      {"continue_final_message", "chat.continue_final_message"},
+      {"tools", "chat.tools"},
+      {"tool_choice", "chat.tool_choice"},
+      {"parallel_tool_calls", "chat.parallel_tool_calls"},
+      {"enable_thinking", "chat.enable_thinking"},
+      {"reasoning_effort", "chat.reasoning_effort"},
+      {"thinking_token_budget", "chat.thinking_token_budget"},
       {"prompt", "input"},
       {"tokens", "token_ids"},
   };
-  const auto found = paths.find(field);
-  return found == paths.end() ? field : found->second;
+  const size_t end_of_name = std::min(field.find_first_of("[."), field.size());
+  const auto found = paths.find(std::string_view(field).substr(0, end_of_name));
+  if (found == paths.end()) return field;
+  const std::string path = found->second + field.substr(end_of_name);
+  // A tool and a call have no member "function" here, and their JSON is text.
+  return absl::StrReplaceAll(path, {{"].function.parameters", "].parameters_json"},
+                                    {"].function.arguments", "].arguments_json"},
+                                    {"].function", "]"}});
 }
 
 grpc::Status GrpcStatusOf(const ApiError& error, grpc::ServerContextBase* context) {

@@ -13,7 +13,8 @@ namespace sheaf {
 // `context` may be null: then no trailing metadata is added.
 grpc::Status GrpcStatusOf(const ApiError& error, grpc::ServerContextBase* context);
 
-// The path in sheaf.v1 messages of what the HTTP API calls `field`: "top_p" -> "sampling.top_p".
+// The path in sheaf.v1 messages of what the HTTP API calls `field`: "top_p" -> "sampling.top_p",
+// "tools[3].function.parameters" -> "chat.tools[3].parameters_json". Paths of sheaf.v1 stay.
 std::string GrpcFieldPath(const std::string& field);
 
 }  // namespace sheaf

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "router/api/grpc/grpc_chat.h"
 #include "router/api/request/json_fields.h"
 
 namespace sheaf {
@@ -11,20 +12,6 @@ namespace {
 template <typename To, typename From>
 void Read(bool has, From value, std::optional<To>& to) {
   if (has) to = static_cast<To>(value);
-}
-
-ChatInput ParseChat(const v1::ChatInput& chat) {
-  Json messages = Json::array();
-  for (const v1::ChatMessage& message : chat.messages()) {
-    Json& json =
-        messages.emplace_back(Json{{"role", message.role()}, {"content", message.content()}});
-    if (message.has_reasoning_content()) json["reasoning_content"] = message.reasoning_content();
-  }
-  ChatInput input;
-  input.messages_json = JsonText(messages);
-  input.template_arguments_json = chat.template_arguments_json();
-  Read(chat.has_add_generation_prompt(), chat.add_generation_prompt(), input.add_generation_prompt);
-  return input;
 }
 
 void ReadSampling(const v1::SamplingOptions& sampling, ParsedRequest& request) {
@@ -40,6 +27,7 @@ void ReadSampling(const v1::SamplingOptions& sampling, ParsedRequest& request) {
   for (const auto& [id, bias] : sampling.logit_bias()) request.logit_bias.emplace_back(id, bias);
   request.allowed_token_ids.assign(sampling.allowed_token_ids().begin(),
                                    sampling.allowed_token_ids().end());
+  request.bad_words.assign(sampling.bad_words().begin(), sampling.bad_words().end());
 }
 
 void ReadStop(const v1::StopOptions& stop, ParsedRequest& request) {
@@ -51,38 +39,51 @@ void ReadStop(const v1::StopOptions& stop, ParsedRequest& request) {
   request.include_stop_string = stop.include_stop_string();
 }
 
-void Fill(const TokenLogprob& from, const TextCodec& codec, v1::TokenLogprob* to) {
-  to->set_token_id(static_cast<uint32_t>(from.token));
-  to->set_logprob(from.logprob);
-  to->set_rank(static_cast<uint32_t>(from.rank));
-  to->set_token_bytes(codec.TokenBytes(from.token));
-}
-
-void Fill(const TokenLogprobs& from, const TextCodec& codec, v1::TokenLogprobs* to) {
-  Fill(from.chosen, codec, to->mutable_chosen());
-  for (const TokenLogprob& entry : from.top) Fill(entry, codec, to->add_top());
-}
-
-v1::GenerateResponse FinishedMessage(const GenerationEnd& end) {
-  v1::GenerateResponse message;
-  v1::Finished* finished = message.mutable_finished();
-  finished->set_reason(end.reason == FinishReason::kLength ? v1::FINISH_REASON_LENGTH
-                                                           : v1::FINISH_REASON_STOP);
-  if (end.stop_string) {
-    finished->set_stop_string(*end.stop_string);
-  } else if (end.stop_token) {
-    finished->set_stop_token_id(static_cast<uint32_t>(*end.stop_token));
+// Whether the grammar can be compiled is for the validation to say.
+AnswerConstraint ParseConstraint(const v1::OutputConstraint& message,
+                                 std::vector<FieldViolation>& violations) {
+  AnswerConstraint constraint;
+  constraint.field = "constraint";
+  GrammarSpec& grammar = constraint.grammar;
+  Read(message.has_any_whitespace(), message.any_whitespace(), constraint.any_whitespace);
+  switch (message.kind_case()) {
+    case v1::OutputConstraint::kJsonSchema:
+      grammar.kind = GrammarKind::kJsonSchema;
+      grammar.text = message.json_schema();
+      break;
+    case v1::OutputConstraint::kJsonObject:
+      grammar.kind = GrammarKind::kJsonObject;
+      if (!message.json_object()) violations.push_back({"constraint.json_object", "must be true"});
+      break;
+    case v1::OutputConstraint::kRegex:
+      grammar.kind = GrammarKind::kRegex;
+      grammar.text = message.regex();
+      break;
+    case v1::OutputConstraint::kChoice:
+      grammar.kind = GrammarKind::kChoice;
+      grammar.text = JsonText(Json(std::vector<std::string>(message.choice().texts().begin(),
+                                                            message.choice().texts().end())));
+      break;
+    case v1::OutputConstraint::kLark:
+      grammar.kind = GrammarKind::kLark;
+      grammar.text = message.lark();
+      break;
+    case v1::OutputConstraint::kStructuralTagJson:
+      grammar.kind = GrammarKind::kStructuralTag;
+      grammar.text = message.structural_tag_json();
+      break;
+    case v1::OutputConstraint::KIND_NOT_SET:
+      violations.push_back({"constraint", "has no kind that this server knows"});
+      break;
   }
-  finished->set_text(end.text);
-  finished->mutable_usage()->set_prompt_tokens(static_cast<uint32_t>(end.prompt_tokens));
-  finished->mutable_usage()->set_completion_tokens(static_cast<uint32_t>(end.completion_tokens));
-  return message;
+  return constraint;
 }
 
 }  // namespace
 
-ParsedRequest ParseGenerateRequest(const v1::GenerateRequest& message) {
+ApiResult<ParsedRequest> ParseGenerateRequest(const v1::GenerateRequest& message) {
   ParsedRequest request;
+  std::vector<FieldViolation> violations;
   Read(message.has_request_id(), message.request_id(), request.request_id);
   Read(message.has_model(), message.model(), request.model);
   Read(message.has_add_special_tokens(), message.add_special_tokens(), request.add_special_tokens);
@@ -96,7 +97,7 @@ ParsedRequest ParseGenerateRequest(const v1::GenerateRequest& message) {
       break;
     }
     case v1::GenerateRequest::kChat:
-      request.chat = ParseChat(message.chat());
+      request.chat = ParseChat(message.chat(), violations);
       break;
     case v1::GenerateRequest::INPUT_NOT_SET:
       break;
@@ -107,57 +108,28 @@ ParsedRequest ParseGenerateRequest(const v1::GenerateRequest& message) {
   Read(output.has_logprobs(), output.logprobs(), request.logprobs);
   Read(output.has_prompt_logprobs(), output.prompt_logprobs(), request.prompt_logprobs);
   request.skip_special_tokens = !output.has_skip_special_tokens() || output.skip_special_tokens();
+  if (request.chat && output.has_include_reasoning()) {
+    request.chat->include_reasoning = output.include_reasoning();
+  }
+  if (message.has_constraint()) {
+    request.constraint = ParseConstraint(message.constraint(), violations);
+  }
+  if (!violations.empty()) return InvalidFields(std::move(violations));
   return request;
 }
 
-ParsedRequest ParseTokenizeRequest(const v1::TokenizeRequest& message) {
+ApiResult<ParsedRequest> ParseTokenizeRequest(const v1::TokenizeRequest& message) {
   ParsedRequest request;
+  std::vector<FieldViolation> violations;
   Read(message.has_model(), message.model(), request.model);
   Read(message.has_add_special_tokens(), message.add_special_tokens(), request.add_special_tokens);
   if (message.has_chat()) {
-    request.chat = ParseChat(message.chat());
+    request.chat = ParseChat(message.chat(), violations);
   } else if (message.input_case() == v1::TokenizeRequest::kText) {
     request.prompts.emplace_back(message.text());
   }
+  if (!violations.empty()) return InvalidFields(std::move(violations));
   return request;
-}
-
-v1::GenerateResponse PromptMessage(const PreparedRequest& prepared, uint64_t seed,
-                                   const std::string& model, bool with_token_ids) {
-  v1::GenerateResponse message;
-  v1::PromptInfo* prompt = message.mutable_prompt();
-  const std::vector<TokenId>& tokens = prepared.prompts.front().tokens;
-  prompt->set_request_id(prepared.request_id);
-  prompt->set_model(model);
-  prompt->set_prompt_tokens(static_cast<uint32_t>(tokens.size()));
-  prompt->set_seed(seed);
-  if (with_token_ids) prompt->mutable_token_ids()->Add(tokens.begin(), tokens.end());
-  return message;
-}
-
-void AppendMessages(std::vector<ChoiceEvent> events, const TextCodec& codec,
-                    std::vector<v1::GenerateResponse>& messages) {
-  v1::TokenDelta* delta = nullptr;
-  const auto open_delta = [&] {
-    if (delta == nullptr) delta = messages.emplace_back().mutable_delta();
-    return delta;
-  };
-  for (ChoiceEvent& event : events) {
-    if (const auto* prompt = std::get_if<PromptLogprobs>(&event.what)) {
-      for (const auto& entry : *prompt) {
-        v1::TokenLogprobs* to = open_delta()->add_prompt_logprobs();
-        if (entry) Fill(*entry, codec, to);
-      }
-      delta = nullptr;
-    } else if (const auto* token = std::get_if<TokenEvent>(&event.what)) {
-      open_delta()->add_token_ids(static_cast<uint32_t>(token->token));
-      *delta->mutable_text() += token->text;
-      if (token->logprobs) Fill(*token->logprobs, codec, delta->add_logprobs());
-    } else {
-      messages.push_back(FinishedMessage(std::get<GenerationEnd>(event.what)));
-      delta = nullptr;
-    }
-  }
 }
 
 }  // namespace sheaf

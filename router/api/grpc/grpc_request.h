@@ -1,24 +1,17 @@
 #pragma once
-// From sheaf.v1 request messages to ParsedRequest, and from events to response messages.
+// From sheaf.v1 request messages to ParsedRequest.
 //
-// Threads: pure functions. Nothing is validated here but the shape.
+// Threads    pure functions. Cost: O(bytes), and a JSON parse of each tool's parameters.
+// Errors     kInvalidArgument with violations, for what has no place in a ParsedRequest. All else is
+//            for the validation to judge. Values of enums that are not known count as unspecified.
 
-#include "router/api/generation/generation_call.h"
+#include "router/api/request/api_error.h"
 #include "router/api/request/parsed_request.h"
-#include "router/api/request/request_validation.h"
-#include "router/api/request/text_codec.h"
 #include "sheaf/v1/inference.pb.h"
 
 namespace sheaf {
 
-ParsedRequest ParseGenerateRequest(const v1::GenerateRequest& message);
-ParsedRequest ParseTokenizeRequest(const v1::TokenizeRequest& message);
-
-v1::GenerateResponse PromptMessage(const PreparedRequest& prepared, uint64_t seed,
-                                   const std::string& model, bool with_token_ids);
-
-// Tokens that came together become one delta, the end a message of its own. Appends to `messages`.
-void AppendMessages(std::vector<ChoiceEvent> events, const TextCodec& codec,
-                    std::vector<v1::GenerateResponse>& messages);
+ApiResult<ParsedRequest> ParseGenerateRequest(const v1::GenerateRequest& message);
+ApiResult<ParsedRequest> ParseTokenizeRequest(const v1::TokenizeRequest& message);
 
 }  // namespace sheaf

@@ -1,44 +1,71 @@
 #include "router/api/grpc/grpc_server.h"
 
-#include <condition_variable>
+#include <atomic>
 #include <mutex>
-#include <thread>
 
 #include "absl/strings/str_format.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/grpcpp.h"
-#include "grpcpp/health_check_service_interface.h"
+#include "grpcpp/impl/server_builder_option.h"
+#include "grpcpp/impl/server_builder_plugin.h"
+#include "grpcpp/impl/server_initializer.h"
+#include "router/api/grpc/grpc_health_service.h"
 #include "router/api/grpc/grpc_reflection_v1.h"
 
 namespace sheaf {
 namespace {
 
-constexpr const char* kInferenceName = "sheaf.v1.Inference";
-constexpr std::chrono::milliseconds kHealthInterval{20};
-
-// gRPC keeps both in global state that must be set before the first builder.
-void EnablePlugins() {
+// gRPC keeps its reflection in global state that must be set before the first builder.
+void EnableReflection() {
   static std::once_flag once;
-  std::call_once(once, [] {
-    grpc::EnableDefaultHealthCheckService(true);
-    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-  });
+  std::call_once(once, grpc::reflection::InitProtoReflectionServerBuilderPlugin);
 }
+
+// Tells the health service which services the server has, plugins' own included.
+class ServiceNames final : public grpc::ServerBuilderPlugin {
+ public:
+  explicit ServiceNames(GrpcHealthService& health) : health_(health) {}
+
+  std::string name() override { return "sheaf_service_names"; }
+  void InitServer(grpc::ServerInitializer*) override {}
+  void Finish(grpc::ServerInitializer* server) override {
+    health_.SetServices(*server->GetServiceList());
+  }
+  void ChangeArguments(const std::string&, void*) override {}
+
+ private:
+  GrpcHealthService& health_;
+};
+
+class ServiceNamesOption final : public grpc::ServerBuilderOption {
+ public:
+  explicit ServiceNamesOption(GrpcHealthService& health) : health_(health) {}
+
+  void UpdateArguments(grpc::ChannelArguments*) override {}
+  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
+    plugins->push_back(std::make_unique<ServiceNames>(health_));
+  }
+
+ private:
+  GrpcHealthService& health_;
+};
 
 class Server final : public GrpcServer {
  public:
-  Server(const GenerationEngine& engine) : engine_(engine) {}
+  explicit Server(const GenerationEngine& engine) : health_(GrpcHealthService::Create(engine)) {}
   ~Server() override { Stop(std::chrono::milliseconds(0)); }
 
   absl::Status Listen(const GrpcServerOptions& options,
                       const std::vector<grpc::Service*>& services) {
-    EnablePlugins();
+    EnableReflection();
     grpc::ServerBuilder builder;
     int bound_port = 0;
     const std::string address = absl::StrFormat("%s:%d", options.host, options.port);
     builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &bound_port);
     for (grpc::Service* service : services) builder.RegisterService(service);
+    builder.RegisterService(health_->service());
     builder.SetOption(MakeReflectionV1Option());
+    builder.SetOption(std::make_unique<ServiceNamesOption>(*health_));
     builder.SetMaxReceiveMessageSize(options.max_message_bytes);
     builder.SetMaxSendMessageSize(options.max_message_bytes);
     // Gateways ping every 30 s, also between calls; gRPC's defaults would answer that with GOAWAY
@@ -55,54 +82,23 @@ class Server final : public GrpcServer {
       return absl::UnavailableError(absl::StrFormat("gRPC: cannot listen on %s", address));
     }
     port_ = static_cast<uint16_t>(bound_port);
-    SetHealth(engine_.ready());
-    health_ = std::thread([this] { FollowEngine(); });
     return absl::OkStatus();
   }
 
   uint16_t port() const override { return port_; }
 
   void Stop(std::chrono::milliseconds patience) override {
-    if (!server_) return;
-    {
-      std::lock_guard lock(mutex_);
-      if (stopping_) return;
-      stopping_ = true;
-    }
-    changed_.notify_one();
-    if (health_.joinable()) health_.join();
-    SetHealth(false);
+    if (!server_ || stopped_.exchange(true)) return;
+    health_->Stop();
     server_->Shutdown(std::chrono::system_clock::now() + patience);
     server_->Wait();
   }
 
  private:
-  void SetHealth(bool serving) {
-    auto* health = server_->GetHealthCheckService();
-    health->SetServingStatus(serving);  // "" and all that were ever set
-    health->SetServingStatus(kInferenceName, serving);
-  }
-
-  void FollowEngine() {
-    bool serving = engine_.ready();
-    SetHealth(serving);
-    std::unique_lock lock(mutex_);
-    while (!changed_.wait_for(lock, kHealthInterval, [this] { return stopping_; })) {
-      const bool ready = engine_.ready();
-      if (ready == serving) continue;
-      serving = ready;
-      SetHealth(serving);
-    }
-  }
-
-  const GenerationEngine& engine_;
+  const std::unique_ptr<GrpcHealthService> health_;
   std::unique_ptr<grpc::Server> server_;
   uint16_t port_ = 0;
-
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool stopping_ = false;  // guarded by mutex_
-  std::thread health_;
+  std::atomic<bool> stopped_{false};
 };
 
 }  // namespace

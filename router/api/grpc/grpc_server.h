@@ -2,8 +2,9 @@
 // GrpcServer: one gRPC port with the Inference service, health, reflection and whatever else is
 // registered on it (the cluster service of the router).
 //
-// Health     "" and "sheaf.v1.Inference" are SERVING exactly while the engine is ready (looked at
-//            every 20 ms), so Watch follows it; unknown names are NOT_FOUND.
+// Health     "" is SERVING while the engine lives, every service's full name while it is ready
+//            (grpc_health_service.h).
+// Reflection v1 and v1alpha; every service of the server can be described.
 // Threads    gRPC's own, one for health.
 // Ownership  engine and services outlive the server. Destruction stops it (without patience).
 

@@ -75,24 +75,27 @@ std::string WithoutLineSeparators(std::string json) {
   return escaped.append(json, copied);
 }
 
-ApiError BodyError(const std::string& what) {
+ApiError NotAnObject(std::string_view subject, const std::string& why) {
   return ApiError{
-      absl::InvalidArgumentError("the body is not a valid JSON object: " + what), {}, {}};
+      absl::InvalidArgumentError(std::string(subject) + " not a valid JSON object: " + why),
+      {},
+      {}};
 }
 
 }  // namespace
 
-ApiResult<Json> ParseJsonObject(std::string_view body) {
-  if (auto hostile = FindHostileShape(body)) return BodyError(*hostile);
+ApiResult<Json> ParseJsonObject(std::string_view body, std::string_view subject) {
+  if (auto hostile = FindHostileShape(body)) return NotAnObject(subject, *hostile);
   try {
     Json json = Json::parse(body.begin(), body.end());
-    if (!json.is_object()) return BodyError(std::string("it is of type ") + json.type_name());
+    if (!json.is_object())
+      return NotAnObject(subject, std::string("it is of type ") + json.type_name());
     return json;
   } catch (const nlohmann::json::exception& error) {
     // "[json.exception.parse_error.101] parse error at line 1, column 5: ..."
     const std::string text = error.what();
     const size_t end_of_id = text.find("] ");
-    return BodyError(end_of_id == std::string::npos ? text : text.substr(end_of_id + 2));
+    return NotAnObject(subject, end_of_id == std::string::npos ? text : text.substr(end_of_id + 2));
   }
 }
 

@@ -21,9 +21,10 @@ namespace sheaf {
 // Keeps the order of keys: chat templates print arguments in it.
 using Json = nlohmann::ordered_json;
 
-// The JSON of a body, or what is wrong with it. Refuses nesting and key counts that no request has:
-// parsing keeps keys in a list, so a hostile object would cost the square of its size.
-ApiResult<Json> ParseJsonObject(std::string_view body);
+// The JSON of a body, or what is wrong with it: "[subject] not a valid JSON object: ...". Refuses
+// nesting and key counts that no request has: parsing keeps keys in a list, so a hostile object would
+// cost the square of its size.
+ApiResult<Json> ParseJsonObject(std::string_view body, std::string_view subject = "the body is");
 
 class JsonFields {
  public:

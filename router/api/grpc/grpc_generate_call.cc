@@ -1,0 +1,226 @@
+#include "router/api/grpc/grpc_generate_call.h"
+
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "grpcpp/alarm.h"
+#include "router/api/generation/start_request.h"
+#include "router/api/grpc/grpc_answer.h"
+#include "router/api/grpc/grpc_deadline.h"
+#include "router/api/grpc/grpc_errors.h"
+#include "router/api/grpc/grpc_messages.h"
+#include "router/api/grpc/grpc_request.h"
+#include "sheaf/v1/inference.pb.h"
+
+namespace sheaf {
+namespace {
+
+// Holds itself until gRPC is done with it (OnDone) and everyone else has let go.
+//
+// gRPC allows one write at a time and nothing after Finish. So every event (a token, a write's end,
+// a cancel, the alarm) only notes what it means; Advance alone decides, under the lock, what gRPC is
+// told next.
+class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
+                              public std::enable_shared_from_this<GenerateReactor> {
+ public:
+  static GenerateReactor* Start(const ApiContext& context, grpc::CallbackServerContext* server,
+                                const grpc::ByteBuffer& request) {
+    std::shared_ptr<GenerateReactor> reactor(new GenerateReactor(context, server));
+    reactor->self_ = reactor;
+    if (const auto end = reactor->deadline_.ForAlarm()) {
+      reactor->alarm_.Set(*end, [weak = std::weak_ptr(reactor)](bool expired) {
+        const auto self = weak.lock();
+        if (expired && self) self->OnAlarm();
+      });
+    }
+    // The copy shares the bytes.
+    if (!context.preparation.TrySubmit([reactor, request] { reactor->Prepare(request); })) {
+      reactor->Refuse({absl::ResourceExhaustedError("too many requests are being prepared"),
+                       {},
+                       context.engine.RetryAfter()});
+    }
+    return reactor.get();
+  }
+
+  ~GenerateReactor() override { context_.metrics.ConnectionsChanged(RequestFace::kGrpc, -1); }
+
+ private:
+  GenerateReactor(const ApiContext& context, grpc::CallbackServerContext* server)
+      : context_(context), server_(server), deadline_(*server), arrival_(context.clock.Now()) {
+    context_.metrics.ConnectionsChanged(RequestFace::kGrpc, 1);
+  }
+
+  // On the PreparationPool.
+  void Prepare(const grpc::ByteBuffer& bytes) {
+    if (const auto outcome = gone()) return Count(*outcome);
+    v1::GenerateRequest message;
+    if (auto error = DecodeMessage(bytes, message)) return Refuse(*std::move(error));
+    auto parsed = ParseGenerateRequest(message);
+    if (auto* error = std::get_if<ApiError>(&parsed)) return Refuse(std::move(*error));
+    ParsedRequest& request = std::get<ParsedRequest>(parsed);
+    request.deadline = deadline_.ForEngine(context_.clock);
+    if (!request.seed) request.seed = context_.random();
+
+    auto started = StartRequest(request, RequestFace::kGrpc, arrival_, context_);
+    if (const auto* error = std::get_if<ApiError>(&started)) return Fail(*error);
+    const auto& value = std::get<StartedRequest>(started);
+    {
+      std::lock_guard lock(mutex_);
+      call_ = value.call;
+      answer_.emplace(request, value.prepared, context_.codec);
+      outgoing_.push_back(PromptMessage(value.prepared, *request.seed, context_.model.names.front(),
+                                        message.output().prompt_token_ids()));
+    }
+    // Gone since: whoever noticed saw no call to abandon.
+    if (const auto outcome = gone()) return value.call->Abandon(*outcome);
+    value.call->SetWake([weak = weak_from_this()] {
+      if (auto reactor = weak.lock()) reactor->Advance();
+    });
+    Advance();
+  }
+
+  // Not yet counted.
+  void Refuse(const ApiError& error) {
+    Count(OutcomeOf(error.status));
+    Fail(error);
+  }
+
+  void Fail(const ApiError& error) {
+    {
+      std::lock_guard lock(mutex_);
+      // Only before the end is the context there to take what the status adds to the trailers.
+      if (!finished_) final_status_ = GrpcStatusOf(error, server_);
+    }
+    Advance();
+  }
+
+  void Count(RequestOutcome outcome) {
+    context_.metrics.RequestEnded(RequestFace::kGrpc, outcome, context_.clock.Now() - arrival_);
+  }
+
+  void OnWriteDone(bool ok) override {
+    {
+      std::lock_guard lock(mutex_);
+      writing_ = false;
+    }
+    // A failed write means a lost stream.
+    if (ok) {
+      Advance();
+    } else {
+      OnCancel();
+    }
+  }
+
+  void OnCancel() override {
+    // gRPC cancels calls whose deadline has passed, here or at the client.
+    const bool late = deadline_.IsOverAt(std::chrono::system_clock::now());
+    Leave(late ? RequestOutcome::kDeadline : RequestOutcome::kCancelled, grpc::Status::CANCELLED);
+  }
+
+  void OnAlarm() { Leave(RequestOutcome::kDeadline, GrpcStatusOf(DeadlinePassed(), nullptr)); }
+
+  // What is generated has no use any more, and what waits to be sent is dropped.
+  void Leave(RequestOutcome outcome, const grpc::Status& status) {
+    std::shared_ptr<GenerationCall> call;
+    {
+      std::lock_guard lock(mutex_);
+      if (!gone_) {
+        gone_ = outcome;
+        final_status_ = status;
+        outgoing_.clear();
+      }
+      call = call_;
+    }
+    if (call) call->Abandon(outcome);
+    Advance();
+  }
+
+  void OnDone() override {
+    alarm_.Cancel();
+    std::shared_ptr<GenerationCall> call;
+    {
+      std::lock_guard lock(mutex_);
+      call = call_;
+    }
+    if (call) call->Abandon(RequestOutcome::kCancelled);  // nothing, if it has ended
+    std::shared_ptr<GenerateReactor> last = std::move(self_);
+  }
+
+  std::optional<RequestOutcome> gone() {
+    std::lock_guard lock(mutex_);
+    return gone_;
+  }
+
+  // Writes what there is, or finishes, if no write is under way. gRPC may call back from within, so
+  // never under the lock.
+  void Advance() {
+    std::optional<grpc::Status> finish;
+    {
+      std::lock_guard lock(mutex_);
+      if (writing_ || finished_) return;
+      if (outgoing_.empty() && !final_status_ && call_) TakeEvents();
+      if (!outgoing_.empty()) {
+        current_ = EncodeMessage(outgoing_.front());
+        outgoing_.pop_front();
+        writing_ = true;
+      } else if (final_status_) {
+        finish = final_status_;
+        finished_ = true;
+      } else {
+        return;
+      }
+    }
+    if (finish) {
+      Finish(*finish);
+    } else {
+      StartWrite(&current_);
+    }
+  }
+
+  // With the lock.
+  void TakeEvents() {
+    GenerationCall::Batch batch = call_->Take();
+    std::vector<v1::GenerateResponse> messages;
+    answer_->Append(batch.events, messages);
+    for (auto& message : messages) outgoing_.push_back(std::move(message));
+    if (batch.error) {
+      final_status_ = GrpcStatusOf(*batch.error, server_);
+    } else if (batch.ended) {
+      final_status_ = grpc::Status::OK;
+    }
+    if (!batch.ended) return;
+    if (const int calls = answer_->undeclared_calls()) context_.metrics.UndeclaredToolCalls(calls);
+  }
+
+  const ApiContext& context_;
+  grpc::CallbackServerContext* const server_;  // gRPC's, valid until OnDone
+  const CallDeadline deadline_;
+  const TimePoint arrival_;
+  std::shared_ptr<GenerateReactor> self_;
+  grpc::Alarm alarm_;
+  grpc::ByteBuffer current_;  // the message of the write under way
+
+  std::mutex mutex_;
+  // Guarded by mutex_.
+  std::shared_ptr<GenerationCall> call_;  // null: still in preparation, or refused
+  std::optional<GrpcAnswer> answer_;      // where there is a call
+  std::deque<v1::GenerateResponse> outgoing_;
+  std::optional<grpc::Status> final_status_;  // after outgoing_
+  std::optional<RequestOutcome> gone_;        // nobody waits for the answer any more
+  bool writing_ = false;
+  bool finished_ = false;
+};
+
+}  // namespace
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* StartGenerate(const ApiContext& context,
+                                                          grpc::CallbackServerContext* server,
+                                                          const grpc::ByteBuffer& request) {
+  return GenerateReactor::Start(context, server, request);
+}
+
+}  // namespace sheaf

@@ -1,0 +1,247 @@
+#include "router/api/grpc/grpc_health_service.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "grpcpp/grpcpp.h"
+#include "router/api/grpc/grpc_errors.h"
+#include "router/api/grpc/grpc_messages.h"
+
+namespace sheaf {
+namespace {
+
+namespace health = grpc::health::v1;
+using Status = health::HealthCheckResponse::ServingStatus;
+
+grpc::ByteBuffer Answer(Status status) {
+  health::HealthCheckResponse response;
+  response.set_status(status);
+  return EncodeMessage(response);
+}
+
+// One Watch call: sends the newest status that its client does not have. Holds itself until OnDone.
+class Watcher final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
+                      public std::enable_shared_from_this<Watcher> {
+ public:
+  static std::shared_ptr<Watcher> Create(std::string name) {
+    std::shared_ptr<Watcher> watcher(new Watcher(std::move(name)));
+    watcher->self_ = watcher;
+    return watcher;
+  }
+
+  const std::string& name() const { return name_; }
+
+  void Tell(Status status) {
+    {
+      std::lock_guard lock(mutex_);
+      newest_ = status;
+    }
+    Advance();
+  }
+
+  // After what it was told last.
+  void End(grpc::Status how) {
+    {
+      std::lock_guard lock(mutex_);
+      end_ = std::move(how);
+    }
+    Advance();
+  }
+
+  bool closed() {
+    std::lock_guard lock(mutex_);
+    return closed_;
+  }
+
+  void OnWriteDone(bool ok) override {
+    {
+      std::lock_guard lock(mutex_);
+      writing_ = false;
+      gone_ |= !ok;
+    }
+    Advance();
+  }
+  void OnCancel() override {
+    {
+      std::lock_guard lock(mutex_);
+      gone_ = true;
+    }
+    Advance();
+  }
+  void OnDone() override { std::shared_ptr<Watcher> last = std::move(self_); }
+
+ private:
+  explicit Watcher(std::string name) : name_(std::move(name)) {}
+
+  // Decides under the lock, acts without it: gRPC may call back from within.
+  void Advance() {
+    std::optional<grpc::Status> finish;
+    {
+      std::lock_guard lock(mutex_);
+      if (writing_ || closed_) return;
+      if (gone_) {
+        finish = grpc::Status::CANCELLED;
+      } else if (newest_ != sent_) {
+        sent_ = newest_;
+        current_ = Answer(*newest_);
+        writing_ = true;
+      } else if (end_) {
+        finish = end_;
+      } else {
+        return;
+      }
+      closed_ = finish.has_value();
+    }
+    if (finish) {
+      Finish(*finish);
+    } else {
+      StartWrite(&current_);
+    }
+  }
+
+  const std::string name_;
+  std::shared_ptr<Watcher> self_;
+  grpc::ByteBuffer current_;  // the message of the write under way
+
+  std::mutex mutex_;
+  // Guarded by mutex_.
+  std::optional<Status> newest_;
+  std::optional<Status> sent_;
+  std::optional<grpc::Status> end_;
+  bool writing_ = false;
+  bool gone_ = false;
+  bool closed_ = false;
+};
+
+using RawHealth = health::Health::WithRawCallbackMethod_Check<
+    health::Health::WithRawCallbackMethod_Watch<health::Health::Service>>;
+
+class HealthService final : public GrpcHealthService, public RawHealth {
+ public:
+  explicit HealthService(const GenerationEngine& engine)
+      : engine_(engine), thread_([this] { TellWatchers(); }) {}
+  ~HealthService() override { Stop(); }
+
+  grpc::Service* service() override { return this; }
+  void SetServices(std::vector<std::string> names) override { names_ = std::move(names); }
+
+  void Stop() override {
+    {
+      std::lock_guard lock(mutex_);
+      if (std::exchange(stopping_, true)) return;
+    }
+    changed_.notify_all();
+    thread_.join();
+  }
+
+  grpc::ServerUnaryReactor* Check(grpc::CallbackServerContext* server,
+                                  const grpc::ByteBuffer* request,
+                                  grpc::ByteBuffer* response) override {
+    grpc::ServerUnaryReactor* reactor = server->DefaultReactor();
+    health::HealthCheckRequest message;
+    if (const auto error = DecodeMessage(*request, message)) {
+      reactor->Finish(GrpcStatusOf(*error, server));
+      return reactor;
+    }
+    const Status status = StatusOf(message.service(), stopping());
+    if (status == health::HealthCheckResponse::SERVICE_UNKNOWN) {
+      reactor->Finish({grpc::StatusCode::NOT_FOUND, "unknown service"});
+      return reactor;
+    }
+    *response = Answer(status);
+    reactor->Finish(grpc::Status::OK);
+    return reactor;
+  }
+
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* Watch(grpc::CallbackServerContext* server,
+                                                    const grpc::ByteBuffer* request) override {
+    health::HealthCheckRequest message;
+    const auto error = DecodeMessage(*request, message);
+    auto watcher = Watcher::Create(message.service());
+    if (error) {
+      watcher->End(GrpcStatusOf(*error, server));
+      return watcher.get();
+    }
+    bool late = false;
+    {
+      std::lock_guard lock(mutex_);
+      late = stopping_;
+      if (!late) {
+        watchers_.push_back(watcher);
+        news_ = true;
+      }
+    }
+    changed_.notify_all();
+    if (late) EndAtShutdown(*watcher);
+    return watcher.get();
+  }
+
+ private:
+  bool stopping() {
+    std::lock_guard lock(mutex_);
+    return stopping_;
+  }
+
+  Status StatusOf(const std::string& name, bool stopping) const {
+    const bool known =
+        name.empty() || std::find(names_.begin(), names_.end(), name) != names_.end();
+    if (!known) return health::HealthCheckResponse::SERVICE_UNKNOWN;
+    const bool serving = !stopping && (name.empty() ? engine_.live() : engine_.ready());
+    return serving ? health::HealthCheckResponse::SERVING
+                   : health::HealthCheckResponse::NOT_SERVING;
+  }
+
+  void EndAtShutdown(Watcher& watcher) const {
+    watcher.Tell(StatusOf(watcher.name(), /*stopping=*/true));
+    watcher.End({grpc::StatusCode::UNAVAILABLE, "the server shuts down"});
+  }
+
+  // Runs on thread_, the only one that tells what the engine says, so that nothing arrives late.
+  void TellWatchers() {
+    std::unique_lock lock(mutex_);
+    const auto woken = [this] { return stopping_ || std::exchange(news_, false); };
+    for (bool last = false; !last;) {
+      if (watchers_.empty()) {
+        changed_.wait(lock, woken);
+      } else {
+        changed_.wait_for(lock, kPollInterval, woken);
+      }
+      last = stopping_;
+      std::erase_if(watchers_, [](const auto& watcher) { return watcher->closed(); });
+      const auto watchers = watchers_;
+      lock.unlock();
+      for (const auto& watcher : watchers) {
+        if (last) {
+          EndAtShutdown(*watcher);
+        } else {
+          watcher->Tell(StatusOf(watcher->name(), /*stopping=*/false));
+        }
+      }
+      lock.lock();
+    }
+  }
+
+  const GenerationEngine& engine_;
+  std::vector<std::string> names_;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  // Guarded by mutex_.
+  std::vector<std::shared_ptr<Watcher>> watchers_;
+  bool news_ = false;
+  bool stopping_ = false;
+  std::thread thread_;  // last: it uses the others
+};
+
+}  // namespace
+
+std::unique_ptr<GrpcHealthService> GrpcHealthService::Create(const GenerationEngine& engine) {
+  return std::make_unique<HealthService>(engine);
+}
+
+}  // namespace sheaf

@@ -1,0 +1,87 @@
+#include "router/api/grpc/grpc_unary_call.h"
+
+#include <memory>
+#include <mutex>
+#include <utility>
+
+#include "grpcpp/alarm.h"
+#include "router/api/grpc/grpc_deadline.h"
+#include "router/api/grpc/grpc_errors.h"
+
+namespace sheaf {
+namespace {
+
+// Holds itself until gRPC is done with it (OnDone) and everyone else has let go.
+class UnaryCall final : public grpc::ServerUnaryReactor,
+                        public std::enable_shared_from_this<UnaryCall> {
+ public:
+  static UnaryCall* Start(const ApiContext& context, grpc::CallbackServerContext* server,
+                          grpc::ByteBuffer* response,
+                          std::function<ApiResult<grpc::ByteBuffer>()> work) {
+    std::shared_ptr<UnaryCall> call(new UnaryCall(server, response));
+    call->self_ = call;
+    if (const auto end = CallDeadline(*server).ForAlarm()) {
+      call->alarm_.Set(*end, [weak = std::weak_ptr(call)](bool expired) {
+        const auto self = weak.lock();
+        if (expired && self) self->End(DeadlinePassed());
+      });
+    }
+    const bool taken = context.preparation.TrySubmit([call, work = std::move(work)] {
+      if (!call->ended()) call->End(work());
+    });
+    if (!taken) {
+      call->End(ApiError{absl::ResourceExhaustedError("too many requests are being prepared"),
+                         {},
+                         context.engine.RetryAfter()});
+    }
+    return call.get();
+  }
+
+  void OnCancel() override { End(ApiError{absl::CancelledError(), {}, {}}); }
+  void OnDone() override {
+    alarm_.Cancel();
+    std::shared_ptr<UnaryCall> last = std::move(self_);
+  }
+
+ private:
+  UnaryCall(grpc::CallbackServerContext* server, grpc::ByteBuffer* response)
+      : server_(server), response_(response) {}
+
+  bool ended() {
+    std::lock_guard lock(mutex_);
+    return ended_;
+  }
+
+  // The first one counts.
+  void End(ApiResult<grpc::ByteBuffer> result) {
+    grpc::Status status;
+    {
+      std::lock_guard lock(mutex_);
+      if (std::exchange(ended_, true)) return;
+      if (const auto* error = std::get_if<ApiError>(&result)) {
+        status = GrpcStatusOf(*error, server_);
+      } else {
+        *response_ = std::get<grpc::ByteBuffer>(std::move(result));
+      }
+    }
+    Finish(std::move(status));
+  }
+
+  grpc::CallbackServerContext* const server_;  // gRPC's, as response_ valid until OnDone
+  grpc::ByteBuffer* const response_;
+  std::shared_ptr<UnaryCall> self_;
+  grpc::Alarm alarm_;
+
+  std::mutex mutex_;
+  bool ended_ = false;  // guarded by mutex_
+};
+
+}  // namespace
+
+grpc::ServerUnaryReactor* RunUnary(const ApiContext& context, grpc::CallbackServerContext* server,
+                                   grpc::ByteBuffer* response,
+                                   std::function<ApiResult<grpc::ByteBuffer>()> work) {
+  return UnaryCall::Start(context, server, response, std::move(work));
+}
+
+}  // namespace sheaf

@@ -1,0 +1,22 @@
+#pragma once
+// RunUnary: a unary call whose work takes its time: done on the PreparationPool, ended in time.
+//
+// Ends       with the work's answer or error; kResourceExhausted when the pool is full; by the alarm
+//            of CallDeadline while the work still waits or runs, or when the client is gone: then
+//            what the work says is dropped.
+// Threads    Called on gRPC's threads; `work` runs on the pool and must not touch the call.
+
+#include <functional>
+
+#include "grpcpp/grpcpp.h"
+#include "router/api/generation/api_context.h"
+#include "router/api/request/api_error.h"
+
+namespace sheaf {
+
+// `response` is gRPC's, written before the end of the call.
+grpc::ServerUnaryReactor* RunUnary(const ApiContext& context, grpc::CallbackServerContext* server,
+                                   grpc::ByteBuffer* response,
+                                   std::function<ApiResult<grpc::ByteBuffer>()> work);
+
+}  // namespace sheaf
