@@ -3,11 +3,22 @@
 #include <utility>
 
 #include "base/status.h"
+#include "router/text/guide/matcher_grammar.h"
 
 namespace sheaf {
 
+namespace {
+
+TagFormat FormatOf(const std::string& choice, TagFormat detected) {
+  if (choice == "glm45") return TagFormat::kGlm45;
+  if (choice == "glm47") return TagFormat::kGlm47;
+  return choice == "none" ? TagFormat::kNone : detected;
+}
+
+}  // namespace
+
 absl::StatusOr<std::unique_ptr<CheckpointText>> CheckpointText::Load(
-    const std::string& checkpoint_dir) {
+    const std::string& checkpoint_dir, size_t vocab_size, const ParserChoice& parsers) {
   std::unique_ptr<CheckpointText> text(new CheckpointText);
   SHEAF_ASSIGN_OR_RETURN(text->tokenizer_, Tokenizer::Load(checkpoint_dir));
   auto chat_template = ChatTemplate::Load(checkpoint_dir);
@@ -16,16 +27,40 @@ absl::StatusOr<std::unique_ptr<CheckpointText>> CheckpointText::Load(
   } else if (!absl::IsNotFound(chat_template.status())) {
     return std::move(chat_template).status();
   }
+  TagFormats detected;
+  if (text->chat_template_) detected = DetectTagFormats(*text->chat_template_);
+  text->output_format_ = {FormatOf(parsers.tool_calls, detected.tools),
+                          FormatOf(parsers.reasoning, detected.reasoning),
+                          FindOutputTags(*text->tokenizer_)};
+  SHEAF_ASSIGN_OR_RETURN(text->grammars_, GrammarCompiler::Create(*text->tokenizer_, vocab_size));
   return text;
 }
 
 absl::StatusOr<std::string> CheckpointText::RenderChat(const ChatInput& chat) const {
+  std::string tools;
+  for (const ToolDefinition& tool : chat.tools) {
+    tools += (tools.empty() ? "[" : ",") + tool.definition_json;
+  }
+  if (!tools.empty()) tools += "]";
+  const ChatPrompt prompt = {.messages_json = chat.messages_json,
+                             .tools_json = std::move(tools),
+                             .arguments_json = chat.template_arguments_json,
+                             .add_generation_prompt = chat.add_generation_prompt.value_or(true)};
+  if (!chat.chat_template.empty()) {
+    SHEAF_ASSIGN_OR_RETURN(const auto own,
+                           ChatTemplate::FromSource("chat_template", chat.chat_template, ""));
+    return own->Render(prompt);
+  }
   if (chat_template_ == nullptr) {
     return absl::InvalidArgumentError("this checkpoint has no chat template: use completions");
   }
-  return chat_template_->Render({.messages_json = chat.messages_json,
-                                 .arguments_json = chat.template_arguments_json,
-                                 .add_generation_prompt = chat.add_generation_prompt});
+  return chat_template_->Render(prompt);
+}
+
+absl::StatusOr<std::shared_ptr<const OutputGrammar>> CheckpointText::CompileGrammar(
+    const GrammarSpec& spec) const {
+  SHEAF_ASSIGN_OR_RETURN(std::shared_ptr<const CompiledGrammar> compiled, grammars_->Compile(spec));
+  return MakeOutputGrammar(std::move(compiled));
 }
 
 }  // namespace sheaf

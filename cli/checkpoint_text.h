@@ -8,15 +8,25 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "router/api/text_codec.h"
+#include "router/api/request/text_codec.h"
 #include "router/text/chat_template.h"
+#include "router/text/grammar/grammar_compiler.h"
 #include "router/text/tokenizer.h"
 
 namespace sheaf {
 
+// "auto" (as the chat template writes them), "glm45", "glm47" or "none".
+struct ParserChoice {
+  std::string tool_calls = "auto";
+  std::string reasoning = "auto";
+};
+
 class CheckpointText final : public TextCodec {
  public:
-  static absl::StatusOr<std::unique_ptr<CheckpointText>> Load(const std::string& checkpoint_dir);
+  // `vocab_size`: the rows of the model's output, which grammars' masks cover.
+  static absl::StatusOr<std::unique_ptr<CheckpointText>> Load(const std::string& checkpoint_dir,
+                                                              size_t vocab_size,
+                                                              const ParserChoice& parsers);
 
   const Tokenizer& tokenizer() const { return *tokenizer_; }
 
@@ -36,12 +46,18 @@ class CheckpointText final : public TextCodec {
   std::string TokenText(TokenId id) const override {
     return std::string(tokenizer_->TokenText(id));
   }
+  bool IsSpecial(TokenId id) const override { return tokenizer_->IsSpecial(id); }
+  const OutputFormat& output_format() const override { return output_format_; }
+  absl::StatusOr<std::shared_ptr<const OutputGrammar>> CompileGrammar(
+      const GrammarSpec& spec) const override;
 
  private:
   CheckpointText() = default;
 
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<ChatTemplate> chat_template_;  // null: none in the checkpoint
+  OutputFormat output_format_;
+  std::unique_ptr<GrammarCompiler> grammars_;
 };
 
 }  // namespace sheaf

@@ -19,8 +19,15 @@ class MetricsObserver final : public EngineObserver {
     metrics_.KvBlocksAre(load.used_blocks, load.total_blocks);
   }
   void OnStep(const StepReport& report) override {
-    metrics_.StepDone(report.prefill_tokens, report.sampled_tokens, report.duration);
+    metrics_.StepDone({.prompt = report.prefill_tokens,
+                       .decode = report.decode_tokens,
+                       .generated = report.generated_tokens,
+                       .forced = report.forced_tokens},
+                      report.duration);
     for (int i = 0; i < report.preempted; ++i) metrics_.Preempted();
+  }
+  void OnRequestEnd(const RequestReport& report) override {
+    if (report.guided) metrics_.GuidedEnded(report.guide_error);
   }
 
  private:

@@ -9,6 +9,9 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "base/status.h"
+#include "nlohmann/json.hpp"
+#include "router/api/http/origin_policy.h"
 
 namespace sheaf {
 
@@ -122,7 +125,32 @@ const std::map<std::string, RepackFormat> kRepackFormats = {
 struct RouterText {  // flag values that need a conversion after parsing
   std::string kv_cache_dtype = "auto";
   int64_t seed = -1;
+  std::vector<std::string> allowed_origins;
 };
+
+void AddChatFlags(CLI::App& app, RouterOptions& options) {
+  const auto parser = CLI::IsMember({"auto", "glm45", "glm47", "none"});
+  app.add_option("--tool-call-parser", options.tool_call_parser,
+                 "How calls are read from the output: glm45 (newlines), glm47 (none), none, or auto "
+                 "= as the checkpoint's chat template writes them")
+      ->check(parser)
+      ->capture_default_str();
+  app.add_option("--reasoning-parser", options.reasoning_parser,
+                 "How thoughts are told from the answer: glm45, glm47, none or auto")
+      ->check(parser)
+      ->capture_default_str();
+  app.add_flag("--enable-auto-tool-choice")
+      ->description("Accepted for vLLM's command lines; always on where there is a parser");
+  app.add_option("--reasoning-fields", options.reasoning_fields,
+                 "Names of thoughts in HTTP answers: both, reasoning or reasoning_content")
+      ->check(CLI::IsMember({"both", "reasoning", "reasoning_content"}))
+      ->capture_default_str();
+  app.add_flag("--trust-request-chat-template", options.trust_request_chat_template,
+               "Let requests bring a chat template of their own");
+  app.add_flag("--json-any-whitespace", options.json_any_whitespace,
+               "Let constrained JSON have white space between its tokens (default: compact; small "
+               "models fill their answers with blanks otherwise)");
+}
 
 void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
   AddProcessFlags(app, options.process);
@@ -140,6 +168,11 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
                  "Expert workers; 0 keeps the experts in the router's process")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
+  app.add_option(
+      "--allowed-origins", text.allowed_origins,
+      "Web pages that may use the HTTP API (CORS), e.g. https://ui.example.com; * = all; "
+      "a JSON list or several values. Default: only pages that this server's address "
+      "itself would serve");
   app.add_option("--served-model-name", options.served_model_names,
                  "Names that requests may use; default: the checkpoint's folder name");
   app.add_option("--max-model-len", options.max_model_len,
@@ -203,6 +236,36 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
       ->capture_default_str();
   app.add_option("--ready-file", options.ready_file,
                  "Written when ready: addresses and process ids as JSON");
+  AddChatFlags(app, options);
+}
+
+// Each value is an origin or a JSON list of them.
+absl::Status ReadAllowedOrigins(const std::vector<std::string>& values,
+                                std::vector<std::string>& origins) {
+  for (const std::string& value : values) {
+    std::vector<std::string> listed = {value};
+    if (value.starts_with('[')) {
+      const auto list = nlohmann::json::parse(value, nullptr, /*allow_exceptions=*/false);
+      const bool is_list =
+          list.is_array() &&
+          std::all_of(list.begin(), list.end(), [](const auto& item) { return item.is_string(); });
+      if (!is_list) {
+        return absl::InvalidArgumentError(
+            absl::StrFormat("--allowed-origins: wanted a JSON list of texts, got %s", value));
+      }
+      listed = list.get<std::vector<std::string>>();
+    }
+    for (const std::string& origin : listed) {
+      if (origin != "*" && !NormalOrigin(origin)) {
+        return absl::InvalidArgumentError(absl::StrFormat(
+            "--allowed-origins: wanted an origin such as https://ui.example.com (no path), or *, "
+            "got \"%s\"",
+            origin));
+      }
+      origins.push_back(origin);
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::Status FinishRouter(RouterOptions& options, const RouterText& text) {
@@ -213,6 +276,7 @@ absl::Status FinishRouter(RouterOptions& options, const RouterText& text) {
         text.kv_cache_dtype));
   }
   options.kv_format = *format;
+  SHEAF_RETURN_IF_ERROR(ReadAllowedOrigins(text.allowed_origins, options.allowed_origins));
   if (text.seed >= 0) options.seed = static_cast<uint64_t>(text.seed);
   if (options.kv_cache_memory_bytes < 1) {
     return absl::InvalidArgumentError("--kv-cache-memory-bytes: wanted at least 1, got 0");

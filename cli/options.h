@@ -44,6 +44,7 @@ struct RouterOptions {
   int port = 8000;                              // HTTP; 0 = a free port
   int grpc_port = 50051;                        // gRPC; 0 = a free port
   int workers = 1;                              // expert workers; 0 = experts in this process
+  std::vector<std::string> allowed_origins;     // of web pages, "*" = all; empty = own pages only
   std::vector<std::string> served_model_names;  // empty = the checkpoint's folder name
   int64_t max_model_len = 0;          // prompt + output tokens; 0 = what model and KV cache allow
   int max_num_seqs = 64;              // sequences in a step
@@ -63,6 +64,12 @@ struct RouterOptions {
   int lease_ms = 2000;  // a worker without a sign of life for this long is lost
   int shutdown_timeout_ms = 10000;  // running requests may finish for this long after SIGTERM
   std::string ready_file;           // written when ready; empty = none
+
+  std::string tool_call_parser = "auto";  // auto, glm45, glm47, none
+  std::string reasoning_parser = "auto";  // the same
+  std::string reasoning_fields = "both";  // both, reasoning, reasoning_content
+  bool trust_request_chat_template = false;
+  bool json_any_whitespace = false;
 };
 
 struct WorkerOptions {

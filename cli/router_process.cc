@@ -19,11 +19,11 @@
 #include "model/config.h"
 #include "model/decoder_weights.h"
 #include "prometheus/registry.h"
-#include "router/api/api_context.h"
-#include "router/api/grpc_inference_service.h"
-#include "router/api/grpc_server.h"
+#include "router/api/generation/api_context.h"
+#include "router/api/grpc/grpc_inference_service.h"
+#include "router/api/grpc/grpc_server.h"
+#include "router/api/http/http_server.h"
 #include "router/api/http_endpoints.h"
-#include "router/api/http_server.h"
 #include "router/attention/decoder.h"
 #include "router/attention/kv_cache.h"
 #include "router/metrics/router_metrics.h"
@@ -113,6 +113,7 @@ struct RouterProcess::Impl {
   std::unique_ptr<Engine> engine;
   ServedModel model;
   RequestLimits limits;
+  ApiSettings settings;
   std::unique_ptr<PreparationPool> preparation;
   std::unique_ptr<WakeQueue> wakes;
   std::unique_ptr<ApiContext> context;
@@ -132,7 +133,15 @@ absl::Status RouterProcess::Impl::LoadModel() {
                          Checkpoint::Open(options.process.checkpoint));
   checkpoint = std::move(opened);
   SHEAF_RETURN_IF_ERROR(CheckServable(*checkpoint, config));
-  SHEAF_ASSIGN_OR_RETURN(text, CheckpointText::Load(options.process.checkpoint));
+  SHEAF_ASSIGN_OR_RETURN(
+      text, CheckpointText::Load(options.process.checkpoint, static_cast<size_t>(config.vocab_size),
+                                 {options.tool_call_parser, options.reasoning_parser}));
+  const auto parser = [](const std::string& choice, TagFormat format) {
+    return choice == "auto" ? absl::StrFormat("auto -> %s", TagFormatName(format)) : choice;
+  };
+  spdlog::info("tool calls: {}; thoughts: {}",
+               parser(options.tool_call_parser, text->output_format().tools),
+               parser(options.reasoning_parser, text->output_format().reasoning));
   if (text->tokenizer().VocabSize() > static_cast<size_t>(config.vocab_size)) {
     return absl::InvalidArgumentError(absl::StrFormat(
         "%s: tokenizer.json has token id %d, config.json's vocab_size is %d",
@@ -188,9 +197,13 @@ absl::Status RouterProcess::Impl::BuildEngine() {
 absl::Status RouterProcess::Impl::OpenPorts() {
   model = DescribeModel(options, config);
   limits.max_logprobs = options.max_logprobs;
+  settings.reasoning_field = options.reasoning_fields != "reasoning_content";
+  settings.reasoning_content_field = options.reasoning_fields != "reasoning";
+  settings.trust_request_chat_template = options.trust_request_chat_template;
+  settings.json_any_whitespace = options.json_any_whitespace;
   preparation = std::make_unique<PreparationPool>(2, 1024);
   wakes = std::make_unique<WakeQueue>();
-  context = std::make_unique<ApiContext>(ApiContext{*engine, *text, model, limits, *metrics,
+  context = std::make_unique<ApiContext>(ApiContext{*engine, *text, model, limits, settings, *metrics,
                                                     *preparation, *wakes, clock,
                                                     [this] { return random(); }, UnixSeconds});
   inference = MakeInferenceService(*context);
@@ -203,8 +216,10 @@ absl::Status RouterProcess::Impl::OpenPorts() {
   HttpServerOptions http_options;
   http_options.host = options.host;
   http_options.port = static_cast<uint16_t>(options.port);
+  http_options.allowed_origins = options.allowed_origins;
   SHEAF_ASSIGN_OR_RETURN(
-      http, HttpServer::Start(http_options, *http_router, *preparation, *metrics, clock));
+      http, HttpServer::Start(http_options, {*http_router, *preparation, *metrics, clock,
+                                             context->random, context->unix_seconds}));
   return absl::OkStatus();
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <string>
 
 #include "absl/strings/str_format.h"
 #include "kernels/exp.h"
@@ -21,6 +22,18 @@ bool InVocabulary(TokenId id, std::span<const float> logits) {
 }
 
 // ---- Steps on the logits, in vLLM's order. Ids outside the vocabulary are ignored.
+
+void KeepMask(std::span<float> logits, std::span<const uint32_t> mask) {
+  if (mask.empty()) return;
+  for (size_t first = 0; first < logits.size(); first += 32) {
+    const uint32_t word = mask[first / 32];
+    if (word == ~uint32_t{0}) continue;
+    const size_t count = std::min<size_t>(32, logits.size() - first);
+    for (size_t i = 0; i < count; ++i) {
+      if ((word >> i & 1) == 0) logits[first + i] = kMasked;
+    }
+  }
+}
 
 void KeepOnly(std::span<float> logits, const std::vector<TokenId>& allowed) {
   if (allowed.empty()) return;
@@ -79,8 +92,31 @@ void ApplyPenalties(std::span<float> logits, const SamplingParams& params,
   for (const TokenId id : history.prompt) apply(id);
 }
 
+// What a request's own wishes leave nothing of, by name.
+absl::Status Conflict(size_t vocab_size, const SamplingParams& params,
+                      const SamplingHistory& history) {
+  std::string parties;
+  const auto add = [&](const char* name, size_t count) {
+    if (!parties.empty()) parties += ", ";
+    parties += absl::StrFormat("%s (%d tokens)", name, count);
+  };
+  if (!history.mask.empty()) {
+    size_t allowed = 0;
+    for (size_t i = 0; i < vocab_size; ++i) allowed += history.mask[i / 32] >> (i % 32) & 1;
+    add("allowed by the grammar", allowed);
+  }
+  if (!params.allowed_token_ids.empty()) {
+    add("allowed_token_ids", params.allowed_token_ids.size());
+  }
+  if (!history.masked.empty()) {
+    add("banned now by bad_words, min_tokens or for a grammar", history.masked.size());
+  }
+  return absl::InvalidArgumentError("no token may come next: " + parties + " exclude each other");
+}
+
 // NaN can win nothing, +infinity is the largest float.
-absl::Status MakeComparable(std::span<float> logits) {
+absl::Status MakeComparable(std::span<float> logits, const SamplingParams& params,
+                            const SamplingHistory& history) {
   size_t usable = 0, nans = 0;
   for (float& logit : logits) {
     if (logit != logit) {
@@ -92,6 +128,9 @@ absl::Status MakeComparable(std::span<float> logits) {
     }
   }
   if (usable > 0) return absl::OkStatus();
+  const bool restricted =
+      !history.mask.empty() || !params.allowed_token_ids.empty() || !history.masked.empty();
+  if (nans == 0 && restricted) return Conflict(logits.size(), params, history);
   return absl::InternalError(absl::StrFormat(
       "no token can be sampled: of %d logits %d are NaN and %d are masked or -infinity",
       logits.size(), nans, logits.size() - nans));
@@ -255,11 +294,13 @@ float ExponentialVariate(uint64_t seed, uint64_t output_index, uint32_t token) {
 
 absl::StatusOr<TokenId> SampleToken(std::span<float> logits, const SamplingParams& params,
                                     const SamplingHistory& history) {
+  KeepMask(logits, history.mask);
   KeepOnly(logits, params.allowed_token_ids);
   Mask(logits, history.masked);
   AddBias(logits, params.logit_bias);
   ApplyPenalties(logits, params, history);
-  if (const absl::Status status = MakeComparable(logits); !status.ok()) return status;
+  if (const absl::Status status = MakeComparable(logits, params, history); !status.ok())
+    return status;
 
   const int64_t best = ArgMax(logits.data(), logits.size());
   if (params.temperature < kGreedyBelow) return static_cast<TokenId>(best);

@@ -1,13 +1,14 @@
 #pragma once
-// From logits to the next token, in the order of vLLM's V1 sampler: allowed and banned ids, min_tokens (stop ids
-// masked), logit bias, repetition penalty over prompt and output, frequency and presence penalties over the output,
+// From logits to the next token, in the order of vLLM's V1 sampler: the grammar's mask, allowed and banned ids (bad
+// words, stop ids before min_tokens), logit bias, repetition penalty over prompt and output, frequency and presence penalties over the output,
 // greedy if temperature < 1e-5, else temperature, min-p, top-k, top-p, and argmax(probability / Exp(1)).
 //
 // Randomness is counter-based (Philox 4x32-10): the draw for token id i at output index t is a function of
 // (seed, t, i) alone, so a preempted, re-batched or replayed request draws the same token.
 //
 // Shapes     logits [vocab], changed in place. Threads: pure, one row a call.
-// Errors     kInternal when no finite logit is left (NaN from the model), naming the counts.
+// Errors     kInternal when no finite logit is left (NaN from the model), naming the counts; kInvalidArgument when mask,
+//            allowed and banned ids leave none, naming which of them were there.
 
 #include <cstdint>
 #include <span>
@@ -36,7 +37,9 @@ struct SamplingParams {
 struct SamplingHistory {
   std::span<const TokenId> prompt = {};
   std::span<const TokenId> output = {};
-  std::span<const TokenId> masked = {};  // ids that may not be chosen now (stop ids before min_tokens)
+  std::span<const TokenId> masked = {};  // ids that may not be chosen now (bad words, stop ids before min_tokens)
+  // Bit i % 32 of word i / 32: id i may be chosen. Empty: all. Else ceil(vocab / 32) words.
+  std::span<const uint32_t> mask = {};
 };
 
 absl::StatusOr<TokenId> SampleToken(std::span<float> logits, const SamplingParams& params,

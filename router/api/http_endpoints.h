@@ -1,23 +1,13 @@
 #pragma once
-// All HTTP endpoints of a router, as routes.
+// All HTTP endpoints of a router: every face that speaks HTTP, in one table.
 //
-// Ownership  `context` and `registry` outlive the routes.
+// Ownership  `context` and `metrics` outlive the router.
 
-#include <vector>
-
-#include "prometheus/registry.h"
-#include "router/api/api_context.h"
-#include "router/api/http_router.h"
+#include "prometheus/collectable.h"
+#include "router/api/generation/api_context.h"
+#include "router/api/http/http_router.h"
 
 namespace sheaf {
-
-// POST /v1/completions, /v1/chat/completions.
-std::vector<HttpRoute> GenerationRoutes(const ApiContext& context);
-// POST /tokenize, /detokenize.
-std::vector<HttpRoute> TokenRoutes(const ApiContext& context);
-// GET /v1/models, /v1/models/{id}, /health, /ping, /version, /metrics.
-std::vector<HttpRoute> ServerRoutes(const ApiContext& context,
-                                    const prometheus::Collectable& metrics);
 
 HttpRouter MakeHttpRouter(const ApiContext& context, const prometheus::Collectable& metrics);
 

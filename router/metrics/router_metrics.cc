@@ -79,6 +79,14 @@ RouterMetrics::RouterMetrics(prometheus::Registry& registry, const std::string& 
                              StepTokenBuckets())),
       preemptions_(Counter(registry, "sheaf_preemptions_total",
                            "Sequences put back into the queue because KV blocks ran out.")),
+      forced_tokens_(Counter(registry, "sheaf_forced_tokens_total",
+                             "Generated tokens that a grammar or a budget of thoughts forced.")),
+      guided_sequences_(Counter(registry, "sheaf_guided_sequences_total",
+                                "Sequences with a grammar or a budget of thoughts that ended.")),
+      guide_errors_(Counter(registry, "sheaf_guide_errors_total",
+                            "Of those, ended by an error of the grammar or a conflict with it.")),
+      undeclared_tool_calls_(Counter(registry, "sheaf_undeclared_tool_calls_total",
+                                     "Calls of tools that the request had not declared.")),
       step_dispatch_(Histogram(registry, "sheaf_step_dispatch_seconds",
                                "Sending token vectors to the workers, summed over a step's layers.",
                                ExchangeBuckets())),
@@ -145,15 +153,23 @@ void RouterMetrics::KvBlocksAre(int64_t used, int64_t capacity) {
   kv_blocks_capacity_.Set(static_cast<double>(capacity));
 }
 
-void RouterMetrics::StepDone(int64_t prompt_tokens, int64_t generated_tokens, Duration step) {
+void RouterMetrics::StepDone(const StepTokens& tokens, Duration step) {
   steps_.Increment();
-  prompt_tokens_.Increment(static_cast<double>(prompt_tokens));
-  generated_tokens_.Increment(static_cast<double>(generated_tokens));
-  step_tokens_.Observe(static_cast<double>(prompt_tokens + generated_tokens));
+  prompt_tokens_.Increment(static_cast<double>(tokens.prompt));
+  generated_tokens_.Increment(static_cast<double>(tokens.generated));
+  forced_tokens_.Increment(static_cast<double>(tokens.forced));
+  step_tokens_.Observe(static_cast<double>(tokens.prompt + tokens.decode));
   step_duration_.Observe(Seconds(step));
 }
 
 void RouterMetrics::Preempted() { preemptions_.Increment(); }
+
+void RouterMetrics::GuidedEnded(bool guide_error) {
+  guided_sequences_.Increment();
+  if (guide_error) guide_errors_.Increment();
+}
+
+void RouterMetrics::UndeclaredToolCalls(int calls) { undeclared_tool_calls_.Increment(calls); }
 
 void RouterMetrics::StepExchanged(Duration dispatch, Duration combine) {
   step_dispatch_.Observe(Seconds(dispatch));

@@ -51,9 +51,20 @@ class RouterMetrics {
   // --- router/schedule: after each step, and when the queue changes while nothing runs.
   void QueueIs(int64_t queued, int64_t running);
   void KvBlocksAre(int64_t used, int64_t capacity);
-  // Tokens computed in this step: of prompts (chunked prefill), and sampled new ones.
-  void StepDone(int64_t prompt_tokens, int64_t generated_tokens, Duration step);
+  // Tokens of this step: computed of prompts (chunked prefill), computed of sequences that decode,
+  // new ones, and of those the ones that a guide appended without sampling.
+  struct StepTokens {
+    int64_t prompt = 0;
+    int64_t decode = 0;
+    int64_t generated = 0;
+    int64_t forced = 0;
+  };
+  void StepDone(const StepTokens& tokens, Duration step);
   void Preempted();
+  // A choice with a grammar or a budget of thoughts has ended; by an error of the guide?
+  void GuidedEnded(bool guide_error);
+  // Calls of tools that the request had not declared; they were answered as text.
+  void UndeclaredToolCalls(int calls);
 
   // --- the expert layer (exchange), once a step: sums over the step's layers.
   void StepExchanged(Duration dispatch, Duration combine);
@@ -92,6 +103,10 @@ class RouterMetrics {
   prometheus::Histogram& step_duration_;
   prometheus::Histogram& step_tokens_;
   prometheus::Counter& preemptions_;
+  prometheus::Counter& forced_tokens_;
+  prometheus::Counter& guided_sequences_;
+  prometheus::Counter& guide_errors_;
+  prometheus::Counter& undeclared_tool_calls_;
   prometheus::Histogram& step_dispatch_;
   prometheus::Histogram& step_combine_;
   prometheus::Gauge& imbalance_;

@@ -21,6 +21,9 @@ absl::Status Admission::CheckFits(const GenerationRequest& request, const Limits
           absl::StrFormat("prompt token id: wanted 0 to %d, got %d", limits.vocab_size - 1, token));
     }
   }
+  for (const std::vector<TokenId>& word : request.bad_words) {
+    if (word.empty()) return absl::InvalidArgumentError("bad_words: an entry has no tokens");
+  }
   // The token sampled last is never read back: it needs no place in the cache.
   const int64_t needed =
       std::min<int64_t>(prompt + request.stop.max_tokens, limits.max_model_len) - 1;

@@ -30,6 +30,12 @@ namespace {
 constexpr std::chrono::milliseconds kUnreadyPoll{50};
 constexpr std::chrono::seconds kIdleWait{1};
 
+// Runs of a grammar spell a text in one way; a request that names token ids itself may want another.
+bool NamesTokens(const GenerationRequest& request) {
+  return !request.sampling.logit_bias.empty() || !request.sampling.allowed_token_ids.empty() ||
+         !request.stop.stop_token_ids.empty() || !request.bad_words.empty();
+}
+
 absl::Status Unavailable(const absl::Status& cause) {
   return absl::UnavailableError(std::string(cause.message()));
 }
@@ -66,7 +72,8 @@ struct Engine::Impl {
   void Step(TimePoint now);
   void Apply(const StepPlan& plan, TimePoint now);
   void Deliver(std::span<const SequenceRun> runs, TimePoint now);
-  void Finish(std::unique_ptr<Sequence> sequence, FinishReason reason, absl::Status status);
+  void Finish(std::unique_ptr<Sequence> sequence, FinishReason reason, absl::Status status,
+              bool guide_error = false);
   void FinishAll(const absl::Status& status);
   std::unique_ptr<Sequence> TakeRunning(SequenceId id);
   void ReportLoad();
@@ -96,6 +103,7 @@ struct Engine::Impl {
   std::vector<SequenceResult> results;
 
   std::atomic<int> free_blocks;
+  std::atomic<TimePoint> awake_since{TimePoint::max()};  // of the step thread's round; max: at rest
   std::mutex join_mutex;
   std::thread thread;
 };
@@ -111,6 +119,7 @@ void Engine::Impl::WakeUp() {
 void Engine::Impl::Wait(std::chrono::steady_clock::duration at_most) {
   // Nothing to compute: the cores belong to others.
   parts.pool->Park();
+  awake_since.store(TimePoint::max(), std::memory_order_release);
   std::unique_lock lock(mutex);
   wake.wait_for(lock, at_most, [&] { return woken; });
   woken = false;
@@ -129,7 +138,7 @@ void Engine::Impl::ReportLoad() {
 }
 
 void Engine::Impl::Finish(std::unique_ptr<Sequence> sequence, FinishReason reason,
-                          absl::Status status) {
+                          absl::Status status, bool guide_error) {
   allocator.Free(sequence->blocks);
   free_blocks.store(allocator.num_free(), std::memory_order_release);
   {
@@ -143,6 +152,9 @@ void Engine::Impl::Finish(std::unique_ptr<Sequence> sequence, FinishReason reaso
   report.code = status.code();
   report.prompt_tokens = sequence->prompt_tokens();
   report.completion_tokens = sequence->output_tokens();
+  const GuidePlan* plan = sequence->request().guide.get();
+  report.guided = plan != nullptr && plan->constrains();
+  report.guide_error = guide_error;
   report.queued = sequence->admitted.value_or(now) - sequence->submitted();
   report.total = now - sequence->submitted();
   parts.observer->OnRequestEnd(report);
@@ -227,6 +239,7 @@ void Engine::Impl::Loop() {
   pthread_setname_np(pthread_self(), "sheaf-step");
   for (;;) {
     const TimePoint now = parts.clock->Now();
+    awake_since.store(now, std::memory_order_release);
     const bool goes_on = EndWhatIsOver(now);
     ReportLoad();
     if (!goes_on) return;
@@ -277,7 +290,8 @@ void Engine::Impl::Step(TimePoint now) {
   std::vector<RunningSequence> running_view;
   for (const auto& sequence : running) {
     running_view.push_back({sequence->id(), sequence->total_tokens(), sequence->computed_tokens,
-                            static_cast<int>(sequence->blocks.size()), sequence->last_step});
+                            static_cast<int>(sequence->blocks.size()), sequence->last_step,
+                            sequence->prefilled});
   }
   std::vector<QueuedSequence> queued_view;
   {
@@ -298,13 +312,19 @@ void Engine::Impl::Step(TimePoint now) {
   report.sequences = static_cast<int>(runs.size());
   report.preempted = static_cast<int>(plan.preempted.size());
   for (const SequenceRun& run : runs) {
-    (run.num_tokens == 1 ? report.decode_tokens : report.prefill_tokens) += run.num_tokens;
+    const bool decode = run.sequence->prefilled || run.num_tokens == 1;
+    (decode ? report.decode_tokens : report.prefill_tokens) += run.num_tokens;
   }
   report.status = runner.Run(StepId(step), runs, results);
   const TimePoint end = parts.clock->Now();
   report.duration = end - now;
   if (report.status.ok()) {
-    for (size_t i = 0; i < runs.size(); ++i) report.sampled_tokens += results[i].token.has_value();
+    for (size_t i = 0; i < runs.size(); ++i) {
+      if (!results[i].status.ok()) continue;
+      const NextTokens& next = results[i].next;
+      report.generated_tokens += static_cast<int>(next.tokens.size());
+      report.forced_tokens += static_cast<int>(next.tokens.size()) - next.sampled;
+    }
   }
   parts.observer->OnStep(report);
 
@@ -324,18 +344,24 @@ void Engine::Impl::Deliver(std::span<const SequenceRun> step_runs, TimePoint now
     SequenceResult& result = results[i];
     sequence.Advance(step_runs[i].num_tokens);
     if (!result.status.ok()) {
-      Finish(TakeRunning(sequence.id()), FinishReason::kError, std::move(result.status));
+      Finish(TakeRunning(sequence.id()), FinishReason::kError, std::move(result.status),
+             result.next.guide_error);
       continue;
     }
-    if (!result.token.has_value()) continue;
-    if (sequence.last_token.has_value()) {
-      parts.observer->OnNextToken(now - *sequence.last_token);
-    } else {
-      parts.observer->OnFirstToken(now - sequence.submitted());
+    std::optional<FinishReason> end;
+    if (result.next.ended) end = sequence.AcceptEnd();
+    bool forced = !result.next.sampled;
+    for (const TokenId token : result.next.tokens) {
+      if (sequence.last_token.has_value()) {
+        parts.observer->OnNextToken(now - *sequence.last_token);
+      } else {
+        parts.observer->OnFirstToken(now - sequence.submitted());
+      }
+      sequence.last_token = now;
+      end = sequence.Accept(token, std::exchange(result.logprobs, {}), forced);
+      if (end.has_value()) break;
+      forced = true;
     }
-    sequence.last_token = now;
-    const std::optional<FinishReason> end =
-        sequence.Accept(*result.token, std::move(result.logprobs));
     if (end.has_value()) Finish(TakeRunning(sequence.id()), *end, absl::OkStatus());
   }
 }
@@ -351,6 +377,10 @@ absl::StatusOr<SequenceId> Engine::Submit(GenerationRequest request,
                                           std::shared_ptr<GenerationSink> sink) {
   SHEAF_RETURN_IF_ERROR(Admission::CheckFits(request, impl_->admission.limits()));
   SHEAF_ASSIGN_OR_RETURN(StopStrings stop_strings, StopStrings::Create(request.stop.stop_strings));
+  std::unique_ptr<OutputGuide> guide;
+  if (request.guide != nullptr) {
+    SHEAF_ASSIGN_OR_RETURN(guide, OutputGuide::Create(request.guide, !NamesTokens(request)));
+  }
   if (absl::Status cluster = impl_->ClusterStatus(); !cluster.ok()) return Unavailable(cluster);
   auto shared_stop = std::make_shared<const StopStrings>(std::move(stop_strings));
   const TimePoint now = impl_->parts.clock->Now();
@@ -363,7 +393,8 @@ absl::StatusOr<SequenceId> Engine::Submit(GenerationRequest request,
     impl_->live.insert(id);
     impl_->admission.Push(std::make_unique<Sequence>(
         id, std::move(request), std::move(sink), *impl_->parts.tokenizer, std::move(shared_stop),
-        Sequence::Limits{impl_->options.eos_token_ids, impl_->options.max_model_len}, now));
+        Sequence::Limits{impl_->options.eos_token_ids, impl_->options.max_model_len}, now,
+        std::move(guide)));
   }
   impl_->WakeUp();
   return id;
@@ -384,6 +415,25 @@ bool Engine::ready() const {
     if (impl_->stop_at.has_value()) return false;
   }
   return impl_->ClusterStatus().ok();
+}
+
+bool Engine::live() const {
+  const TimePoint since = impl_->awake_since.load(std::memory_order_acquire);
+  if (since == TimePoint::max()) return true;
+  if (impl_->parts.clock->Now() - since <= impl_->options.max_step_time) return true;
+  return !impl_->ClusterStatus().ok();
+}
+
+EngineLoad Engine::load() const {
+  EngineLoad load;
+  {
+    std::lock_guard lock(impl_->mutex);
+    load.queued = impl_->admission.size();
+    load.running = static_cast<int>(impl_->live.size()) - load.queued;
+  }
+  load.total_blocks = impl_->allocator.num_blocks();
+  load.used_blocks = load.total_blocks - free_kv_blocks();
+  return load;
 }
 
 Duration Engine::RetryAfter() const {

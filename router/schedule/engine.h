@@ -2,12 +2,14 @@
 // Engine: continuous batching. One step thread takes what clients submit, plans a step
 // (scheduler.h), runs the decoder, samples, and hands tokens to the sinks.
 //
-//   Submit -> queue (admission.h) -> running (sequence.h, KV blocks) -> one token a step -> OnEnd
+//   Submit -> queue (admission.h) -> running (sequence.h, KV blocks) -> one token a step, or a run
+//   that the guide forces -> OnEnd
 //
 // Output     depends on the request, the checkpoint and the numeric settings alone: not on batch
 //            neighbours, chunking, preemption or threads.
-// Tokens     every generated token gives one OnToken, the stop token (EOS list, stop_token_ids)
-//            included, with empty text; completion_tokens counts it.
+// Tokens     every generated token gives one OnToken, forced ones and the stop token (EOS list,
+//            stop_token_ids) included, the latter with empty text; completion_tokens counts it.
+//            Forced tokens run together in the next step, among the decodes.
 // Ends       stop token, stop string, max_tokens, max_model_len; Cancel, deadline, Stop: within one
 //            step, KV blocks freed.
 // Errors     of a request alone (logits not finite: kInternal) end that request. An error of the
@@ -15,7 +17,11 @@
 //            engine goes on. While `cluster_ready` is not OK nothing runs and Submit refuses; what
 //            was taken before waits, at most `max_unready_wait` or its deadline, then ends with
 //            that status (kUnavailable).
+// Live       unless the step thread has been on one round (a step, its callbacks) for longer than
+//            max_step_time while the cluster is ready. It is at rest while nothing waits or the
+//            cluster is not ready.
 // Threads    public methods from any thread; callbacks, observer and `pool` from the step thread.
+//            A guide: made in Submit, on the caller's thread; then on the pool, with the rows.
 //            cluster_ready from any thread, quick.
 // Ownership  borrows all but options; they outlive it. The destructor is Stop(now).
 
@@ -43,6 +49,7 @@ struct EngineOptions {
   int max_queued_requests = 256;
   std::vector<TokenId> eos_token_ids{};
   Duration max_unready_wait = std::chrono::seconds(60);
+  Duration max_step_time = std::chrono::seconds(120);  // a longer one: the engine hangs
 };
 
 // What the engine runs on.
@@ -66,6 +73,8 @@ class Engine final : public GenerationEngine {
                                     std::shared_ptr<GenerationSink> sink) override;
   void Cancel(SequenceId sequence) override;
   bool ready() const override;
+  bool live() const override;
+  EngineLoad load() const override;
   Duration RetryAfter() const override;
   int32_t max_model_len() const override;
 

@@ -10,20 +10,14 @@
 
 namespace sheaf {
 
-struct EngineLoad {
-  int queued = 0;  // waiting requests, preempted ones included
-  int running = 0;
-  int used_blocks = 0;
-  int total_blocks = 0;
-};
-
 struct StepReport {
   StepId step;
   Duration duration{0};  // plan to last sampled token
   int sequences = 0;
-  int prefill_tokens = 0;  // tokens of chunks longer than one
-  int decode_tokens = 0;
-  int sampled_tokens = 0;    // new tokens, handed to clients
+  int prefill_tokens = 0;    // of prompts, and of what is computed again after a preemption
+  int decode_tokens = 0;     // the newest tokens of sequences past their prefill
+  int generated_tokens = 0;  // new tokens
+  int forced_tokens = 0;     // of those, appended by a guide without sampling
   int preempted = 0;
   absl::Status status;  // of the forward pass
 };
@@ -33,8 +27,10 @@ struct RequestReport {
   absl::StatusCode code = absl::StatusCode::kOk;
   int prompt_tokens = 0;
   int completion_tokens = 0;
-  Duration queued{0};  // submit to first admission
-  Duration total{0};   // submit to end
+  bool guided = false;       // by a grammar or a budget of thoughts
+  bool guide_error = false;  // the guide's own, or a conflict with it, ended the request
+  Duration queued{0};        // submit to first admission
+  Duration total{0};         // submit to end
 };
 
 class EngineObserver {

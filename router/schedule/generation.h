@@ -9,8 +9,10 @@
 //            and must not block (they hand over to the API's own threads). After OnEnd nothing more
 //            is called and the sink is released.
 // Errors     Submit: kResourceExhausted (queue full; RetryAfter()), kUnavailable (not ready,
-//            draining), kInvalidArgument (never fits the KV cache). Everything later arrives in
-//            OnEnd.
+//            draining), kInvalidArgument (never fits the KV cache), the guide's. Everything later
+//            arrives in OnEnd; of a request alone: kInvalidArgument when its wishes leave no token
+//            that may come next (a grammar against allowed_token_ids or bad_words), the grammar's
+//            own errors.
 
 #include <cstdint>
 #include <memory>
@@ -24,13 +26,14 @@
 #include "base/clock.h"
 #include "base/ids.h"
 #include "kernels/sampling.h"
+#include "router/text/guide/guide_plan.h"
 
 namespace sheaf {
 
 struct StopConditions {
   int32_t max_tokens = 16;  // >= 1
-  int32_t min_tokens = 0;
-  bool ignore_eos = false;
+  int32_t min_tokens = 0;   // a grammar that is at its end ends the output all the same
+  bool ignore_eos = false;  // a grammar's end then ends the output by itself (kStop, no stop token)
   std::vector<TokenId> stop_token_ids{};  // beside the model's EOS list
   std::vector<std::string> stop_strings{};
   bool include_stop_string = false;
@@ -41,6 +44,10 @@ struct GenerationRequest {
   std::vector<TokenId> prompt;
   kernels::SamplingParams sampling;
   StopConditions stop;
+  // Each a sequence of at least one token: its last one may not come where the output ends with the
+  // rest.
+  std::vector<std::vector<TokenId>> bad_words{};
+  std::shared_ptr<const GuidePlan> guide{};  // null: free, and reasoning tokens are not counted
   bool skip_special_tokens = true;
   std::optional<int32_t> logprobs;  // top-n beside the chosen token; -1 = whole vocabulary
   std::optional<int32_t> prompt_logprobs;
@@ -60,11 +67,15 @@ struct TokenLogprobs {
 };
 
 // One generated token. `text` may be empty (half a character, a possible stop string) or hold
-// earlier text too.
+// earlier text too. A forced token is one that the guide appended without sampling.
 struct TokenEvent {
   TokenId token = 0;
   std::string text;
   std::optional<TokenLogprobs> logprobs;
+  bool forced = false;
+  // Where the token's own text ends, in bytes of the whole output's text before stop strings are
+  // cut out: it may lie beyond the text that has come so far. -1: with this event's text.
+  int64_t text_end = -1;
 };
 
 enum class FinishReason { kStop, kLength, kCancelled, kError };
@@ -77,6 +88,15 @@ struct GenerationEnd {
   std::optional<TokenId> stop_token;       // the stop id that ended it (EOS list included)
   int32_t prompt_tokens = 0;
   int32_t completion_tokens = 0;
+  // Of those, thoughts without their tags (thought_tracker.h). 0 without a guide.
+  int32_t reasoning_tokens = 0;
+};
+
+struct EngineLoad {
+  int queued = 0;  // waiting requests, preempted ones included
+  int running = 0;
+  int used_blocks = 0;
+  int total_blocks = 0;
 };
 
 class GenerationSink {
@@ -100,6 +120,10 @@ class GenerationEngine {
   virtual void Cancel(SequenceId sequence) = 0;
   // True when requests would be run now (workers joined, not draining).
   virtual bool ready() const = 0;
+  // False when the engine hangs: it could run a step and has not ended one for a long time. An idle
+  // engine is live, and so is one that waits for workers: starting it anew would not help.
+  virtual bool live() const = 0;
+  virtual EngineLoad load() const = 0;
   // A hint for clients refused with kResourceExhausted.
   virtual Duration RetryAfter() const = 0;
   // The longest prompt + output in tokens.

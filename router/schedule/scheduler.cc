@@ -18,11 +18,13 @@ class Planner {
 
   StepPlan Plan() {
     std::vector<size_t> decodes, prefills;
+    int64_t decode_tokens = 0;
     for (size_t i = 0; i < state_.running.size(); ++i) {
-      (Missing(i) == 1 ? decodes : prefills).push_back(i);
+      (IsDecode(i) ? decodes : prefills).push_back(i);
+      if (IsDecode(i)) decode_tokens += Missing(i);
     }
-    if (static_cast<int>(decodes.size()) < budget_) {
-      for (size_t i : decodes) RunTokens(i, 1, /*may_preempt=*/true);
+    if (decode_tokens < budget_) {
+      for (size_t i : decodes) RunTokens(i, Missing(i), /*may_preempt=*/true);
       for (size_t i : prefills) RunTokens(i, Missing(i), /*may_preempt=*/false);
     } else {
       // Not everyone gets a turn: decodes and prefills alike, the one that waited longest first.
@@ -31,7 +33,7 @@ class Planner {
       std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
         return state_.running[a].last_step < state_.running[b].last_step;
       });
-      for (size_t i : order) RunTokens(i, Missing(i), /*may_preempt=*/Missing(i) == 1);
+      for (size_t i : order) RunTokens(i, Missing(i), /*may_preempt=*/IsDecode(i));
     }
     // All that is left waits for blocks that prefills hold: the oldest takes them.
     if (NothingPlanned() && !state_.running.empty()) {
@@ -50,6 +52,8 @@ class Planner {
   int Missing(size_t i) const {
     return state_.running[i].total_tokens - state_.running[i].computed_tokens;
   }
+
+  bool IsDecode(size_t i) const { return state_.running[i].prefilled || Missing(i) == 1; }
 
   bool NothingPlanned() const {
     return std::all_of(planned_.begin(), planned_.end(),

@@ -2,7 +2,8 @@
 // PlanStep: which sequences run how many tokens in the next step. A pure function of what it is
 // given.
 //
-// Rules      1. Decodes first: every running sequence that lacks one token runs it.
+// Rules      1. Decodes first: every running sequence that lacks one token, or only the few that a
+//               guide appended together, runs them.
 //            2. The rest of the token budget goes to prefill chunks, in order of admission, then to
 //               newly admitted sequences in order of arrival (never past one that does not fit:
 //               nobody is overtaken).
@@ -12,7 +13,7 @@
 //               sequence that was admitted last is preempted: its blocks are freed, it returns to
 //               the head of the queue and is computed again later (sampling is by output index, so
 //               its tokens stay the same).
-//            5. With fewer tokens in the budget than decodes, those served longest ago run first.
+//            5. With a budget that the decodes alone exhaust, those served longest ago run first.
 // Progress   the oldest running sequence may take every other's blocks, so it always runs and ends;
 //            hence none starves.
 //
@@ -40,6 +41,7 @@ struct RunningSequence {
   int computed_tokens = 0;  // of those, in the cache
   int owned_blocks = 0;
   uint64_t last_step = 0;  // when it ran last; 0: never
+  bool prefilled = false;  // has run to its end before: what it lacks are its newest tokens
 };
 
 struct QueuedSequence {

@@ -4,10 +4,24 @@
 #include <utility>
 
 namespace sheaf {
+namespace {
+
+ThoughtTracker Thoughts(const GuidePlan* plan) {
+  if (plan == nullptr) return {};
+  return {plan->tags, plan->start == ThoughtStart::kInside};
+}
+
+// Whether `output` ends with all of `word` but its last token.
+bool EndsWithRest(std::span<const TokenId> output, std::span<const TokenId> word) {
+  const std::span<const TokenId> rest = word.first(word.size() - 1);
+  return rest.size() <= output.size() && std::ranges::equal(output.last(rest.size()), rest);
+}
+
+}  // namespace
 
 Sequence::Sequence(SequenceId id, GenerationRequest request, std::shared_ptr<GenerationSink> sink,
                    const Tokenizer& tokenizer, std::shared_ptr<const StopStrings> stop_strings,
-                   const Limits& limits, TimePoint submitted)
+                   const Limits& limits, TimePoint submitted, std::unique_ptr<OutputGuide> guide)
     : id_(id),
       request_(std::move(request)),
       sink_(std::move(sink)),
@@ -16,6 +30,8 @@ Sequence::Sequence(SequenceId id, GenerationRequest request, std::shared_ptr<Gen
       prompt_tokens_(static_cast<int>(request_.prompt.size())),
       tokens_(std::move(request_.prompt)),
       stop_ids_(request_.stop.stop_token_ids),
+      guide_(std::move(guide)),
+      thoughts_(Thoughts(request_.guide.get())),
       text_(tokenizer, {std::move(stop_strings), request_.stop.include_stop_string,
                         request_.skip_special_tokens, request_.stop.min_tokens}) {
   request_.prompt.clear();
@@ -25,11 +41,32 @@ Sequence::Sequence(SequenceId id, GenerationRequest request, std::shared_ptr<Gen
   if (request_.prompt_logprobs.has_value()) prompt_logprobs_.resize(prompt_tokens_);
 }
 
-kernels::SamplingHistory Sequence::history() const {
+int Sequence::tokens_left() const {
+  return std::min(request_.stop.max_tokens - output_tokens(), max_model_len_ - total_tokens());
+}
+
+kernels::SamplingHistory Sequence::history() {
   kernels::SamplingHistory history;
   history.prompt = tokens().first(prompt_tokens_);
   history.output = tokens().subspan(prompt_tokens_);
-  if (output_tokens() < request_.stop.min_tokens) history.masked = stop_ids_;
+  banned_.clear();
+  const GuideRule rule = guide_ == nullptr ? GuideRule::kFree : guide_->rule();
+  // At a grammar's end nothing may keep a stop token from coming.
+  if (rule == GuideRule::kStopOnly) return history;
+  const bool too_early = output_tokens() < request_.stop.min_tokens;
+  if (too_early || rule == GuideRule::kNoStop || rule == GuideRule::kGrammar) banned_ = stop_ids_;
+  if (rule == GuideRule::kNoStop) {
+    const ThoughtTags& tags = guide_->plan().tags;
+    // Were </think> a stop token and banned, the thoughts could never end.
+    std::erase_if(banned_, [&](TokenId id) { return id == tags.think_end; });
+    for (const std::optional<TokenId>& tag : {tags.think_begin, tags.call_begin}) {
+      if (tag.has_value()) banned_.push_back(*tag);
+    }
+  }
+  for (const std::vector<TokenId>& word : request_.bad_words) {
+    if (EndsWithRest(history.output, word)) banned_.push_back(word.back());
+  }
+  history.masked = banned_;
   return history;
 }
 
@@ -49,6 +86,7 @@ std::optional<TokenLogprobs>* Sequence::PromptSlot(int position) {
 
 void Sequence::Advance(int num_tokens) {
   computed_tokens += num_tokens;
+  prefilled = prefilled || computed_tokens == total_tokens();
   prompt_logprobs_done_ = std::max(prompt_logprobs_done_, computed_tokens + 1);
 }
 
@@ -56,16 +94,30 @@ bool Sequence::IsStopToken(TokenId token) const {
   return std::find(stop_ids_.begin(), stop_ids_.end(), token) != stop_ids_.end();
 }
 
-std::optional<FinishReason> Sequence::Accept(TokenId token, std::optional<TokenLogprobs> logprobs) {
+bool Sequence::Stops(TokenId token, int offset) const {
+  if (!IsStopToken(token)) return false;
+  if (guide_ != nullptr && guide_->rule() == GuideRule::kStopOnly) return true;
+  return output_tokens() + offset >= request_.stop.min_tokens;
+}
+
+void Sequence::TellPromptLogprobs() {
   if (!prompt_logprobs_.empty()) {
     sink_->OnPromptLogprobs(std::exchange(prompt_logprobs_, {}));
   }
+}
+
+std::optional<FinishReason> Sequence::Accept(TokenId token, std::optional<TokenLogprobs> logprobs,
+                                             bool forced) {
+  TellPromptLogprobs();
+  const bool stops = Stops(token, 0);
   tokens_.push_back(token);
+  thoughts_.Accept(token);
   TokenEvent event;
   event.token = token;
+  event.forced = forced;
   event.logprobs = std::move(logprobs);
   std::optional<FinishReason> end;
-  if (IsStopToken(token) && output_tokens() > request_.stop.min_tokens) {
+  if (stops) {
     stop_token_ = token;
     end = FinishReason::kStop;
   } else {
@@ -78,8 +130,14 @@ std::optional<FinishReason> Sequence::Accept(TokenId token, std::optional<TokenL
       end = FinishReason::kLength;
     }
   }
+  event.text_end = text_.text_end();
   sink_->OnToken(std::move(event));
   return end;
+}
+
+FinishReason Sequence::AcceptEnd() {
+  TellPromptLogprobs();
+  return FinishReason::kStop;
 }
 
 void Sequence::End(FinishReason reason, absl::Status status) {
@@ -97,6 +155,7 @@ void Sequence::End(FinishReason reason, absl::Status status) {
   end.stop_token = stop_token_;
   end.prompt_tokens = prompt_tokens_;
   end.completion_tokens = output_tokens();
+  end.reasoning_tokens = thoughts_.num_tokens();
   std::exchange(sink_, nullptr)->OnEnd(std::move(end));
 }
 

@@ -2,13 +2,16 @@
 // Sequence: one generation from submit to end: its tokens, text, KV blocks, and what its client is
 // told.
 //
-// Accept takes the sampled tokens one by one and decides the end, in this order: stop token (not
-// before min_tokens: those are masked for the sampler then), stop string, max_tokens,
-// max_model_len.
+// Accept takes the new tokens one by one, sampled or forced by the guide, and decides the end, in
+// this order: stop token (not before min_tokens: those are masked for the sampler then, unless the
+// guide says that nothing else can follow), stop string, max_tokens, max_model_len.
 //
+// Guide      one of its own if the request has a plan. It is ahead of tokens() only while a step's
+//            tokens are on their way from ChooseNext to Accept, so it outlives a preemption.
 // Ownership  owns the request and shares the sink; tokenizer outlives it. KV blocks are the
 //            allocator's: the engine frees them before the sequence goes.
-// Threads    the step thread only, except PromptSlot: distinct positions from several threads.
+// Threads    the step thread only, except PromptSlot: distinct positions from several threads; and
+//            history and guide: one thread at a time.
 // Errors     none of its own; End passes on the engine's.
 
 #include <memory>
@@ -18,6 +21,7 @@
 
 #include "base/clock.h"
 #include "router/schedule/generation.h"
+#include "router/text/guide/output_guide.h"
 #include "router/text/text_stream.h"
 
 namespace sheaf {
@@ -31,7 +35,7 @@ class Sequence {
 
   Sequence(SequenceId id, GenerationRequest request, std::shared_ptr<GenerationSink> sink,
            const Tokenizer& tokenizer, std::shared_ptr<const StopStrings> stop_strings,
-           const Limits& limits, TimePoint submitted);
+           const Limits& limits, TimePoint submitted, std::unique_ptr<OutputGuide> guide = nullptr);
 
   SequenceId id() const { return id_; }
   const GenerationRequest& request() const { return request_; }  // its prompt is in tokens()
@@ -42,12 +46,24 @@ class Sequence {
   int total_tokens() const { return static_cast<int>(tokens_.size()); }
   int prompt_tokens() const { return prompt_tokens_; }
   int output_tokens() const { return total_tokens() - prompt_tokens_; }
-  kernels::SamplingHistory history() const;
+  // As many tokens as may still come, at least 1 before the end.
+  int tokens_left() const;
+
+  OutputGuide* guide() { return guide_.get(); }  // null: free
+  // For the next token; valid until the next call. The guide's mask is not in it.
+  kernels::SamplingHistory history();
+  // EOS list (unless ignored) and stop_token_ids.
+  std::span<const TokenId> stop_ids() const { return stop_ids_; }
+  // Whether a stop token can say that the guide's grammar is at its end.
+  bool CanStop() const { return !request_.stop.ignore_eos && !stop_ids_.empty(); }
+  // Whether `token` ends the sequence when `offset` more tokens have come before it.
+  bool Stops(TokenId token, int offset) const;
 
   // The state of the cache, kept by the engine.
   std::vector<int32_t> blocks;
   int computed_tokens = 0;  // positions whose K and V are in `blocks`
   uint64_t last_step = 0;
+  bool prefilled = false;  // all tokens of some moment since the admission are in the cache
   std::optional<TimePoint> admitted;  // first admission
   std::optional<TimePoint> last_token;
 
@@ -63,15 +79,22 @@ class Sequence {
   // num_tokens more are in the cache.
   void Advance(int num_tokens);
   // The cache's content is given up; it will be computed again.
-  void Restart() { computed_tokens = 0; }
+  void Restart() {
+    computed_tokens = 0;
+    prefilled = false;
+  }
 
   // Tells the client. Returns the reason when this token is the last.
-  std::optional<FinishReason> Accept(TokenId token, std::optional<TokenLogprobs> logprobs);
+  std::optional<FinishReason> Accept(TokenId token, std::optional<TokenLogprobs> logprobs,
+                                     bool forced = false);
+  // The guide says that the output is complete as it is.
+  FinishReason AcceptEnd();
   // Tells the client the end; call once, nothing after it.
   void End(FinishReason reason, absl::Status status);
 
  private:
   bool IsStopToken(TokenId token) const;
+  void TellPromptLogprobs();
 
   const SequenceId id_;
   GenerationRequest request_;
@@ -81,7 +104,10 @@ class Sequence {
   const int prompt_tokens_;
 
   std::vector<TokenId> tokens_;
-  std::vector<TokenId> stop_ids_;  // EOS list (unless ignored) and stop_token_ids
+  std::vector<TokenId> stop_ids_;
+  std::vector<TokenId> banned_;  // of the last history()
+  const std::unique_ptr<OutputGuide> guide_;
+  ThoughtTracker thoughts_;  // over the tokens that the client was told
   TextStream text_;
   std::vector<std::optional<TokenLogprobs>>
       prompt_logprobs_;           // [prompt]; empty: not asked, or told already

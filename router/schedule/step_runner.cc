@@ -1,8 +1,8 @@
 #include "router/schedule/step_runner.h"
 
+#include <algorithm>
 #include <utility>
 
-#include "kernels/sampling.h"
 #include "router/schedule/token_logprobs.h"
 
 namespace sheaf {
@@ -29,8 +29,9 @@ absl::Status StepRunner::Run(StepId step, std::span<const SequenceRun> runs,
     for (size_t i = 0; i < row_results.size(); ++i) {
       SequenceResult& result = results[rows.sources[i].sequence];
       result.status.Update(std::move(row_results[i].status));
-      if (row_results[i].token.has_value()) {
-        result.token = row_results[i].token;
+      NextTokens& next = row_results[i].next;
+      if (!next.tokens.empty() || next.ended || next.guide_error) {
+        result.next = std::move(next);
         result.logprobs = std::move(row_results[i].logprobs);
       }
     }
@@ -60,15 +61,11 @@ void StepRunner::ReadRow(std::span<float> logits, const SequenceRun& run, int to
   // The sampler changes the row; log-probabilities are of the raw one.
   std::vector<float> raw;
   if (num_top.has_value()) raw.assign(logits.begin(), logits.end());
-  absl::StatusOr<TokenId> chosen =
-      kernels::SampleToken(logits, sequence.request().sampling, sequence.history());
-  if (!chosen.ok()) {
-    result.status = chosen.status();
-    return;
-  }
-  result.token = *chosen;
-  if (!num_top.has_value()) return;
-  absl::StatusOr<TokenLogprobs> logprobs = ComputeLogprobs(raw, *chosen, *num_top);
+  const int longest = num_top.has_value() ? 1 : std::min(kLongestRun, sequence.tokens_left());
+  result.status = ChooseNext(logits, sequence, longest, result.next);
+  if (!result.status.ok() || !num_top.has_value() || result.next.ended) return;
+  absl::StatusOr<TokenLogprobs> logprobs =
+      ComputeLogprobs(raw, result.next.tokens.front(), *num_top);
   if (logprobs.ok()) {
     result.logprobs = *std::move(logprobs);
   } else {

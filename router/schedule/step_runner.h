@@ -1,6 +1,10 @@
 #pragma once
 // StepRunner: one planned step through the decoder and the sampler.
 //
+// Rows are read on the pool: masks, samples and forced runs of different sequences side by side.
+// A forced run is cut at kLongestRun tokens, so that no step tells a client an unbounded number at
+// once; with log-probabilities asked for at one token, because each needs a row of its own.
+//
 // Shapes     results[i] belongs to runs[i].
 // Threads    the step thread; it uses the whole pool.
 // Errors     Run returns the forward pass's; then no result counts. A result's own status concerns
@@ -13,6 +17,7 @@
 #include "absl/status/status.h"
 #include "base/thread_pool.h"
 #include "router/attention/decoder.h"
+#include "router/schedule/next_tokens.h"
 #include "router/schedule/sequence.h"
 
 namespace sheaf {
@@ -24,12 +29,14 @@ struct SequenceRun {
 
 struct SequenceResult {
   absl::Status status;
-  std::optional<TokenId> token;  // nothing: the chunk does not reach the end of what is known
-  std::optional<TokenLogprobs> logprobs;
+  NextTokens next;                        // none: the chunk does not reach the end of what is known
+  std::optional<TokenLogprobs> logprobs;  // of the first token; then it is the only one
 };
 
 class StepRunner {
  public:
+  static constexpr int kLongestRun = 64;
+
   StepRunner(Decoder& decoder, ThreadPool& pool) : decoder_(decoder), pool_(pool) {}
 
   absl::Status Run(StepId step, std::span<const SequenceRun> runs,

@@ -11,19 +11,23 @@ TextStream::TextStream(const Tokenizer& tokenizer, TextStreamOptions options)
       min_tokens_(options.min_tokens) {}
 
 TextDelta TextStream::Push(TokenId id) {
-  if (ended_) return {};
+  if (ended_) return {.text_end = text_end_};
   ++num_tokens_;
-  StopMatcher::Result result = matcher_.Push(detokenizer_.Push(id), num_tokens_ > min_tokens_);
+  const std::string piece = detokenizer_.Push(id);
+  text_end_ += static_cast<int64_t>(piece.size());
+  StopMatcher::Result result = matcher_.Push(piece, num_tokens_ > min_tokens_);
   ended_ = result.stop_index.has_value();
-  return {std::move(result.text), result.stop_index};
+  return {std::move(result.text), result.stop_index, text_end_};
 }
 
 TextDelta TextStream::Finish() {
-  if (ended_) return {};
+  if (ended_) return {.text_end = text_end_};
   ended_ = true;
-  StopMatcher::Result result = matcher_.Push(detokenizer_.Finish(), num_tokens_ > min_tokens_);
+  const std::string piece = detokenizer_.Finish();
+  text_end_ += static_cast<int64_t>(piece.size());
+  StopMatcher::Result result = matcher_.Push(piece, num_tokens_ > min_tokens_);
   if (!result.stop_index.has_value()) result.text += matcher_.Finish();
-  return {std::move(result.text), result.stop_index};
+  return {std::move(result.text), result.stop_index, text_end_};
 }
 
 }  // namespace sheaf

@@ -6,6 +6,7 @@
 // ends the sequence but calls Finish, so that token never shows in the text.
 // Ownership  The tokenizer outlives it. Threads  One at a time. Cost  O(bytes of the text).
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -25,8 +26,12 @@ struct TextStreamOptions {
 };
 
 struct TextDelta {
-  std::string text;               // whole characters; may be empty
-  std::optional<int> stop_index;  // set: this stop string was found, the sequence ends here
+  std::string text = {};  // whole characters; may be empty
+  // Set: this stop string was found, the sequence ends here.
+  std::optional<int> stop_index = std::nullopt;
+  // Bytes of text of all tokens up to here, as if none were held back: before stop strings are
+  // looked for. So it tells where in the text a token ends though the text comes later.
+  int64_t text_end = 0;
 };
 
 class TextStream {
@@ -38,11 +43,15 @@ class TextStream {
   // stop string may be found in it too. Nothing may be pushed afterwards.
   TextDelta Finish();
 
+  // The last delta's.
+  int64_t text_end() const { return text_end_; }
+
  private:
   IncrementalDetokenizer detokenizer_;
   StopMatcher matcher_;
   const int min_tokens_;
   int num_tokens_ = 0;
+  int64_t text_end_ = 0;
   bool ended_ = false;
 };
 

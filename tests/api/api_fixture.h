@@ -5,7 +5,7 @@
 
 #include "prometheus/registry.h"
 #include "prometheus/text_serializer.h"
-#include "router/api/api_context.h"
+#include "router/api/generation/api_context.h"
 #include "tests/fakes/fake_generation_engine.h"
 #include "tests/fakes/fake_text_codec.h"
 
@@ -30,6 +30,7 @@ struct ApiFixture {
   FakeTextCodec codec;
   ServedModel model;
   RequestLimits limits;
+  ApiSettings settings;
   prometheus::Registry registry;
   RouterMetrics metrics{registry, "9.8.7"};
   SteadyClock clock;
@@ -40,6 +41,7 @@ struct ApiFixture {
                      codec,
                      model,
                      limits,
+                     settings,
                      metrics,
                      preparation,
                      wakes,

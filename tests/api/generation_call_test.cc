@@ -1,6 +1,6 @@
 // A call between engine and face: nothing lost, nothing unbounded, everything cancelled and counted
 // once.
-#include "router/api/generation_call.h"
+#include "router/api/generation/generation_call.h"
 
 #include <atomic>
 #include <future>

@@ -8,8 +8,8 @@
 #include "grpcpp/generic/generic_stub.h"
 #include "grpcpp/grpcpp.h"
 #include "gtest/gtest.h"
-#include "router/api/grpc_inference_service.h"
-#include "router/api/grpc_server.h"
+#include "router/api/grpc/grpc_inference_service.h"
+#include "router/api/grpc/grpc_server.h"
 #include "tests/api/api_fixture.h"
 
 namespace sheaf {

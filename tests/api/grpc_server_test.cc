@@ -1,6 +1,6 @@
 // The gRPC face over a real loopback server: streams, rich errors, cancellation, deadlines, slow
 // clients, health.
-#include "router/api/grpc_server.h"
+#include "router/api/grpc/grpc_server.h"
 
 #include <thread>
 
@@ -9,7 +9,7 @@
 #include "google/rpc/status.pb.h"
 #include "grpcpp/grpcpp.h"
 #include "gtest/gtest.h"
-#include "router/api/grpc_inference_service.h"
+#include "router/api/grpc/grpc_inference_service.h"
 #include "sheaf/v1/inference.grpc.pb.h"
 #include "tests/api/api_fixture.h"
 

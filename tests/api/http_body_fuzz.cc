@@ -2,8 +2,8 @@
 // validation.
 #include <string_view>
 
-#include "router/api/openai_request.h"
-#include "router/api/request_validation.h"
+#include "router/api/openai/openai_request.h"
+#include "router/api/request/request_validation.h"
 #include "tests/fakes/fake_text_codec.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -15,9 +15,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     return served;
   }();
   static const RequestLimits limits;
+  static const ApiSettings settings;
   static const FakeTextCodec codec;
   static const std::function<uint64_t()> random = [] { return uint64_t{4}; };
-  const ValidationContext context{*model, limits, codec, 512, random};
+  const ValidationContext context{*model, limits, settings, codec, 512, random};
   const std::string_view body(reinterpret_cast<const char*>(data), size);
   const auto completion = ParseCompletionBody(body);
   if (const auto* parsed = std::get_if<OpenAiRequest>(&completion))

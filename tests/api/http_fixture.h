@@ -7,8 +7,8 @@
 
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+#include "router/api/http/http_server.h"
 #include "router/api/http_endpoints.h"
-#include "router/api/http_server.h"
 #include "tests/api/api_fixture.h"
 #include "tests/api/http_client.h"
 
@@ -25,10 +25,15 @@ class HttpFixture : public testing::Test {
 
   void StartServer() {
     server_.reset();
-    auto server = HttpServer::Start(options_, router_, api_.preparation, api_.metrics, api_.clock);
+    auto server = HttpServer::Start(options_, Parts());
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
     ASSERT_NE(server_->port(), 0);
+  }
+
+  HttpServerParts Parts() {
+    return {router_,    api_.preparation,    api_.metrics,
+            api_.clock, api_.context.random, api_.context.unix_seconds};
   }
 
   HttpAnswer Post(const std::string& path, const std::string& body) {

@@ -63,7 +63,7 @@ TEST_F(HttpServerTest, ErrorsHaveTheOpenAiShape) {
 TEST_F(HttpServerTest, WrongMethodSaysWhichIsRight) {
   const HttpAnswer answer = Get("/v1/completions");
   EXPECT_EQ(answer.status, 405);
-  EXPECT_EQ(answer.headers.at("allow"), "POST");
+  EXPECT_EQ(answer.headers.at("allow"), "OPTIONS, POST");
 }
 
 TEST_F(HttpServerTest, FullQueueIs503WithRetryAfter) {
@@ -306,8 +306,7 @@ TEST_F(HttpServerTest, StopWithoutPatienceCancels) {
 TEST_F(HttpServerTest, BusyPortIsAnError) {
   HttpServerOptions options;
   options.port = server_->port();
-  const auto second =
-      HttpServer::Start(options, router_, api_.preparation, api_.metrics, api_.clock);
+  const auto second = HttpServer::Start(options, Parts());
   ASSERT_FALSE(second.ok());
   EXPECT_THAT(std::string(second.status().message()), HasSubstr(std::to_string(server_->port())));
 }

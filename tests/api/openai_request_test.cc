@@ -1,5 +1,5 @@
 // Reading OpenAI bodies: every prompt form, wrong types, and what is accepted without a meaning.
-#include "router/api/openai_request.h"
+#include "router/api/openai/openai_request.h"
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"

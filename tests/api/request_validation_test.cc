@@ -1,5 +1,5 @@
 // What a request may ask for, what it gets when it does not ask, and how a refusal reads.
-#include "router/api/request_validation.h"
+#include "router/api/request/request_validation.h"
 
 #include <cmath>
 #include <functional>

@@ -58,12 +58,28 @@ class FakeGenerationEngine final : public GenerationEngine {
     std::lock_guard lock(mutex_);
     return ready_;
   }
+  bool live() const override {
+    std::lock_guard lock(mutex_);
+    return live_;
+  }
+  EngineLoad load() const override {
+    std::lock_guard lock(mutex_);
+    return load_;
+  }
   Duration RetryAfter() const override { return std::chrono::milliseconds(1500); }
   int32_t max_model_len() const override { return 512; }
 
   void SetReady(bool ready) {
     std::lock_guard lock(mutex_);
     ready_ = ready;
+  }
+  void SetLive(bool live) {
+    std::lock_guard lock(mutex_);
+    live_ = live;
+  }
+  void SetLoad(const EngineLoad& load) {
+    std::lock_guard lock(mutex_);
+    load_ = load;
   }
   void SetSubmitError(absl::Status error) {
     std::lock_guard lock(mutex_);
@@ -126,6 +142,8 @@ class FakeGenerationEngine final : public GenerationEngine {
   std::condition_variable changed_;
   std::vector<Sequence> sequences_;
   bool ready_ = true;
+  bool live_ = true;
+  EngineLoad load_;
   absl::Status submit_error_;
   Answer answer_;
 };

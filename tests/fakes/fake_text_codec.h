@@ -2,11 +2,12 @@
 // A TextCodec without a vocabulary file: token ids 0..255 are bytes, 256 ends a text, 257 is put
 // before texts.
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "nlohmann/json.hpp"
-#include "router/api/text_codec.h"
+#include "router/api/request/text_codec.h"
 
 namespace sheaf {
 
@@ -44,7 +45,7 @@ class FakeTextCodec final : public TextCodec {
       text += message["role"].get<std::string>() + ": " + message.value("content", "") + "\n";
     }
     if (!chat.template_arguments_json.empty()) text += chat.template_arguments_json + "\n";
-    if (chat.add_generation_prompt) text += "assistant: ";
+    if (chat.add_generation_prompt.value_or(true)) text += "assistant: ";
     return text;
   }
   std::string TokenBytes(TokenId id) const override {
@@ -53,8 +54,27 @@ class FakeTextCodec final : public TextCodec {
     return id < 256 ? std::string(1, static_cast<char>(id)) : std::string();
   }
   std::string TokenText(TokenId id) const override { return TokenBytes(id); }
+  bool IsSpecial(TokenId id) const override { return id >= kEnd; }
+  // Tags are plain text: no token of this vocabulary is one.
+  const OutputFormat& output_format() const override { return format; }
+  absl::StatusOr<std::shared_ptr<const OutputGrammar>> CompileGrammar(
+      const GrammarSpec& spec) const override {
+    if (spec.text == "wrong") return absl::InvalidArgumentError("$.type: there is no such type");
+    compiled.push_back(spec);
+    return std::shared_ptr<const OutputGrammar>(std::make_shared<AnyText>());
+  }
+
+  OutputFormat format;
+  mutable std::vector<GrammarSpec> compiled;  // in order
 
  private:
+  // The fake engine asks no grammar for a state.
+  class AnyText final : public OutputGrammar {
+    absl::StatusOr<std::unique_ptr<OutputGrammarState>> Start() const override {
+      return absl::UnimplementedError("AnyText has no state");
+    }
+  };
+
   const bool with_chat_template_;
 };
 

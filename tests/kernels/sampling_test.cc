@@ -6,6 +6,7 @@
 #include <map>
 #include <numeric>
 
+#include "gmock/gmock.h"
 #include "kernels/philox.h"
 #include "tests/kernels/every_target.h"
 
@@ -221,6 +222,63 @@ TEST(Sampling, AllowedMaskedAndBiasedIds) {
                     .allowed_token_ids = {-1, 2, 99}},
                    {.prompt = outside, .output = outside, .masked = outside}),
             2);
+}
+
+TEST(Sampling, TheMaskGoesFirst) {
+  std::vector<float> logits(70, 0.0f);
+  logits[3] = 9;
+  logits[33] = 8;
+  logits[64] = 7;
+  logits[69] = 6;
+  // Words 0 to 2: none, 33, 64 and 69, and bits beyond the vocabulary that mean nothing.
+  const std::vector<uint32_t> mask = {0, 1u << 1, 1u | 1u << 5 | 1u << 31};
+  EXPECT_EQ(Sample(logits, {.temperature = 0}), 3);
+  EXPECT_EQ(Sample(logits, {.temperature = 0}, {.mask = mask}), 33);
+  const std::vector<TokenId> bad = {33};
+  EXPECT_EQ(Sample(logits, {.temperature = 0}, {.masked = bad, .mask = mask}), 64);
+  EXPECT_EQ(
+      Sample(logits, {.temperature = 0, .logit_bias = {{69, 5.0f}, {3, 50.0f}}}, {.mask = mask}),
+      69)
+      << "a bias cannot bring back what is masked";
+  EXPECT_EQ(Sample(logits, {.temperature = 0, .allowed_token_ids = {3, 64, 69}}, {.mask = mask}),
+            64);
+  std::vector<double> weights(70, 0);
+  for (const int id : {33, 64, 69}) weights[id] = std::exp(logits[id] / 3);
+  EXPECT_LT(ChiSquare(
+                [&] {
+                  std::vector<int> counts(70);
+                  for (uint64_t seed = 0; seed < 6000; ++seed) {
+                    ++counts[Sample(logits, {.temperature = 3, .seed = seed}, {.mask = mask})];
+                  }
+                  return counts;
+                }(),
+                weights),
+            13.8)
+      << "2 degrees of freedom: 13.8 once in a thousand";
+  const std::vector<uint32_t> all(3, ~0u);
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    EXPECT_EQ(Sample(logits, {.seed = seed}, {.mask = all}), Sample(logits, {.seed = seed}))
+        << "a mask that allows everything changes nothing";
+  }
+}
+
+TEST(Sampling, WishesThatExcludeEachOtherAreNamed) {
+  const auto error = [](const SamplingParams& params, const SamplingHistory& history) {
+    std::vector<float> logits = {1, 2, 3, 4};
+    const absl::Status status = SampleToken(logits, params, history).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    return std::string(status.message());
+  };
+  const std::vector<uint32_t> mask = {0b0110}, none = {0};
+  const std::vector<TokenId> banned = {1, 2};
+  EXPECT_THAT(error({}, {.masked = banned, .mask = mask}),
+              ::testing::AllOf(::testing::HasSubstr("allowed by the grammar (2 tokens)"),
+                               ::testing::HasSubstr("bad_words")));
+  EXPECT_THAT(error({.allowed_token_ids = {0, 3}}, {.mask = mask}),
+              ::testing::HasSubstr("allowed_token_ids (2 tokens)"));
+  EXPECT_THAT(error({.allowed_token_ids = {1}}, {.masked = banned}),
+              ::testing::Not(::testing::HasSubstr("allowed by the grammar")));
+  EXPECT_THAT(error({}, {.mask = none}), ::testing::HasSubstr("(0 tokens)"));
 }
 
 TEST(Sampling, BrokenLogitsAreReportedAndPartlyBrokenOnesSurvived) {

@@ -71,7 +71,8 @@ void UseEveryVerb(RouterMetrics& metrics) {
   metrics.ConnectionsChanged(RequestFace::kGrpc, 1);
   metrics.QueueIs(3, 4);
   metrics.KvBlocksAre(5, 8);
-  metrics.StepDone(7, 2, milliseconds(10));
+  metrics.StepDone({.prompt = 7, .decode = 3, .generated = 2, .forced = 1}, milliseconds(10));
+  metrics.GuidedEnded(true);
   metrics.Preempted();
   metrics.StepExchanged(milliseconds(1), milliseconds(2));
   metrics.BytesExchanged(WorkerId(1), 100, 200);
@@ -121,10 +122,11 @@ TEST(RouterMetrics, VerbsMoveTheirFigures) {
         "sheaf_inter_token_latency_seconds_count 1", "sheaf_request_duration_seconds_sum 0.005",
         "sheaf_requests_queued 3", "sheaf_requests_running 4", "sheaf_kv_blocks_used 5",
         "sheaf_kv_blocks_capacity 8", "sheaf_prompt_tokens_total 7",
-        "sheaf_generated_tokens_total 2", "sheaf_steps_total 1", "sheaf_step_tokens_sum 9",
+        "sheaf_generated_tokens_total 2", "sheaf_steps_total 1", "sheaf_step_tokens_sum 10",
         "sheaf_step_duration_seconds_sum 0.01", "sheaf_preemptions_total 1",
-        "sheaf_step_dispatch_seconds_sum 0.001", "sheaf_step_combine_seconds_sum 0.002",
-        "sheaf_exchange_sent_bytes_total{worker=\"1\"} 101",
+        "sheaf_forced_tokens_total 1", "sheaf_guided_sequences_total 1",
+        "sheaf_guide_errors_total 1", "sheaf_step_dispatch_seconds_sum 0.001",
+        "sheaf_step_combine_seconds_sum 0.002", "sheaf_exchange_sent_bytes_total{worker=\"1\"} 101",
         "sheaf_exchange_received_bytes_total{worker=\"1\"} 202",
         "sheaf_expert_tokens_total{worker=\"1\"} 16", "sheaf_expert_imbalance_ratio 1.5",
         "sheaf_epoch 6", "sheaf_live_workers 3", "sheaf_build_info{version=\"1.2.3\"} 1",

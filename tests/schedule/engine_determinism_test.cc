@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "tests/schedule/engine_fixture.h"
+#include "tests/schedule/random_guide.h"
 #include "tests/text/random_seed.h"
 
 namespace sheaf {
@@ -30,14 +31,16 @@ std::string Bits(const TokenLogprobs& logprobs) {
   return out.str();
 }
 
-// Everything a client sees, as text to compare.
-std::string Transcript(RecordingSink& sink) {
+// Everything a client sees, as text to compare: what was generated, then what is known of it.
+std::string Transcript(RecordingSink& sink, bool with_logprobs = true) {
   const GenerationEnd end = sink.WaitForEnd();
   std::ostringstream out;
-  out << "end " << int(end.reason) << " " << end.status << " " << end.completion_tokens << "\n"
+  out << "end " << int(end.reason) << " " << end.status << " " << end.completion_tokens << " "
+      << end.reasoning_tokens << "\n"
       << sink.text() << "\n";
   for (TokenId token : sink.tokens()) out << token << " ";
-  out << "\n";
+  out << "forced " << sink.forced() << "\n";
+  if (!with_logprobs) return out.str();
   for (const TokenLogprobs& entry : sink.logprobs()) out << Bits(entry) << "\n";
   if (sink.prompt_logprobs().has_value()) {
     for (const auto& entry : *sink.prompt_logprobs())
@@ -57,6 +60,8 @@ std::vector<GenerationRequest> MixedRequests(std::mt19937_64& random, int count)
     if (i % 6 == 0) request.prompt_logprobs = 2;
     if (i == 7) request.logprobs = -1;
     if (i % 7 == 0) request.stop.ignore_eos = false;
+    if (i % 3 != 2) request.guide = testing::RandomPlan(random);
+    if (i % 8 == 1) request.bad_words = {{'a'}, {'b', 'c'}};
     requests.push_back(std::move(request));
   }
   return requests;
@@ -64,8 +69,9 @@ std::vector<GenerationRequest> MixedRequests(std::mt19937_64& random, int count)
 
 class EngineDeterminism : public ::testing::Test {
  protected:
-  std::vector<std::string> Run(const EngineSettings& settings, bool together,
-                               int* preempted = nullptr) {
+  std::vector<std::string> Run(EngineSettings settings, bool together, int* preempted = nullptr,
+                               bool with_logprobs = true) {
+    settings.engine.eos_token_ids = {testing::kEndOfText};
     RunningEngine running(checkpoint_, settings);
     std::vector<std::shared_ptr<RecordingSink>> sinks;
     // The first token waits until all are submitted, however slow this machine is.
@@ -82,7 +88,7 @@ class EngineDeterminism : public ::testing::Test {
     }
     submitted.set_value();
     std::vector<std::string> transcripts;
-    for (const auto& sink : sinks) transcripts.push_back(Transcript(*sink));
+    for (const auto& sink : sinks) transcripts.push_back(Transcript(*sink, with_logprobs));
     EXPECT_EQ(running.engine().free_kv_blocks(), running.num_blocks());
     if (preempted != nullptr) *preempted = running.observer.preempted;
     return transcripts;
@@ -103,7 +109,7 @@ class EngineDeterminism : public ::testing::Test {
   const ::testing::ScopedTrace trace_{__FILE__, __LINE__, std::to_string(seed_)};
   std::mt19937_64 random_{seed_};
   const TinyCheckpoint checkpoint_{{.seed = seed_, .four_bit = true}};
-  const std::vector<GenerationRequest> requests_ = MixedRequests(random_, 32);
+  std::vector<GenerationRequest> requests_ = MixedRequests(random_, 32);
   std::vector<std::string> alone_;
 };
 
@@ -125,6 +131,20 @@ TEST_F(EngineDeterminism, PreemptedOrNot) {
   int preempted = 0;
   ExpectSame(Run(settings, true, &preempted));
   EXPECT_GT(preempted, 0) << "the cache is small enough that some must give way";
+}
+
+TEST_F(EngineDeterminism, ForcedTokensAreTheSameOneByOneAndTogether) {
+  // With log-probabilities each forced token has a row and a step of its own, without them a run is
+  // one chunk.
+  std::vector<std::string> transcripts[2];
+  for (const bool logprobs : {false, true}) {
+    for (GenerationRequest& request : requests_) {
+      request.prompt_logprobs.reset();
+      request.logprobs = logprobs ? std::optional(0) : std::nullopt;
+    }
+    transcripts[logprobs] = Run({}, true, nullptr, /*with_logprobs=*/false);
+  }
+  EXPECT_EQ(transcripts[0], transcripts[1]);
 }
 
 TEST_F(EngineDeterminism, WithAnyNumberOfThreads) {

@@ -45,6 +45,7 @@ class CountingObserver final : public EngineObserver {
     preempted += report.preempted;
     most_sequences = std::max(most_sequences.load(), report.sequences);
     most_tokens = std::max(most_tokens.load(), report.prefill_tokens + report.decode_tokens);
+    forced_tokens += report.forced_tokens;
     steps += 1;
   }
   void OnFirstToken(Duration) override { first_tokens += 1; }
@@ -52,10 +53,12 @@ class CountingObserver final : public EngineObserver {
   void OnRequestEnd(const RequestReport& report) override {
     ends += 1;
     completion_tokens += report.completion_tokens;
+    guided += report.guided;
+    guide_errors += report.guide_error;
   }
 
   std::atomic<int> steps{0}, preempted{0}, most_sequences{0}, most_tokens{0}, first_tokens{0},
-      next_tokens{0}, ends{0}, completion_tokens{0};
+      next_tokens{0}, ends{0}, completion_tokens{0}, forced_tokens{0}, guided{0}, guide_errors{0};
 };
 
 struct EngineSettings {
@@ -63,12 +66,14 @@ struct EngineSettings {
   int num_blocks = 600;
   int block_size = 16;
   int threads = 2;
+  const Clock* clock = nullptr;  // null: steady
 };
 
 class RunningEngine {
  public:
   RunningEngine(const TinyCheckpoint& checkpoint, const EngineSettings& settings)
-      : pool_(settings.threads),
+      : clock_(settings.clock == nullptr ? steady_ : *settings.clock),
+        pool_(settings.threads),
         local_(checkpoint.experts(), checkpoint.config().num_layers,
                checkpoint.config().num_experts, pool_),
         experts(local_),
@@ -109,7 +114,8 @@ class RunningEngine {
   }
 
  private:
-  SteadyClock clock_;
+  const SteadyClock steady_;
+  const Clock& clock_;
   ThreadPool pool_;
   LocalExpertLayer local_;
 

@@ -35,6 +35,8 @@ class RecordingSink final : public GenerationSink {
       EXPECT_FALSE(end_.has_value()) << "nothing after the end";
       tokens_.push_back(event.token);
       text_ += event.text;
+      forced_ += event.forced;
+      text_ends_.push_back(event.text_end);
       if (event.logprobs.has_value()) logprobs_.push_back(*std::move(event.logprobs));
       count = tokens_.size();
     }
@@ -66,6 +68,8 @@ class RecordingSink final : public GenerationSink {
   // After the end.
   const std::vector<TokenId>& tokens() const { return tokens_; }
   const std::string& text() const { return text_; }
+  size_t forced() const { return forced_; }
+  const std::vector<int64_t>& text_ends() const { return text_ends_; }  // of each token
   const std::vector<TokenLogprobs>& logprobs() const { return logprobs_; }
   const std::optional<std::vector<std::optional<TokenLogprobs>>>& prompt_logprobs() const {
     return prompt_logprobs_;
@@ -80,6 +84,8 @@ class RecordingSink final : public GenerationSink {
   std::condition_variable changed_;
   std::vector<TokenId> tokens_;
   std::string text_;
+  size_t forced_ = 0;
+  std::vector<int64_t> text_ends_;
   std::vector<TokenLogprobs> logprobs_;
   std::optional<std::vector<std::optional<TokenLogprobs>>> prompt_logprobs_;
   std::optional<GenerationEnd> end_;

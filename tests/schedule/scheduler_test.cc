@@ -119,6 +119,24 @@ TEST(Scheduler, WithMoreDecodesThanBudgetTheLongestWaitingRun) {
   EXPECT_EQ(Tokens(PlanStep({decodes, {}, 10, 20}, {8, 2, 16})), (TokenMap{{2, 1}, {3, 1}}));
 }
 
+TEST(Scheduler, AForcedRunIsADecode) {
+  // Past its prefill, a sequence of 5 missing tokens goes before the prompts; not past it, behind.
+  const std::vector<RunningSequence> running = {
+      {Id(1), 500, 100, 25, 1}, {Id(2), 35, 30, 2, 1, /*prefilled=*/true}, Decode(3, 9, 16)};
+  EXPECT_EQ(Tokens(PlanStep({running, {}, 100, 200}, {8, 10, 16})),
+            (TokenMap{{1, 4}, {2, 5}, {3, 1}}));
+  // It takes blocks from the youngest as a decode does.
+  const std::vector<RunningSequence> full = {
+      {Id(1), 40, 16, 1, 1, /*prefilled=*/true}, Decode(2, 9, 16), Decode(3, 9, 16)};
+  const StepPlan plan = PlanStep({full, {}, 1, 4}, {8, 100, 16});
+  EXPECT_THAT(plan.preempted, ElementsAre(Id(3)));
+  EXPECT_EQ(Tokens(plan), (TokenMap{{1, 24}, {2, 1}}));
+  // Runs that exhaust the budget take turns.
+  const std::vector<RunningSequence> runs = {
+      {Id(1), 40, 20, 3, 7, true}, {Id(2), 40, 20, 3, 5, true}, {Id(3), 40, 20, 3, 6, true}};
+  EXPECT_EQ(Tokens(PlanStep({runs, {}, 10, 20}, {8, 25, 16})), (TokenMap{{2, 20}, {3, 5}}));
+}
+
 // Random loads, played to the end against the rules that every plan must keep.
 class Play {
  public:
@@ -156,13 +174,14 @@ class Play {
     int computed = 0;
     int blocks = 0;
     uint64_t last_step = 0;
+    bool prefilled = false;
   };
 
   void Step() {
     ++step_;
     std::vector<RunningSequence> running;
     for (const State& s : running_)
-      running.push_back({s.id, s.total, s.computed, s.blocks, s.last_step});
+      running.push_back({s.id, s.total, s.computed, s.blocks, s.last_step, s.prefilled});
     std::vector<QueuedSequence> queued;
     for (const State& s : queue_) queued.push_back({s.id, s.total});
     const StepPlan plan = PlanStep({running, queued, free_, total_blocks_}, limits_);
@@ -176,6 +195,7 @@ class Play {
       running_.pop_back();
       free_ += victim.blocks;
       victim.blocks = victim.computed = 0;
+      victim.prefilled = false;
       queue_.push_front(victim);
     }
     for (int i = 0; i < plan.num_admitted; ++i) {
@@ -198,7 +218,11 @@ class Play {
       ASSERT_GE(s->blocks * limits_.block_size, s->computed);
       ASSERT_EQ(s->blocks, BlocksForTokens(s->computed, limits_.block_size))
           << "a block for nothing";
-      if (s->computed == s->total) ++s->total;
+      if (s->computed < s->total) continue;
+      s->prefilled = true;
+      // One token, now and then a run that a guide forces; never past the end.
+      const int more = random_() % 5 == 0 ? 1 + static_cast<int>(random_() % 20) : 1;
+      s->total = std::min(s->total + more, s->end);
     }
     ASSERT_GE(free_, 0);
     std::erase_if(running_, [&](const State& s) {

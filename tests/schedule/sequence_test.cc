@@ -67,6 +67,13 @@ TEST_F(SequenceTest, EndsAtAStopStringAcrossTokensAndHidesIt) {
   EXPECT_EQ(sink_->WaitForEnd().stop_string, "END");
 }
 
+TEST_F(SequenceTest, TellsWhereEachTokensTextEndsThoughItIsHeldBack) {
+  Make({.max_tokens = 10, .stop_strings = {"END"}});
+  EXPECT_EQ(EndOf({'x', 'E', 'N', 'y', kEos}), "stop");
+  EXPECT_EQ(sink_->text(), "xENy");
+  EXPECT_EQ(sink_->text_ends(), (std::vector<int64_t>{1, 2, 3, 4, 4}));
+}
+
 TEST_F(SequenceTest, ShowsTheStopStringWhenAsked) {
   Make({.max_tokens = 10, .stop_strings = {"END"}, .include_stop_string = true});
   EXPECT_EQ(EndOf({'x', 'E', 'N', 'D'}), "stop");

@@ -7,6 +7,10 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
+_TEXT = {"router/text"}
+_FACES = {"router/api/openai", "router/api/status", "router/api/grpc"}
+_API = {"base", "kernels", "model", *_TEXT, "router/schedule", "router/metrics", "router/api/request", "router/api/generation"}
+
 # Folder -> folders it may include, beside itself. The longest matching prefix of a path is its folder.
 ALLOWED: dict[str, set[str]] = {
     "base": set(),
@@ -23,10 +27,19 @@ ALLOWED: dict[str, set[str]] = {
     "router/attention": {"base", "kernels", "model", "exchange"},
     "router/schedule": {"base", "kernels", "model", "exchange", "router/attention", "router/text"},
     "router/cluster": {"base", "proto", "kernels", "model", "exchange", "router/metrics"},
-    "router/api": {"base", "proto", "kernels", "model", "router/text", "router/schedule", "router/metrics"},
+    # What requests are and how they run; the faces over it (http is the protocol, openai and status speak it) know nothing of
+    # each other.
+    "router/api/request": {"base", "kernels", "model", *_TEXT, "router/schedule"},
+    "router/api/generation": {"router/api/request", "base", "kernels", "model", *_TEXT, "router/schedule", "router/metrics"},
+    "router/api/http": {*_API},
+    "router/api/openai": {*_API, "router/api/http"},
+    "router/api/status": {*_API, "router/api/http"},
+    "router/api/grpc": {*_API, "proto"},
+    "router/api": {*_API, "router/api/http", *_FACES},
     "cli": {"base", "proto", "kernels", "model", "exchange", "exchange/shared_memory", "exchange/ucx", "worker",
             "router/text",
-            "router/metrics", "router/attention", "router/schedule", "router/cluster", "router/api"},
+            "router/metrics", "router/attention", "router/schedule", "router/cluster", "router/api", "router/api/request",
+            "router/api/generation", "router/api/http", *_FACES},
 }
 
 _INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)

@@ -29,7 +29,9 @@ def test_every_file_keeps_the_include_rule() -> None:
     ("kernels/x.h", "model/config.h"),
     ("model/x.cc", "exchange/frame.h"),
     ("base/x.h", "kernels/linear.h"),
-    ("router/text/x.cc", "router/api/http_server.h"),
+    ("router/text/x.cc", "router/api/http/http_server.h"),
+    ("router/api/openai/x.cc", "router/api/grpc/grpc_server.h"),
+    ("router/api/request/x.cc", "router/api/http/http_message.h"),
 ])
 def test_a_file_against_the_rule_is_found(path: str, include: str) -> None:
     assert check_file(path, f'#pragma once\n#include "{include}"\n')

@@ -88,6 +88,29 @@ TEST_F(TextStreamTest, StopStringsCountAfterMinTokens) {
   EXPECT_THAT(Deltas(options, "abab"), ElementsAre("a", "", "ba", "#0"));
 }
 
+TEST_F(TextStreamTest, TextEndTellsWhereATokenEndsThoughItsTextIsHeldBack) {
+  TextStream stream(*tokenizer_, StopAt({"abc"}));
+  EXPECT_EQ(stream.text_end(), 0);
+  EXPECT_EQ(stream.Push('a').text_end, 1);  // held back
+  EXPECT_EQ(stream.Push('b').text_end, 2);
+  EXPECT_EQ(stream.Push(0xE4).text_end, 2);  // half a character
+  const TextDelta delta = stream.Push(testing::kThink);
+  EXPECT_EQ(delta.text, "ab\xEF\xBF\xBD<think>");
+  EXPECT_EQ(delta.text_end, 12);
+  EXPECT_EQ(stream.Push(kNoThink).text_end, 12);  // skipped
+  EXPECT_EQ(stream.Push(0xE4).text_end, 12);
+  EXPECT_EQ(stream.Finish().text_end, 15);
+  EXPECT_EQ(stream.text_end(), 15);
+}
+
+TEST_F(TextStreamTest, TextEndCountsWhatAStopStringCutsOut) {
+  TextStream stream(*tokenizer_, StopAt({"ab"}));
+  EXPECT_EQ(stream.Push('a').text_end, 1);
+  const TextDelta delta = stream.Push('b');
+  EXPECT_EQ(delta.text, "");
+  EXPECT_EQ(delta.text_end, 2);
+}
+
 TEST_F(TextStreamTest, AfterTheEndNothingComes) {
   TextStream stream(*tokenizer_, StopAt({"b"}));
   EXPECT_EQ(stream.Push('b').stop_index, 0);

@@ -1,0 +1,43 @@
+#pragma once
+// ApiContext: everything the two faces share, made once by the process and passed in. All of it
+// outlives the servers, which end their calls while engine, pool and wake queue still run.
+
+#include <cstdint>
+#include <functional>
+
+#include "base/clock.h"
+#include "router/api/generation/generation_call.h"
+#include "router/api/request/api_settings.h"
+#include "router/api/request/limits.h"
+#include "router/api/generation/preparation_pool.h"
+#include "router/api/request/request_validation.h"
+#include "router/api/request/served_model.h"
+#include "router/api/request/text_codec.h"
+#include "router/api/generation/wake_queue.h"
+#include "router/metrics/router_metrics.h"
+#include "router/schedule/generation.h"
+
+namespace sheaf {
+
+struct ApiContext {
+  GenerationEngine& engine;
+  const TextCodec& codec;
+  const ServedModel& model;
+  const RequestLimits& limits;
+  const ApiSettings& settings;
+  RouterMetrics& metrics;
+  PreparationPool& preparation;
+  WakeQueue& wakes;
+  const Clock& clock;
+  std::function<uint64_t()> random;       // thread-safe; seeds and request names
+  std::function<int64_t()> unix_seconds;  // `created` in answers
+
+  ValidationContext validation() const {
+    return {model, limits, settings, codec, engine.max_model_len(), random};
+  }
+  GenerationCall::Services services() const {
+    return {engine, wakes, metrics, clock, limits.max_unsent_bytes};
+  }
+};
+
+}  // namespace sheaf

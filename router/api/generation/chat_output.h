@@ -1,0 +1,44 @@
+#pragma once
+// ChatOutput: one choice of a chat, from the engine's tokens to typed events: thoughts, content and
+// calls. What every face that speaks of chats builds its answers from.
+//
+// Threads  one at a time: the face that takes the call's events. Cost: O(bytes of the output).
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "router/api/request/answer_plan.h"
+#include "router/api/request/text_codec.h"
+#include "router/schedule/generation.h"
+#include "router/text/guide/thought_tracker.h"
+#include "router/text/output/output_parser.h"
+#include "router/text/output/token_aligned_text.h"
+
+namespace sheaf {
+
+class ChatOutput {
+ public:
+  // `call_id_seed` makes the ids of calls: unlike for each choice.
+  ChatOutput(const ChatOutputPlan& plan, const TextCodec& codec, bool skip_special_tokens,
+             uint64_t call_id_seed);
+
+  // Appends the events that the token, or the end, completes.
+  void Push(const TokenEvent& token, std::vector<OutputEvent>& events);
+  void Finish(const GenerationEnd& end, std::vector<OutputEvent>& events);
+
+  int complete_calls() const { return parser_.num_calls(); }
+  int undeclared_calls() const { return parser_.undeclared_calls(); }
+  // Tokens of thoughts so far; after Finish what the engine counted.
+  int32_t reasoning_tokens() const { return counted_.value_or(thoughts_.num_tokens()); }
+
+ private:
+  void PushPieces(const std::vector<TextPiece>& pieces, std::vector<OutputEvent>& events);
+
+  OutputParser parser_;
+  TokenAlignedText aligned_;
+  ThoughtTracker thoughts_;
+  std::optional<int32_t> counted_;
+};
+
+}  // namespace sheaf

@@ -1,0 +1,222 @@
+#include "router/api/generation/generation_call.h"
+
+#include <utility>
+
+#include "absl/strings/str_format.h"
+
+namespace sheaf {
+namespace {
+
+size_t BytesOf(const TokenLogprobs& logprobs) {
+  return sizeof(TokenLogprobs) + logprobs.top.size() * sizeof(TokenLogprob);
+}
+
+}  // namespace
+
+RequestOutcome OutcomeOf(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kNotFound:
+    case absl::StatusCode::kOutOfRange:
+      return RequestOutcome::kInvalid;
+    case absl::StatusCode::kResourceExhausted:
+      return RequestOutcome::kRejected;
+    case absl::StatusCode::kUnavailable:
+      return RequestOutcome::kUnavailable;
+    case absl::StatusCode::kDeadlineExceeded:
+      return RequestOutcome::kDeadline;
+    case absl::StatusCode::kCancelled:
+      return RequestOutcome::kCancelled;
+    default:
+      return RequestOutcome::kError;
+  }
+}
+
+// One choice's ear; the engine owns it until OnEnd.
+class GenerationCall::Sink final : public GenerationSink {
+ public:
+  Sink(std::shared_ptr<GenerationCall> call, int choice)
+      : call_(std::move(call)), choice_(choice) {}
+
+  void OnPromptLogprobs(std::vector<std::optional<TokenLogprobs>> logprobs) override {
+    size_t bytes = 0;
+    for (const auto& entry : logprobs) bytes += entry ? BytesOf(*entry) : sizeof(entry);
+    ChoiceEvent event{choice_, {}};
+    event.what.emplace<PromptLogprobs>(std::move(logprobs));
+    call_->Append(std::move(event), bytes);
+  }
+  void OnToken(TokenEvent event) override { call_->OnToken(choice_, std::move(event)); }
+  void OnEnd(GenerationEnd end) override { call_->OnEnd(choice_, std::move(end)); }
+
+ private:
+  const std::shared_ptr<GenerationCall> call_;
+  const int choice_;
+};
+
+GenerationCall::GenerationCall(const Services& services, RequestFace face, TimePoint arrival,
+                               size_t choices)
+    : services_(services), face_(face), arrival_(arrival), choices_(choices), running_(choices) {}
+
+GenerationCall::~GenerationCall() = default;
+
+ApiResult<std::shared_ptr<GenerationCall>> GenerationCall::Start(
+    const Services& services, RequestFace face, TimePoint arrival,
+    std::vector<GenerationRequest> choices) {
+  std::shared_ptr<GenerationCall> call(new GenerationCall(services, face, arrival, choices.size()));
+  for (size_t i = 0; i < choices.size(); ++i) {
+    auto sequence = services.engine.Submit(std::move(choices[i]),
+                                           std::make_shared<Sink>(call, static_cast<int>(i)));
+    if (!sequence.ok()) {
+      ApiError error{sequence.status(), {}, {}};
+      if (absl::IsResourceExhausted(error.status) || absl::IsUnavailable(error.status)) {
+        error.retry_after = services.engine.RetryAfter();
+      }
+      call->Abandon(OutcomeOf(error.status));
+      return error;
+    }
+    std::lock_guard lock(call->mutex_);
+    call->choices_[i].sequence = *sequence;
+  }
+  // A choice may have failed while the later ones were still being submitted.
+  bool failed = false;
+  {
+    std::lock_guard lock(call->mutex_);
+    failed = call->error_.has_value();
+  }
+  if (failed) call->CancelAll();
+  return call;
+}
+
+void GenerationCall::SetWake(std::function<void()> wake) {
+  {
+    std::lock_guard lock(mutex_);
+    wake_ = std::move(wake);
+  }
+  Notify();
+}
+
+GenerationCall::Batch GenerationCall::Take() {
+  Batch batch;
+  std::lock_guard lock(mutex_);
+  batch.events = std::exchange(events_, {});
+  unsent_bytes_ = 0;
+  batch.error = error_;
+  batch.ended = error_ || running_ == 0;
+  return batch;
+}
+
+void GenerationCall::Abandon(RequestOutcome outcome) {
+  {
+    std::lock_guard lock(mutex_);
+    if (abandoned_) return;
+    abandoned_ = true;
+    wake_ = nullptr;
+    events_.clear();
+    if (!counted_) Count(outcome);
+  }
+  CancelAll();
+}
+
+void GenerationCall::OnWake() {
+  // Before anything is looked at: what comes from here on queues the call again.
+  wake_pending_ = false;
+  std::function<void()> wake;
+  bool cancel = false;
+  {
+    std::lock_guard lock(mutex_);
+    wake = wake_;
+    cancel = std::exchange(cancel_wanted_, false);
+  }
+  if (cancel) CancelAll();
+  if (wake) wake();
+}
+
+void GenerationCall::Append(ChoiceEvent event, size_t bytes) {
+  {
+    std::lock_guard lock(mutex_);
+    if (abandoned_ || error_) return;
+    // One event larger than the bound still passes, alone.
+    if (unsent_bytes_ > 0 && unsent_bytes_ + bytes > services_.max_unsent_bytes) {
+      error_ =
+          ApiError{absl::ResourceExhaustedError(absl::StrFormat(
+                       "the client reads too slowly: more than %d bytes of results wait for it",
+                       services_.max_unsent_bytes)),
+                   {},
+                   {}};
+      events_.clear();
+      cancel_wanted_ = true;
+      Count(RequestOutcome::kRejected);
+    } else {
+      unsent_bytes_ += bytes;
+      events_.push_back(std::move(event));
+    }
+  }
+  Notify();
+}
+
+void GenerationCall::OnToken(int choice, TokenEvent event) {
+  const TimePoint now = services_.clock.Now();
+  std::optional<TimePoint> previous;
+  {
+    std::lock_guard lock(mutex_);
+    previous = std::exchange(choices_[static_cast<size_t>(choice)].last_token, now);
+  }
+  if (previous) {
+    services_.metrics.NextToken(now - *previous);
+  } else {
+    services_.metrics.FirstToken(now - arrival_);
+  }
+  const size_t bytes =
+      sizeof(ChoiceEvent) + event.text.size() + (event.logprobs ? BytesOf(*event.logprobs) : 0);
+  ChoiceEvent appended{choice, {}};
+  appended.what.emplace<TokenEvent>(std::move(event));
+  Append(std::move(appended), bytes);
+}
+
+void GenerationCall::OnEnd(int choice, GenerationEnd end) {
+  {
+    std::lock_guard lock(mutex_);
+    --running_;
+    choices_[static_cast<size_t>(choice)].ended = true;
+    if (abandoned_ || error_) return;
+    if (end.reason == FinishReason::kError || end.reason == FinishReason::kCancelled) {
+      absl::Status status = end.status;
+      // Nobody here asked for it, so the engine is going away.
+      if (status.ok()) status = absl::UnavailableError("the server cancelled the request");
+      ApiError error{std::move(status), {}, {}};
+      if (absl::IsUnavailable(error.status) || absl::IsResourceExhausted(error.status)) {
+        error.retry_after = services_.engine.RetryAfter();
+      }
+      Count(OutcomeOf(error.status));
+      error_ = std::move(error);
+      cancel_wanted_ = true;  // the other choices
+    } else {
+      any_length_ |= end.reason == FinishReason::kLength;
+      events_.push_back({choice, std::move(end)});
+      if (running_ == 0) Count(any_length_ ? RequestOutcome::kLength : RequestOutcome::kStop);
+    }
+  }
+  Notify();
+}
+
+void GenerationCall::Notify() {
+  if (!wake_pending_.exchange(true)) services_.wakes.Push(shared_from_this());
+}
+
+void GenerationCall::CancelAll() {
+  std::vector<SequenceId> running;
+  {
+    std::lock_guard lock(mutex_);
+    for (const Choice& choice : choices_) {
+      if (choice.sequence && !choice.ended) running.push_back(*choice.sequence);
+    }
+  }
+  for (const SequenceId sequence : running) services_.engine.Cancel(sequence);
+}
+
+void GenerationCall::Count(RequestOutcome outcome) {
+  if (std::exchange(counted_, true)) return;
+  services_.metrics.RequestEnded(face_, outcome, services_.clock.Now() - arrival_);
+}
+
+}  // namespace sheaf

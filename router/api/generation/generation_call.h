@@ -1,0 +1,109 @@
+#pragma once
+// GenerationCall: one API request while the engine works on it: its choices are submitted together,
+// their events wait here until the face takes them, and however it ends the engine is told to stop
+// what still runs.
+//
+// The step thread only appends and wakes. A client that reads too slowly meets a bound: beyond
+// max_unsent_bytes the choices are cancelled and the call ends with kResourceExhausted.
+//
+// Threads    Take, Abandon, SetWake: any thread of the face. The wake function is called on the
+//            WakeQueue's thread, never on the step thread; one call of it may still be under way
+//            when Abandon returns, so it must hold what it touches.
+// Errors     Start: whatever Submit said, with a retry hint. Later errors come from Take.
+// Metrics    every call is counted once, at its end, with outcome and duration; also first token
+//            and token gaps.
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <variant>
+#include <vector>
+
+#include "base/clock.h"
+#include "router/api/request/api_error.h"
+#include "router/api/generation/wake_queue.h"
+#include "router/metrics/router_metrics.h"
+#include "router/schedule/generation.h"
+
+namespace sheaf {
+
+using PromptLogprobs = std::vector<std::optional<TokenLogprobs>>;
+
+struct ChoiceEvent {
+  int choice = 0;
+  std::variant<PromptLogprobs, TokenEvent, GenerationEnd> what;
+};
+
+class GenerationCall final : public Wakeable, public std::enable_shared_from_this<GenerationCall> {
+ public:
+  // What a call needs of its surroundings; all outlive it.
+  struct Services {
+    GenerationEngine& engine;
+    WakeQueue& wakes;
+    RouterMetrics& metrics;
+    const Clock& clock;
+    size_t max_unsent_bytes;
+  };
+
+  struct Batch {
+    std::vector<ChoiceEvent> events;  // in order within a choice
+    std::optional<ApiError> error;    // after `events` the call failed; nothing follows
+    bool ended = false;               // every choice has ended, or error; nothing follows
+  };
+
+  static ApiResult<std::shared_ptr<GenerationCall>> Start(const Services& services,
+                                                          RequestFace face, TimePoint arrival,
+                                                          std::vector<GenerationRequest> choices);
+  ~GenerationCall() override;
+
+  // `wake` is called when there is something to Take; at once if there is already.
+  void SetWake(std::function<void()> wake);
+  // All that came since the last call; may be empty.
+  Batch Take();
+  // The client is gone: cancels what runs. Does nothing after the end.
+  void Abandon(RequestOutcome outcome);
+
+  void OnWake() override;
+
+ private:
+  class Sink;
+  struct Choice {
+    std::optional<SequenceId> sequence;
+    std::optional<TimePoint> last_token;
+    bool ended = false;
+  };
+
+  GenerationCall(const Services& services, RequestFace face, TimePoint arrival, size_t choices);
+
+  void Append(ChoiceEvent event, size_t bytes);
+  void OnToken(int choice, TokenEvent event);
+  void OnEnd(int choice, GenerationEnd end);
+  void Notify();
+  void CancelAll();
+  void Count(RequestOutcome outcome);
+
+  const Services services_;
+  const RequestFace face_;
+  const TimePoint arrival_;
+  std::atomic<bool> wake_pending_{false};
+
+  std::mutex mutex_;
+  // Guarded by mutex_.
+  std::vector<Choice> choices_;
+  std::vector<ChoiceEvent> events_;
+  size_t unsent_bytes_ = 0;
+  size_t running_;
+  bool any_length_ = false;
+  bool abandoned_ = false;
+  bool counted_ = false;
+  bool cancel_wanted_ = false;  // by OnWake, off the step thread
+  std::optional<ApiError> error_;
+  std::function<void()> wake_;
+};
+
+// How a refused or failed request counts.
+RequestOutcome OutcomeOf(const absl::Status& status);
+
+}  // namespace sheaf

@@ -1,0 +1,344 @@
+#include "router/api/http/http_connection.h"
+
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <chrono>
+
+// clang-format off
+#include <boost/asio/post.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/write.hpp>
+#include <boost/beast/http/read.hpp>
+// clang-format on
+
+#include "absl/strings/str_format.h"
+#include "router/api/http/http_errors.h"
+
+namespace sheaf {
+namespace {
+
+namespace net = boost::asio;
+namespace beast = boost::beast;
+namespace http = beast::http;
+using boost::system::error_code;
+using net::ip::tcp;
+
+constexpr size_t kReadBytes = 8 << 10;
+constexpr size_t kWriteBytes = 64 << 10;
+constexpr size_t kMaxEarlyBytes = 64 << 10;  // of later requests, read while one is answered
+constexpr size_t kDrainBytes = 256 << 20;
+constexpr std::chrono::seconds kDrainTime{5};
+
+std::string_view View(const beast::flat_buffer& buffer) {
+  const auto bytes = buffer.data();
+  return {static_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+bool IsHttpError(error_code ec) {
+  return ec.category() == http::make_error_code(http::error::bad_method).category() &&
+         ec != http::error::end_of_stream && ec != http::error::partial_message;
+}
+
+}  // namespace
+
+HttpConnection::HttpConnection(tcp::socket socket, const HttpConnectionContext& shared)
+    : shared_(shared), stream_(std::move(socket)), wakeup_(stream_.get_executor()) {}
+
+void HttpConnection::Signal() {
+  signaled_ = true;
+  wakeup_.cancel();
+}
+
+void HttpConnection::Post(const std::weak_ptr<HttpConnection>& weak,
+                          const std::shared_ptr<NetworkGate>& gate,
+                          std::function<void(HttpConnection&)> change) {
+  gate->IfOpen([&] {
+    std::shared_ptr<HttpConnection> connection = weak.lock();
+    if (!connection) return;
+    const auto executor = connection->stream_.get_executor();
+    net::post(executor, [connection = std::move(connection), change = std::move(change)] {
+      if (change) change(*connection);
+      connection->Signal();
+    });
+  });
+}
+
+void HttpConnection::StopWaiting(const std::weak_ptr<HttpConnection>& connection,
+                                 const std::shared_ptr<NetworkGate>& gate) {
+  Post(connection, gate, [](HttpConnection& target) {
+    if (target.idle_) target.stream_.cancel();
+  });
+}
+
+std::string HttpConnection::MadeRequestId() const {
+  return absl::StrFormat("%016x%016x", shared_.parts.random(), shared_.parts.random());
+}
+
+std::string HttpConnection::Date() const { return shared_.date.At(shared_.parts.unix_seconds()); }
+
+net::awaitable<void> HttpConnection::Serve() {
+  bool keep_alive = true;
+  while (keep_alive && !shared_.stopping) keep_alive = co_await ServeOne();
+  // Closing with unread bytes would reset the connection and take the last answer with it.
+  error_code ignored;
+  if (stream_.socket().available(ignored) > 0) co_await Drain();
+  stream_.socket().shutdown(tcp::socket::shutdown_both, ignored);
+}
+
+net::awaitable<void> HttpConnection::Refuse(HttpResponse response) {
+  HttpFraming framing;
+  framing.request_id = MadeRequestId();
+  co_await RespondAndDrain(response, std::move(framing));
+}
+
+// The scanner's last state; nothing when the client left or was too slow.
+net::awaitable<std::optional<HeadScanner::State>> HttpConnection::ReadHead(HeadScanner& scanner) {
+  stream_.expires_after(shared_.options.idle_timeout);
+  for (;;) {
+    const HeadScanner::State state = scanner.Scan(View(buffer_));
+    if (state != HeadScanner::State::kMore) co_return state;
+    if (buffer_.size() - scanner.begin() > shared_.options.max_header_bytes) co_return state;
+    error_code ec;
+    idle_ = true;
+    const size_t bytes = co_await stream_.async_read_some(
+        buffer_.prepare(kReadBytes), net::redirect_error(net::use_awaitable, ec));
+    idle_ = false;
+    if (ec) co_return std::nullopt;
+    buffer_.commit(bytes);
+  }
+}
+
+net::awaitable<bool> HttpConnection::ServeOne() {
+  HttpFraming framing;
+  framing.request_id = MadeRequestId();
+  HeadScanner scanner;
+  const std::optional<HeadScanner::State> state = co_await ReadHead(scanner);
+  if (!state) co_return false;
+  if (*state != HeadScanner::State::kComplete) {
+    const HttpResponse refusal =
+        *state == HeadScanner::State::kMore
+            ? RefusalOf(http::error::header_limit, shared_.limits())
+            : ErrorResponse(400, absl::StrFormat("Not an HTTP request: %s.", scanner.problem()));
+    co_await RespondAndDrain(refusal, std::move(framing));
+    co_return false;
+  }
+  HttpRequestParser parser;
+  std::variant<HttpHead, HttpResponse> parsed =
+      ParseHead(View(buffer_).substr(scanner.begin(), scanner.end() - scanner.begin()),
+                shared_.limits(), parser);
+  buffer_.consume(scanner.end());
+  if (const auto* refusal = std::get_if<HttpResponse>(&parsed)) {
+    co_await RespondAndDrain(*refusal, std::move(framing));
+    co_return false;
+  }
+  const HttpHead& head = std::get<HttpHead>(parsed);
+  if (!head.request_id.empty()) framing.request_id = head.request_id;
+  framing.fields = shared_.origins.AnswerFields(head);
+  framing.head_only = head.method == "HEAD";
+  framing.chunks = head.chunks;
+
+  const HttpRoute* route = nullptr;
+  const std::optional<HttpResponse> answer = AnswerWithoutRoute(head, &route);
+  if (head.expects_continue && !parser.is_done()) {
+    if (answer) {  // the client may or may not send the body that it asks about
+      co_await RespondAndDrain(*answer, std::move(framing));
+      co_return false;
+    }
+    if (!co_await Write("HTTP/1.1 100 Continue\r\n\r\n")) co_return false;
+  }
+  error_code ec;
+  stream_.expires_after(shared_.options.body_timeout);
+  co_await http::async_read(stream_, buffer_, parser, net::redirect_error(net::use_awaitable, ec));
+  if (ec) {
+    if (IsHttpError(ec)) {
+      co_await RespondAndDrain(RefusalOf(ec, shared_.limits()), std::move(framing));
+    }
+    co_return false;
+  }
+  framing.keep_alive = head.keep_alive && !shared_.stopping;
+  if (answer) co_return co_await Respond(*answer, framing);
+  HttpRequest request;
+  request.method = head.method;
+  request.path = head.path;
+  request.request_id = framing.request_id;
+  request.body = std::move(parser.get().body());
+  request.arrival = shared_.parts.clock.Now();
+  co_return co_await Answer(*route, request, framing);
+}
+
+std::optional<HttpResponse> HttpConnection::AnswerWithoutRoute(const HttpHead& head,
+                                                               const HttpRoute** route) const {
+  if (auto refusal = shared_.origins.Refuse(head)) return refusal;
+  const std::string allowed =
+      head.method == "OPTIONS" ? shared_.parts.router.AllowedMethods(head.path) : std::string();
+  if (!allowed.empty()) {
+    HttpResponse options;
+    options.status = 204;
+    options.headers = shared_.origins.PreflightFields(head, allowed);
+    options.headers.emplace_back("Allow", allowed);
+    return options;
+  }
+  HttpResponse refusal;
+  *route = shared_.parts.router.Find(head.method, head.path, &refusal);
+  if (*route == nullptr) return refusal;
+  return std::nullopt;
+}
+
+net::awaitable<bool> HttpConnection::Answer(const HttpRoute& route, const HttpRequest& request,
+                                            const HttpFraming& framing) {
+  std::optional<HttpReply> reply;
+  Watch();
+  if (route.instant) {
+    reply = route.handler(request);
+  } else if (!SubmitToPool(route, request)) {
+    HttpResponse refusal = ErrorResponse(503, "Too many requests are being prepared.");
+    refusal.headers.emplace_back("Retry-After", "1");
+    reply = std::move(refusal);
+  } else {
+    while (!reply_ && !gone_) co_await WaitForSignal();
+    reply = std::exchange(reply_, std::nullopt);
+  }
+  ++request_;
+  bool alive = !gone_ && reply.has_value();
+  if (alive) {
+    if (const auto* response = std::get_if<HttpResponse>(&*reply)) {
+      alive = co_await Respond(*response, framing);
+    } else {
+      alive = co_await Follow(*std::get<std::unique_ptr<PendingReply>>(*reply), framing);
+    }
+  }
+  EndWatch();
+  co_return alive;
+}
+
+bool HttpConnection::SubmitToPool(const HttpRoute& route, const HttpRequest& request) {
+  return shared_.parts.pool.TrySubmit(
+      [weak = weak_from_this(), gate = shared_.gate, number = request_, &route, request] {
+        gate->Handle([&] {
+          auto reply = std::make_shared<HttpReply>(route.handler(request));
+          Post(weak, gate, [reply, number](HttpConnection& target) {
+            if (target.request_ == number) target.reply_ = std::move(*reply);
+          });
+        });
+      });
+}
+
+// Sends what a pending reply has until it ends.
+net::awaitable<bool> HttpConnection::Follow(PendingReply& reply, HttpFraming framing) {
+  reply.SetWake([weak = weak_from_this(), gate = shared_.gate] { Post(weak, gate, nullptr); });
+  bool begun = false;
+  HttpFraming pieces = framing;
+  pieces.keep_alive = framing.keep_alive && framing.chunks;
+  pieces.has_length = false;
+  const auto head = [&] {
+    HttpResponse response;
+    response.content_type = "text/event-stream; charset=utf-8";
+    response.headers = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}};
+    return ResponseHead(response, pieces, Date());
+  };
+  for (;;) {
+    PendingReply::Progress progress = reply.Poll(begun);
+    if (progress.response) co_return co_await Respond(*progress.response, framing);
+    std::string out = std::move(progress.stream);
+    // A quiet stream: the comment keeps proxies and clients from giving up on it.
+    if (out.empty() && !progress.ended) {
+      if (co_await WaitForSignal() || gone_) {
+        if (!gone_) continue;
+        reply.Abandon();
+        co_return false;
+      }
+      if (!reply.streams()) continue;
+      out = ": waiting\n\n";
+    }
+    if (pieces.chunks && !out.empty()) out = absl::StrFormat("%x\r\n", out.size()) + out + "\r\n";
+    if (progress.ended && pieces.chunks) out += "0\r\n\r\n";
+    if (!std::exchange(begun, true)) out = head() + out;
+    if (!co_await Write(out)) {
+      reply.Abandon();
+      co_return false;
+    }
+    if (progress.ended) co_return pieces.keep_alive;
+  }
+}
+
+net::awaitable<bool> HttpConnection::WaitForSignal() {
+  if (!signaled_ && !gone_) {
+    error_code ignored;
+    wakeup_.expires_after(shared_.options.ping_interval);
+    co_await wakeup_.async_wait(net::redirect_error(net::use_awaitable, ignored));
+  }
+  co_return std::exchange(signaled_, false);
+}
+
+void HttpConnection::Watch() {
+  stream_.socket().async_wait(
+      tcp::socket::wait_read, [self = shared_from_this(), number = ++watch_](error_code ec) {
+        if (ec || self->watch_ != number) return;
+        // Bytes of a next request; unread, they would hide the client's end behind them.
+        const auto space = self->buffer_.prepare(kReadBytes);
+        const ssize_t got =
+            recv(self->stream_.socket().native_handle(), space.data(), space.size(), MSG_DONTWAIT);
+        if (got > 0) self->buffer_.commit(static_cast<size_t>(got));
+        if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))) {
+          if (self->buffer_.size() < kMaxEarlyBytes) self->Watch();
+          return;
+        }
+        self->gone_ = true;
+        self->Signal();
+      });
+}
+
+void HttpConnection::EndWatch() {
+  ++watch_;
+  error_code ignored;
+  stream_.socket().cancel(ignored);
+}
+
+net::awaitable<void> HttpConnection::RespondAndDrain(const HttpResponse& response,
+                                                     HttpFraming framing) {
+  framing.keep_alive = false;
+  (void)co_await Respond(response, framing);
+  co_await Drain();
+}
+
+net::awaitable<void> HttpConnection::Drain() {
+  error_code ignored;
+  stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
+  if (shared_.stopping) co_return;
+  stream_.expires_after(kDrainTime);
+  std::string sink(kWriteBytes, '\0');
+  idle_ = true;
+  for (size_t drained = 0; drained < kDrainBytes;) {
+    const size_t bytes = co_await stream_.async_read_some(
+        net::buffer(sink), net::redirect_error(net::use_awaitable, ignored));
+    if (ignored) break;
+    drained += bytes;
+  }
+  idle_ = false;
+}
+
+net::awaitable<bool> HttpConnection::Respond(const HttpResponse& response,
+                                             const HttpFraming& framing) {
+  std::string bytes = ResponseHead(response, framing, Date());
+  if (!framing.head_only) bytes += response.body;
+  const bool written = co_await Write(bytes);
+  co_return written&& framing.keep_alive;
+}
+
+net::awaitable<bool> HttpConnection::Write(std::string_view bytes) {
+  error_code ec;
+  while (!bytes.empty()) {
+    const std::string_view piece = bytes.substr(0, kWriteBytes);
+    stream_.expires_after(shared_.options.write_timeout);
+    co_await net::async_write(stream_, net::buffer(piece.data(), piece.size()),
+                              net::redirect_error(net::use_awaitable, ec));
+    if (ec) co_return false;
+    bytes.remove_prefix(piece.size());
+  }
+  stream_.expires_never();
+  co_return true;
+}
+
+}  // namespace sheaf

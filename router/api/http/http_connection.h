@@ -1,0 +1,109 @@
+#pragma once
+// HttpConnection: one client's connection: reads requests, has them answered, writes the answers.
+//
+// Threads    everything runs on the socket's strand, but for Post and what it is made of.
+// Ownership  a coroutine of Serve or Refuse must hold the connection; `shared` outlives the loop.
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string_view>
+
+// clang-format off
+#include <utility>  // before Asio: its 1.74 uses std::exchange without it
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/core/tcp_stream.hpp>
+// clang-format on
+
+#include "router/api/generation/preparation_pool.h"
+#include "router/api/http/http_head.h"
+#include "router/api/http/http_router.h"
+#include "router/api/http/http_server.h"
+#include "router/api/http/network_gate.h"
+#include "router/api/http/origin_policy.h"
+#include "router/api/http/response_head.h"
+
+namespace sheaf {
+
+// What the connections of one server have in common.
+struct HttpConnectionContext {
+  const HttpServerOptions& options;
+  const HttpServerParts& parts;
+  const OriginPolicy& origins;
+  HttpDate& date;
+  const std::atomic<bool>& stopping;
+  const std::shared_ptr<NetworkGate> gate;
+
+  HttpSizeLimits limits() const { return {options.max_header_bytes, options.max_body_bytes}; }
+};
+
+class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
+ public:
+  HttpConnection(boost::asio::ip::tcp::socket socket, const HttpConnectionContext& shared);
+
+  auto executor() { return stream_.get_executor(); }
+
+  // Until the client has enough or the server stops.
+  boost::asio::awaitable<void> Serve();
+  // Answers without having read anything.
+  boost::asio::awaitable<void> Refuse(HttpResponse response);
+
+  // From any thread: ends the wait for a next request, if there is one.
+  static void StopWaiting(const std::weak_ptr<HttpConnection>& connection,
+                          const std::shared_ptr<NetworkGate>& gate);
+
+ private:
+  template <typename T>
+  using awaitable = boost::asio::awaitable<T>;
+
+  // From any thread: `change` runs on the strand, then whoever waits there goes on.
+  static void Post(const std::weak_ptr<HttpConnection>& connection,
+                   const std::shared_ptr<NetworkGate>& gate,
+                   std::function<void(HttpConnection&)> change);
+  void Signal();
+
+  // These are false when the connection is over.
+  awaitable<bool> ServeOne();
+  awaitable<bool> Answer(const HttpRoute& route, const HttpRequest& request,
+                         const HttpFraming& framing);
+  awaitable<bool> Follow(PendingReply& reply, HttpFraming framing);
+  awaitable<bool> Respond(const HttpResponse& response, const HttpFraming& framing);
+  awaitable<bool> Write(std::string_view bytes);
+
+  awaitable<std::optional<HeadScanner::State>> ReadHead(HeadScanner& scanner);
+  // Answers and ends the connection so that the client sees the answer even if it still sends.
+  awaitable<void> RespondAndDrain(const HttpResponse& response, HttpFraming framing);
+  awaitable<void> Drain();
+  // Until Signal (true), the client's end or the ping interval.
+  awaitable<bool> WaitForSignal();
+
+  // What an OPTIONS request is told, or why there is no route; nothing: *route is set.
+  std::optional<HttpResponse> AnswerWithoutRoute(const HttpHead& head,
+                                                 const HttpRoute** route) const;
+  bool SubmitToPool(const HttpRoute& route, const HttpRequest& request);
+  std::string MadeRequestId() const;
+  std::string Date() const;
+
+  // Notices that the client closes its end while its request is answered; what it sends ahead is
+  // kept, up to a bound.
+  void Watch();
+  void EndWatch();
+
+  const HttpConnectionContext& shared_;
+  boost::beast::tcp_stream stream_;
+  boost::beast::flat_buffer buffer_;
+  boost::asio::steady_timer wakeup_;
+  bool signaled_ = false;  // something new for the coroutine
+  bool gone_ = false;      // the client closed its end
+  bool idle_ = false;      // reads what no answer depends on
+  uint64_t watch_ = 0;     // number of the watch: an earlier one's news are dropped
+  uint64_t request_ =
+      0;  // number of the request in work: a late answer to an earlier one is dropped
+  std::optional<HttpReply> reply_;
+};
+
+}  // namespace sheaf

@@ -1,0 +1,66 @@
+#pragma once
+// HttpServer: HTTP/1.1 over TCP for an HttpRouter: keep-alive, pipelining, chunked event streams.
+//
+// Pages      of other origins are refused unless allowed_origins has them (origin_policy.h).
+// Answers    all have Date and X-Request-Id: the client's own, if it is harmless, else a made one.
+// Bounds     every read and write has a time limit, every body, header and the number of
+//            connections a size limit; a refused body is answered with 413 and read away, so that
+//            the client sees the answer.
+// Clients    that disconnect while their reply is pending are noticed at once and the reply is
+//            abandoned; event streams without news carry a comment every `ping_interval`.
+// Threads    own network threads; instant routes run on them, all others on the PreparationPool.
+// Ownership  parts outlive the server. Destruction stops it (without patience). After Stop no route
+//            is called, not even by what waits in the pool.
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "router/api/generation/preparation_pool.h"
+#include "router/api/http/http_router.h"
+#include "router/metrics/router_metrics.h"
+
+namespace sheaf {
+
+struct HttpServerOptions {
+  std::string host = "127.0.0.1";
+  uint16_t port = 0;  // 0: any free one
+  int num_threads = 2;
+  size_t max_connections = 4096;
+  size_t max_header_bytes = 32 << 10;
+  size_t max_body_bytes = 16 << 20;
+  std::chrono::milliseconds idle_timeout{120'000};  // waiting for a request, its header included
+  std::chrono::milliseconds body_timeout{60'000};
+  std::chrono::milliseconds write_timeout{30'000};  // for each 64 KiB
+  std::chrono::milliseconds ping_interval{15'000};
+  std::vector<std::string> allowed_origins{};  // of web pages; "*": all
+};
+
+struct HttpServerParts {
+  const HttpRouter& router;
+  PreparationPool& pool;
+  RouterMetrics& metrics;
+  const Clock& clock;
+  std::function<uint64_t()> random;       // thread-safe; request names
+  std::function<int64_t()> unix_seconds;  // thread-safe; Date
+};
+
+class HttpServer {
+ public:
+  // Errors: kUnavailable when the address cannot be bound (names it).
+  static absl::StatusOr<std::unique_ptr<HttpServer>> Start(const HttpServerOptions& options,
+                                                           const HttpServerParts& parts);
+  virtual ~HttpServer() = default;
+
+  virtual uint16_t port() const = 0;
+  // No new connections; replies under way may end until the patience is over, then they are
+  // abandoned.
+  virtual void Stop(std::chrono::milliseconds patience) = 0;
+};
+
+}  // namespace sheaf

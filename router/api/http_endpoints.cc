@@ -1,0 +1,19 @@
+#include "router/api/http_endpoints.h"
+
+#include <utility>
+#include <vector>
+
+#include "router/api/openai/openai_endpoints.h"
+#include "router/api/status/status_endpoints.h"
+
+namespace sheaf {
+
+HttpRouter MakeHttpRouter(const ApiContext& context, const prometheus::Collectable& metrics) {
+  std::vector<HttpRoute> routes = StatusRoutes(context, metrics);
+  for (auto&& more : {GenerationRoutes(context), TokenRoutes(context), ModelRoutes(context)}) {
+    routes.insert(routes.end(), more.begin(), more.end());
+  }
+  return HttpRouter(std::move(routes));
+}
+
+}  // namespace sheaf

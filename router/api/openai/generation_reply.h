@@ -1,0 +1,108 @@
+#pragma once
+// GenerationReply: the answer to one generation request over HTTP, whole or as an event stream; its
+// two subclasses put the OpenAI shapes of completions and of chats around it.
+//
+// Stream     data: {...}\n\n for each token, a chunk with finish_reason for each choice, with
+//            include_usage a last chunk with `choices: []`, then data: [DONE]. An error before the
+//            first event is a plain HTTP error; after it an error event, then [DONE].
+// Threads    as PendingReply.
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "router/api/generation/api_context.h"
+#include "router/api/http/http_message.h"
+#include "router/api/openai/openai_request.h"
+#include "router/api/request/api_settings.h"
+#include "router/api/request/json_fields.h"
+#include "router/api/generation/start_request.h"
+
+namespace sheaf {
+
+// Of the request, what its answer depends on.
+struct AnswerOptions {
+  std::string id;      // "cmpl-..." or "chatcmpl-..."
+  std::string object;  // "text_completion" or "chat.completion"; a chat's chunks add ".chunk"
+  int64_t created_unix_seconds;
+  std::string model;
+  OpenAiRequest parsed;  // its prompts are not looked at
+  ApiSettings settings;
+  bool include_reasoning = true;
+};
+
+class GenerationReply : public PendingReply {
+ public:
+  GenerationReply(const ApiContext& context, AnswerOptions options, StartedRequest started);
+  ~GenerationReply() override;
+
+  void SetWake(std::function<void()> wake) final { call_->SetWake(std::move(wake)); }
+  Progress Poll(bool begun) final;
+  void Abandon() final { call_->Abandon(RequestOutcome::kCancelled); }
+  bool streams() const final { return options_.parsed.stream; }
+
+ protected:
+  struct Choice {
+    const PreparedPrompt* prompt = nullptr;
+    bool begun = false;  // its first chunk is out
+    int completion_tokens = 0;
+    // Whole answers collect; streams leave these empty, but for prompt_logprobs until the first
+    // chunk.
+    std::optional<PromptLogprobs> prompt_logprobs;
+    std::string text;
+    std::vector<TokenId> tokens;
+    std::vector<std::optional<TokenLogprobs>> logprobs;
+    std::optional<GenerationEnd> end;
+  };
+
+  // A stream's chunks for one token, and for the end of a choice.
+  virtual void StreamToken(int index, Choice& choice, const TokenEvent& event,
+                           std::string& out) = 0;
+  virtual void StreamEnd(int index, Choice& choice, const GenerationEnd& end, std::string& out) = 0;
+  // The same for an answer that is sent whole.
+  virtual void CollectToken(int index, Choice& choice, const TokenEvent& event) = 0;
+  virtual void CollectEnd(int index, Choice& choice, const GenerationEnd& end) = 0;
+  // The whole answer without its usage.
+  virtual Json WholeAnswer(std::vector<Choice>& choices) = 0;
+  // Tokens of thoughts so far; nothing where they are not told apart.
+  virtual std::optional<int32_t> ReasoningTokens(int index) const = 0;
+  // Calls of tools that were not declared, in all choices.
+  virtual int UndeclaredCalls() const = 0;
+
+  // {"id", "object", "created", "model", "choices": [choice]}, as an event.
+  void AppendChunk(Json choice, const Choice* usage_of, std::string& out,
+                   Json further = Json::object()) const;
+  Json Head() const;
+  static const char* FinishReasonName(FinishReason reason);
+  // The stop string or the request's own stop id that ended it; null for EOS and length.
+  Json StopReason(const GenerationEnd& end) const;
+
+  const TextCodec& codec_;
+  const AnswerOptions options_;
+  const PreparedRequest prepared_;
+  const bool has_logprobs_;
+
+ private:
+  struct TokenCounts {
+    int64_t prompt = 0;
+    int64_t completion = 0;
+    std::optional<int64_t> reasoning;
+  };
+
+  void Handle(ChoiceEvent event, std::string& out);
+  void AddChoice(const Choice& choice, TokenCounts& counts) const;
+  static Json UsageJson(const TokenCounts& counts);
+  Json TotalUsage() const;
+
+  RouterMetrics& metrics_;
+  const std::shared_ptr<GenerationCall> call_;
+  std::vector<Choice> choices_;
+};
+
+std::unique_ptr<PendingReply> MakeCompletionReply(const ApiContext& context, AnswerOptions options,
+                                                  StartedRequest started);
+std::unique_ptr<PendingReply> MakeChatReply(const ApiContext& context, AnswerOptions options,
+                                            StartedRequest started);
+
+}  // namespace sheaf

@@ -1,0 +1,28 @@
+#pragma once
+// What one request may ask for at most. Lengths in tokens come from the engine and the model
+// instead.
+
+#include <cstddef>
+#include <cstdint>
+
+namespace sheaf {
+
+struct RequestLimits {
+  int64_t max_logprobs = 20;  // -1: the whole vocabulary
+  int64_t max_n = 128;
+  int64_t max_choices = 1024;  // prompts x n
+  size_t max_stop_strings = 16;
+  size_t max_stop_string_bytes = 1024;
+  size_t max_stop_token_ids = 128;
+  size_t max_logit_biases = 1024;
+  size_t max_bad_words = 128;
+  size_t max_bad_word_bytes = 1024;
+  size_t max_tools = 512;
+  size_t max_request_id_bytes = 256;
+  // Text that cannot fit the context whatever its tokens are is refused without tokenizing it.
+  size_t max_bytes_per_token = 256;
+  // Unsent results of one request, beyond which its client counts as too slow.
+  size_t max_unsent_bytes = 8u << 20;
+};
+
+}  // namespace sheaf

@@ -1,0 +1,46 @@
+#pragma once
+// TextCodec: what the API needs of tokenizer, chat template and grammars, so that its tests need
+// none of them.
+//
+// Threads    const methods from any number of threads.
+// Errors     Encode, RenderChat, CompileGrammar: kInvalidArgument when the client's text, messages or
+//            grammar are wrong.
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/ids.h"
+#include "router/api/request/parsed_request.h"
+#include "router/text/grammar/grammar_spec.h"
+#include "router/text/guide/output_grammar.h"
+#include "router/text/output/output_format.h"
+
+namespace sheaf {
+
+class TextCodec {
+ public:
+  virtual ~TextCodec() = default;
+
+  virtual absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text,
+                                                      bool add_special_tokens) const = 0;
+  virtual absl::StatusOr<std::string> Decode(std::span<const TokenId> ids,
+                                             bool skip_special_tokens) const = 0;
+  // The text of a chat; encode it without special tokens, it has them.
+  virtual bool has_chat_template() const = 0;
+  virtual absl::StatusOr<std::string> RenderChat(const ChatInput& chat) const = 0;
+  // What a token adds to the text (often not UTF-8 by itself), and how the vocabulary writes it.
+  virtual std::string TokenBytes(TokenId id) const = 0;
+  virtual std::string TokenText(TokenId id) const = 0;
+  // Left out of text when special tokens are skipped.
+  virtual bool IsSpecial(TokenId id) const = 0;
+  // How the model writes thoughts and calls.
+  virtual const OutputFormat& output_format() const = 0;
+  virtual absl::StatusOr<std::shared_ptr<const OutputGrammar>> CompileGrammar(
+      const GrammarSpec& spec) const = 0;
+};
+
+}  // namespace sheaf

@@ -1,0 +1,32 @@
+#pragma once
+// ChooseNext: from a row of logits to what one sequence goes on with: a token sampled under its
+// guide's rule, and the tokens that the guide forces after it (or before one can be sampled).
+//
+// Same tokens whatever `limit`: what it cuts off is forced again on the next row.
+//
+// Shapes     logits [vocab], the sequence's last row, changed in place.
+// Threads    any; one a sequence at a time. Works on the guide: its tokens must reach
+//            Sequence::Accept, or the sequence must end.
+// Errors     the sampler's and the guide's; they concern this sequence alone.
+// Cost       the sampler, a mask where a grammar runs; no memory of the vocabulary's size.
+
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "base/ids.h"
+#include "router/schedule/sequence.h"
+
+namespace sheaf {
+
+struct NextTokens {
+  std::vector<TokenId> tokens;
+  bool sampled = false;      // tokens[0] was; all others are forced
+  bool ended = false;        // the grammar is at its end and no stop token may say so: no tokens
+  bool guide_error = false;  // of a status: the guide's own, or a conflict with it
+};
+
+// At most `limit` tokens, at least 1.
+absl::Status ChooseNext(std::span<float> logits, Sequence& sequence, int limit, NextTokens& next);
+
+}  // namespace sheaf
