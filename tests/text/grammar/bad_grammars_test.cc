@@ -191,6 +191,10 @@ std::vector<Case> HostileGrammars() {
        std::string("{\"type\":\"object\",\"properties\":{") +
            Listed(10'000, [](int i) { return absl::StrFormat("\"p%d\":{\"type\":\"string\"}", i); }) +
            "}}", ""},
+      {"unknown members", GrammarKind::kJsonSchema,
+       std::string("{\"title\":{") + Listed(90'000, [](int i) {
+         return absl::StrFormat("\"p%d\":0", i);
+       }) + "}}", ""},
       {"all of alternatives", GrammarKind::kJsonSchema,
        std::string("{\"allOf\":[") + Listed(24, [](int i) {
          return absl::StrFormat(R"({"anyOf":[{"type":"string","minLength":%d},{"type":"integer"},
