@@ -129,7 +129,8 @@ absl::StatusOr<std::shared_ptr<const CompiledGrammar>> GrammarCompiler::Compile(
   SheafGrammar* start = nullptr;
   SheafBuffer error{};
   const SheafTextCode code =
-      sheaf_grammar_compile(impl_->factory, ToSheafText(lark), &start, &error);
+      sheaf_grammar_compile(impl_->factory, ToSheafText(lark),
+                            /*may_be_ambiguous=*/spec.kind == GrammarKind::kLark, &start, &error);
   if (code != SHEAF_TEXT_OK) return TakeError(code, error, KindName(spec.kind));
   auto grammar = std::make_shared<const CompiledGrammar>(start, impl_->vocab_size);
   std::lock_guard lock(impl_->mutex);

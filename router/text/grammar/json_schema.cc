@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"
@@ -10,14 +11,21 @@ namespace sheaf {
 namespace {
 
 constexpr size_t kMaxSchemaBytes = size_t{1} << 20;
-constexpr int kMaxLevels = 64;
+constexpr size_t kMaxLevels = 64;
+constexpr int kMaxMembers = 2'000;
 
-// Of brackets outside strings; wrong JSON has some depth too.
-int Levels(std::string_view text) {
-  int level = 0;
-  int deepest = 0;
+struct Extent {
+  int levels = 0;
+  int members = 0;  // of the largest object
+};
+
+// By brackets and colons outside strings; wrong JSON has an extent too. Ordered objects are searched
+// one member after another, so a large one would cost the square of its size to read.
+Extent ExtentOf(std::string_view text) {
+  Extent extent;
+  std::vector<int> open;  // members so far
   bool in_string = false;
-  for (size_t i = 0; i < text.size(); ++i) {
+  for (size_t i = 0; i < text.size() && open.size() <= kMaxLevels; ++i) {
     const char c = text[i];
     if (in_string) {
       if (c == '\\') ++i;
@@ -25,12 +33,15 @@ int Levels(std::string_view text) {
     } else if (c == '"') {
       in_string = true;
     } else if (c == '{' || c == '[') {
-      deepest = std::max(deepest, ++level);
-    } else if (c == '}' || c == ']') {
-      --level;
+      open.push_back(0);
+      extent.levels = std::max(extent.levels, static_cast<int>(open.size()));
+    } else if ((c == '}' || c == ']') && !open.empty()) {
+      open.pop_back();
+    } else if (c == ':' && !open.empty()) {
+      extent.members = std::max(extent.members, ++open.back());
     }
   }
-  return deepest;
+  return extent;
 }
 
 // Keywords that say where a document is and how it is to be read; references have been checked to
@@ -95,9 +106,14 @@ absl::StatusOr<SchemaJson> ParseSchemaText(std::string_view text, std::string_vi
     return absl::InvalidArgumentError(absl::StrFormat(
         "%sthe text has %d bytes, more than the limit of %d", where, text.size(), kMaxSchemaBytes));
   }
-  if (Levels(text) > kMaxLevels) {
+  const Extent extent = ExtentOf(text);
+  if (extent.levels > static_cast<int>(kMaxLevels)) {
     return absl::InvalidArgumentError(
         absl::StrFormat("%snested deeper than the limit of %d levels", where, kMaxLevels));
+  }
+  if (extent.members > kMaxMembers) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "%san object has more members than the limit of %d", where, kMaxMembers));
   }
   try {
     return SchemaJson::parse(text);

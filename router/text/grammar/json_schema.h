@@ -8,7 +8,7 @@
 // Threads    Pure functions.
 // Errors     kInvalidArgument "`where`$.path: what is wrong".
 // Cost       Linear in the schema but for `oneOf` (pairs of alternatives, at most 256). A schema has
-//            at most 1 MiB and 64 levels.
+//            at most 1 MiB, 64 levels and 2,000 members an object.
 
 #include <string>
 #include <string_view>
@@ -19,7 +19,7 @@
 
 namespace sheaf {
 
-// The bytes and levels are checked before anything is built.
+// The bytes, levels and members are checked before anything is built.
 absl::StatusOr<SchemaJson> ParseSchemaText(std::string_view text, std::string_view where);
 
 // `schema` and all that it refers to can be enforced, and some finite value satisfies it.

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use llguidance::api::{ParserLimits, StopReason, TopLevelGrammar};
+use llguidance::api::{GrammarInit, ParserLimits, TopLevelGrammar};
 use llguidance::toktrie::{
     InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv,
 };
-use llguidance::{Matcher, ParserFactory};
+use llguidance::{Logger, Matcher, ParserFactory};
 
 use crate::tokenizer::Tokenizer;
 
@@ -50,6 +50,7 @@ impl TokenizerEnv for Vocabulary {
 
 pub struct GrammarFactory {
     parsers: ParserFactory,
+    capabilities: InferenceCapabilities,
     /// One bit a token id: has text, and is no control token (end of turn and the like).
     usable: Vec<u32>,
 }
@@ -85,30 +86,49 @@ impl GrammarFactory {
             ..Default::default()
         };
         let slices = llguidance::earley::SlicedBiasComputer::general_slices();
-        let mut parsers =
-            ParserFactory::new(&env, capabilities, &slices).map_err(|e| e.to_string())?;
-        parsers.quiet();
-        *parsers.limits_mut() = limits();
-        Ok(GrammarFactory { parsers, usable })
+        let parsers =
+            ParserFactory::new(&env, capabilities.clone(), &slices).map_err(|e| e.to_string())?;
+        Ok(GrammarFactory {
+            parsers,
+            capabilities,
+            usable,
+        })
     }
 
     /// `lark` in llguidance's dialect. The first mask is computed too: what fails there is wrong
     /// with the grammar.
-    pub fn compile(self: &Arc<Self>, lark: String) -> Result<Grammar, GrammarError> {
+    /// `may_be_ambiguous`: written by a client, not made here.
+    pub fn compile(
+        self: &Arc<Self>,
+        lark: String,
+        may_be_ambiguous: bool,
+    ) -> Result<Grammar, GrammarError> {
         let compiled = std::thread::scope(|scope| {
             std::thread::Builder::new()
                 .name("grammar".into())
                 .stack_size(COMPILE_STACK_BYTES)
                 .spawn_scoped(scope, || {
-                    let grammar = TopLevelGrammar::from_lark(lark);
-                    Matcher::new(self.parsers.create_parser(grammar))
+                    let grammar = GrammarInit::Serialized(TopLevelGrammar::from_lark(lark));
+                    Matcher::new(self.parsers.create_parser_from_init_ext(
+                        grammar,
+                        Logger::new(0, 0),
+                        self.capabilities.clone(),
+                        limits(may_be_ambiguous),
+                    ))
                 })
                 .map_err(|e| GrammarError::Defect(format!("cannot start a thread: {e}")))?
                 .join()
                 .map_err(|_| GrammarError::Defect("compiling panicked".into()))
         })?;
         if let Some(message) = compiled.get_error() {
-            return Err(GrammarError::Invalid(clean(&message)));
+            // llguidance counts symbols in 16 bits and asserts that they fit.
+            return Err(if message.contains("symbols.len()") {
+                GrammarError::Invalid("too large: more than 65,000 symbols".into())
+            } else if message.starts_with("panic") {
+                GrammarError::Defect(clean(&message))
+            } else {
+                GrammarError::Invalid(clean(&message))
+            });
         }
         let mut grammar = Grammar {
             factory: Arc::clone(self),
@@ -129,12 +149,14 @@ impl GrammarFactory {
 }
 
 /// A mask is worth some milliseconds at most, a grammar some tens of megabytes.
-fn limits() -> ParserLimits {
+fn limits(may_be_ambiguous: bool) -> ParserLimits {
     ParserLimits {
-        initial_lexer_fuel: 1_000_000,
+        initial_lexer_fuel: 500_000,
         step_lexer_fuel: 200_000,
         step_max_items: 50_000,
-        max_items_in_row: 2_000,
+        // A step costs the square of the row in an ambiguous grammar; otherwise a row is as long as
+        // there are ways to go on: properties, tools, alternatives.
+        max_items_in_row: if may_be_ambiguous { 1_000 } else { 20_000 },
         max_lexer_states: 20_000,
         max_grammar_size: 250_000,
         precompute_large_lexemes: false,
@@ -248,24 +270,22 @@ impl Grammar {
     fn failure(&mut self, message: &str) -> GrammarError {
         self.accepting = false;
         self.finished = false;
-        match self.matcher.stop_reason() {
-            StopReason::LexerTooComplex | StopReason::ParserTooComplex => {
-                GrammarError::Exhausted(clean(message))
-            }
-            StopReason::NoExtensionBias => GrammarError::Invalid(
-                "no text can satisfy it: it contradicts itself here".into(),
-            ),
-            _ if is_limit(message) => GrammarError::Exhausted(clean(message)),
-            _ => GrammarError::Defect(clean(message)),
+        // A failed matcher keeps its message alone.
+        if message.contains("NoExtensionBias") {
+            GrammarError::Invalid("no text can satisfy it: it contradicts itself here".into())
+        } else if is_limit(message) {
+            GrammarError::Exhausted(clean(message))
+        } else {
+            GrammarError::Defect(clean(message))
         }
     }
 }
 
-/// A failed matcher remembers the text of its failure alone.
 fn is_limit(message: &str) -> bool {
-    ["too complex", "too many", "limit", "fuel", "too large"]
+    let message = message.to_lowercase();
+    ["too complex", "too many", "limit", "fuel", "too large", "too big", "; max is"]
         .iter()
-        .any(|word| message.to_lowercase().contains(word))
+        .any(|word| message.contains(word))
 }
 
 fn not_allowed(token: u32) -> GrammarError {
