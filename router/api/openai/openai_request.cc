@@ -227,7 +227,7 @@ void RefuseUnsupported(JsonFields& fields) {
 }  // namespace
 
 ApiResult<OpenAiRequest> ParseCompletionBody(std::string_view body) {
-  auto json = ParseJsonObject(body);
+  auto json = ParseRequestJson(body);
   if (auto* error = std::get_if<ApiError>(&json)) return std::move(*error);
   const Json& object = std::get<Json>(json);
   std::vector<FieldViolation> violations;
@@ -253,7 +253,7 @@ ApiResult<OpenAiRequest> ParseCompletionBody(std::string_view body) {
 }
 
 ApiResult<OpenAiRequest> ParseChatBody(std::string_view body) {
-  auto json = ParseJsonObject(body);
+  auto json = ParseRequestJson(body);
   if (auto* error = std::get_if<ApiError>(&json)) return std::move(*error);
   const Json& object = std::get<Json>(json);
   std::vector<FieldViolation> violations;
@@ -281,7 +281,7 @@ ApiResult<OpenAiRequest> ParseChatBody(std::string_view body) {
 }
 
 ApiResult<TokenizeBody> ParseTokenizeBody(std::string_view body) {
-  auto json = ParseJsonObject(body);
+  auto json = ParseRequestJson(body);
   if (auto* error = std::get_if<ApiError>(&json)) return std::move(*error);
   std::vector<FieldViolation> violations;
   JsonFields fields(std::get<Json>(json), violations);
@@ -301,7 +301,7 @@ ApiResult<TokenizeBody> ParseTokenizeBody(std::string_view body) {
 }
 
 ApiResult<DetokenizeBody> ParseDetokenizeBody(std::string_view body) {
-  auto json = ParseJsonObject(body);
+  auto json = ParseRequestJson(body);
   if (auto* error = std::get_if<ApiError>(&json)) return std::move(*error);
   std::vector<FieldViolation> violations;
   JsonFields fields(std::get<Json>(json), violations);
