@@ -1,6 +1,7 @@
 #include "router/text/grammar/json_schema.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 #include <vector>
 
@@ -13,6 +14,7 @@ namespace {
 constexpr size_t kMaxSchemaBytes = size_t{1} << 20;
 constexpr size_t kMaxLevels = 64;
 constexpr int kMaxMembers = 2'000;
+constexpr double kLargestInteger = 9e18;  // below 2^63, where llguidance's own ranges end
 
 struct Extent {
   int levels = 0;
@@ -65,8 +67,29 @@ void RewriteFormat(SchemaJson& schema) {
   }
 }
 
+// An integer may have any number of digits, and few readers take them: where the schema sets no bound,
+// integers stay within 64 bits.
+void BoundIntegers(SchemaJson& schema) {
+  const auto type = schema.find("type");
+  if (type == schema.end() || *type != "integer" || schema.contains("const") ||
+      schema.contains("enum")) {
+    return;
+  }
+  const auto bound = [&schema](const char* from, const char* exclusive, const char* to,
+                               double value) {
+    if (schema.contains(from) || schema.contains(exclusive)) return;
+    const auto other = schema.find(to);
+    // The schema's own numbers are beyond: it knows why.
+    if (other != schema.end() && std::abs(other->get<double>()) > kLargestInteger) return;
+    schema[from] = value;
+  };
+  bound("minimum", "exclusiveMinimum", "maximum", -kLargestInteger);
+  bound("maximum", "exclusiveMaximum", "minimum", kLargestInteger);
+}
+
 void Rewrite(SchemaJson& schema) {
   if (!schema.is_object()) return;
+  BoundIntegers(schema);
   for (const char* keyword : kDropped) {
     if (const auto found = schema.find(keyword); found != schema.end() && found->is_string()) {
       schema.erase(keyword);

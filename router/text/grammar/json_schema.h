@@ -25,7 +25,7 @@ absl::StatusOr<SchemaJson> ParseSchemaText(std::string_view text, std::string_vi
 // `schema` and all that it refers to can be enforced, and some finite value satisfies it.
 absl::Status CheckSchema(const SchemaJson& schema, std::string_view where);
 
-// Parsed, checked and rewritten: `oneOf` with alternatives that exclude each other is `anyOf`,
+// Parsed, checked and rewritten: integers are within 64 bits, `oneOf` with alternatives that exclude each other is `anyOf`,
 // annotations that only confuse are gone.
 absl::StatusOr<SchemaJson> PrepareSchema(std::string_view text, std::string_view where);
 

@@ -127,7 +127,13 @@ impl GrammarFactory {
             } else if message.starts_with("panic") {
                 GrammarError::Defect(clean(&message))
             } else {
-                GrammarError::Invalid(clean(&message))
+                let message = clean(&message);
+                // Places in a text that the client has not written say nothing to it.
+                let said = message.split_once("failed to compile JSON schema: ");
+                GrammarError::Invalid(match said {
+                    Some((_, said)) if !may_be_ambiguous => said.to_string(),
+                    _ => message,
+                })
             });
         }
         let mut grammar = Grammar {
@@ -164,9 +170,20 @@ fn limits(may_be_ambiguous: bool) -> ParserLimits {
     }
 }
 
-/// Without the marks that llguidance puts behind its messages.
+/// llguidance's message as one line, without the source that it draws.
 fn clean(message: &str) -> String {
-    message.replace("\n<non-verbose/>", "").trim().to_string()
+    let is_drawing = |line: &str| {
+        let line = line.trim_start();
+        let after_number = line.trim_start_matches(|c: char| c.is_ascii_digit());
+        (line.len() > after_number.len() && after_number.starts_with(" |"))
+            || line.chars().all(|c| c == '^' || c == ' ')
+    };
+    let lines: Vec<&str> = message
+        .lines()
+        .filter(|line| !is_drawing(line) && *line != "<non-verbose/>")
+        .map(str::trim)
+        .collect();
+    lines.join(" ")
 }
 
 /// A place in a grammar.
