@@ -104,7 +104,8 @@ TEST_F(HttpChat, ToolsAreRefusedClearly) {
       Post(kChat, Hi(R"("tools":[{"type":"function","function":{"name":"f"}}])"));
   EXPECT_EQ(answer.status, 400);
   EXPECT_EQ(Json(answer)["error"]["param"], "tools");
-  EXPECT_EQ(Json(answer)["error"]["message"], "tools: tool calls are not supported yet");
+  EXPECT_EQ(Json(answer)["error"]["message"], "tools: the checkpoint's chat template has no tool calls that this server can read "
+            "(--tool-call-parser)");
 }
 
 TEST_F(HttpChat, ReturnTokenIds) {
