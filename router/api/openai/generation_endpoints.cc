@@ -1,21 +1,22 @@
 // POST /v1/completions and /v1/chat/completions.
+#include <memory>
 #include <utility>
 
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
 #include "router/api/openai/generation_reply.h"
 #include "router/api/openai/openai_endpoints.h"
 #include "router/api/http/http_errors.h"
 #include "router/api/openai/openai_request.h"
+#include "router/api/openai/unknown_fields.h"
 #include "router/api/generation/start_request.h"
-#include "spdlog/spdlog.h"
 
 namespace sheaf {
 namespace {
 
 enum class Kind { kCompletion, kChat };
 
-HttpReply Answer(Kind kind, const HttpRequest& http, const ApiContext& context) {
+HttpReply Answer(Kind kind, const HttpRequest& http, const ApiContext& context,
+                 UnknownFields& unknown) {
   auto body = kind == Kind::kChat ? ParseChatBody(http.body) : ParseCompletionBody(http.body);
   if (const auto* error = std::get_if<ApiError>(&body)) {
     context.metrics.RequestEnded(RequestFace::kHttp, OutcomeOf(error->status),
@@ -24,10 +25,7 @@ HttpReply Answer(Kind kind, const HttpRequest& http, const ApiContext& context) 
   }
   AnswerOptions options;
   options.parsed = std::get<OpenAiRequest>(std::move(body));
-  if (!options.parsed.unknown_fields.empty()) {
-    spdlog::debug("{}: ignored fields: {}", http.path,
-                  absl::StrJoin(options.parsed.unknown_fields, ", "));
-  }
+  unknown.Count(http.path, options.parsed.unknown_fields);
   const std::string prefix = kind == Kind::kChat ? "chatcmpl-" : "cmpl-";
   options.id = prefix + (http.request_id.empty()
                              ? absl::StrFormat("%016x%016x", context.random(), context.random())
@@ -55,11 +53,14 @@ HttpReply Answer(Kind kind, const HttpRequest& http, const ApiContext& context) 
 }  // namespace
 
 std::vector<HttpRoute> GenerationRoutes(const ApiContext& context) {
-  return {
-      {"POST", "/v1/completions", false,
-       [&context](const HttpRequest& http) { return Answer(Kind::kCompletion, http, context); }},
-      {"POST", "/v1/chat/completions", false,
-       [&context](const HttpRequest& http) { return Answer(Kind::kChat, http, context); }}};
+  const auto unknown = std::make_shared<UnknownFields>();
+  const auto handler = [&context, unknown](Kind kind) {
+    return [&context, unknown, kind](const HttpRequest& http) {
+      return Answer(kind, http, context, *unknown);
+    };
+  };
+  return {{"POST", "/v1/completions", false, handler(Kind::kCompletion)},
+          {"POST", "/v1/chat/completions", false, handler(Kind::kChat)}};
 }
 
 }  // namespace sheaf
