@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -14,6 +15,7 @@ namespace {
 constexpr size_t kMaxSchemaBytes = size_t{1} << 20;
 constexpr size_t kMaxLevels = 64;
 constexpr int kMaxMembers = 2'000;
+constexpr double kBillionth = 1e-9;
 constexpr double kLargestInteger = 9e18;  // below 2^63, where llguidance's own ranges end
 
 struct Extent {
@@ -87,8 +89,31 @@ void BoundIntegers(SchemaJson& schema) {
   bound("maximum", "exclusiveMaximum", "minimum", kLargestInteger);
 }
 
+// llguidance takes 41 for "above 41" when the other bound is below 42. What is given up are numbers
+// within a billionth of the bound.
+void RewriteExclusiveBounds(SchemaJson& schema) {
+  const auto number = [&schema](const char* keyword) -> std::optional<double> {
+    const auto found = schema.find(keyword);
+    if (found == schema.end() || !found->is_number()) return std::nullopt;
+    return found->get<double>();
+  };
+  const std::optional<double> above = number("exclusiveMinimum");
+  const std::optional<double> below = number("exclusiveMaximum");
+  const double low = std::max(above.value_or(-HUGE_VAL), number("minimum").value_or(-HUGE_VAL));
+  const double high = std::min(below.value_or(HUGE_VAL), number("maximum").value_or(HUGE_VAL));
+  if (above == low && low >= 0 && low == std::floor(low) && high < low + 1) {
+    schema.erase("exclusiveMinimum");
+    schema["minimum"] = low + kBillionth;
+  }
+  if (below == high && high <= 0 && high == std::floor(high) && low > high - 1) {
+    schema.erase("exclusiveMaximum");
+    schema["maximum"] = high - kBillionth;
+  }
+}
+
 void Rewrite(SchemaJson& schema) {
   if (!schema.is_object()) return;
+  RewriteExclusiveBounds(schema);
   BoundIntegers(schema);
   for (const char* keyword : kDropped) {
     if (const auto found = schema.find(keyword); found != schema.end() && found->is_string()) {

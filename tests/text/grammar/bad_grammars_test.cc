@@ -1,7 +1,6 @@
 // Grammars that are wrong, contradict themselves, or are hard on purpose: each ends as an error that
 // names its place, within a bounded time and memory, or it works.
 
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -82,7 +81,8 @@ std::vector<Case> WrongGrammars() {
              "no value is possible"),
       schema("bounds", R"({"properties":{"a":{"type":"integer","minimum":5,"maximum":4}}})",
              "$.properties.a: no value is possible: minimum is 5, maximum is 4"),
-      schema("integers", R"({"type":"integer","exclusiveMinimum":4,"exclusiveMaximum":5})", "JSON schema"),
+      schema("integers", R"({"type":"integer","exclusiveMinimum":4,"exclusiveMaximum":5})",
+             "JSON schema $: Unsatisfiable"),
       schema("types", R"({"allOf":[{"type":"integer"},{"type":"string"}]})", "JSON schema"),
       schema("enum type", R"({"type":"integer","enum":["a"]})", "$: no value is possible"),
       schema("missing", R"({"type":"object","required":["a"],"additionalProperties":false})",
@@ -90,7 +90,10 @@ std::vector<Case> WrongGrammars() {
       schema("pattern and length", R"({"type":"string","pattern":"^aaa$","maxLength":2})", "JSON schema"),
       schema("inner pattern and length",
              R"({"type":"object","properties":{"a":{"type":"string","pattern":"^aaa$","maxLength":2}},
-                 "required":["a"]})", "JSON schema"),
+                 "required":["a"]})", "JSON schema $.properties.a: Unsatisfiable"),
+      schema("items", R"({"type":"array","minItems":1,"items":{"$ref":"#/$defs/x"},
+                          "$defs":{"x":{"type":"integer","exclusiveMinimum":4,"exclusiveMaximum":5}}})",
+             "JSON schema $.items: Unsatisfiable"),
       schema("minItems", R"({"type":"array","minItems":1000000000})",
              "$.minItems: 1000000000 is beyond the limit"),
       schema("maxItems", R"({"properties":{"a":{"maxItems":1000000000}}})", "$.properties.a.maxItems"),
@@ -280,7 +283,7 @@ TEST(BadGrammarsTest, HostileGrammarsAreCheap) {
       std::vector<uint32_t> mask(matcher.MaskWords());
       int step = 0;
       for (; step < 300 && !matcher.finished(); ++step) {
-        const auto step_begin = std::chrono::steady_clock::now();
+        const std::clock_t step_begin = std::clock();
         absl::Status status = matcher.ComputeMask(mask);
         std::vector<TokenId> allowed;
         for (TokenId id = 0; id < static_cast<TokenId>(mask.size() * 32); ++id) {
@@ -289,7 +292,7 @@ TEST(BadGrammarsTest, HostileGrammarsAreCheap) {
         if (status.ok() && !allowed.empty()) status = matcher.Accept(allowed[random() % allowed.size()]);
         worst_step_s = std::max(
             worst_step_s,
-            std::chrono::duration<double>(std::chrono::steady_clock::now() - step_begin).count());
+            static_cast<double>(std::clock() - step_begin) / CLOCKS_PER_SEC);
         if (!status.ok()) {
           end = status.ToString().substr(0, 100);
           EXPECT_NE(status.code(), absl::StatusCode::kInternal) << name << ": " << status;

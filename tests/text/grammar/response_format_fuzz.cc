@@ -70,7 +70,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
     choice = choice * 1664525u + 1013904223u;
     status = matcher.Accept(allowed[(choice >> 8) % allowed.size()]);
     if (status.code() == absl::StatusCode::kResourceExhausted) break;
-    if (!status.ok()) Fail("accept", status);
+    if (!status.ok()) {
+      std::fwrite(bytes, 1, size, stderr);
+      Fail("accept", status);
+    }
   }
   // Ten times the bound: sanitizers are slow.
   if (std::clock() - begin > 10 * CLOCKS_PER_SEC) {
