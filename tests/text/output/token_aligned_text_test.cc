@@ -47,7 +47,7 @@ class TokenAlignedTextTest : public ::testing::Test {
     options.skip_special_tokens = skip_special_tokens;
     options.include_stop_str_in_output = include_stop;
     TextStream stream(*tokenizer_, options);
-    TokenAlignedText aligned = AlignedText(*tokenizer_, Tags(), skip_special_tokens);
+    TokenAlignedText aligned = testing::AlignedText(*tokenizer_, Tags(), skip_special_tokens);
     std::vector<TextPiece> pieces;
     bool ended = false;
     for (const TokenId id : ids) {
@@ -109,7 +109,7 @@ TEST_F(TokenAlignedTextTest, ATagThatIsNotShownKeepsItsPlace) {
 }
 
 TEST_F(TokenAlignedTextTest, AStopTokenBringsNoText) {
-  TokenAlignedText aligned = AlignedText(*tokenizer_, Tags(), true);
+  TokenAlignedText aligned = testing::AlignedText(*tokenizer_, Tags(), true);
   std::vector<TextPiece> pieces;
   aligned.Push('a', "a", 1, pieces);
   aligned.Push(kThink, "", 1, pieces);
@@ -118,7 +118,7 @@ TEST_F(TokenAlignedTextTest, AStopTokenBringsNoText) {
 }
 
 TEST_F(TokenAlignedTextTest, WithoutPositionsATokenEndsWithItsText) {
-  TokenAlignedText aligned = AlignedText(*tokenizer_, Tags(), true);
+  TokenAlignedText aligned = testing::AlignedText(*tokenizer_, Tags(), true);
   std::vector<TextPiece> pieces;
   aligned.Push('a', "a", -1, pieces);
   aligned.Push(kThink, "<think>", -1, pieces);
@@ -129,7 +129,7 @@ TEST_F(TokenAlignedTextTest, WithoutPositionsATokenEndsWithItsText) {
 }
 
 TEST_F(TokenAlignedTextTest, OrdinaryTextIsNotHeldBack) {
-  TokenAlignedText aligned = AlignedText(*tokenizer_, Tags(), true);
+  TokenAlignedText aligned = testing::AlignedText(*tokenizer_, Tags(), true);
   std::vector<TextPiece> pieces;
   aligned.Push('a', "<thi", 4, pieces);
   EXPECT_EQ(pieces, (std::vector<TextPiece>{{std::nullopt, "<thi"}}));
