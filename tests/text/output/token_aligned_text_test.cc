@@ -115,6 +115,14 @@ TEST_F(TokenAlignedTextTest, AStopTokenBringsNoText) {
   aligned.Push(kThink, "", 1, pieces);
   aligned.Finish("", pieces);
   EXPECT_EQ(pieces, (std::vector<TextPiece>{{std::nullopt, "a"}}));
+
+  // Nor does it take the text that was held back until then for its own.
+  TokenAlignedText held_back(*tokenizer_, Tags(), true);
+  pieces.clear();
+  held_back.Push('a', "", 9, pieces);
+  held_back.Push(kThink, "", 9, pieces);
+  held_back.Finish("held back", pieces);
+  EXPECT_EQ(pieces, (std::vector<TextPiece>{{std::nullopt, "held back"}}));
 }
 
 TEST_F(TokenAlignedTextTest, WithoutPositionsATokenEndsWithItsText) {
