@@ -67,23 +67,26 @@ TEST_F(HttpGuided, OthersAreServedWhileGrammarsAreCompiled) {
 
 TEST_F(HttpGuided, WhateverNeedsAGrammarGoesAside) {
   api_.engine.SetAnswer(AnswerWith("x"));
-  const std::string strict =
-      R"("tools":[{"type":"function","function":{"name":"f","strict":true,"parameters":{"type":"object"}}}])";
-  const std::string cases[] = {
-      ChatBody(
-          R"("response_format":{"type":"json_schema","json_schema":{"name":"a","schema":{}}})"),
-      ChatBody(R"("structured_outputs":{"regex":"x"})"),
-      ChatBody(strict),
-      ChatBody(std::string(kTools) + R"(,"tool_choice":"required")"),
-      ChatBody(std::string(kTools) +
-               R"(,"tool_choice":{"type":"function","function":{"name":"f"}})"),
-      ChatBody(std::string(kTools) + R"(,"parallel_tool_calls":false)"),
+  const std::string strict = R"("tools":[{"type":"function","function":{"name":"f","strict":true,)"
+                             R"("parameters":{"type":"object"}}}])";
+  const std::string chat = "/v1/chat/completions";
+  const std::pair<std::string, std::string> cases[] = {
+      {chat, ChatBody(R"("response_format":{"type":"json_schema",)"
+                      R"("json_schema":{"name":"a","schema":{}}})")},
+      {chat, ChatBody(R"("structured_outputs":{"regex":"x"})")},
+      {chat, ChatBody(strict)},
+      {chat, ChatBody(std::string(kTools) + R"(,"tool_choice":"required")")},
+      {chat, ChatBody(std::string(kTools) +
+                      R"(,"tool_choice":{"type":"function","function":{"name":"f"}})")},
+      {chat, ChatBody(std::string(kTools) + R"(,"parallel_tool_calls":false)")},
+      {chat + "/render", kGuidedBody},
+      {"/v1/completions", R"({"prompt":"x","structured_outputs":{"choice":["a"]}})"},
   };
-  for (const std::string& body : cases) {
-    SCOPED_TRACE(body);
+  for (const auto& [path, body] : cases) {
+    SCOPED_TRACE(path + " " + body);
     CompileGate gate(api_.codec);
     HttpClient guided(server_->port());
-    ASSERT_TRUE(guided.SendRequest("POST", "/v1/chat/completions", body));
+    ASSERT_TRUE(guided.SendRequest("POST", path, body));
     ASSERT_TRUE(gate.WaitForBegun(1));
     // Both ordinary threads are free: neither of these waits.
     HttpClient plain(server_->port());

@@ -84,6 +84,28 @@ TEST(Options, TakesVllmNames) {
   EXPECT_EQ(options.transport, TransportKind::kInProcess);
 }
 
+TEST(Options, AllowedOriginsAreValuesOrAJsonList) {
+  EXPECT_TRUE(Serve({}).allowed_origins.empty());
+  EXPECT_THAT(Serve({"--allowed-origins", "*"}).allowed_origins, ElementsAre("*"));
+  EXPECT_THAT(Serve({"--allowed-origins", R"(["*"])"}).allowed_origins, ElementsAre("*"));
+  EXPECT_THAT(
+      Serve({"--allowed-origins", "https://a.example", "http://localhost:3000"}).allowed_origins,
+      ElementsAre("https://a.example", "http://localhost:3000"));
+  EXPECT_THAT(Serve({"--allowed-origins", R"(["https://a.example", "null"])", "--allowed-origins",
+                     "https://b.example"})
+                  .allowed_origins,
+              ElementsAre("https://a.example", "null", "https://b.example"));
+  const std::string path = testing::TempDir() + "/sheaf_origins_test.yaml";
+  std::ofstream(path) << "allowed-origins: [\"https://a.example\", \"http://b\"]\n";
+  EXPECT_THAT(Serve({"--config", path}).allowed_origins,
+              ElementsAre("https://a.example", "http://b"));
+  for (const char* bad : {"example.com", "https://a.example/", "https://*.example", R"(["a"])",
+                          R"([1])", R"(["*")", ""}) {
+    EXPECT_THAT(ErrorOf({"serve", "dir", "--allowed-origins", bad}), HasSubstr("--allowed-origins"))
+        << bad;
+  }
+}
+
 TEST(Options, ConfigFileIsOverruledByTheCommandLine) {
   const std::string path = testing::TempDir() + "/sheaf_options_test.yaml";
   std::ofstream(path) << "max-model-len: 1024\nworkers: 5\nserved-model-name: [x, y]\n";
