@@ -230,6 +230,17 @@ TEST_F(HttpTools, StructuredOutputByAllItsNames) {
   }
 }
 
+TEST_F(HttpTools, BesideToolsAnAnswerIsConstrainedOrACall) {
+  Message("{}", Ask(R"("response_format":{"type":"json_object"})"));
+  const GrammarSpec& spec = api_.codec.compiled.back();
+  EXPECT_EQ(spec.kind, GrammarKind::kToolCalls);
+  ASSERT_NE(spec.tool_calls.or_answer, nullptr);
+  EXPECT_EQ(spec.tool_calls.or_answer->kind, GrammarKind::kJsonObject);
+  EXPECT_FALSE(spec.tool_calls.text_around);
+  Message("{}", Ask(R"("tool_choice":"none","response_format":{"type":"json_object"})"));
+  EXPECT_EQ(api_.codec.compiled.back().kind, GrammarKind::kJsonObject);
+}
+
 TEST_F(HttpTools, BadInputNamesItsField) {
   struct Case {
     std::string fields;

@@ -43,6 +43,7 @@ ChatOutput::ChatOutput(const ChatOutputPlan& plan, const TextCodec& codec, bool 
                  if (skip_special_tokens && codec.IsSpecial(id)) return size_t{0};
                  return codec.TokenBytes(id).size();
                }),
+      has_tag_tokens_(plan.format.tags.think_end.has_value()),
       thoughts_(
           {plan.format.tags.think_begin, plan.format.tags.think_end, plan.format.tags.call_begin},
           plan.start == OutputStart::kThoughts) {}
@@ -51,7 +52,14 @@ void ChatOutput::Push(const TokenEvent& token, std::vector<OutputEvent>& events)
   thoughts_.Accept(token.token);
   std::vector<TextPiece> pieces;
   aligned_.Push(token.token, token.text, token.text_end, pieces);
+  const bool was_in_thoughts = parser_.in_thoughts();
   PushPieces(pieces, events);
+  tokens_in_thoughts_ += was_in_thoughts && parser_.in_thoughts();
+}
+
+int32_t ChatOutput::reasoning_tokens() const {
+  if (!has_tag_tokens_) return tokens_in_thoughts_;
+  return counted_.value_or(thoughts_.num_tokens());
 }
 
 void ChatOutput::Finish(const GenerationEnd& end, std::vector<OutputEvent>& events) {

@@ -29,15 +29,18 @@ class ChatOutput {
 
   int complete_calls() const { return parser_.num_calls(); }
   int undeclared_calls() const { return parser_.undeclared_calls(); }
-  // Tokens of thoughts so far; after Finish what the engine counted.
-  int32_t reasoning_tokens() const { return counted_.value_or(thoughts_.num_tokens()); }
+  // Tokens of thoughts so far; after Finish what the engine counted. Where the tokenizer has no tag
+  // tokens, the tokens that came while the text was in thoughts.
+  int32_t reasoning_tokens() const;
 
  private:
   void PushPieces(const std::vector<TextPiece>& pieces, std::vector<OutputEvent>& events);
 
   OutputParser parser_;
   TokenAlignedText aligned_;
+  const bool has_tag_tokens_;
   ThoughtTracker thoughts_;
+  int32_t tokens_in_thoughts_ = 0;  // by the text
   std::optional<int32_t> counted_;
 };
 

@@ -30,10 +30,13 @@ bool CallsAreGuided(const ChatInput& chat, const ToolChoice& choice) {
                      [](const ToolDefinition& tool) { return tool.strict; });
 }
 
-// The grammar that calls are held to; nothing where they are free.
-std::optional<GrammarSpec> CallGrammar(const ChatInput& chat, const OutputFormat& format) {
+// The grammar that calls are held to; nothing where they are free. Beside a constrained answer they
+// never are: calls or that answer is one grammar.
+std::optional<GrammarSpec> CallGrammar(const ChatInput& chat, const OutputFormat& format,
+                                       bool answer_is_constrained) {
   const ToolChoice choice = ChoiceOf(chat);
-  if (!CallsAreGuided(chat, choice)) return std::nullopt;
+  if (choice.mode == Mode::kNone) return std::nullopt;
+  if (!answer_is_constrained && !CallsAreGuided(chat, choice)) return std::nullopt;
   const bool required = choice.mode == Mode::kRequired;
   GrammarSpec spec;
   spec.kind = GrammarKind::kToolCalls;
@@ -74,6 +77,11 @@ ThoughtStart StartOfThoughts(const ChatInput& chat, std::string_view prompt,
                                                : ThoughtStart::kNoThoughts;
 }
 
+ApiError Refused(const absl::Status& status, const std::string& field) {
+  if (!absl::IsInvalidArgument(status)) return ApiError{status, {}, {}};
+  return InvalidFields({{field, std::string(status.message())}});
+}
+
 }  // namespace
 
 bool NeedsGrammar(const ParsedRequest& request) {
@@ -101,11 +109,13 @@ ApiResult<AnswerPlan> PlanAnswer(const ParsedRequest& request, std::string_view 
     auto tools = Declared(chat);
     if (!tools.ok()) return InvalidFields({{"tools", std::string(tools.status().message())}});
     plan.output.tools = *std::move(tools);
-    if (auto calls = CallGrammar(chat, plan.output.format)) {
+    if (auto calls = CallGrammar(chat, plan.output.format, grammar.has_value())) {
       if (grammar) {
-        return InvalidFields({{grammar_field,
-                               "excludes strict tools, allowed_tools and parallel_tool_calls = "
-                               "false: one grammar at a time"}});
+        // The answer's own faults are the answer's field's.
+        auto alone = codec.CompileGrammar(*grammar);
+        if (!alone.ok()) return Refused(alone.status(), grammar_field);
+        calls->tool_calls.or_answer = std::make_shared<const GrammarSpec>(*std::move(grammar));
+        calls->tool_calls.text_around = false;
       }
       grammar = *std::move(calls);
       grammar_field = "tools";
@@ -127,10 +137,7 @@ ApiResult<AnswerPlan> PlanAnswer(const ParsedRequest& request, std::string_view 
   }
   if (grammar) {
     auto compiled = codec.CompileGrammar(*grammar);
-    if (!compiled.ok()) {
-      if (!absl::IsInvalidArgument(compiled.status())) return ApiError{compiled.status(), {}, {}};
-      return InvalidFields({{grammar_field, std::string(compiled.status().message())}});
-    }
+    if (!compiled.ok()) return Refused(compiled.status(), grammar_field);
     guide.grammar = *std::move(compiled);
   }
   const bool counts = request.chat && plan.output.format.reasoning != TagFormat::kNone;

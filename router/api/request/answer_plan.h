@@ -6,7 +6,7 @@
 //   tool_choice required or a name         a grammar of calls, arguments by their schemas
 //   strict tools, allowed_tools,           a grammar of free text and calls; arguments of strict
 //   parallel_tool_calls = false            tools by their schemas
-//   response_format, structured outputs    that grammar
+//   response_format, structured outputs    that grammar; with tools: calls or that
 //   otherwise                              nothing
 // Grammars begin after the thoughts.
 //

@@ -1,6 +1,7 @@
 #include "router/text/grammar/raw_value.h"
 
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_format.h"
@@ -62,67 +63,89 @@ class Writer {
  public:
   Writer(const SchemaJson& root, std::string_view where) : root_(root), where_(where) {}
 
-  absl::StatusOr<std::string> Body(const SchemaJson& schema, int depth) const {
+  absl::StatusOr<RawStrings> Strings(const SchemaJson& schema, int depth) const {
     if (depth > kMaxDepth) {
       return absl::InvalidArgumentError(
           absl::StrFormat("%s: a string's references are too deep", where_));
     }
-    std::vector<std::string> all;
-    if (!schema.is_object()) return std::string(kAnyText);
+    RawStrings any_text{kAnyText, true};
+    if (!schema.is_object()) return any_text;
+    Conjunction all;
     if (const auto ref = schema.find("$ref"); ref != schema.end()) {
       const SchemaJson* target = ResolveReference(root_, ref->get_ref<const std::string&>());
-      SHEAF_ASSIGN_OR_RETURN(std::string body, Body(*target, depth + 1));
-      all.push_back(std::move(body));
+      SHEAF_ASSIGN_OR_RETURN(RawStrings strings, Strings(*target, depth + 1));
+      all.Add(std::move(strings.body), strings.may_be_empty);
     }
     if (const auto value = schema.find("const"); value != schema.end()) {
-      all.push_back(LarkString(value->get_ref<const std::string&>()));
+      const std::string& text = value->get_ref<const std::string&>();
+      all.Add(LarkString(text), text.empty());
     }
     if (const auto values = schema.find("enum"); values != schema.end()) {
       std::vector<std::string> strings;
+      bool has_empty = false;
       for (const SchemaJson& value : *values) {
-        if (value.is_string()) strings.push_back(LarkString(value.get_ref<const std::string&>()));
+        if (!value.is_string()) continue;
+        const std::string& text = value.get_ref<const std::string&>();
+        has_empty |= text.empty();
+        strings.push_back(LarkString(text));
       }
-      all.push_back(Joined(strings, " | "));
+      all.Add(Joined(strings, " | "), has_empty);
     }
     for (const char* keyword : {"anyOf", "allOf"}) {
       const auto list = schema.find(keyword);
       if (list == schema.end()) continue;
+      const bool is_all = std::string_view(keyword) == "allOf";
       std::vector<std::string> parts;
+      bool may_be_empty = is_all;
       for (const SchemaJson& part : *list) {
         if ((TypesOf(root_, part) & kStringType) == 0) continue;
-        SHEAF_ASSIGN_OR_RETURN(std::string body, Body(part, depth + 1));
-        parts.push_back(std::move(body));
+        SHEAF_ASSIGN_OR_RETURN(RawStrings strings, Strings(part, depth + 1));
+        may_be_empty = is_all ? may_be_empty && strings.may_be_empty
+                              : may_be_empty || strings.may_be_empty;
+        parts.push_back(std::move(strings.body));
       }
-      all.push_back(Joined(parts, std::string_view(keyword) == "allOf" ? " & " : " | "));
+      all.Add(Joined(parts, is_all ? " & " : " | "), may_be_empty);
     }
     SHEAF_RETURN_IF_ERROR(AddAssertions(schema, all));
-    if (all.empty()) return std::string(kAnyText);
-    return Joined(all, " & ");
+    if (all.bodies.empty()) return any_text;
+    return RawStrings{Joined(all.bodies, " & "), all.may_be_empty};
   }
 
  private:
-  absl::Status AddAssertions(const SchemaJson& schema, std::vector<std::string>& all) const {
+  // What all must hold.
+  struct Conjunction {
+    void Add(std::string body, bool body_may_be_empty) {
+      bodies.push_back(std::move(body));
+      may_be_empty &= body_may_be_empty;
+    }
+    std::vector<std::string> bodies;
+    bool may_be_empty = true;
+  };
+
+  absl::Status AddAssertions(const SchemaJson& schema, Conjunction& all) const {
     const auto min_length = schema.find("minLength");
     const auto max_length = schema.find("maxLength");
     if (min_length != schema.end() || max_length != schema.end()) {
-      all.push_back(absl::StrFormat("/(?s:.{%s,%s})/",
-                                    min_length == schema.end() ? "0" : min_length->dump(),
-                                    max_length == schema.end() ? "" : max_length->dump()));
+      all.Add(absl::StrFormat("/(?s:.{%s,%s})/",
+                              min_length == schema.end() ? "0" : min_length->dump(),
+                              max_length == schema.end() ? "" : max_length->dump()),
+              min_length == schema.end() || *min_length == 0);
     }
     if (const auto pattern = schema.find("pattern"); pattern != schema.end()) {
-      SHEAF_ASSIGN_OR_RETURN(const std::string whole,
+      SHEAF_ASSIGN_OR_RETURN(const WholeTextRegex whole,
                              PatternForWholeText(pattern->get_ref<const std::string&>(), where_));
-      all.push_back(LarkRegex(whole));
+      all.Add(LarkRegex(whole.regex), whole.matches_empty);
     }
     const auto format = schema.find("format");
     if (format == schema.end()) return absl::OkStatus();
     const std::string& name = format->get_ref<const std::string&>();
     const auto regex = FormatRegexes().find(name);
     if (regex != FormatRegexes().end()) {
-      all.push_back(LarkRegex(regex->second));
+      all.Add(LarkRegex(regex->second), false);
     } else if (name == "date-time") {
-      all.push_back(LarkRegex(absl::StrFormat("(?:%s)[tT](?:%s)", FormatRegexes().at("date"),
-                                              FormatRegexes().at("time"))));
+      all.Add(LarkRegex(absl::StrFormat("(?:%s)[tT](?:%s)", FormatRegexes().at("date"),
+                                        FormatRegexes().at("time"))),
+              false);
     }
     return absl::OkStatus();
   }
@@ -133,9 +156,9 @@ class Writer {
 
 }  // namespace
 
-absl::StatusOr<std::string> RawStringBody(const SchemaJson& root, const SchemaJson& schema,
-                                          std::string_view where) {
-  return Writer(root, where).Body(schema, 0);
+absl::StatusOr<RawStrings> RawStringsOf(const SchemaJson& root, const SchemaJson& schema,
+                                        std::string_view where) {
+  return Writer(root, where).Strings(schema, 0);
 }
 
 std::string NotReadAs(TypeSet types) {

@@ -18,9 +18,14 @@
 
 namespace sheaf {
 
-// A terminal's body for the strings that `schema` (a prepared part of `root`) allows.
-absl::StatusOr<std::string> RawStringBody(const SchemaJson& root, const SchemaJson& schema,
-                                          std::string_view where);
+struct RawStrings {
+  std::string body;           // of a terminal
+  bool may_be_empty = false;  // "" is one of them; a terminal itself never matches it
+};
+
+// The strings that `schema` (a prepared part of `root`) allows.
+absl::StatusOr<RawStrings> RawStringsOf(const SchemaJson& root, const SchemaJson& schema,
+                                        std::string_view where);
 
 // A body that matches what does not read as one of `types` (without kStringType).
 std::string NotReadAs(TypeSet types);

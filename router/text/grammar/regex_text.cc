@@ -11,8 +11,8 @@ namespace {
 constexpr size_t kMaxBytes = size_t{16} << 10;
 constexpr size_t kMaxWrittenOutBytes = size_t{64} << 10;
 
-absl::StatusOr<std::string> WholeMatch(std::string_view regex, bool search,
-                                       std::string_view where) {
+absl::StatusOr<WholeTextRegex> WholeMatch(std::string_view regex, bool search,
+                                          std::string_view where) {
   if (regex.size() > kMaxBytes) {
     return absl::InvalidArgumentError(
         absl::StrFormat("%s: %d bytes, more than the limit of %d", where, regex.size(), kMaxBytes));
@@ -24,9 +24,11 @@ absl::StatusOr<std::string> WholeMatch(std::string_view regex, bool search,
   }
   SheafBuffer whole{};
   SheafBuffer error{};
-  const SheafTextCode code = sheaf_regex_whole_match(ToSheafText(regex), search, &whole, &error);
+  bool matches_empty = false;
+  const SheafTextCode code =
+      sheaf_regex_whole_match(ToSheafText(regex), search, &whole, &matches_empty, &error);
   if (code != SHEAF_TEXT_OK) return TakeError(code, error, where);
-  return TakeString(whole);
+  return WholeTextRegex{TakeString(whole), matches_empty};
 }
 
 }  // namespace
@@ -40,12 +42,13 @@ absl::Status CheckPattern(std::string_view pattern, std::string_view where) {
   return WholeMatch(pattern, /*search=*/true, where).status();
 }
 
-absl::StatusOr<std::string> PatternForWholeText(std::string_view pattern, std::string_view where) {
-  SHEAF_ASSIGN_OR_RETURN(std::string whole, WholeMatch(pattern, /*search=*/true, where));
-  if (whole.size() > kMaxWrittenOutBytes) {
+absl::StatusOr<WholeTextRegex> PatternForWholeText(std::string_view pattern,
+                                                   std::string_view where) {
+  SHEAF_ASSIGN_OR_RETURN(WholeTextRegex whole, WholeMatch(pattern, /*search=*/true, where));
+  if (whole.regex.size() > kMaxWrittenOutBytes) {
     return absl::InvalidArgumentError(absl::StrFormat(
         "%s: with its classes written out it has %d bytes, more than the limit of %d", where,
-        whole.size(), kMaxWrittenOutBytes));
+        whole.regex.size(), kMaxWrittenOutBytes));
   }
   return whole;
 }

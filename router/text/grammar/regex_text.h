@@ -20,7 +20,13 @@ absl::StatusOr<std::string> CheckedRegex(std::string_view regex, std::string_vie
 
 absl::Status CheckPattern(std::string_view pattern, std::string_view where);
 
+struct WholeTextRegex {
+  std::string regex;
+  bool matches_empty = false;
+};
+
 // A pattern as an expression for whole texts.
-absl::StatusOr<std::string> PatternForWholeText(std::string_view pattern, std::string_view where);
+absl::StatusOr<WholeTextRegex> PatternForWholeText(std::string_view pattern,
+                                                   std::string_view where);
 
 }  // namespace sheaf

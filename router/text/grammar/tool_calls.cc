@@ -282,17 +282,19 @@ class ToolCallsWriter {
     return lark_.Terminal(body);
   }
 
-  std::string FreeValue() { return RawValue("/(?s:.*)/"); }
+  std::string FreeValue() { return RawValue({"/(?s:.*)/", true}); }
 
   // A raw value with its closing tag. A tag that is text is part of the terminal: where a value ends
   // is then plain.
-  std::string RawValue(const std::string& body) {
+  std::string RawValue(const RawStrings& strings) {
     if (close_value_is_token_) {
-      return lark_.Rule(absl::StrFormat("(%s | \"\") %s", lark_.Terminal(body + " & /(?s:.+)/"),
+      // A terminal is never empty.
+      const std::string filled = lark_.Terminal(strings.body + " & /(?s:.+)/");
+      return lark_.Rule(absl::StrFormat(strings.may_be_empty ? "(%s | \"\") %s" : "%s %s", filled,
                                         lark_.Literal(kCloseValue)));
     }
-    return lark_.Terminal(absl::StrFormat("((%s) & ~/(?s:.*)<\\/arg_value>(?s:.*)/) %s", body,
-                                          LarkString(kCloseValue)));
+    return lark_.Terminal(absl::StrFormat("((%s) & ~/(?s:.*)<\\/arg_value>(?s:.*)/) %s",
+                                          strings.body, LarkString(kCloseValue)));
   }
 
   absl::StatusOr<std::string> Value(const SchemaJson& root, const SchemaJson& schema,
@@ -302,10 +304,12 @@ class ToolCallsWriter {
     if (types == kAnyType) types = kStringType;
     std::string alternatives;
     if (types & kStringType) {
-      SHEAF_ASSIGN_OR_RETURN(std::string body, RawStringBody(root, schema, path));
+      SHEAF_ASSIGN_OR_RETURN(RawStrings strings, RawStringsOf(root, schema, path));
       const TypeSet others = types & ~kStringType;
-      if (others != 0) body = absl::StrFormat("(%s) & %s", body, NotReadAs(others));
-      alternatives = RawValue(body);
+      if (others != 0) {
+        strings.body = absl::StrFormat("(%s) & %s", strings.body, NotReadAs(others));
+      }
+      alternatives = RawValue(strings);
     }
     if (types & ~kStringType) {
       SHEAF_ASSIGN_OR_RETURN(const std::string json,

@@ -121,9 +121,9 @@ SheafTextCode sheaf_grammar_forced(SheafGrammar* grammar, SheafIds* out, SheafBu
 
 // `pattern` as an expression that matches whole texts. `search`: the pattern may match anywhere and
 // its classes are JavaScript's, as in a JSON Schema; otherwise it is for whole texts already.
-// Errors say where in the pattern.
+// `matches_empty`: the empty text is one of them. Errors say where in the pattern.
 SheafTextCode sheaf_regex_whole_match(SheafText pattern, bool search, SheafBuffer* out,
-                                      SheafBuffer* error);
+                                      bool* matches_empty, SheafBuffer* error);
 
 #ifdef __cplusplus
 }  // extern "C"

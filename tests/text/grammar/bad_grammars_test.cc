@@ -167,6 +167,13 @@ std::vector<Case> HostileGrammars() {
   }
   return {
       {"repeat of repeat", GrammarKind::kRegex, "((a|b){1000}){1000}", ""},
+      {"repeats of a literal", GrammarKind::kRegex, "((a{1000}){1000}){1000}", ""},
+      {"a long literal", GrammarKind::kRegex, "a{90000}b{90000}", ""},
+      {"repeats of a literal in Lark", GrammarKind::kLark, "start: /((a{1000}){1000}){1000}/", ""},
+      {"repeats of a terminal in Lark", GrammarKind::kLark,
+       "start: A\nA: B{1000}\nB: C{1000}\nC: \"x\"{1000}", ""},
+      {"repeats of a rule in Lark", GrammarKind::kLark,
+       "start: a{1000}\na: b{1000}\nb: \"x\"{1000}", ""},
       {"three repeats", GrammarKind::kRegex, "(((a|b|ab){1,900}){1,900}){1,900}", ""},
       {"states", GrammarKind::kRegex, "(a|b)*a(a|b){60}", ""},
       {"many states", GrammarKind::kRegex, "(.*a.{40}){20}", ""},

@@ -8,6 +8,7 @@ use llguidance::toktrie::{
 };
 use llguidance::{Logger, Matcher, ParserFactory};
 
+use crate::regex_form;
 use crate::tokenizer::Tokenizer;
 
 /// Compiling recurses into what it compiles. Only what is used becomes memory.
@@ -110,6 +111,9 @@ impl GrammarFactory {
         lark: String,
         may_be_ambiguous: bool,
     ) -> Result<Grammar, GrammarError> {
+        if may_be_ambiguous {
+            regex_form::check_lark(&lark).map_err(GrammarError::Invalid)?;
+        }
         let compiled = std::thread::scope(|scope| {
             std::thread::Builder::new()
                 .name("grammar".into())

@@ -149,10 +149,13 @@ pub unsafe extern "C" fn sheaf_regex_whole_match(
     pattern: Text,
     search: bool,
     out: *mut Buffer,
+    matches_empty: *mut bool,
     error: *mut Buffer,
 ) -> Code {
     guard(out, error, text_out, || {
         let form = if search { Match::Search } else { Match::Whole };
-        whole_match(pattern.utf8("the expression")?, form)
+        let whole = whole_match(pattern.utf8("the expression")?, form)?;
+        matches_empty.write(whole.matches_empty);
+        Ok(whole.regex)
     })
 }

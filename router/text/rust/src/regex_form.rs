@@ -6,6 +6,9 @@ use regex_syntax::ParserBuilder;
 
 /// Above any count that a client means. Cost grows with it.
 const MAX_REPEAT: u32 = 100_000;
+/// Characters and classes of an expression with its repeats written out. A literal that is repeated
+/// really is written out, so nested counts multiply in memory.
+const MAX_WRITTEN_OUT: f64 = 200_000.0;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Match {
@@ -16,8 +19,14 @@ pub enum Match {
     Search,
 }
 
+pub struct WholeMatch {
+    pub regex: String,
+    /// The empty text is one of its texts.
+    pub matches_empty: bool,
+}
+
 /// The pattern as one that matches whole texts, without groups, look-around and anchors.
-pub fn whole_match(pattern: &str, form: Match) -> Result<String, String> {
+pub fn whole_match(pattern: &str, form: Match) -> Result<WholeMatch, String> {
     let ascii = if form == Match::Search { "dw" } else { "" };
     let source = llguidance::regex_to_lark(pattern, ascii);
     let hir = ParserBuilder::new()
@@ -29,7 +38,118 @@ pub fn whole_match(pattern: &str, form: Match) -> Result<String, String> {
         Match::Whole => strip(&hir, true, true)?,
         Match::Search => search(&hir)?,
     };
-    Ok(found.to_string())
+    check_size(&found)?;
+    Ok(WholeMatch {
+        regex: found.to_string(),
+        matches_empty: found.properties().minimum_len() == Some(0),
+    })
+}
+
+/// The regular expressions and repeat counts in a client's Lark grammar, as far as their size goes.
+/// What is no expression is left to llguidance to explain.
+pub fn check_lark(grammar: &str) -> Result<(), String> {
+    // Which rule stands in which is not looked at: all counts together are a bound that no nesting
+    // exceeds.
+    let product: f64 = repeat_counts(grammar).into_iter().map(|n| n.max(1.0)).product();
+    if product > MAX_WRITTEN_OUT {
+        return Err(format!(
+            "its repeat counts multiply to {product:.0}, more than the limit of \
+             {MAX_WRITTEN_OUT:.0}"
+        ));
+    }
+    for (at, regex) in lark_regexes(grammar) {
+        let source = llguidance::regex_to_lark(regex, "");
+        let parsed = ParserBuilder::new().nest_limit(100).build().parse(&source);
+        if let Ok(hir) = parsed {
+            let line = grammar[..at].matches('\n').count() + 1;
+            check_size(&hir).map_err(|e| format!("{e}, in line {line}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// (place, text) of each /.../ that is outside strings and comments.
+fn lark_regexes(grammar: &str) -> Vec<(usize, &str)> {
+    let mut regexes = Vec::new();
+    scan(grammar, |quote, begin, end| {
+        if quote == b'/' {
+            regexes.push((begin, &grammar[begin..end]));
+        }
+    });
+    regexes
+}
+
+/// The larger number of each {n}, {n,m}, ~ n and ~ n..m outside of quotes.
+fn repeat_counts(grammar: &str) -> Vec<f64> {
+    let mut plain = grammar.as_bytes().to_vec();
+    scan(grammar, |_, begin, end| plain[begin..end].fill(b' '));
+    let plain = String::from_utf8_lossy(&plain).into_owned();
+    let mut counts = Vec::new();
+    for (at, _) in plain.match_indices(['{', '~']) {
+        let rest = &plain[at + 1..];
+        let end = rest
+            .find(|c: char| !(c.is_ascii_digit() || matches!(c, ' ' | ',' | '.')))
+            .unwrap_or(rest.len());
+        let numbers = rest[..end].split([' ', ',', '.']).filter_map(|n| n.parse::<f64>().ok());
+        counts.extend(numbers.reduce(f64::max));
+    }
+    counts
+}
+
+/// Calls `found` with quote, begin and end of what stands within quotes, strings and expressions.
+fn scan(grammar: &str, mut found: impl FnMut(u8, usize, usize)) {
+    let bytes = grammar.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'#' => at = line_end(bytes, at),
+            b'/' if bytes.get(at + 1) == Some(&b'/') => at = line_end(bytes, at),
+            quote @ (b'"' | b'/') => {
+                let end = closing(bytes, at + 1, quote);
+                found(quote, at + 1, end);
+                at = end + 1;
+            }
+            _ => at += 1,
+        }
+    }
+}
+
+fn line_end(bytes: &[u8], from: usize) -> usize {
+    (from..bytes.len()).find(|i| bytes[*i] == b'\n').unwrap_or(bytes.len())
+}
+
+/// Where the unescaped `quote`, or the line, or the text ends.
+fn closing(bytes: &[u8], from: usize, quote: u8) -> usize {
+    let mut at = from;
+    while at < bytes.len() && bytes[at] != quote && bytes[at] != b'\n' {
+        at += if bytes[at] == b'\\' { 2 } else { 1 };
+    }
+    at.min(bytes.len())
+}
+
+fn check_size(hir: &Hir) -> Result<(), String> {
+    let size = written_out(hir);
+    if size > MAX_WRITTEN_OUT {
+        return Err(format!(
+            "with its repeats written out it has {size:.0} characters, more than the limit of \
+             {MAX_WRITTEN_OUT:.0}"
+        ));
+    }
+    Ok(())
+}
+
+fn written_out(hir: &Hir) -> f64 {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => 0.0,
+        HirKind::Literal(literal) => literal.0.len() as f64,
+        HirKind::Class(_) => 1.0,
+        HirKind::Capture(capture) => written_out(&capture.sub),
+        HirKind::Repetition(repetition) => {
+            let times = repetition.max.unwrap_or(repetition.min).max(1);
+            written_out(&repetition.sub) * f64::from(times)
+        }
+        HirKind::Concat(subs) | HirKind::Alternation(subs) => subs.iter().map(written_out).sum(),
+    }
 }
 
 /// One line: what, and where. The crate's own message draws the pattern over several.
