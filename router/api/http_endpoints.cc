@@ -10,7 +10,8 @@ namespace sheaf {
 
 HttpRouter MakeHttpRouter(const ApiContext& context, const prometheus::Collectable& metrics) {
   std::vector<HttpRoute> routes = StatusRoutes(context, metrics);
-  for (auto&& more : {GenerationRoutes(context), TokenRoutes(context), ModelRoutes(context)}) {
+  for (auto&& more : {GenerationRoutes(context), RenderRoutes(context), TokenRoutes(context),
+                      ModelRoutes(context)}) {
     routes.insert(routes.end(), more.begin(), more.end());
   }
   return HttpRouter(std::move(routes));

@@ -38,7 +38,7 @@ class GrpcCallTest : public GrpcFixture {
   // Tasks that keep all threads of the pool busy until the latch opens.
   void BlockPreparation(std::shared_ptr<std::latch> open) {
     for (int i = 0; i < 2; ++i) {
-      ASSERT_TRUE(api_.preparation.TrySubmit([open] { open->wait(); }));
+      ASSERT_TRUE(api_.preparation.TrySubmit(PreparationLane::kOrdinary, [open] { open->wait(); }));
     }
   }
 };

@@ -5,7 +5,9 @@
 
 #include <random>
 
+#include "nlohmann/json.hpp"
 #include "router/schedule/engine.h"
+#include "router/text/guide/matcher_grammar.h"
 #include "tests/schedule/engine_fixture.h"
 #include "tests/schedule/random_guide.h"
 #include "tests/text/random_seed.h"
@@ -196,6 +198,63 @@ TEST_F(GuidedEngineTest, AGuidesErrorEndsItsOwnSequenceAlone) {
   running.engine().Stop(TimePoint::max());
   EXPECT_EQ(running.observer.guided, 4);
   EXPECT_EQ(running.observer.guide_errors, 3);
+}
+
+TEST_F(GuidedEngineTest, ARealSchemaGivesItsJsonAloneTogetherAndRowByRow) {
+  const auto compiler =
+      GrammarCompiler::Create(testing::ByteTokenizer(), checkpoint_.config().vocab_size);
+  ASSERT_TRUE(compiler.ok()) << compiler.status();
+  GrammarSpec spec;
+  spec.kind = GrammarKind::kJsonSchema;
+  spec.text = R"({"type":"object","properties":{
+      "name":{"type":"string","maxLength":12},"colour":{"enum":["red","green","blue"]},
+      "counts":{"type":"array","items":{"type":"integer","minimum":0,"maximum":999},"maxItems":3}},
+      "required":["name","colour","counts"],"additionalProperties":false})";
+  const auto compiled = (*compiler)->Compile(spec);
+  ASSERT_TRUE(compiled.ok()) << compiled.status();
+  auto plan = std::make_shared<GuidePlan>();
+  plan->tags = testing::kToyTags;
+  plan->start = ThoughtStart::kInside;
+  plan->thinking_token_budget = 3;
+  plan->grammar = MakeOutputGrammar(*compiled);
+
+  std::vector<GenerationRequest> requests;
+  for (int i = 0; i < 12; ++i) {
+    requests.push_back(RandomRequest(random_, 1 + random_() % 30, 150));
+    requests.back().stop.ignore_eos = i % 3 == 0;
+    requests.back().stop.min_tokens = i % 4 == 0 ? 150 : 0;
+    if (i % 5 == 0) requests.back().sampling.temperature = 0;
+    requests.back().guide = plan;
+  }
+  std::vector<std::vector<TokenId>> tokens[3];
+  for (const int way : {0, 1, 2}) {
+    EngineSettings settings = settings_;
+    if (way == 0) settings.engine.max_num_seqs = 1;
+    if (way == 2) settings.engine.max_num_batched_tokens = 20;
+    RunningEngine running(checkpoint_, settings);
+    std::vector<std::shared_ptr<RecordingSink>> sinks;
+    for (GenerationRequest request : requests) {
+      if (way == 1) request.logprobs = 0;
+      sinks.push_back(running.Start(request));
+    }
+    for (const auto& sink : sinks) {
+      const GenerationEnd end = sink->WaitForEnd();
+      EXPECT_EQ(end.reason, FinishReason::kStop) << end.status;
+      EXPECT_LE(end.reasoning_tokens, 3);
+      tokens[way].push_back(sink->tokens());
+      if (way > 0) continue;
+      const std::vector<TokenId>& all = sink->tokens();
+      const auto answer = std::find(all.begin(), all.end(), testing::kNoThink);
+      ASSERT_NE(answer, all.end());
+      const auto text = testing::ByteTokenizer().Decode({answer + 1, all.end()}, true);
+      const nlohmann::json value = nlohmann::json::parse(*text, nullptr, false);
+      ASSERT_TRUE(value.is_object()) << *text;
+      EXPECT_TRUE(value["name"].is_string() && value["counts"].is_array()) << *text;
+      EXPECT_THAT(value["colour"], ::testing::AnyOf("red", "green", "blue"));
+    }
+  }
+  EXPECT_EQ(tokens[0], tokens[1]);
+  EXPECT_EQ(tokens[0], tokens[2]);
 }
 
 TEST_F(GuidedEngineTest, NoGuidedLoadLeaksABlock) {

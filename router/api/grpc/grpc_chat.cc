@@ -28,7 +28,7 @@ ToolDefinition ParseTool(const v1::Tool& tool, int index, std::vector<FieldViola
   Json function{{"name", tool.name()}};
   if (tool.has_description()) function["description"] = tool.description();
   if (tool.has_parameters_json()) {
-    auto parameters = ParseJsonObject(tool.parameters_json(), "is");
+    auto parameters = ParseRequestJson(tool.parameters_json(), "is");
     if (const auto* error = std::get_if<ApiError>(&parameters)) {
       violations.push_back({absl::StrFormat("tools[%d].function.parameters", index),
                             std::string(error->status.message())});

@@ -14,6 +14,8 @@ namespace sheaf {
 std::vector<HttpRoute> GenerationRoutes(const ApiContext& context);
 // POST /tokenize, /detokenize.
 std::vector<HttpRoute> TokenRoutes(const ApiContext& context);
+// POST /v1/completions/render, /v1/chat/completions/render.
+std::vector<HttpRoute> RenderRoutes(const ApiContext& context);
 // GET /v1/models, /v1/models/{id}.
 std::vector<HttpRoute> ModelRoutes(const ApiContext& context);
 

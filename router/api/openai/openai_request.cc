@@ -54,7 +54,7 @@ constexpr std::array kSharedFields = {"model",
                                       "guided_grammar",
                                       "guided_whitespace_pattern",
                                       "guided_decoding_backend"};
-constexpr std::array kCompletionFields = {"prompt", "suffix", "best_of"};
+constexpr std::array kCompletionFields = {"prompt", "prompt_embeds", "suffix", "best_of"};
 constexpr std::array kChatFields = {"messages",
                                     "chat_template_kwargs",
                                     "add_generation_prompt",
@@ -71,6 +71,7 @@ constexpr std::array kChatFields = {"messages",
                                     "thinking_token_budget",
                                     "include_reasoning",
                                     "chat_template",
+                                    "documents",
                                     "continue_final_message",
                                     "modalities",
                                     "store",
@@ -227,7 +228,7 @@ void RefuseUnsupported(JsonFields& fields) {
 }  // namespace
 
 ApiResult<OpenAiRequest> ParseCompletionBody(std::string_view body) {
-  auto json = ParseJsonObject(body);
+  auto json = ParseRequestJson(body);
   if (auto* error = std::get_if<ApiError>(&json)) return std::move(*error);
   const Json& object = std::get<Json>(json);
   std::vector<FieldViolation> violations;
@@ -245,6 +246,9 @@ ApiResult<OpenAiRequest> ParseCompletionBody(std::string_view body) {
   if (const Json* suffix = fields.Find("suffix"); suffix != nullptr && *suffix != "") {
     fields.Fail("suffix", "is not supported");
   }
+  if (const Json* embeds = fields.Find("prompt_embeds"); embeds != nullptr && !embeds->empty()) {
+    fields.Fail("prompt_embeds", "are not supported");
+  }
   const auto best_of = fields.Integer("best_of");
   if (best_of && *best_of != parsed.request.n.value_or(1)) fields.Fail("best_of", "must equal n");
   NoteUnknown(object, kCompletionFields, parsed.unknown_fields);
@@ -253,7 +257,7 @@ ApiResult<OpenAiRequest> ParseCompletionBody(std::string_view body) {
 }
 
 ApiResult<OpenAiRequest> ParseChatBody(std::string_view body) {
-  auto json = ParseJsonObject(body);
+  auto json = ParseRequestJson(body);
   if (auto* error = std::get_if<ApiError>(&json)) return std::move(*error);
   const Json& object = std::get<Json>(json);
   std::vector<FieldViolation> violations;
@@ -281,7 +285,7 @@ ApiResult<OpenAiRequest> ParseChatBody(std::string_view body) {
 }
 
 ApiResult<TokenizeBody> ParseTokenizeBody(std::string_view body) {
-  auto json = ParseJsonObject(body);
+  auto json = ParseRequestJson(body);
   if (auto* error = std::get_if<ApiError>(&json)) return std::move(*error);
   std::vector<FieldViolation> violations;
   JsonFields fields(std::get<Json>(json), violations);
@@ -301,7 +305,7 @@ ApiResult<TokenizeBody> ParseTokenizeBody(std::string_view body) {
 }
 
 ApiResult<DetokenizeBody> ParseDetokenizeBody(std::string_view body) {
-  auto json = ParseJsonObject(body);
+  auto json = ParseRequestJson(body);
   if (auto* error = std::get_if<ApiError>(&json)) return std::move(*error);
   std::vector<FieldViolation> violations;
   JsonFields fields(std::get<Json>(json), violations);

@@ -84,7 +84,7 @@ ApiError NotAnObject(std::string_view subject, const std::string& why) {
 
 }  // namespace
 
-ApiResult<Json> ParseJsonObject(std::string_view body, std::string_view subject) {
+ApiResult<Json> ParseRequestJson(std::string_view body, std::string_view subject) {
   if (auto hostile = FindHostileShape(body)) return NotAnObject(subject, *hostile);
   try {
     Json json = Json::parse(body.begin(), body.end());

@@ -24,7 +24,7 @@ using Json = nlohmann::ordered_json;
 // The JSON of a body, or what is wrong with it: "[subject] not a valid JSON object: ...". Refuses
 // nesting and key counts that no request has: parsing keeps keys in a list, so a hostile object would
 // cost the square of its size.
-ApiResult<Json> ParseJsonObject(std::string_view body, std::string_view subject = "the body is");
+ApiResult<Json> ParseRequestJson(std::string_view body, std::string_view subject = "the body is");
 
 class JsonFields {
  public:

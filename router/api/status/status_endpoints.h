@@ -1,6 +1,16 @@
 #pragma once
-// How the process is, for probes and operators, as routes: GET /health, GET and POST /ping,
-// GET /version, GET /metrics. All of them are instant.
+// How the process is, for probes and operators, as routes. All of them are instant.
+//
+//   GET /live, /livez, /health/live     200 while steps progress, 503 when the engine hangs: the
+//                                       process must be started anew. A lost worker is no reason.
+//   GET /ready, /readyz, /health/ready  200 when requests would be run, 503 else: send them to
+//                                       another router for now
+//   GET /health                         the same question as /ready, without a body
+//   GET, POST /ping                     as /health
+//   GET /load                           {"server_load": running + queued, "running", "queued"}
+//   GET /version, GET /metrics
+//
+// /live and /ready say why not in a JSON body.
 //
 // Ownership  `context` and `metrics` outlive the routes.
 

@@ -7,14 +7,13 @@
 #include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "router/text/grammar/json_schema.h"
+#include "router/text/grammar/regex_text.h"
 #include "router/text/grammar/structural_tag.h"
 #include "router/text/grammar/tool_calls.h"
-#include "router/text/rust_bridge.h"
 
 namespace sheaf {
 namespace {
 
-constexpr size_t kMaxRegexBytes = size_t{64} << 10;
 // llguidance recurses over rules.
 constexpr size_t kMaxLarkBytes = size_t{64} << 10;
 constexpr size_t kMaxChoices = 10'000;
@@ -25,16 +24,8 @@ absl::StatusOr<std::string> SchemaLark(std::string_view text, bool any_whitespac
 }
 
 absl::StatusOr<std::string> RegexLark(std::string_view text) {
-  if (text.size() > kMaxRegexBytes) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "regex: %d bytes, more than the limit of %d", text.size(), kMaxRegexBytes));
-  }
-  SheafBuffer whole{};
-  SheafBuffer error{};
-  const SheafTextCode code =
-      sheaf_regex_whole_match(ToSheafText(text), /*search=*/false, &whole, &error);
-  if (code != SHEAF_TEXT_OK) return TakeError(code, error, "regex");
-  return "start: " + LarkRegex(TakeString(whole));
+  SHEAF_ASSIGN_OR_RETURN(const std::string regex, CheckedRegex(text, "regex"));
+  return "start: " + LarkRegex(regex);
 }
 
 absl::StatusOr<std::string> ChoiceLark(std::string_view text) {

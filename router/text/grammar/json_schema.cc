@@ -1,7 +1,10 @@
 #include "router/text/grammar/json_schema.h"
 
 #include <algorithm>
+#include <cmath>
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"
@@ -10,14 +13,23 @@ namespace sheaf {
 namespace {
 
 constexpr size_t kMaxSchemaBytes = size_t{1} << 20;
-constexpr int kMaxLevels = 64;
+constexpr size_t kMaxLevels = 64;
+constexpr int kMaxMembers = 2'000;
+constexpr double kBillionth = 1e-9;
+constexpr double kLargestInteger = 9e18;  // below 2^63, where llguidance's own ranges end
 
-// Of brackets outside strings; wrong JSON has some depth too.
-int Levels(std::string_view text) {
-  int level = 0;
-  int deepest = 0;
+struct Extent {
+  int levels = 0;
+  int members = 0;  // of the largest object
+};
+
+// By brackets and colons outside strings; wrong JSON has an extent too. Ordered objects are searched
+// one member after another, so a large one would cost the square of its size to read.
+Extent ExtentOf(std::string_view text) {
+  Extent extent;
+  std::vector<int> open;  // members so far
   bool in_string = false;
-  for (size_t i = 0; i < text.size(); ++i) {
+  for (size_t i = 0; i < text.size() && open.size() <= kMaxLevels; ++i) {
     const char c = text[i];
     if (in_string) {
       if (c == '\\') ++i;
@@ -25,12 +37,15 @@ int Levels(std::string_view text) {
     } else if (c == '"') {
       in_string = true;
     } else if (c == '{' || c == '[') {
-      deepest = std::max(deepest, ++level);
-    } else if (c == '}' || c == ']') {
-      --level;
+      open.push_back(0);
+      extent.levels = std::max(extent.levels, static_cast<int>(open.size()));
+    } else if ((c == '}' || c == ']') && !open.empty()) {
+      open.pop_back();
+    } else if (c == ':' && !open.empty()) {
+      extent.members = std::max(extent.members, ++open.back());
     }
   }
-  return deepest;
+  return extent;
 }
 
 // Keywords that say where a document is and how it is to be read; references have been checked to
@@ -54,8 +69,52 @@ void RewriteFormat(SchemaJson& schema) {
   }
 }
 
+// An integer may have any number of digits, and few readers take them: where the schema sets no bound,
+// integers stay within 64 bits.
+void BoundIntegers(SchemaJson& schema) {
+  const auto type = schema.find("type");
+  if (type == schema.end() || *type != "integer" || schema.contains("const") ||
+      schema.contains("enum")) {
+    return;
+  }
+  const auto bound = [&schema](const char* from, const char* exclusive, const char* to,
+                               double value) {
+    if (schema.contains(from) || schema.contains(exclusive)) return;
+    const auto other = schema.find(to);
+    // The schema's own numbers are beyond: it knows why.
+    if (other != schema.end() && std::abs(other->get<double>()) > kLargestInteger) return;
+    schema[from] = value;
+  };
+  bound("minimum", "exclusiveMinimum", "maximum", -kLargestInteger);
+  bound("maximum", "exclusiveMaximum", "minimum", kLargestInteger);
+}
+
+// llguidance takes 41 for "above 41" when the other bound is below 42. What is given up are numbers
+// within a billionth of the bound.
+void RewriteExclusiveBounds(SchemaJson& schema) {
+  const auto number = [&schema](const char* keyword) -> std::optional<double> {
+    const auto found = schema.find(keyword);
+    if (found == schema.end() || !found->is_number()) return std::nullopt;
+    return found->get<double>();
+  };
+  const std::optional<double> above = number("exclusiveMinimum");
+  const std::optional<double> below = number("exclusiveMaximum");
+  const double low = std::max(above.value_or(-HUGE_VAL), number("minimum").value_or(-HUGE_VAL));
+  const double high = std::min(below.value_or(HUGE_VAL), number("maximum").value_or(HUGE_VAL));
+  if (above == low && low >= 0 && low == std::floor(low) && high < low + 1) {
+    schema.erase("exclusiveMinimum");
+    schema["minimum"] = low + kBillionth;
+  }
+  if (below == high && high <= 0 && high == std::floor(high) && low > high - 1) {
+    schema.erase("exclusiveMaximum");
+    schema["maximum"] = high - kBillionth;
+  }
+}
+
 void Rewrite(SchemaJson& schema) {
   if (!schema.is_object()) return;
+  RewriteExclusiveBounds(schema);
+  BoundIntegers(schema);
   for (const char* keyword : kDropped) {
     if (const auto found = schema.find(keyword); found != schema.end() && found->is_string()) {
       schema.erase(keyword);
@@ -95,9 +154,14 @@ absl::StatusOr<SchemaJson> ParseSchemaText(std::string_view text, std::string_vi
     return absl::InvalidArgumentError(absl::StrFormat(
         "%sthe text has %d bytes, more than the limit of %d", where, text.size(), kMaxSchemaBytes));
   }
-  if (Levels(text) > kMaxLevels) {
+  const Extent extent = ExtentOf(text);
+  if (extent.levels > static_cast<int>(kMaxLevels)) {
     return absl::InvalidArgumentError(
         absl::StrFormat("%snested deeper than the limit of %d levels", where, kMaxLevels));
+  }
+  if (extent.members > kMaxMembers) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "%san object has more members than the limit of %d", where, kMaxMembers));
   }
   try {
     return SchemaJson::parse(text);

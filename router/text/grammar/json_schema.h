@@ -8,7 +8,7 @@
 // Threads    Pure functions.
 // Errors     kInvalidArgument "`where`$.path: what is wrong".
 // Cost       Linear in the schema but for `oneOf` (pairs of alternatives, at most 256). A schema has
-//            at most 1 MiB and 64 levels.
+//            at most 1 MiB, 64 levels and 2,000 members an object.
 
 #include <string>
 #include <string_view>
@@ -19,13 +19,13 @@
 
 namespace sheaf {
 
-// The bytes and levels are checked before anything is built.
+// The bytes, levels and members are checked before anything is built.
 absl::StatusOr<SchemaJson> ParseSchemaText(std::string_view text, std::string_view where);
 
 // `schema` and all that it refers to can be enforced, and some finite value satisfies it.
 absl::Status CheckSchema(const SchemaJson& schema, std::string_view where);
 
-// Parsed, checked and rewritten: `oneOf` with alternatives that exclude each other is `anyOf`,
+// Parsed, checked and rewritten: integers are within 64 bits, `oneOf` with alternatives that exclude each other is `anyOf`,
 // annotations that only confuse are gone.
 absl::StatusOr<SchemaJson> PrepareSchema(std::string_view text, std::string_view where);
 

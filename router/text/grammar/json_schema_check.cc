@@ -13,7 +13,7 @@
 #include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "router/text/grammar/json_schema.h"
-#include "router/text/rust_bridge.h"
+#include "router/text/grammar/regex_text.h"
 
 namespace sheaf {
 namespace {
@@ -22,6 +22,9 @@ namespace {
 constexpr double kMaxItems = 10'000;
 constexpr double kMaxLength = 100'000;
 constexpr double kMaxProperties = 1'000;
+constexpr int kMaxPatternKeys = 32;       // of patternProperties: all pairs are compared
+constexpr size_t kMaxSchemas = 5'000;
+constexpr size_t kMaxListed = 1'000;      // of anyOf and the like
 constexpr size_t kMaxAlternatives = 256;  // of oneOf: all pairs are compared
 constexpr size_t kMaxValues = 10'000;     // of enum
 // Through references; llguidance recurses as deep.
@@ -144,6 +147,13 @@ class Checker {
     return absl::InvalidArgumentError(absl::StrFormat("%s%s: %s", where_, path, what));
   }
 
+  // "#/$defs/a" is "$.$defs.a".
+  static std::string PathOf(std::string_view reference) {
+    std::string path = "$";
+    for (const char c : reference.substr(1)) path += c == '/' ? '.' : c;
+    return path;
+  }
+
   absl::Status Visit(const SchemaJson& schema, const std::string& path, int depth) {
     if (schema.is_boolean()) return absl::OkStatus();
     if (!schema.is_object()) {
@@ -155,6 +165,9 @@ class Checker {
                                          kMaxDepth));
     }
     if (!visited_.insert(&schema).second) return absl::OkStatus();
+    if (visited_.size() > kMaxSchemas) {
+      return Error(path, absl::StrFormat("more than %d schemas within the schema", kMaxSchemas));
+    }
     for (auto member = schema.begin(); member != schema.end(); ++member) {
       SHEAF_RETURN_IF_ERROR(VisitKeyword(member.key(), *member, path, depth));
     }
@@ -180,6 +193,10 @@ class Checker {
       case Shape::kSchemaList:
         if (!value.is_array()) return Error(path, "must be a list of schemas");
         if (value.empty() && keyword != "prefixItems") return Error(path, "must not be empty");
+        if (value.size() > kMaxListed) {
+          return Error(path, absl::StrFormat("has %d schemas, more than the limit of %d",
+                                             value.size(), kMaxListed));
+        }
         SHEAF_RETURN_IF_ERROR(VisitList(value, path, depth));
         return keyword == "oneOf" ? CheckOneOf(value, path) : absl::OkStatus();
       case Shape::kPatternMap:
@@ -213,7 +230,7 @@ class Checker {
         return CheckNames(value, path);
       case Shape::kPattern:
         if (!value.is_string()) return Error(path, "must be a regular expression in a string");
-        return CheckPattern(value.get_ref<const std::string&>(), path);
+        return CheckPattern(value.get_ref<const std::string&>(), where_ + path);
       case Shape::kFormat:
         return CheckFormat(value, path);
       case Shape::kReference:
@@ -246,9 +263,18 @@ class Checker {
   absl::Status VisitMap(const SchemaJson& map, const std::string& path, int depth,
                         bool keys_are_patterns) {
     if (!map.is_object()) return Error(path, "must be an object of schemas");
+    if (map.size() > kMaxProperties) {
+      return Error(path, absl::StrFormat("has %d members, more than the limit of %d", map.size(),
+                                         static_cast<int>(kMaxProperties)));
+    }
     for (auto member = map.begin(); member != map.end(); ++member) {
       const std::string member_path = absl::StrFormat("%s.%s", path, member.key());
-      if (keys_are_patterns) SHEAF_RETURN_IF_ERROR(CheckPattern(member.key(), member_path));
+      if (keys_are_patterns) {
+        SHEAF_RETURN_IF_ERROR(CheckPattern(member.key(), where_ + member_path));
+        if (++num_pattern_keys_ > kMaxPatternKeys) {
+          return Error(path, absl::StrFormat("more than %d of them in the schema", kMaxPatternKeys));
+        }
+      }
       SHEAF_RETURN_IF_ERROR(Visit(*member, member_path, depth + 1));
     }
     return absl::OkStatus();
@@ -271,7 +297,7 @@ class Checker {
                                          reference));
     }
     if (!targets_.contains(target)) targets_.emplace(target, path);
-    return Visit(*target, absl::StrFormat("%s (%s)", path, reference), depth + 1);
+    return Visit(*target, PathOf(reference), depth + 1);
   }
 
   absl::Status CheckCount(const SchemaJson& value, const std::string& path, double limit) const {
@@ -304,21 +330,6 @@ class Checker {
     for (const SchemaJson& name : value) {
       if (!name.is_string()) return Error(path, "must be a list of names");
     }
-    return absl::OkStatus();
-  }
-
-  absl::Status CheckPattern(const std::string& pattern, const std::string& path) const {
-    // llguidance reads a group of this name as look-ahead.
-    if (pattern.find("<stop>") != std::string::npos) {
-      return Error(path, "a group named \"stop\" is not supported");
-    }
-    SheafBuffer whole{};
-    SheafBuffer error{};
-    if (sheaf_regex_whole_match(ToSheafText(pattern), /*search=*/true, &whole, &error) !=
-        SHEAF_TEXT_OK) {
-      return Error(path, TakeString(error));
-    }
-    sheaf_text_free_buffer(whole);
     return absl::OkStatus();
   }
 
@@ -470,7 +481,8 @@ class Checker {
   }
 
   const SchemaJson& root_;
-  const std::string_view where_;
+  const std::string where_;
+  int num_pattern_keys_ = 0;
   std::set<const SchemaJson*> visited_;
   std::map<const SchemaJson*, std::string> targets_;  // of references, with the path of one
   std::set<const SchemaJson*> finite_;                // targets that have a finite value

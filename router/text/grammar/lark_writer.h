@@ -47,6 +47,8 @@ class LarkWriter {
   // Whether any markup token's text is within `text`.
   bool HasMarkup(std::string_view text) const;
 
+  size_t num_rules() const { return names_.size(); }
+
   // The grammar, once `start` is its first rule's body.
   std::string Finish(const std::string& start) const;
 

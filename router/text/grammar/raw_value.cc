@@ -6,7 +6,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "base/status.h"
-#include "router/text/rust_bridge.h"
+#include "router/text/grammar/regex_text.h"
 
 namespace sheaf {
 namespace {
@@ -103,12 +103,10 @@ class Writer {
           max_length == schema.end() ? "" : max_length->dump()));
     }
     if (const auto pattern = schema.find("pattern"); pattern != schema.end()) {
-      SheafBuffer whole{};
-      SheafBuffer error{};
-      const SheafTextCode code = sheaf_regex_whole_match(
-          ToSheafText(pattern->get_ref<const std::string&>()), /*search=*/true, &whole, &error);
-      if (code != SHEAF_TEXT_OK) return TakeError(code, error, where_);
-      all.push_back(LarkRegex(TakeString(whole)));
+      SHEAF_ASSIGN_OR_RETURN(
+          const std::string whole,
+          PatternForWholeText(pattern->get_ref<const std::string&>(), where_));
+      all.push_back(LarkRegex(whole));
     }
     const auto format = schema.find("format");
     if (format == schema.end()) return absl::OkStatus();

@@ -7,7 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "router/text/grammar/json_schema.h"
-#include "router/text/rust_bridge.h"
+#include "router/text/grammar/regex_text.h"
 
 namespace sheaf {
 namespace {
@@ -144,14 +144,10 @@ class StructuralTagWriter {
 
   absl::StatusOr<std::string> Regex(const SchemaJson& format, const std::string& path) {
     SHEAF_ASSIGN_OR_RETURN(const std::string pattern, String(format, "pattern", path));
-    SheafBuffer whole{};
-    SheafBuffer error{};
-    const SheafTextCode code =
-        sheaf_regex_whole_match(ToSheafText(pattern), /*search=*/false, &whole, &error);
-    if (code != SHEAF_TEXT_OK) {
-      return TakeError(code, error, absl::StrFormat("structural tag %s.pattern", path));
-    }
-    return lark_.Rule(LarkRegex(TakeString(whole)));
+    SHEAF_ASSIGN_OR_RETURN(
+        const std::string regex,
+        CheckedRegex(pattern, absl::StrFormat("structural tag %s.pattern", path)));
+    return lark_.Rule(LarkRegex(regex));
   }
 
   absl::StatusOr<std::string> Sequence(const SchemaJson& format, const std::string& path,

@@ -9,13 +9,13 @@
 #include "base/status.h"
 #include "router/text/grammar/json_schema.h"
 #include "router/text/grammar/raw_value.h"
-#include "router/text/rust_bridge.h"
 
 namespace sheaf {
 namespace {
 
 constexpr size_t kMaxTools = 1'000;
 constexpr int kMaxCalls = 1'000;
+constexpr size_t kMaxRules = 8'000;  // a parameter is one or two
 constexpr const char* kOpen = "<tool_call>";
 constexpr const char* kClose = "</tool_call>";
 constexpr const char* kCloseValue = "</arg_value>";
@@ -84,6 +84,11 @@ class ToolCallsWriter {
       const std::string body = lark_.Rule(absl::StrFormat(
           "%s%s%s %s", LarkString(tool.name), line_end_, arguments, lark_.Literal(kClose)));
       bodies += (bodies.empty() ? "" : " | ") + body;
+      if (lark_.num_rules() > kMaxRules) {
+        return absl::InvalidArgumentError(absl::StrFormat(
+            "tool \"%s\": with it, the tools' parameters are more than one grammar holds",
+            tool.name));
+      }
     }
     if (bodies.empty()) return lark_.Finish(grammar_.text_around ? FreeText() : "\"\"");
     const std::string body = lark_.Rule(bodies);

@@ -96,10 +96,10 @@ SheafTextCode sheaf_chat_messages_normalize(SheafText messages, SheafBuffer* out
 SheafTextCode sheaf_grammar_factory_new(const SheafTokenizer* tokenizer, size_t vocab_size,
                                         const SheafGrammarFactory** out, SheafBuffer* error);
 void sheaf_grammar_factory_free(const SheafGrammarFactory* factory);
-// `lark`: llguidance's dialect. A SheafGrammar is a place in a grammar, this one its beginning; it
-// may outlive the factory.
+// `lark`: llguidance's dialect; `may_be_ambiguous` where a client wrote it: its steps are bounded more
+// tightly. A SheafGrammar is a place in a grammar, this one its beginning; it may outlive the factory.
 SheafTextCode sheaf_grammar_compile(const SheafGrammarFactory* factory, SheafText lark,
-                                    SheafGrammar** out, SheafBuffer* error);
+                                    bool may_be_ambiguous, SheafGrammar** out, SheafBuffer* error);
 // A second one at the same place, with nothing shared that changes.
 SheafTextCode sheaf_grammar_clone(const SheafGrammar* grammar, SheafGrammar** out,
                                   SheafBuffer* error);

@@ -1,9 +1,9 @@
 // Grammars that are wrong, contradict themselves, or are hard on purpose: each ends as an error that
 // names its place, within a bounded time and memory, or it works.
 
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <fstream>
 #include <functional>
 #include <string>
@@ -29,7 +29,10 @@ std::string Repeated(const std::string& part, int times) {
 
 std::string Listed(int n, const std::function<std::string(int)>& part) {
   std::string text;
-  for (int i = 0; i < n; ++i) text += (i == 0 ? "" : ",") + part(i);
+  for (int i = 0; i < n; ++i) {
+    if (i > 0) text += ',';
+    text += part(i);
+  }
   return text;
 }
 
@@ -39,6 +42,21 @@ struct Case {
   std::string text;
   const char* named;  // in the message
 };
+
+GrammarSpec ManyTools(int num_tools, int num_parameters) {
+  GrammarSpec spec;
+  spec.kind = GrammarKind::kToolCalls;
+  for (int i = 0; i < num_tools; ++i) {
+    const std::string properties = Listed(num_parameters, [&](int j) {
+      return absl::StrFormat(R"("p%d_%d":{"type":%s,"minimum":%d})", i, j,
+                             j % 2 ? R"("integer")" : R"(["string","null"])", i % 10);
+    });
+    spec.tool_calls.tools.push_back(
+        {absl::StrFormat("tool_%d", i),
+         absl::StrFormat(R"({"type":"object","properties":{%s}})", properties), true});
+  }
+  return spec;
+}
 
 std::vector<Case> WrongGrammars() {
   const auto schema = [](const char* name, std::string text, const char* named) {
@@ -63,7 +81,8 @@ std::vector<Case> WrongGrammars() {
              "no value is possible"),
       schema("bounds", R"({"properties":{"a":{"type":"integer","minimum":5,"maximum":4}}})",
              "$.properties.a: no value is possible: minimum is 5, maximum is 4"),
-      schema("integers", R"({"type":"integer","exclusiveMinimum":4,"exclusiveMaximum":5})", "JSON schema"),
+      schema("integers", R"({"type":"integer","exclusiveMinimum":4,"exclusiveMaximum":5})",
+             "JSON schema $: Unsatisfiable"),
       schema("types", R"({"allOf":[{"type":"integer"},{"type":"string"}]})", "JSON schema"),
       schema("enum type", R"({"type":"integer","enum":["a"]})", "$: no value is possible"),
       schema("missing", R"({"type":"object","required":["a"],"additionalProperties":false})",
@@ -71,16 +90,19 @@ std::vector<Case> WrongGrammars() {
       schema("pattern and length", R"({"type":"string","pattern":"^aaa$","maxLength":2})", "JSON schema"),
       schema("inner pattern and length",
              R"({"type":"object","properties":{"a":{"type":"string","pattern":"^aaa$","maxLength":2}},
-                 "required":["a"]})", "JSON schema"),
+                 "required":["a"]})", "JSON schema $.properties.a: Unsatisfiable"),
+      schema("items", R"({"type":"array","minItems":1,"items":{"$ref":"#/$defs/x"},
+                          "$defs":{"x":{"type":"integer","exclusiveMinimum":4,"exclusiveMaximum":5}}})",
+             "JSON schema $.items: Unsatisfiable"),
       schema("minItems", R"({"type":"array","minItems":1000000000})",
              "$.minItems: 1000000000 is beyond the limit"),
       schema("maxItems", R"({"properties":{"a":{"maxItems":1000000000}}})", "$.properties.a.maxItems"),
       schema("minLength", R"({"type":"string","minLength":1000000000})", "$.minLength"),
       schema("minProperties", R"({"type":"object","minProperties":1000000})", "$.minProperties"),
       schema("negative", R"({"maxItems":-1})", "$.maxItems: must be an integer, 0 or more"),
-      schema("look-around", R"({"type":"string","pattern":"a(?=b)"})", "$.pattern: look-around"),
+      schema("look-around", R"~({"type":"string","pattern":"a(?=b)"})~", "$.pattern: look-around"),
       schema("look-behind", R"({"type":"string","pattern":"(?<!b)a"})", "$.pattern: look-around"),
-      schema("back reference", R"({"type":"string","pattern":"(a)\\1"})", "$.pattern: backreferences"),
+      schema("back reference", R"~({"type":"string","pattern":"(a)\\1"})~", "$.pattern: backreferences"),
       schema("repeat", R"({"type":"string","pattern":"a{1000000}"})", "$.pattern: a repeat count"),
       schema("inner anchor", R"({"type":"string","pattern":"a^b"})", "$.pattern: an anchor"),
       schema("word boundary", R"({"type":"string","pattern":"\\bab"})", "$.pattern: word boundaries"),
@@ -97,7 +119,7 @@ std::vector<Case> WrongGrammars() {
              "$.oneOf: alternatives 0 and 1 may both fit"),
       schema("empty anyOf", R"({"anyOf":[]})", "$.anyOf: must not be empty"),
       schema("deep", Repeated("{\"items\":", 100) + "{}" + Repeated("}", 100), "64 levels"),
-      schema("large", "{\"title\":\"" + std::string(2 << 20, 'a') + "\"}", "2097164 bytes"),
+      schema("large", std::string("{\"title\":\"") + std::string(2 << 20, 'a') + "\"}", "2097164 bytes"),
       schema("broken text", "{\"const\":\"\xC3\"}", "JSON schema not valid JSON"),
       {"regex", GrammarKind::kRegex, "a(", "regex: unclosed group, near byte 1"},
       {"regex look-around", GrammarKind::kRegex, "(?!a)b", "regex: look-around"},
@@ -108,13 +130,12 @@ std::vector<Case> WrongGrammars() {
       {"empty choice", GrammarKind::kChoice, "[]", "choice: must be a list"},
       {"choice type", GrammarKind::kChoice, R"(["a",1])", "choice[1]: must be a string"},
       {"long choice", GrammarKind::kChoice,
-       "[" + Listed(10'001, [](int i) { return absl::StrFormat("\"%d\"", i); }) + "]",
+       std::string("[") + Listed(10'001, [](int i) { return absl::StrFormat("\"%d\"", i); }) + "]",
        "choice: 10001 strings, more than the limit of 10000"},
       {"GBNF", GrammarKind::kLark, "root ::= \"a\"", "Lark"},
       {"Lark", GrammarKind::kLark, "start: \"a\" )", "grammar: "},
       {"Lark rule", GrammarKind::kLark, "start: a", "grammar: "},
       {"Lark without start", GrammarKind::kLark, "a: \"a\"", "no start rule"},
-      {"Lark without end", GrammarKind::kLark, "start: \"a\" start", "grammar: "},
       {"Lark schema", GrammarKind::kLark, "start: %json {\"not\":{}}", "not"},
       {"empty Lark", GrammarKind::kLark, "", "grammar: "},
   };
@@ -135,7 +156,7 @@ std::vector<Case> HostileGrammars() {
       {"three repeats", GrammarKind::kRegex, "(((a|b|ab){1,900}){1,900}){1,900}", ""},
       {"states", GrammarKind::kRegex, "(a|b)*a(a|b){60}", ""},
       {"many states", GrammarKind::kRegex, "(.*a.{40}){20}", ""},
-      {"alternatives", GrammarKind::kRegex, "(" + Repeated("a*|b*|(ab)*|", 2'000) + "c)*", ""},
+      {"alternatives", GrammarKind::kRegex, std::string("(") + Repeated("a*|b*|(ab)*|", 2'000) + "c)*", ""},
       {"classes", GrammarKind::kRegex, Repeated("\\p{L}\\p{N}", 1'000), ""},
       {"parentheses", GrammarKind::kRegex, Repeated("(", 5'000) + Repeated(")", 5'000), ""},
       {"pattern states", GrammarKind::kJsonSchema, R"({"type":"string","pattern":"(.*a.{40}){20}"})", ""},
@@ -150,43 +171,59 @@ std::vector<Case> HostileGrammars() {
            "items":{"type":"array","minItems":9000,"items":{"type":"integer"}}}})", ""},
       {"properties count", GrammarKind::kJsonSchema,
        R"({"type":"object","minProperties":900,"maxProperties":1000})", ""},
+      {"a thousand alternatives", GrammarKind::kJsonSchema,
+       std::string("{\"anyOf\":[") + Listed(1'000, [](int i) {
+         return absl::StrFormat(R"({"properties":{"p%d":{"type":"integer"}},"required":["p%d"]})", i, i);
+       }) + "]}", ""},
       {"ten thousand alternatives", GrammarKind::kJsonSchema,
-       "{\"anyOf\":[" + Listed(10'000, [](int i) {
-         return absl::StrFormat(R"({"type":"object","properties":{"p%d":{"type":"integer"}},
-                                    "required":["p%d"]})", i, i);
+       std::string("{\"anyOf\":[") + Listed(10'000, [](int i) {
+         return absl::StrFormat(R"({"properties":{"p%d":{"type":"integer"}},"required":["p%d"]})", i, i);
        }) + "]}", ""},
       {"ten thousand values", GrammarKind::kJsonSchema,
-       "{\"enum\":[" + Listed(10'000, [](int i) { return absl::StrFormat("\"v%d\"", i); }) + "]}", ""},
+       std::string("{\"enum\":[") + Listed(10'000, [](int i) { return absl::StrFormat("\"v%d\"", i); }) + "]}", ""},
+      {"a thousand properties", GrammarKind::kJsonSchema,
+       std::string("{\"type\":\"object\",\"properties\":{") +
+           Listed(1'000, [](int i) { return absl::StrFormat("\"p%d\":{\"type\":\"string\"}", i); }) +
+           "}}", ""},
+      {"thousands of objects", GrammarKind::kJsonSchema,
+       std::string("{\"type\":\"object\",\"properties\":{") + Listed(40, [](int i) {
+         return absl::StrFormat("\"p%d\":{\"type\":\"object\",\"properties\":{%s}}", i,
+                                Listed(500, [](int j) { return absl::StrFormat("\"q%d\":{}", j); }));
+       }) + "}}", ""},
       {"ten thousand properties", GrammarKind::kJsonSchema,
-       "{\"type\":\"object\",\"properties\":{" +
+       std::string("{\"type\":\"object\",\"properties\":{") +
            Listed(10'000, [](int i) { return absl::StrFormat("\"p%d\":{\"type\":\"string\"}", i); }) +
            "}}", ""},
+      {"unknown members", GrammarKind::kJsonSchema,
+       std::string("{\"title\":{") + Listed(90'000, [](int i) {
+         return absl::StrFormat("\"p%d\":0", i);
+       }) + "}}", ""},
       {"all of alternatives", GrammarKind::kJsonSchema,
-       "{\"allOf\":[" + Listed(24, [](int i) {
+       std::string("{\"allOf\":[") + Listed(24, [](int i) {
          return absl::StrFormat(R"({"anyOf":[{"type":"string","minLength":%d},{"type":"integer"},
                                    {"type":"array","minItems":%d}]})", i, i);
        }) + "]}", ""},
       {"chain of references", GrammarKind::kJsonSchema,
-       R"({"$ref":"#/$defs/d0","$defs":{)" + chain + R"(,"d2000":{"type":"null"}}})", ""},
+       std::string(R"({"$ref":"#/$defs/d0","$defs":{)") + chain + R"(,"d2000":{"type":"null"}}})", ""},
       {"fan of references", GrammarKind::kJsonSchema,
-       R"({"$ref":"#/$defs/d0","$defs":{)" + Listed(30, [](int i) {
+       std::string(R"({"$ref":"#/$defs/d0","$defs":{)") + Listed(30, [](int i) {
          return absl::StrFormat(R"("d%d":{"type":"array","prefixItems":[{"$ref":"#/$defs/d%d"},
                                    {"$ref":"#/$defs/d%d"}]})", i, i + 1, i + 1);
        }) + R"(,"d30":{"type":"null"}}})", ""},
       {"intersected references", GrammarKind::kJsonSchema,
-       R"({"$ref":"#/$defs/d0","$defs":{)" + Listed(30, [](int i) {
+       std::string(R"({"$ref":"#/$defs/d0","$defs":{)") + Listed(30, [](int i) {
          return absl::StrFormat(R"("d%d":{"allOf":[{"properties":{"a":{"$ref":"#/$defs/d%d"}}},
                                    {"properties":{"a":{"$ref":"#/$defs/d%d"}}}]})", i, i + 1, i + 1);
        }) + R"(,"d30":{"type":"null"}}})", ""},
       {"pattern properties", GrammarKind::kJsonSchema,
-       "{\"patternProperties\":{" + Listed(200, [](int i) {
+       std::string("{\"patternProperties\":{") + Listed(200, [](int i) {
          return absl::StrFormat("\"^a%d[a-z]*(x|y){5,50}$\":{}", i);
        }) + "}}", ""},
       {"choice", GrammarKind::kChoice,
-       "[" + Listed(10'000, [](int i) { return absl::StrFormat("\"choice number %d\"", i * 7919); }) + "]",
+       std::string("[") + Listed(10'000, [](int i) { return absl::StrFormat("\"choice number %d\"", i * 7919); }) + "]",
        ""},
       {"long choices", GrammarKind::kChoice,
-       "[" + Listed(1'000, [](int i) {
+       std::string("[") + Listed(1'000, [](int i) {
          return absl::StrFormat("\"%s%d\"", Repeated("abcdefghij", 90), i);
        }) + "]", ""},
       {"rules", GrammarKind::kLark, rules + "a4000: \"x\"\n", ""},
@@ -226,13 +263,19 @@ double PeakMiB() {
 TEST(BadGrammarsTest, HostileGrammarsAreCheap) {
   const GrammarHarness harness;
   std::mt19937_64 random(1);
-  for (const Case& c : HostileGrammars()) {
+  std::vector<std::pair<std::string, GrammarSpec>> specs;
+  for (const Case& c : HostileGrammars()) specs.emplace_back(c.name, Spec(c.kind, c.text));
+  specs.emplace_back("a thousand tools", ManyTools(1'000, 4));
+  specs.emplace_back("a tool's thousand", ManyTools(1, 1'000));
+  specs.emplace_back("a thousand tools' thirty", ManyTools(1'000, 30));
+  for (const auto& [name, spec] : specs) {
     PeakMiB();
     const double before = PeakMiB();
-    const auto begin = std::chrono::steady_clock::now();
-    const auto compiled = harness.compiler().Compile(Spec(c.kind, c.text));
+    // The process's own time: other work on the machine does not count.
+    const std::clock_t begin = std::clock();
+    const auto compiled = harness.compiler().Compile(spec);
     const double compile_s =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+        static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
     double worst_step_s = 0;
     std::string end = compiled.status().ToString().substr(0, 100);
     if (compiled.ok()) {
@@ -240,7 +283,7 @@ TEST(BadGrammarsTest, HostileGrammarsAreCheap) {
       std::vector<uint32_t> mask(matcher.MaskWords());
       int step = 0;
       for (; step < 300 && !matcher.finished(); ++step) {
-        const auto step_begin = std::chrono::steady_clock::now();
+        const std::clock_t step_begin = std::clock();
         absl::Status status = matcher.ComputeMask(mask);
         std::vector<TokenId> allowed;
         for (TokenId id = 0; id < static_cast<TokenId>(mask.size() * 32); ++id) {
@@ -249,22 +292,22 @@ TEST(BadGrammarsTest, HostileGrammarsAreCheap) {
         if (status.ok() && !allowed.empty()) status = matcher.Accept(allowed[random() % allowed.size()]);
         worst_step_s = std::max(
             worst_step_s,
-            std::chrono::duration<double>(std::chrono::steady_clock::now() - step_begin).count());
+            static_cast<double>(std::clock() - step_begin) / CLOCKS_PER_SEC);
         if (!status.ok()) {
           end = status.ToString().substr(0, 100);
-          EXPECT_NE(status.code(), absl::StatusCode::kInternal) << c.name << ": " << status;
+          EXPECT_NE(status.code(), absl::StatusCode::kInternal) << name << ": " << status;
           break;
         }
       }
       end += absl::StrFormat(" after %d", step);
     } else {
-      EXPECT_EQ(compiled.status().code(), absl::StatusCode::kInvalidArgument) << c.name;
+      EXPECT_EQ(compiled.status().code(), absl::StatusCode::kInvalidArgument) << name;
     }
     const double grown = PeakMiB() - before;
-    std::printf("%-26s %7.1f ms  %5.1f MiB  worst step %6.2f ms  %s\n", c.name, compile_s * 1e3, grown,
+    std::printf("%-26s %7.1f ms  %5.1f MiB  worst step %6.2f ms  %s\n", name.c_str(), compile_s * 1e3, grown,
                 worst_step_s * 1e3, end.c_str());
-    EXPECT_LT(compile_s, 1.0) << c.name;
-    EXPECT_LT(grown, 64) << c.name;
+    EXPECT_LT(compile_s, 1.0) << name;
+    EXPECT_LT(grown, 64) << name;
   }
 }
 

@@ -244,6 +244,9 @@ TEST(ToolCallErrorsTest, NameThePlace) {
   EXPECT_THAT(message(R"({"properties":{"a":false},"required":["a"]})"), HasSubstr("no value"));
   EXPECT_THAT(message(R"({"type":"object","properties":{"a":{"$ref":"#"}}})"), HasSubstr("must point into $defs"));
   EXPECT_THAT(message("{"), HasSubstr("tool \"f\": not valid JSON"));
+  EXPECT_THAT(message(R"({"properties":{"a":{"type":"integer","exclusiveMinimum":4,
+                          "exclusiveMaximum":5}}})"),
+              HasSubstr("tools tool \"f\": Unsatisfiable"));
   GrammarSpec spec = Calls(ToolCallFormat::kGlm45, 2, 1);
   EXPECT_THAT(harness.Run(spec, ""), HasSubstr("between 2 and 1 calls"));
   spec = Calls(ToolCallFormat::kGlm45);

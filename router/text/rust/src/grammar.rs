@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use llguidance::api::{ParserLimits, StopReason, TopLevelGrammar};
+use llguidance::api::{GrammarInit, ParserLimits, TopLevelGrammar};
 use llguidance::toktrie::{
     InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv,
 };
-use llguidance::{Matcher, ParserFactory};
+use llguidance::{Logger, Matcher, ParserFactory};
 
 use crate::tokenizer::Tokenizer;
 
@@ -50,13 +50,17 @@ impl TokenizerEnv for Vocabulary {
 
 pub struct GrammarFactory {
     parsers: ParserFactory,
+    capabilities: InferenceCapabilities,
     /// One bit a token id: has text, and is no control token (end of turn and the like).
     usable: Vec<u32>,
+    /// The usable added tokens.
+    added: Vec<u32>,
 }
 
 impl GrammarFactory {
     pub fn new(tokenizer: Arc<Tokenizer>, vocab_size: usize) -> Result<GrammarFactory, String> {
         let mut usable = vec![0u32; vocab_size.div_ceil(32)];
+        let mut added = Vec::new();
         let mut words = Vec::with_capacity(vocab_size + 1);
         for id in 0..vocab_size {
             let info = tokenizer.token(id as u32);
@@ -73,6 +77,9 @@ impl GrammarFactory {
             }
             if !word.is_empty() {
                 usable[id / 32] |= 1 << (id % 32);
+                if info.added {
+                    added.push(id as u32);
+                }
             }
             words.push(word);
         }
@@ -85,30 +92,56 @@ impl GrammarFactory {
             ..Default::default()
         };
         let slices = llguidance::earley::SlicedBiasComputer::general_slices();
-        let mut parsers =
-            ParserFactory::new(&env, capabilities, &slices).map_err(|e| e.to_string())?;
-        parsers.quiet();
-        *parsers.limits_mut() = limits();
-        Ok(GrammarFactory { parsers, usable })
+        let parsers =
+            ParserFactory::new(&env, capabilities.clone(), &slices).map_err(|e| e.to_string())?;
+        Ok(GrammarFactory {
+            parsers,
+            capabilities,
+            usable,
+            added,
+        })
     }
 
     /// `lark` in llguidance's dialect. The first mask is computed too: what fails there is wrong
     /// with the grammar.
-    pub fn compile(self: &Arc<Self>, lark: String) -> Result<Grammar, GrammarError> {
+    /// `may_be_ambiguous`: written by a client, not made here.
+    pub fn compile(
+        self: &Arc<Self>,
+        lark: String,
+        may_be_ambiguous: bool,
+    ) -> Result<Grammar, GrammarError> {
         let compiled = std::thread::scope(|scope| {
             std::thread::Builder::new()
                 .name("grammar".into())
                 .stack_size(COMPILE_STACK_BYTES)
                 .spawn_scoped(scope, || {
-                    let grammar = TopLevelGrammar::from_lark(lark);
-                    Matcher::new(self.parsers.create_parser(grammar))
+                    let grammar = GrammarInit::Serialized(TopLevelGrammar::from_lark(lark));
+                    Matcher::new(self.parsers.create_parser_from_init_ext(
+                        grammar,
+                        Logger::new(0, 0),
+                        self.capabilities.clone(),
+                        limits(may_be_ambiguous),
+                    ))
                 })
                 .map_err(|e| GrammarError::Defect(format!("cannot start a thread: {e}")))?
                 .join()
                 .map_err(|_| GrammarError::Defect("compiling panicked".into()))
         })?;
         if let Some(message) = compiled.get_error() {
-            return Err(GrammarError::Invalid(clean(&message)));
+            // llguidance counts symbols in 16 bits and asserts that they fit.
+            return Err(if message.contains("symbols.len()") {
+                GrammarError::Invalid("too large: more than 65,000 symbols".into())
+            } else if message.starts_with("panic") {
+                GrammarError::Defect(clean(&message))
+            } else {
+                let message = clean(&message);
+                // Places in a text that the client has not written say nothing to it.
+                let said = message.split_once("failed to compile JSON schema: ");
+                GrammarError::Invalid(match said {
+                    Some((_, said)) if !may_be_ambiguous => said.to_string(),
+                    _ => message,
+                })
+            });
         }
         let mut grammar = Grammar {
             factory: Arc::clone(self),
@@ -129,12 +162,14 @@ impl GrammarFactory {
 }
 
 /// A mask is worth some milliseconds at most, a grammar some tens of megabytes.
-fn limits() -> ParserLimits {
+fn limits(may_be_ambiguous: bool) -> ParserLimits {
     ParserLimits {
-        initial_lexer_fuel: 1_000_000,
+        initial_lexer_fuel: if may_be_ambiguous { 300_000 } else { 1_000_000 },
         step_lexer_fuel: 200_000,
         step_max_items: 50_000,
-        max_items_in_row: 2_000,
+        // A step costs the square of the row in an ambiguous grammar; otherwise a row is as long as
+        // there are ways to go on: properties, tools, alternatives.
+        max_items_in_row: if may_be_ambiguous { 1_000 } else { 20_000 },
         max_lexer_states: 20_000,
         max_grammar_size: 250_000,
         precompute_large_lexemes: false,
@@ -142,9 +177,20 @@ fn limits() -> ParserLimits {
     }
 }
 
-/// Without the marks that llguidance puts behind its messages.
+/// llguidance's message as one line, without the source that it draws.
 fn clean(message: &str) -> String {
-    message.replace("\n<non-verbose/>", "").trim().to_string()
+    let is_drawing = |line: &str| {
+        let line = line.trim_start();
+        let after_number = line.trim_start_matches(|c: char| c.is_ascii_digit());
+        (line.len() > after_number.len() && after_number.starts_with(" |"))
+            || line.chars().all(|c| c == '^' || c == ' ')
+    };
+    let lines: Vec<&str> = message
+        .lines()
+        .filter(|line| !is_drawing(line) && *line != "<non-verbose/>")
+        .map(str::trim)
+        .collect();
+    lines.join(" ")
 }
 
 /// A place in a grammar.
@@ -187,15 +233,15 @@ impl Grammar {
             Ok(allowed) => allowed,
             Err(e) => return Err(self.failure(&e.to_string())),
         };
-        let mut any = 0;
         for ((word, bits), usable) in words
             .iter_mut()
             .zip(allowed.as_slice())
             .zip(&self.factory.usable)
         {
             *word = bits & usable;
-            any |= *word;
         }
+        self.check_added(words)?;
+        let any = words.iter().fold(0, |any, word| any | word);
         if any == 0 && !self.accepting {
             return Err(GrammarError::Invalid(
                 "no text can satisfy it: it contradicts itself, or names tokens that are not for \
@@ -204,6 +250,24 @@ impl Grammar {
             ));
         }
         self.finished = any == 0;
+        Ok(())
+    }
+
+    /// A negated terminal (`~"a"`) matches bytes that are no text, and so the marker of added tokens;
+    /// such a token is in the mask and cannot be taken.
+    fn check_added(&mut self, words: &mut [u32]) -> Result<(), GrammarError> {
+        let factory = Arc::clone(&self.factory);
+        for id in &factory.added {
+            let (word, bit) = (*id as usize / 32, 1 << (id % 32));
+            if words[word] & bit == 0 {
+                continue;
+            }
+            match self.matcher.validate_tokens(&[*id]) {
+                Ok(1) => {}
+                Ok(_) => words[word] &= !bit,
+                Err(e) => return Err(self.failure(&e.to_string())),
+            }
+        }
         Ok(())
     }
 
@@ -248,24 +312,22 @@ impl Grammar {
     fn failure(&mut self, message: &str) -> GrammarError {
         self.accepting = false;
         self.finished = false;
-        match self.matcher.stop_reason() {
-            StopReason::LexerTooComplex | StopReason::ParserTooComplex => {
-                GrammarError::Exhausted(clean(message))
-            }
-            StopReason::NoExtensionBias => GrammarError::Invalid(
-                "no text can satisfy it: it contradicts itself here".into(),
-            ),
-            _ if is_limit(message) => GrammarError::Exhausted(clean(message)),
-            _ => GrammarError::Defect(clean(message)),
+        // A failed matcher keeps its message alone.
+        if message.contains("NoExtensionBias") {
+            GrammarError::Invalid("no text can satisfy it: it contradicts itself here".into())
+        } else if is_limit(message) {
+            GrammarError::Exhausted(clean(message))
+        } else {
+            GrammarError::Defect(clean(message))
         }
     }
 }
 
-/// A failed matcher remembers the text of its failure alone.
 fn is_limit(message: &str) -> bool {
-    ["too complex", "too many", "limit", "fuel", "too large"]
+    let message = message.to_lowercase();
+    ["too complex", "too many", "limit", "fuel", "too large", "too big", "; max is"]
         .iter()
-        .any(|word| message.to_lowercase().contains(word))
+        .any(|word| message.contains(word))
 }
 
 fn not_allowed(token: u32) -> GrammarError {

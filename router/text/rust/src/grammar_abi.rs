@@ -59,6 +59,7 @@ pub unsafe extern "C" fn sheaf_grammar_factory_free(factory: *const GrammarFacto
 pub unsafe extern "C" fn sheaf_grammar_compile(
     factory: *const GrammarFactory,
     lark: Text,
+    may_be_ambiguous: bool,
     out: *mut *mut Grammar,
     error: *mut Buffer,
 ) -> Code {
@@ -69,7 +70,7 @@ pub unsafe extern "C" fn sheaf_grammar_compile(
         || {
             let lark = lark.utf8("the grammar").map_err(GrammarError::Invalid)?;
             Arc::increment_strong_count(factory);
-            Arc::from_raw(factory).compile(lark.to_string())
+            Arc::from_raw(factory).compile(lark.to_string(), may_be_ambiguous)
         },
     )
 }

@@ -4,7 +4,7 @@
 //! send. So:
 //! * content: null or missing is "" (else the text "None" gets into the prompt); a list of text
 //!   parts is joined to one string (else a tool result becomes a Python repr, or nothing); any
-//!   other part is an error;
+//!   other part (an image, a sound) is an error;
 //! * role: "developer" becomes "system"; a role that the templates would drop silently is an error;
 //! * tool_calls: `arguments` given as JSON text becomes an object; text that is no JSON object is
 //!   an error; null tool_calls and reasoning fields are removed;
@@ -120,10 +120,18 @@ fn flatten_content(content: &Value, at: &str) -> Result<String, String> {
         match part {
             Value::String(piece) => text.push_str(piece),
             Value::Object(part) => {
-                match (part.get("type").and_then(Value::as_str), part.get("text")) {
-                    (Some("text"), Some(Value::String(piece))) => text.push_str(piece),
-                    (Some("text"), _) => {
-                        return Err(format!("{at}.content[{i}].text must be a string"))
+                // Several names for the same: the Responses API's input and output, and refusals
+                // that come back in a history.
+                let kind = part.get("type").and_then(Value::as_str);
+                let field = if kind == Some("refusal") { "refusal" } else { "text" };
+                match (kind, part.get(field)) {
+                    (Some("text" | "input_text" | "output_text" | "refusal"), piece) => {
+                        match piece {
+                            Some(Value::String(piece)) => text.push_str(piece),
+                            _ => {
+                                return Err(format!("{at}.content[{i}].{field} must be a string"))
+                            }
+                        }
                     }
                     (Some(kind), _) => {
                         return Err(format!(
