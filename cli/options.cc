@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"
+#include "cli/client_flags.h"
 #include "nlohmann/json.hpp"
 #include "router/api/http/origin_policy.h"
 
@@ -128,11 +129,12 @@ struct RouterText {  // flag values that need a conversion after parsing
   std::vector<std::string> allowed_origins;
 };
 
-void AddChatFlags(CLI::App& app, RouterOptions& options) {
+void AddOutputFlags(CLI::App& app, RouterOptions& options) {
   const auto parser = CLI::IsMember({"auto", "glm45", "glm47", "none"});
-  app.add_option("--tool-call-parser", options.tool_call_parser,
-                 "How calls are read from the output: glm45 (newlines), glm47 (none), none, or auto "
-                 "= as the checkpoint's chat template writes them")
+  app.add_option(
+         "--tool-call-parser", options.tool_call_parser,
+         "How calls are read from the output: glm45 (newlines), glm47 (none), none, or auto "
+         "= as the checkpoint's chat template writes them")
       ->check(parser)
       ->capture_default_str();
   app.add_option("--reasoning-parser", options.reasoning_parser,
@@ -236,7 +238,7 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
       ->capture_default_str();
   app.add_option("--ready-file", options.ready_file,
                  "Written when ready: addresses and process ids as JSON");
-  AddChatFlags(app, options);
+  AddOutputFlags(app, options);
 }
 
 // Each value is an origin or a JSON list of them.
@@ -299,6 +301,7 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
   InspectOptions inspect;
   RepackOptions repack;
   AskOptions ask;
+  ChatOptions chat;
 
   CLI::App* serve_app = app.add_subcommand("serve", "Router and expert workers on this machine");
   AddRouterFlags(*serve_app, serve, serve_text);
@@ -350,19 +353,12 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
       ->required();
 
   CLI::App* ask_app = app.add_subcommand("ask", "Asks a running router one question over gRPC");
-  ask_app->add_option("question", ask.question)->required();
-  ask_app->add_option("--grpc", ask.grpc, "gRPC address of the router, host:port")
-      ->capture_default_str();
-  ask_app->add_option("--max-tokens", ask.max_tokens)
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  ask_app->add_option("--temperature", ask.temperature)
-      ->check(CLI::Range(0.0, 10.0))
-      ->capture_default_str();
-  ask_app->add_flag("--raw", ask.raw, "Complete the text as it is, without the chat template");
-  ask_app->add_option("--timeout-ms", ask.timeout_ms)
-      ->check(CLI::Range(1, 86400000))
-      ->capture_default_str();
+  AddAskFlags(*ask_app, ask);
+  CLI::App* chat_app =
+      app.add_subcommand("chat",
+                         "A conversation with a running router over gRPC, from a terminal or a "
+                         "pipe (a line a turn)");
+  AddChatFlags(*chat_app, chat);
 
   std::vector<std::string> arguments(argv + 1, argv + argc);
   if (absl::Status status = ExpandConfig(arguments); !status.ok()) return status;
@@ -385,6 +381,7 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
   if (worker_app->parsed()) return WorkerCommand{std::move(worker)};
   if (inspect_app->parsed()) return InspectCommand{std::move(inspect)};
   if (repack_app->parsed()) return RepackCommand{std::move(repack)};
+  if (chat_app->parsed()) return ChatCommand{std::move(chat)};
   return AskCommand{std::move(ask)};
 }
 

@@ -105,6 +105,22 @@ TEST(Options, WrongValuesNameTheFlag) {
   EXPECT_THAT(ErrorOf({"serve", "dir", "--config", path}), HasSubstr("no-such-flag"));
 }
 
+TEST(Options, AskAndChatTakeTheSameWords) {
+  const auto ask = Parse({"ask", "q", "--no-thinking", "--show-thoughts", "--max-tokens", "7"});
+  ASSERT_TRUE(ask.ok()) << ask.status();
+  const AskOptions& asked = std::get<AskCommand>(*ask).options;
+  EXPECT_TRUE(asked.no_thinking && asked.show_thoughts);
+  EXPECT_EQ(asked.max_tokens, 7);
+  const auto chat = Parse({"chat", "--system", "Be brief.", "--temperature", "0"});
+  ASSERT_TRUE(chat.ok()) << chat.status();
+  const ChatOptions& chatted = std::get<ChatCommand>(*chat).options;
+  EXPECT_EQ(chatted.system, "Be brief.");
+  EXPECT_EQ(chatted.temperature, 0.0);
+  EXPECT_FALSE(chatted.no_thinking || chatted.show_thoughts);
+  EXPECT_THAT(ErrorOf({"chat", "--max-tokens", "-1"}), HasSubstr("--max-tokens"));
+  EXPECT_THAT(ErrorOf({"ask", "q", "--raw", "--no-thinking"}), HasSubstr("--no-thinking"));
+}
+
 TEST(Options, HelpIsNoError) {
   const auto command = Parse({"serve", "--help"});
   ASSERT_TRUE(command.ok());
