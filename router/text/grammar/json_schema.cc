@@ -23,8 +23,8 @@ struct Extent {
   int members = 0;  // of the largest object
 };
 
-// By brackets and colons outside strings; wrong JSON has an extent too. Ordered objects are searched
-// one member after another, so a large one would cost the square of its size to read.
+// By brackets and colons outside strings; wrong JSON has an extent too. Ordered objects are
+// searched one member after another, so a large one would cost the square of its size to read.
 Extent ExtentOf(std::string_view text) {
   Extent extent;
   std::vector<int> open;  // members so far
@@ -69,8 +69,8 @@ void RewriteFormat(SchemaJson& schema) {
   }
 }
 
-// An integer may have any number of digits, and few readers take them: where the schema sets no bound,
-// integers stay within 64 bits.
+// An integer may have any number of digits, and few readers take them: where the schema sets no
+// bound, integers stay within 64 bits.
 void BoundIntegers(SchemaJson& schema) {
   const auto type = schema.find("type");
   if (type == schema.end() || *type != "integer" || schema.contains("const") ||
@@ -160,8 +160,8 @@ absl::StatusOr<SchemaJson> ParseSchemaText(std::string_view text, std::string_vi
         absl::StrFormat("%snested deeper than the limit of %d levels", where, kMaxLevels));
   }
   if (extent.members > kMaxMembers) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "%san object has more members than the limit of %d", where, kMaxMembers));
+    return absl::InvalidArgumentError(
+        absl::StrFormat("%san object has more members than the limit of %d", where, kMaxMembers));
   }
   try {
     return SchemaJson::parse(text);

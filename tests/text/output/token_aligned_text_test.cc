@@ -117,7 +117,7 @@ TEST_F(TokenAlignedTextTest, AStopTokenBringsNoText) {
   EXPECT_EQ(pieces, (std::vector<TextPiece>{{std::nullopt, "a"}}));
 
   // Nor does it take the text that was held back until then for its own.
-  TokenAlignedText held_back(*tokenizer_, Tags(), true);
+  TokenAlignedText held_back = testing::AlignedText(*tokenizer_, Tags(), true);
   pieces.clear();
   held_back.Push('a', "", 9, pieces);
   held_back.Push(kThink, "", 9, pieces);

@@ -152,9 +152,9 @@ impl GrammarFactory {
         grammar.look()?;
         let mut first = vec![0; self.usable.len()];
         match grammar.mask(&mut first) {
-            Err(GrammarError::Exhausted(message)) => Err(GrammarError::Invalid(format!(
-                "too complex: {message}"
-            ))),
+            Err(GrammarError::Exhausted(message)) => {
+                Err(GrammarError::Invalid(format!("too complex: {message}")))
+            }
             Err(e) => Err(e),
             Ok(()) => Ok(grammar),
         }
@@ -253,8 +253,8 @@ impl Grammar {
         Ok(())
     }
 
-    /// A negated terminal (`~"a"`) matches bytes that are no text, and so the marker of added tokens;
-    /// such a token is in the mask and cannot be taken.
+    /// A negated terminal (`~"a"`) matches bytes that are no text, and so the marker of added
+    /// tokens; such a token is in the mask and cannot be taken.
     fn check_added(&mut self, words: &mut [u32]) -> Result<(), GrammarError> {
         let factory = Arc::clone(&self.factory);
         for id in &factory.added {
@@ -325,9 +325,17 @@ impl Grammar {
 
 fn is_limit(message: &str) -> bool {
     let message = message.to_lowercase();
-    ["too complex", "too many", "limit", "fuel", "too large", "too big", "; max is"]
-        .iter()
-        .any(|word| message.contains(word))
+    [
+        "too complex",
+        "too many",
+        "limit",
+        "fuel",
+        "too large",
+        "too big",
+        "; max is",
+    ]
+    .iter()
+    .any(|word| message.contains(word))
 }
 
 fn not_allowed(token: u32) -> GrammarError {
