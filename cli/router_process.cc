@@ -204,8 +204,8 @@ absl::Status RouterProcess::Impl::OpenPorts() {
   settings.json_any_whitespace = options.json_any_whitespace;
   preparation = std::make_unique<PreparationPool>(PreparationPoolOptions{});
   wakes = std::make_unique<WakeQueue>();
-  context = std::make_unique<ApiContext>(ApiContext{*engine, *text, model, limits, settings, *metrics,
-                                                    *preparation, *wakes, clock,
+  context = std::make_unique<ApiContext>(ApiContext{*engine, *text, model, limits, settings,
+                                                    *metrics, *preparation, *wakes, clock,
                                                     [this] { return random(); }, UnixSeconds});
   inference = MakeInferenceService(*context);
   http_router = std::make_unique<HttpRouter>(MakeHttpRouter(*context, registry));

@@ -55,8 +55,8 @@ TEST_F(HttpConnectionTest, HeadsThatAreUnusualButRight) {
   for (const char* bytes :
        {"\r\n\r\nGET /version HTTP/1.1\r\nHost: t\r\n\r\n",
         "GET http://other.example:1/version HTTP/1.1\r\nHost: t\r\n\r\n",
-        "GET /version/?a=/b HTTP/1.1\r\nHost: t\r\n\r\n", "GET /%76ersion HTTP/1.1\r\nHost:\r\n\r\n",
-        "GET /version HTTP/1.0\r\n\r\n"}) {
+        "GET /version/?a=/b HTTP/1.1\r\nHost: t\r\n\r\n",
+        "GET /%76ersion HTTP/1.1\r\nHost:\r\n\r\n", "GET /version HTTP/1.0\r\n\r\n"}) {
     SCOPED_TRACE(bytes);
     EXPECT_EQ(Raw(bytes).status, 200);
   }
@@ -88,9 +88,10 @@ TEST_F(HttpConnectionTest, NamesOfRequestsAreTheClientsOwnIfHarmless) {
   HttpAnswer answer = client.Receive();
   EXPECT_EQ(answer.headers.at("x-request-id"), "trace-7:a.b_c");
   EXPECT_EQ(Json(answer)["id"], "cmpl-trace-7:a.b_c");
-  for (const std::string& harmful : {std::string("a b"), std::string("{}"), std::string(129, 'a')}) {
-    ASSERT_TRUE(client.SendRequest("POST", "/v1/completions", body,
-                                   "X-Request-Id: " + harmful + "\r\n"));
+  for (const std::string& harmful :
+       {std::string("a b"), std::string("{}"), std::string(129, 'a')}) {
+    ASSERT_TRUE(
+        client.SendRequest("POST", "/v1/completions", body, "X-Request-Id: " + harmful + "\r\n"));
     answer = client.Receive();
     EXPECT_THAT(answer.headers.at("x-request-id"), MatchesRegex("[0-9a-f]{32}"));
     EXPECT_EQ(Json(answer)["id"], "cmpl-" + answer.headers.at("x-request-id"));
@@ -121,18 +122,18 @@ TEST_F(HttpConnectionTest, HeadIsGetWithoutTheBody) {
 
 TEST_F(HttpConnectionTest, OptionsSayWhatIsPossible) {
   HttpClient client(server_->port());
-  const std::pair<const char*, const char*> cases[] = {
-      {"/version", "GET, HEAD, OPTIONS"},
-      {"/ping", "GET, HEAD, OPTIONS, POST"},
-      {"/v1/chat/completions/", "OPTIONS, POST"},
-      {"*", "GET, HEAD, OPTIONS, POST"}};
+  const std::pair<const char*, const char*> cases[] = {{"/version", "GET, HEAD, OPTIONS"},
+                                                       {"/ping", "GET, HEAD, OPTIONS, POST"},
+                                                       {"/v1/chat/completions/", "OPTIONS, POST"},
+                                                       {"*", "GET, HEAD, OPTIONS, POST"}};
   for (const auto& [path, allowed] : cases) {
     SCOPED_TRACE(path);
     ASSERT_TRUE(client.SendRequest("OPTIONS", path));
     const HttpAnswer answer = client.Receive(/*head_only=*/true);
     EXPECT_EQ(answer.status, 204);
     EXPECT_EQ(answer.headers.at("allow"), allowed);
-    for (const char* absent : {"content-length", "transfer-encoding", "access-control-allow-origin"})
+    for (const char* absent :
+         {"content-length", "transfer-encoding", "access-control-allow-origin"})
       EXPECT_EQ(answer.headers.count(absent), 0u) << absent;
   }
   ASSERT_TRUE(client.SendRequest("OPTIONS", "/nowhere"));
@@ -145,8 +146,9 @@ TEST_F(HttpConnectionTest, OptionsSayWhatIsPossible) {
 
 TEST_F(HttpConnectionTest, RefusedWithoutThe100ThatItWaitedFor) {
   HttpClient client(server_->port());
-  ASSERT_TRUE(client.Send("POST /nowhere HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\n"
-                          "Content-Length: 2\r\n\r\n"));
+  ASSERT_TRUE(
+      client.Send("POST /nowhere HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\n"
+                  "Content-Length: 2\r\n\r\n"));
   const HttpAnswer answer = client.Receive();
   EXPECT_EQ(answer.status, 404);
   EXPECT_EQ(answer.headers.at("connection"), "close");
@@ -160,8 +162,9 @@ TEST_F(HttpConnectionTest, ManyRequestsAheadAreAnsweredInOrder) {
   std::string bytes;
   for (size_t i = 1; i <= kRequests; ++i) {
     const std::string body = R"({"prompt":")" + std::string(i, 'x') + "\"}";
-    bytes += "POST /tokenize HTTP/1.1\r\nHost: t\r\nContent-Length: " +
-             std::to_string(body.size()) + "\r\n\r\n" + body;
+    bytes +=
+        "POST /tokenize HTTP/1.1\r\nHost: t\r\nContent-Length: " + std::to_string(body.size()) +
+        "\r\n\r\n" + body;
   }
   auto sent = std::async(std::launch::async, [&] { return client.Send(bytes); });
   for (size_t i = 1; i <= kRequests; ++i) {

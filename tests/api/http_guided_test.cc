@@ -31,8 +31,7 @@ class HttpGuided : public HttpFixture {
   // Until all guided work that was there before has run.
   void AwaitGuidedLane() {
     std::promise<void> reached;
-    ASSERT_TRUE(
-        api_.preparation.TrySubmit(PreparationLane::kGuided, [&] { reached.set_value(); }));
+    ASSERT_TRUE(api_.preparation.TrySubmit(PreparationLane::kGuided, [&] { reached.set_value(); }));
     reached.get_future().wait();
   }
 
@@ -71,7 +70,8 @@ TEST_F(HttpGuided, WhateverNeedsAGrammarGoesAside) {
   const std::string strict =
       R"("tools":[{"type":"function","function":{"name":"f","strict":true,"parameters":{"type":"object"}}}])";
   const std::string cases[] = {
-      ChatBody(R"("response_format":{"type":"json_schema","json_schema":{"name":"a","schema":{}}})"),
+      ChatBody(
+          R"("response_format":{"type":"json_schema","json_schema":{"name":"a","schema":{}}})"),
       ChatBody(R"("structured_outputs":{"regex":"x"})"),
       ChatBody(strict),
       ChatBody(std::string(kTools) + R"(,"tool_choice":"required")"),
@@ -110,18 +110,22 @@ TEST_F(HttpGuided, AFullLaneRefusesGuidedRequestsAlone) {
 }
 
 TEST_F(HttpGuided, ErrorsAndStreamsComeThrough) {
-  const HttpAnswer wrong = Post("/v1/chat/completions", ChatBody(R"("response_format":)"
-      R"({"type":"json_schema","json_schema":{"name":"a","schema":"wrong"}})"));
+  const HttpAnswer wrong =
+      Post("/v1/chat/completions",
+           ChatBody(R"("response_format":)"
+                    R"({"type":"json_schema","json_schema":{"name":"a","schema":"wrong"}})"));
   EXPECT_EQ(wrong.status, 400) << wrong.body;
   api_.engine.SetAnswer(AnswerWith("{}"));
   // Two on one connection, a stream and a whole answer.
   HttpClient client(server_->port());
-  const HttpAnswer stream = client.Post(
-      "/v1/chat/completions", ChatBody(R"("stream":true,"response_format":{"type":"json_object"})"));
+  const HttpAnswer stream =
+      client.Post("/v1/chat/completions",
+                  ChatBody(R"("stream":true,"response_format":{"type":"json_object"})"));
   EXPECT_EQ(stream.headers.at("content-type"), "text/event-stream; charset=utf-8");
   EXPECT_GE(Chunks(stream).size(), 3u);
-  EXPECT_EQ(Json(client.Post("/v1/chat/completions", kGuidedBody))["choices"][0]["message"]["content"],
-            "{}");
+  EXPECT_EQ(
+      Json(client.Post("/v1/chat/completions", kGuidedBody))["choices"][0]["message"]["content"],
+      "{}");
 }
 
 TEST_F(HttpGuided, ClientsThatLeaveWhileTheyWaitCostNoCompilation) {

@@ -49,10 +49,9 @@ TEST_F(HttpPages, OwnPagesMay) {
   api_.engine.SetAnswer(AnswerWith("a"));
   const std::string host = "127.0.0.1:" + std::to_string(server_->port());
   HttpClient client(server_->port());
-  ASSERT_TRUE(client.Send("POST /v1/completions HTTP/1.1\r\nHost: " + host +
-                          "\r\nOrigin: http://" + host +
-                          "\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n" +
-                          kBody));
+  ASSERT_TRUE(
+      client.Send("POST /v1/completions HTTP/1.1\r\nHost: " + host + "\r\nOrigin: http://" + host +
+                  "\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n" + kBody));
   EXPECT_EQ(client.Receive().status, 200);
 }
 
@@ -75,8 +74,9 @@ TEST_F(HttpPages, AllowedOnesAskFirstAndAreTold) {
   const std::string from = "Origin: " + std::string(kPage) + "\r\n";
   const HttpAnswer preflight =
       Send("OPTIONS", "/v1/completions",
-           from + "Access-Control-Request-Method: POST\r\n"
-                  "Access-Control-Request-Headers: authorization, content-type\r\n");
+           from +
+               "Access-Control-Request-Method: POST\r\n"
+               "Access-Control-Request-Headers: authorization, content-type\r\n");
   EXPECT_EQ(preflight.status, 204);
   EXPECT_EQ(preflight.headers.at("access-control-allow-origin"), kPage);
   EXPECT_EQ(preflight.headers.at("access-control-allow-methods"), "OPTIONS, POST");

@@ -120,7 +120,8 @@ TEST_F(HttpTools, ACallThatIsCutOffIsNotReportedAsComplete) {
 }
 
 TEST_F(HttpTools, AnUndeclaredToolIsContentAndCounted) {
-  const std::string output = "<tool_call>other\n<arg_key>a</arg_key>\n<arg_value>1</arg_value>\n</tool_call>";
+  const std::string output =
+      "<tool_call>other\n<arg_key>a</arg_key>\n<arg_value>1</arg_value>\n</tool_call>";
   const Parsed choice = Message(output, Ask());
   EXPECT_EQ(choice["message"]["content"], output);
   EXPECT_EQ(choice["finish_reason"], "stop");
@@ -144,7 +145,8 @@ TEST_F(HttpTools, EitherNameOfThoughtsCanBeTurnedOff) {
   const Parsed message = Message("<think>Hm</think>a", Ask())["message"];
   EXPECT_FALSE(message.contains("reasoning"));
   EXPECT_EQ(message["reasoning_content"], "Hm");
-  const Parsed hidden = Message("<think>Hm</think>a", Ask(R"("include_reasoning":false)"))["message"];
+  const Parsed hidden =
+      Message("<think>Hm</think>a", Ask(R"("include_reasoning":false)"))["message"];
   EXPECT_FALSE(hidden.contains("reasoning_content"));
   EXPECT_EQ(hidden["content"], "a");
 }
@@ -219,7 +221,8 @@ TEST_F(HttpTools, StructuredOutputByAllItsNames) {
   for (const Case& asked : cases) {
     SCOPED_TRACE(asked.fields);
     api_.codec.compiled.clear();
-    Message("x", R"({"messages":[{"role":"user","content":"hi"}],)" + std::string(asked.fields) + "}");
+    Message("x",
+            R"({"messages":[{"role":"user","content":"hi"}],)" + std::string(asked.fields) + "}");
     ASSERT_EQ(api_.codec.compiled.size(), 1u);
     EXPECT_EQ(api_.codec.compiled[0].kind, asked.kind);
     EXPECT_EQ(api_.codec.compiled[0].text, asked.text);
@@ -311,9 +314,8 @@ TEST_F(HttpTools, ReasoningEffortNoneTurnsThinkingOff) {
 }
 
 TEST_F(HttpTools, AMessageIsContinued) {
-  Message("a",
-          R"({"continue_final_message":true,"messages":[{"role":"user","content":"hi"},)"
-          R"({"role":"assistant","content":"It is "}]})");
+  Message("a", R"({"continue_final_message":true,"messages":[{"role":"user","content":"hi"},)"
+               R"({"role":"assistant","content":"It is "}]})");
   const GenerationRequest request = api_.engine.request(0);
   EXPECT_EQ(std::string(request.prompt.begin(), request.prompt.end()),
             "user: hi\nassistant: It is ");

@@ -75,8 +75,9 @@ TEST(OpenAiRequest, EveryFieldArrives) {
 }
 
 TEST(OpenAiRequest, UnknownFieldsAreAcceptedAndNamed) {
-  EXPECT_THAT(Completion(R"({"prompt":"p","dry_multiplier":1,"user":"u","zzz":[1]})").unknown_fields,
-              ElementsAre("dry_multiplier", "zzz"));
+  EXPECT_THAT(
+      Completion(R"({"prompt":"p","dry_multiplier":1,"user":"u","zzz":[1]})").unknown_fields,
+      ElementsAre("dry_multiplier", "zzz"));
 }
 
 TEST(OpenAiRequest, SeedMinusOneIsNoSeed) {

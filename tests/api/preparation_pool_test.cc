@@ -63,9 +63,8 @@ TEST(PreparationPool, GuidedTasksDoNotWaitForOrdinaryOnes) {
 TEST(PreparationPool, TasksMaySubmit) {
   std::promise<void> done;
   PreparationPool pool({.ordinary_threads = 1, .ordinary_capacity = 1, .guided_capacity = 1});
-  ASSERT_TRUE(pool.TrySubmit(kOrdinary, [&] {
-    EXPECT_TRUE(pool.TrySubmit(kGuided, [&] { done.set_value(); }));
-  }));
+  ASSERT_TRUE(pool.TrySubmit(
+      kOrdinary, [&] { EXPECT_TRUE(pool.TrySubmit(kGuided, [&] { done.set_value(); })); }));
   EXPECT_EQ(done.get_future().wait_for(seconds(10)), std::future_status::ready);
 }
 

@@ -194,8 +194,8 @@ TEST_F(RequestValidation, ChatNeedsATemplate) {
   const FakeTextCodec without(false);
   ParsedRequest request;
   request.chat = ChatInput{R"([{"role":"user","content":"x"}])"};
-  const auto result =
-      PrepareRequest(request, {api_.model, api_.limits, api_.settings, without, 512, api_.context.random});
+  const auto result = PrepareRequest(
+      request, {api_.model, api_.limits, api_.settings, without, 512, api_.context.random});
   ASSERT_TRUE(std::holds_alternative<ApiError>(result));
   EXPECT_THAT(std::get<ApiError>(result).violations[0].description, HasSubstr("no chat template"));
 }

@@ -8,8 +8,8 @@
 #include <memory>
 
 #include "router/api/generation/api_context.h"
-#include "router/api/request/api_error.h"
 #include "router/api/generation/generation_call.h"
+#include "router/api/request/api_error.h"
 #include "router/api/request/parsed_request.h"
 #include "router/api/request/request_validation.h"
 

@@ -26,8 +26,8 @@ class UnaryCall final : public grpc::ServerUnaryReactor,
         if (expired && self) self->End(DeadlinePassed());
       });
     }
-    const bool taken = context.preparation.TrySubmit(
-        PreparationLane::kOrdinary, [call, work = std::move(work)] {
+    const bool taken =
+        context.preparation.TrySubmit(PreparationLane::kOrdinary, [call, work = std::move(work)] {
           if (!call->ended()) call->End(work());
         });
     if (!taken) {

@@ -235,17 +235,16 @@ net::awaitable<std::optional<HttpFinalReply>> HttpConnection::Prepare(const Http
 }
 
 bool HttpConnection::Submit(PreparationLane lane, std::function<HttpReply()> work) {
-  return shared_.parts.pool.TrySubmit(
-      lane,
-      [weak = weak_from_this(), gate = shared_.gate, number = request_, work = std::move(work)] {
-        if (weak.expired()) return;
-        gate->Handle([&] {
-          auto reply = std::make_shared<HttpReply>(work());
-          Post(weak, gate, [reply, number](HttpConnection& target) {
-            if (target.request_ == number) target.reply_ = std::move(*reply);
-          });
-        });
+  return shared_.parts.pool.TrySubmit(lane, [weak = weak_from_this(), gate = shared_.gate,
+                                             number = request_, work = std::move(work)] {
+    if (weak.expired()) return;
+    gate->Handle([&] {
+      auto reply = std::make_shared<HttpReply>(work());
+      Post(weak, gate, [reply, number](HttpConnection& target) {
+        if (target.request_ == number) target.reply_ = std::move(*reply);
       });
+    });
+  });
 }
 
 // Sends what a pending reply has until it ends.

@@ -2,12 +2,12 @@
 #include <memory>
 #include <utility>
 
+#include "router/api/generation/start_request.h"
+#include "router/api/http/http_errors.h"
 #include "router/api/openai/generation_reply.h"
 #include "router/api/openai/openai_endpoints.h"
-#include "router/api/http/http_errors.h"
 #include "router/api/openai/openai_request.h"
 #include "router/api/openai/unknown_fields.h"
-#include "router/api/generation/start_request.h"
 
 namespace sheaf {
 namespace {
@@ -48,10 +48,10 @@ HttpReply Answer(Kind kind, const HttpRequest& http, const ApiContext& context,
   if (request.chat) options.include_reasoning = request.chat->include_reasoning;
 
   if (PreparationLaneOf(request) == PreparationLane::kGuided) {
-    return GuidedWork{[kind, options = std::move(options), arrival = http.arrival,
-                       &context]() mutable {
-      return Start(kind, std::move(options), arrival, context);
-    }};
+    return GuidedWork{
+        [kind, options = std::move(options), arrival = http.arrival, &context]() mutable {
+          return Start(kind, std::move(options), arrival, context);
+        }};
   }
   return ToReply(Start(kind, std::move(options), http.arrival, context));
 }

@@ -276,7 +276,8 @@ ApiResult<OpenAiRequest> ParseChatBody(std::string_view body) {
     fields.Fail("top_logprobs", "needs logprobs = true");
   }
   if (fields.Bool("echo").value_or(false)) {
-    fields.Fail("echo", "is not supported for chats; continue_final_message goes on with a message");
+    fields.Fail("echo",
+                "is not supported for chats; continue_final_message goes on with a message");
   }
   RefuseUnsupported(fields);
   NoteUnknown(object, kChatFields, parsed.unknown_fields);

@@ -63,13 +63,12 @@ HttpReply Answer(ApiResult<OpenAiRequest> body, const ApiContext& context) {
 }  // namespace
 
 std::vector<HttpRoute> RenderRoutes(const ApiContext& context) {
-  return {{"POST", "/v1/chat/completions/render", false,
-           [&context](const HttpRequest& http) {
-             return Answer(ParseChatBody(http.body), context);
-           }},
-          {"POST", "/v1/completions/render", false, [&context](const HttpRequest& http) {
-             return Answer(ParseCompletionBody(http.body), context);
-           }}};
+  return {
+      {"POST", "/v1/chat/completions/render", false,
+       [&context](const HttpRequest& http) { return Answer(ParseChatBody(http.body), context); }},
+      {"POST", "/v1/completions/render", false, [&context](const HttpRequest& http) {
+         return Answer(ParseCompletionBody(http.body), context);
+       }}};
 }
 
 }  // namespace sheaf

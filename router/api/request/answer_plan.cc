@@ -18,8 +18,8 @@ ToolChoice ChoiceOf(const ChatInput& chat) {
 }
 
 bool IsAllowed(const ToolChoice& choice, const std::string& name) {
-  return choice.allowed.empty() || std::find(choice.allowed.begin(), choice.allowed.end(), name) !=
-                                       choice.allowed.end();
+  return choice.allowed.empty() ||
+         std::find(choice.allowed.begin(), choice.allowed.end(), name) != choice.allowed.end();
 }
 
 bool CallsAreGuided(const ChatInput& chat, const ToolChoice& choice) {

@@ -50,7 +50,7 @@ struct ChatInput {
 // What the answer is held to, and the field that asked for it.
 struct AnswerConstraint {
   GrammarSpec grammar;
-  std::string field;                 // "response_format", for messages
+  std::string field;                   // "response_format", for messages
   std::optional<bool> any_whitespace;  // the client's wish; default: the server's
 };
 

@@ -28,8 +28,8 @@ typedef struct SheafGrammar SheafGrammar;
 
 typedef enum SheafTextCode {
   SHEAF_TEXT_OK = 0,
-  SHEAF_TEXT_INVALID_ARGUMENT = 1,  // the caller's data is at fault; the message says where
-  SHEAF_TEXT_INTERNAL = 2,          // a defect in this library
+  SHEAF_TEXT_INVALID_ARGUMENT = 1,    // the caller's data is at fault; the message says where
+  SHEAF_TEXT_INTERNAL = 2,            // a defect in this library
   SHEAF_TEXT_RESOURCE_EXHAUSTED = 3,  // a limit of a grammar's run was reached
 } SheafTextCode;
 

@@ -128,9 +128,11 @@ impl GrammarFactory {
                 .map_err(|_| GrammarError::Defect("compiling panicked".into()))
         })?;
         if let Some(message) = compiled.get_error() {
-            // llguidance counts symbols in 16 bits and asserts that they fit.
-            return Err(if message.contains("symbols.len()") {
-                GrammarError::Invalid("too large: more than 65,000 symbols".into())
+            // llguidance counts symbols and nested grammars in 16 bits and asserts that they fit.
+            let is_too_large =
+                message.contains("symbols.len()") || message.contains("class too large");
+            return Err(if is_too_large {
+                GrammarError::Invalid("too large: more than 65,000 symbols or grammars".into())
             } else if message.starts_with("panic") {
                 GrammarError::Defect(clean(&message))
             } else {
@@ -185,6 +187,7 @@ fn clean(message: &str) -> String {
         (line.len() > after_number.len() && after_number.starts_with(" |"))
             || line.chars().all(|c| c == '^' || c == ' ')
     };
+    let message = message.split("<backtrace>").next().unwrap_or(message);
     let lines: Vec<&str> = message
         .lines()
         .filter(|line| !is_drawing(line) && *line != "<non-verbose/>")
