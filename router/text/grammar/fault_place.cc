@@ -76,7 +76,13 @@ std::string ToolFault(const GrammarSpec& spec, const Compiles& compiles) {
     if (Clock::now() > end) return "";
     GrammarSpec alone = spec;
     alone.tool_calls.tools = {tool};
+    alone.tool_calls.or_answer = nullptr;
     if (!compiles(alone)) return absl::StrFormat("tool \"%s\"", tool.name);
+  }
+  const auto& answer = spec.tool_calls.or_answer;
+  if (answer != nullptr && Clock::now() < end && !compiles(*answer)) {
+    const std::string place = FaultPlace(*answer, compiles);
+    return place.empty() ? "answer" : "answer " + place;
   }
   return "";
 }

@@ -40,6 +40,13 @@ const char* KindName(GrammarKind kind) {
   return "grammar";
 }
 
+bool IsClientsLark(const GrammarSpec& spec) {
+  const auto& answer = spec.tool_calls.or_answer;
+  return spec.kind == GrammarKind::kLark ||
+         (spec.kind == GrammarKind::kToolCalls && answer != nullptr &&
+          answer->kind == GrammarKind::kLark);
+}
+
 // Least recently used goes first. Not thread-safe.
 class GrammarCache {
  public:
@@ -101,7 +108,7 @@ struct GrammarCompiler::Impl {
     SheafBuffer error{};
     const SheafTextCode code =
         sheaf_grammar_compile(factory, ToSheafText(lark),
-                              /*may_be_ambiguous=*/spec.kind == GrammarKind::kLark, &start, &error);
+                              /*may_be_ambiguous=*/IsClientsLark(spec), &start, &error);
     if (code == SHEAF_TEXT_OK) return start;
     if (code == SHEAF_TEXT_INVALID_ARGUMENT) return absl::InvalidArgumentError(TakeString(error));
     return TakeError(code, error, KindName(spec.kind));

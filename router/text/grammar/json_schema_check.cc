@@ -390,8 +390,17 @@ class Checker {
     }
     const auto additional = schema.find("additionalProperties");
     const auto required = schema.find("required");
-    if (additional != schema.end() && *additional == SchemaJson(false) &&
-        required != schema.end() && !schema.contains("patternProperties")) {
+    const bool is_closed = additional != schema.end() && *additional == SchemaJson(false) &&
+                           !schema.contains("patternProperties");
+    const size_t num_required = required == schema.end() ? 0 : required->size();
+    const auto fewest = schema.find("minProperties");
+    if (!is_closed && fewest != schema.end() && *fewest > num_required + 1) {
+      return Error(path + ".minProperties",
+                   absl::StrFormat("%s is not supported where %d are required and other keys are "
+                                   "free: a free key may come twice",
+                                   fewest->dump(), num_required));
+    }
+    if (is_closed && required != schema.end()) {
       const auto properties = schema.find("properties");
       for (const SchemaJson& name : *required) {
         if (properties == schema.end() || !properties->contains(name.get<std::string>())) {
