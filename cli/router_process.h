@@ -2,8 +2,8 @@
 // RouterProcess builds every real object of a router and connects them: checkpoint, text, weights,
 // KV cache, decoder, engine, experts (here or behind the exchange), cluster service, gRPC and HTTP.
 //
-// Start() returns when both ports answer; health is NOT_SERVING / 503 until the experts are there
-// (ready()). To stop: Drain, then end the workers (they take leave over gRPC), then Stop.
+// Start() returns when both ports answer; services are NOT_SERVING / 503 until the experts are
+// there (ready()). To stop: Drain, then end the workers (they take leave over gRPC), then Stop.
 //
 // Threads    Start, Drain, Stop: the owner's thread; the rest: any.
 // Errors     a checkpoint that cannot be served, a port that is taken, memory: one status that

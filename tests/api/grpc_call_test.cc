@@ -150,6 +150,10 @@ TEST_F(GrpcCallTest, CancelledWhileItWaitsInPreparation) {
   v1::GenerateResponse message;
   EXPECT_FALSE(reader->Read(&message));
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  // Stop waits for calls under way: this one is over although its preparation has not begun.
+  const auto start = std::chrono::steady_clock::now();
+  server_->Stop(std::chrono::seconds(60));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(30));
   open->count_down();
   EXPECT_TRUE(WaitForMetric(R"(sheaf_requests_total{face="grpc",outcome="cancelled"} 1)"));
   // The server may hear of it only when the call has left the pool.

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -24,7 +25,7 @@ pb: Any = importlib.import_module("sheaf.v1.inference_pb2")
 
 
 def _load(name: str, path: str) -> Any:
-    """google.rpc messages by file: a `google` package is already imported from the system."""
+    """Messages by file: the packages `google` and `grpc` are already imported from the system."""
     spec = importlib.util.spec_from_file_location(name, Path(_OUT.name) / path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -32,6 +33,7 @@ def _load(name: str, path: str) -> Any:
 
 
 status_pb = _load("sheaf_test_status_pb2", "google/rpc/status_pb2.py")
+reflection_pb = _load("sheaf_test_reflection_pb2", "grpc/reflection/v1/reflection_pb2.py")
 details_pb = _load("sheaf_test_error_details_pb2", "google/rpc/error_details_pb2.py")
 
 
@@ -68,6 +70,43 @@ def tokens_request(ids: list[int], max_tokens: int, **sampling: Any) -> Any:
     for name, value in sampling.items():
         setattr(request.sampling, name, value)
     return request
+
+
+@dataclass
+class ToolCall:
+    id: str
+    name: str
+    arguments: str = ""
+    complete: bool = False
+
+
+@dataclass
+class ChatAnswer:
+    """The deltas of a chat put together."""
+    ids: list[int] = field(default_factory=list)
+    text: str = ""
+    reasoning: str = ""
+    calls: list[ToolCall] = field(default_factory=list)
+    finished: Any = None
+
+
+def collect_chat(call: Iterator[Any]) -> ChatAnswer:
+    answer = ChatAnswer()
+    for response in call:
+        delta = response.delta
+        assert bool(delta.text) + bool(delta.reasoning) + bool(delta.tool_calls) <= 1, delta
+        answer.ids += delta.token_ids
+        answer.text += delta.text
+        answer.reasoning += delta.reasoning
+        for piece in delta.tool_calls:
+            if piece.HasField("id"):
+                assert piece.index == len(answer.calls)
+                answer.calls.append(ToolCall(piece.id, piece.name))
+            answer.calls[piece.index].arguments += piece.arguments_json
+            answer.calls[piece.index].complete |= piece.complete
+        if response.HasField("finished"):
+            answer.finished = response.finished
+    return answer
 
 
 def collect(call: Iterator[Any]) -> tuple[list[int], str, Any]:

@@ -12,8 +12,9 @@ using std::chrono::milliseconds;
 constexpr milliseconds kMinMargin{20};
 constexpr milliseconds kMaxMargin{250};
 
-// A client's timer ends the call before ours does: by the way here and by what gRPC rounds up in the
-// header that carries the time left. A call that ends so shortly before its deadline ran out of time.
+// A client's timer ends the call before ours does: by the way here and by what gRPC rounds up in
+// the header that carries the time left. A call that ends so shortly before its deadline ran out of
+// time.
 constexpr milliseconds kClientSkew{250};
 
 }  // namespace

@@ -1,7 +1,7 @@
 #pragma once
-// DeltaWriter puts what one choice generates into TokenDelta messages: as few as possible, each with
-// text of one kind, none much larger than kMaxDeltaBytes. A larger one comes only where a single
-// token's log-probabilities are larger; it has nothing else.
+// DeltaWriter puts what one choice generates into TokenDelta messages: as few as possible, each
+// with text of one kind, none much larger than kMaxDeltaBytes. A larger one comes only where a
+// single token's log-probabilities are larger; it has nothing else.
 //
 // Order      Tokens and log-probabilities stay in order, and a token goes with the first text that
 //            it gave.

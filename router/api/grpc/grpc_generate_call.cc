@@ -23,8 +23,8 @@ namespace {
 // Holds itself until gRPC is done with it (OnDone) and everyone else has let go.
 //
 // gRPC allows one write at a time and nothing after Finish. So every event (a token, a write's end,
-// a cancel, the alarm) only notes what it means; Advance alone decides, under the lock, what gRPC is
-// told next.
+// a cancel, the alarm) only notes what it means; Advance alone decides, under the lock, what gRPC
+// is told next.
 class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                               public std::enable_shared_from_this<GenerateReactor> {
  public:
@@ -58,8 +58,8 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
             context_.engine.RetryAfter()});
   }
 
-  // On the PreparationPool. Only its bytes tell whether a request is guided, so this comes first for
-  // all of them.
+  // On the PreparationPool. Only its bytes tell whether a request is guided, so this comes first
+  // for all of them.
   void Prepare(const grpc::ByteBuffer& bytes) {
     if (const auto outcome = gone()) return Count(*outcome);
     v1::GenerateRequest message;

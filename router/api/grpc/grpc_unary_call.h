@@ -1,9 +1,9 @@
 #pragma once
 // RunUnary: a unary call whose work takes its time: done on the PreparationPool, ended in time.
 //
-// Ends       with the work's answer or error; kResourceExhausted when the pool is full; by the alarm
-//            of CallDeadline while the work still waits or runs, or when the client is gone: then
-//            what the work says is dropped.
+// Ends       with the work's answer or error; kResourceExhausted when the pool is full; by the
+//            alarm of CallDeadline while the work still waits or runs, or when the client is gone:
+//            then what the work says is dropped.
 // Threads    Called on gRPC's threads; `work` runs on the pool and must not touch the call.
 
 #include <functional>
