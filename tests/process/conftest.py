@@ -81,11 +81,9 @@ def replay_checkpoint(nano: Path, tmp_path_factory: pytest.TempPathFactory) -> C
 
 REPLAYS = {
     "glm45": ReplayOptions(),
-    "glm45_bytes": ReplayOptions(distance=1024, one_byte=True),
-    "glm45_plain_tags": ReplayOptions(plain_tags=True),
-    "glm47": ReplayOptions(newlines=False),
-    "glm47_bytes": ReplayOptions(distance=1024, newlines=False, one_byte=True),
-    "glm47_bytes_plain_tags": ReplayOptions(distance=1024, newlines=False, one_byte=True, plain_tags=True),
+    "glm45_bytes_plain_tags": ReplayOptions(distance=768, one_byte=True, plain_tags=True),
+    "glm47_bytes": ReplayOptions(distance=768, newlines=False, one_byte=True),
+    "glm47_plain_tags": ReplayOptions(newlines=False, plain_tags=True),
 }
 
 
