@@ -23,6 +23,7 @@ REQUESTS_AT_ONCE = 8
 @pytest.fixture(scope="module")
 def server(nano: Path) -> Iterator[SheafServer]:
     with SheafServer(nano, "--workers", "1", "--served-model-name", "nano") as running:
+        running.patience_seconds = 30
         yield running
 
 
@@ -55,7 +56,7 @@ def random_schema(draw: random.Random, depth: int) -> dict[str, Any]:
     if kind == "pattern":
         return {"type": "string", "pattern": draw.choice(["^[a-c]{2,4}$", "^\\d{3}-\\d{2}$", "^(yes|no)$"])}
     if kind == "format":
-        return {"type": "string", "format": draw.choice(["date", "time", "uuid", "ipv4"])}
+        return {"type": "string", "format": draw.choice(["date", "uuid", "ipv4"])}
     if kind == "union":
         return {"anyOf": [{"type": "boolean"}, {"type": "string", "maxLength": 5}]}
     return {"type": kind}
@@ -160,7 +161,7 @@ BAD = {
     "contradiction": ("response_format", {"response_format": wanting(v={"type": "integer", "minimum": 5, "maximum": 3})}),
     "contradicting_types": ("response_format", {"response_format": wanting(v={"allOf": [{"type": "integer"}, {"type": "string"}]})}),
     "a_billion_items": ("response_format", {"response_format": wanting(v={"type": "array", "items": {}, "minItems": 10 ** 9})}),
-    "too_deep": ("response_format", {"response_format": wanting(v=nested(5000))}),
+    "too_deep": ("response_format", {"response_format": wanting(v=nested(300))}),
     "look_around": ("structured_outputs", {"structured_outputs": {"regex": "(?=a)b"}}),
     "back_reference": ("structured_outputs", {"structured_outputs": {"regex": "(a)\\1"}}),
     "broken_regex": ("structured_outputs", {"structured_outputs": {"regex": "a("}}),
