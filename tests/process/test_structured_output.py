@@ -161,7 +161,7 @@ BAD = {
     "contradiction": ("response_format", {"response_format": wanting(v={"type": "integer", "minimum": 5, "maximum": 3})}),
     "contradicting_types": ("response_format", {"response_format": wanting(v={"allOf": [{"type": "integer"}, {"type": "string"}]})}),
     "a_billion_items": ("response_format", {"response_format": wanting(v={"type": "array", "items": {}, "minItems": 10 ** 9})}),
-    "too_deep": ("response_format", {"response_format": wanting(v=nested(300))}),
+    "too_deep": ("nested deeper than", {"response_format": wanting(v=nested(300))}),
     "look_around": ("structured_outputs", {"structured_outputs": {"regex": "(?=a)b"}}),
     "back_reference": ("structured_outputs", {"structured_outputs": {"regex": "(a)\\1"}}),
     "broken_regex": ("structured_outputs", {"structured_outputs": {"regex": "a("}}),
