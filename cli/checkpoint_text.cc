@@ -17,16 +17,17 @@ TagFormat FormatOf(const std::string& choice, TagFormat detected) {
 
 }  // namespace
 
+absl::StatusOr<std::unique_ptr<ChatTemplate>> LoadChatTemplate(const std::string& checkpoint_dir) {
+  auto chat_template = ChatTemplate::Load(checkpoint_dir);
+  if (absl::IsNotFound(chat_template.status())) return nullptr;
+  return chat_template;
+}
+
 absl::StatusOr<std::unique_ptr<CheckpointText>> CheckpointText::Load(
     const std::string& checkpoint_dir, size_t vocab_size, const ParserChoice& parsers) {
   std::unique_ptr<CheckpointText> text(new CheckpointText);
   SHEAF_ASSIGN_OR_RETURN(text->tokenizer_, Tokenizer::Load(checkpoint_dir));
-  auto chat_template = ChatTemplate::Load(checkpoint_dir);
-  if (chat_template.ok()) {
-    text->chat_template_ = *std::move(chat_template);
-  } else if (!absl::IsNotFound(chat_template.status())) {
-    return std::move(chat_template).status();
-  }
+  SHEAF_ASSIGN_OR_RETURN(text->chat_template_, LoadChatTemplate(checkpoint_dir));
   TagFormats detected;
   if (text->chat_template_) detected = DetectTagFormats(*text->chat_template_);
   text->output_format_ = {FormatOf(parsers.tool_calls, detected.tools),

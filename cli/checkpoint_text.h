@@ -21,6 +21,9 @@ struct ParserChoice {
   std::string reasoning = "auto";
 };
 
+// Null: the checkpoint has none.
+absl::StatusOr<std::unique_ptr<ChatTemplate>> LoadChatTemplate(const std::string& checkpoint_dir);
+
 class CheckpointText final : public TextCodec {
  public:
   // `vocab_size`: the rows of the model's output, which grammars' masks cover.

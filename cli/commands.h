@@ -14,5 +14,6 @@ int RunWorker(const WorkerOptions& options);
 int RunInspect(const InspectOptions& options);
 int RunRepack(const RepackOptions& options);
 int RunAsk(const AskOptions& options);
+int RunChat(const ChatOptions& options);
 
 }  // namespace sheaf

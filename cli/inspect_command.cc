@@ -1,15 +1,32 @@
 // `sheaf inspect`: what a checkpoint holds; status 1 when it cannot be served.
 
 #include <cstdio>
+#include <memory>
+#include <string>
 
+#include "cli/checkpoint_text.h"
 #include "cli/commands.h"
+#include "cli/inspect_parsers.h"
 #include "model/inspect.h"
 
 namespace sheaf {
 
 int RunInspect(const InspectOptions& options) {
-  const InspectReport report = InspectCheckpoint(options.checkpoint, options.workers);
-  std::fputs((options.json ? InspectJson(report) : InspectText(report)).c_str(), stdout);
+  InspectReport report = InspectCheckpoint(options.checkpoint, options.workers);
+  const auto chat_template = LoadChatTemplate(options.checkpoint);
+  // A template that is there and cannot be used stops `sheaf serve`, as missing weights do.
+  if (!chat_template.ok() && report.refusal.empty()) {
+    report.refusal = std::string(chat_template.status().message());
+  }
+  const ChatTemplate* const usable = chat_template.ok() ? chat_template->get() : nullptr;
+  std::string text;
+  if (options.json) {
+    text = WithParsersJson(InspectJson(report), usable);
+  } else {
+    text = InspectText(report);
+    if (chat_template.ok() && report.tensors > 0) text += ParsersText(usable);
+  }
+  std::fputs(text.c_str(), stdout);
   if (report.refusal.empty()) return 0;
   std::fprintf(stderr, "sheaf: %s\n", report.refusal.c_str());
   return 1;

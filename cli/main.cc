@@ -29,6 +29,7 @@ int main(int argc, char** argv) {
           [](const sheaf::InspectCommand& c) { return sheaf::RunInspect(c.options); },
           [](const sheaf::RepackCommand& c) { return sheaf::RunRepack(c.options); },
           [](const sheaf::AskCommand& c) { return sheaf::RunAsk(c.options); },
+          [](const sheaf::ChatCommand& c) { return sheaf::RunChat(c.options); },
           [](const sheaf::HelpText& help) {
             std::fputs(help.text.c_str(), stdout);
             return 0;

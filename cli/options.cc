@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"
+#include "cli/client_flags.h"
 #include "nlohmann/json.hpp"
 #include "router/api/http/origin_policy.h"
 
@@ -128,11 +129,12 @@ struct RouterText {  // flag values that need a conversion after parsing
   std::vector<std::string> allowed_origins;
 };
 
-void AddChatFlags(CLI::App& app, RouterOptions& options) {
+void AddOutputFlags(CLI::App& app, RouterOptions& options) {
   const auto parser = CLI::IsMember({"auto", "glm45", "glm47", "none"});
-  app.add_option("--tool-call-parser", options.tool_call_parser,
-                 "How calls are read from the output: glm45 (newlines), glm47 (none), none, or auto "
-                 "= as the checkpoint's chat template writes them")
+  app.add_option(
+         "--tool-call-parser", options.tool_call_parser,
+         "How calls are read from the output: glm45 (newlines), glm47 (none), none, or auto "
+         "= as the checkpoint's chat template writes them")
       ->check(parser)
       ->capture_default_str();
   app.add_option("--reasoning-parser", options.reasoning_parser,
@@ -236,34 +238,26 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
       ->capture_default_str();
   app.add_option("--ready-file", options.ready_file,
                  "Written when ready: addresses and process ids as JSON");
-  AddChatFlags(app, options);
+  AddOutputFlags(app, options);
 }
 
-// Each value is an origin or a JSON list of them.
+// Each value is an origin, or one text of a JSON list: CLI11 has taken the list apart at its commas,
+// quotes and blanks are left.
 absl::Status ReadAllowedOrigins(const std::vector<std::string>& values,
                                 std::vector<std::string>& origins) {
   for (const std::string& value : values) {
-    std::vector<std::string> listed = {value};
-    if (value.starts_with('[')) {
-      const auto list = nlohmann::json::parse(value, nullptr, /*allow_exceptions=*/false);
-      const bool is_list =
-          list.is_array() &&
-          std::all_of(list.begin(), list.end(), [](const auto& item) { return item.is_string(); });
-      if (!is_list) {
-        return absl::InvalidArgumentError(
-            absl::StrFormat("--allowed-origins: wanted a JSON list of texts, got %s", value));
-      }
-      listed = list.get<std::vector<std::string>>();
+    std::string origin = value;
+    const auto text = nlohmann::json::parse(value, nullptr, /*allow_exceptions=*/false);
+    if (text.is_string()) origin = text.get<std::string>();
+    // A valid name may hold a star, but whoever writes one means a pattern, and there are none.
+    const bool pattern = origin.find('*') != std::string::npos;
+    if (origin != "*" && (pattern || !NormalOrigin(origin))) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("--allowed-origins: wanted an origin such as https://ui.example.com (no "
+                          "path, no pattern), or *, got \"%s\"",
+                          origin));
     }
-    for (const std::string& origin : listed) {
-      if (origin != "*" && !NormalOrigin(origin)) {
-        return absl::InvalidArgumentError(absl::StrFormat(
-            "--allowed-origins: wanted an origin such as https://ui.example.com (no path), or *, "
-            "got \"%s\"",
-            origin));
-      }
-      origins.push_back(origin);
-    }
+    origins.push_back(std::move(origin));
   }
   return absl::OkStatus();
 }
@@ -299,6 +293,7 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
   InspectOptions inspect;
   RepackOptions repack;
   AskOptions ask;
+  ChatOptions chat;
 
   CLI::App* serve_app = app.add_subcommand("serve", "Router and expert workers on this machine");
   AddRouterFlags(*serve_app, serve, serve_text);
@@ -350,19 +345,12 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
       ->required();
 
   CLI::App* ask_app = app.add_subcommand("ask", "Asks a running router one question over gRPC");
-  ask_app->add_option("question", ask.question)->required();
-  ask_app->add_option("--grpc", ask.grpc, "gRPC address of the router, host:port")
-      ->capture_default_str();
-  ask_app->add_option("--max-tokens", ask.max_tokens)
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  ask_app->add_option("--temperature", ask.temperature)
-      ->check(CLI::Range(0.0, 10.0))
-      ->capture_default_str();
-  ask_app->add_flag("--raw", ask.raw, "Complete the text as it is, without the chat template");
-  ask_app->add_option("--timeout-ms", ask.timeout_ms)
-      ->check(CLI::Range(1, 86400000))
-      ->capture_default_str();
+  AddAskFlags(*ask_app, ask);
+  CLI::App* chat_app =
+      app.add_subcommand("chat",
+                         "A conversation with a running router over gRPC, from a terminal or a "
+                         "pipe (a line a turn)");
+  AddChatFlags(*chat_app, chat);
 
   std::vector<std::string> arguments(argv + 1, argv + argc);
   if (absl::Status status = ExpandConfig(arguments); !status.ok()) return status;
@@ -385,6 +373,7 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
   if (worker_app->parsed()) return WorkerCommand{std::move(worker)};
   if (inspect_app->parsed()) return InspectCommand{std::move(inspect)};
   if (repack_app->parsed()) return RepackCommand{std::move(repack)};
+  if (chat_app->parsed()) return ChatCommand{std::move(chat)};
   return AskCommand{std::move(ask)};
 }
 

@@ -100,7 +100,19 @@ struct AskOptions {
   int max_tokens = 128;
   double temperature = 0.0;
   bool raw = false;  // complete the text as it is, without the chat template
+  bool no_thinking = false;
+  bool show_thoughts = false;  // where stdout is no terminal, too
   int timeout_ms = 120000;
+};
+
+struct ChatOptions {
+  std::string grpc = "127.0.0.1:50051";
+  std::string system;                 // system message; empty = none
+  int max_tokens = 0;                 // of an answer; 0 = what is left of the context
+  std::optional<double> temperature;  // absent = the checkpoint's
+  bool no_thinking = false;
+  bool show_thoughts = false;  // where stdout is no terminal, too
+  int timeout_ms = 600000;     // of an answer
 };
 
 struct ServeCommand {
@@ -121,12 +133,15 @@ struct RepackCommand {
 struct AskCommand {
   AskOptions options;
 };
+struct ChatCommand {
+  ChatOptions options;
+};
 struct HelpText {
   std::string text;
 };
 
 using Command = std::variant<ServeCommand, RouterCommand, WorkerCommand, InspectCommand,
-                             RepackCommand, AskCommand, HelpText>;
+                             RepackCommand, AskCommand, ChatCommand, HelpText>;
 
 absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv);
 

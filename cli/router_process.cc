@@ -114,9 +114,10 @@ struct RouterProcess::Impl {
   ServedModel model;
   RequestLimits limits;
   ApiSettings settings;
-  std::unique_ptr<PreparationPool> preparation;
   std::unique_ptr<WakeQueue> wakes;
   std::unique_ptr<ApiContext> context;
+  // Ends before the context, though made first: its last tasks use it.
+  std::unique_ptr<PreparationPool> preparation;
   std::unique_ptr<grpc::Service> inference;
   std::unique_ptr<HttpRouter> http_router;
   std::unique_ptr<GrpcServer> grpc;
@@ -201,10 +202,10 @@ absl::Status RouterProcess::Impl::OpenPorts() {
   settings.reasoning_content_field = options.reasoning_fields != "reasoning";
   settings.trust_request_chat_template = options.trust_request_chat_template;
   settings.json_any_whitespace = options.json_any_whitespace;
-  preparation = std::make_unique<PreparationPool>(2, 1024);
+  preparation = std::make_unique<PreparationPool>(PreparationPoolOptions{});
   wakes = std::make_unique<WakeQueue>();
-  context = std::make_unique<ApiContext>(ApiContext{*engine, *text, model, limits, settings, *metrics,
-                                                    *preparation, *wakes, clock,
+  context = std::make_unique<ApiContext>(ApiContext{*engine, *text, model, limits, settings,
+                                                    *metrics, *preparation, *wakes, clock,
                                                     [this] { return random(); }, UnixSeconds});
   inference = MakeInferenceService(*context);
   http_router = std::make_unique<HttpRouter>(MakeHttpRouter(*context, registry));

@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Callable, Iterator, Protocol
+from typing import Any, Iterator, Protocol
 
 import torch
 from tokenizers import Tokenizer
@@ -31,8 +30,7 @@ from transformers import AutoModelForCausalLM, DynamicCache, Glm4MoeForCausalLM
 
 from batches import Batch, make_batch
 from corpus.conversation import Conversation, Split
-from corpus.mixture import of_topic
-from corpus.topics import arithmetic, facts, json_answers, no_tools, refusals, tool_calls
+from held_out_cases import Calls, all_cases, parse_calls
 from model import load_tokenizer, read_json
 from quantized_weights import load_quantized
 from rendering import OBSERVATION, USER, Renderer
@@ -53,30 +51,6 @@ class Answer:
     tokens: list[int]
 
 
-Calls = list[tuple[str, dict[str, Any]]]
-
-
-def parse_calls(text: str, tools: list[dict[str, Any]]) -> Calls | None:
-    """The calls in a generated text, values typed by the declared schema; None where one cannot be read."""
-    schemas = {tool["function"]["name"]: tool["function"]["parameters"]["properties"] for tool in tools}
-    calls: Calls = []
-    for body in re.findall(r"<tool_call>(.*?)</tool_call>", text, re.DOTALL):
-        name = body.split("<arg_key>")[0].strip()
-        if name not in schemas:
-            return None
-        arguments: dict[str, Any] = {}
-        for key, value in re.findall(r"<arg_key>(.*?)</arg_key>\n<arg_value>(.*?)</arg_value>", body, re.DOTALL):
-            if schemas[name].get(key, {"type": "string"})["type"] == "string":
-                arguments[key] = value
-                continue
-            try:
-                arguments[key] = json.loads(value)
-            except ValueError:
-                return None
-        calls.append((name, arguments))
-    return calls
-
-
 def content_of(text: str) -> str:
     return text.rpartition("</think>")[2].strip()
 
@@ -85,38 +59,6 @@ def expected_calls(conversation: Conversation, renderer: Renderer) -> Calls | No
     """Of the right answer, through the same rendering and parser."""
     whole = renderer.text(conversation.messages, conversation.tools, conversation.thinking, False)
     return parse_calls(whole[len(renderer.prompt(conversation)):], conversation.tools)
-
-
-def until_last_call(conversation: Conversation) -> Conversation | None:
-    """Cut so that the last message is a call; None where there is none."""
-    for end in range(len(conversation.messages), 0, -1):
-        cut = Conversation(conversation.topic, conversation.messages[:end], conversation.tools, conversation.thinking)
-        if cut.answer["role"] == "assistant" and cut.ends_in_tool_call:
-            return cut
-    return None
-
-
-def cases_of(make: Callable[[int], Conversation | None], count: int) -> list[Conversation]:
-    found: list[Conversation] = []
-    index = 0
-    while len(found) < count:
-        made = make(index)
-        index += 1
-        if made is not None and made.answer["role"] == "assistant":
-            found.append(made)
-    return found
-
-
-def all_cases(count: int, seed: int) -> dict[str, list[Conversation]]:
-    """By column; every column's conversations are held out."""
-    def calls(index: int) -> Conversation | None:
-        made = of_topic(tool_calls, seed, Split.HELD_OUT, index)
-        return until_last_call(made) if made.topic == tool_calls.TOPIC else None
-
-    return {"tools": cases_of(calls, count),
-            **{name: cases_of(lambda index, module=module: of_topic(module, seed, Split.HELD_OUT, index), count)
-               for name, module in (("refusals", refusals), ("no_tools", no_tools), ("arithmetic", arithmetic),
-                                    ("facts", facts), ("json", json_answers))}}
 
 
 def stop_after(text: str) -> str:
@@ -262,7 +204,7 @@ class ServerSpeaker:
 
 
 def needs_rendered_prompt(conversation: Conversation) -> bool:
-    """The server's chat endpoint takes no tools yet."""
+    """So the prompt is the training's own to the letter; measure_tool_api.py asks the chat endpoint with tools."""
     return bool(conversation.tools) or any(message["role"] == "tool" for message in conversation.messages)
 
 

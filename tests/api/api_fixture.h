@@ -36,7 +36,6 @@ struct ApiFixture {
   SteadyClock clock;
   std::atomic<uint64_t> next_random{1000};
   WakeQueue wakes;
-  PreparationPool preparation{2, 64};
   ApiContext context{engine,
                      codec,
                      model,
@@ -48,6 +47,8 @@ struct ApiFixture {
                      clock,
                      [this] { return next_random++; },
                      [] { return int64_t{1700000123}; }};
+  // Ends before the context: its last tasks use it.
+  PreparationPool preparation{{.ordinary_capacity = 64, .guided_capacity = 2}};
 };
 
 // One byte as a token whose text is that byte.

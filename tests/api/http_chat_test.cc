@@ -99,12 +99,12 @@ TEST_F(HttpChat, NothingIsSentBeforeTheFirstToken) {
   api_.engine.End(0, EndOf(api_.engine.request(0), FinishReason::kStop, 1));
 }
 
-TEST_F(HttpChat, ToolsAreRefusedClearly) {
+TEST_F(HttpChat, ToolsOfATemplateWithoutCallsAreRefusedClearly) {
   const HttpAnswer answer =
       Post(kChat, Hi(R"("tools":[{"type":"function","function":{"name":"f"}}])"));
   EXPECT_EQ(answer.status, 400);
   EXPECT_EQ(Json(answer)["error"]["param"], "tools");
-  EXPECT_EQ(Json(answer)["error"]["message"], "tools: tool calls are not supported yet");
+  EXPECT_THAT(Json(answer)["error"]["message"].get<std::string>(), HasSubstr("--tool-call-parser"));
 }
 
 TEST_F(HttpChat, ReturnTokenIds) {

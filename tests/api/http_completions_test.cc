@@ -95,7 +95,27 @@ TEST_F(HttpCompletions, Logprobs) {
 TEST_F(HttpCompletions, TokensThatAreNoTextStillMakeJson) {
   api_.engine.SetAnswer(AnswerWith("\xE4\xBD"));
   const Parsed json = Json(Post("/v1/completions", R"({"prompt":"hi","logprobs":1})"));
-  EXPECT_EQ(json["choices"][0]["logprobs"]["tokens"][0], "\xEF\xBF\xBD");
+  EXPECT_EQ(json["choices"][0]["logprobs"]["tokens"], Parsed({"", "\xEF\xBF\xBD"}));
+}
+
+TEST_F(HttpCompletions, TokensOfASplitCharacterJoinToTheText) {
+  api_.engine.SetAnswer(AnswerWith("a\xC3\xA9z"));  // four tokens, three characters
+  const Parsed logprobs =
+      Json(Post("/v1/completions", R"({"prompt":"hi","logprobs":1})"))["choices"][0]["logprobs"];
+  EXPECT_EQ(logprobs["tokens"], Parsed({"a", "", "\xC3\xA9", "z"}));
+  EXPECT_EQ(logprobs["text_offset"], Parsed({0, 1, 1, 2}));
+
+  Parsed tokens = Parsed::array();
+  Parsed offsets = Parsed::array();
+  for (const Parsed& chunk :
+       Chunks(Post("/v1/completions", R"({"prompt":"hi","logprobs":1,"stream":true})"))) {
+    const Parsed& piece = chunk["choices"][0]["logprobs"];
+    if (piece.is_null()) continue;
+    tokens.insert(tokens.end(), piece["tokens"].begin(), piece["tokens"].end());
+    offsets.insert(offsets.end(), piece["text_offset"].begin(), piece["text_offset"].end());
+  }
+  EXPECT_EQ(tokens, logprobs["tokens"]);
+  EXPECT_EQ(offsets, logprobs["text_offset"]);
 }
 
 TEST_F(HttpCompletions, Echo) {

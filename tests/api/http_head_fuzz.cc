@@ -44,7 +44,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   (void)router.Find(head->method, head->path, &answer);
   const std::string methods = router.AllowedMethods(head->path);
   for (const OriginPolicy* policy : {&own_pages, &all_pages, &listed_pages}) {
-    if (auto refusal = policy->Refuse(*head)) Check(refusal->status == 403 || refusal->status == 415);
+    if (auto refusal = policy->Refuse(*head))
+      Check(refusal->status == 403 || refusal->status == 415);
     HttpFraming framing;
     framing.request_id = head->request_id;
     framing.fields = policy->AnswerFields(*head);

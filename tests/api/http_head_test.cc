@@ -149,7 +149,8 @@ TEST(HeadScanner, CutsDoNotMatter) {
   const uint64_t seed = std::random_device{}();
   SCOPED_TRACE("seed " + std::to_string(seed));
   std::mt19937_64 random(seed);
-  constexpr std::string_view kPieces[] = {"\r\n", "\r", "\n", " ", "\t", "a", "GET", ":", "\r\n\r\n"};
+  constexpr std::string_view kPieces[] = {"\r\n", "\r",  "\n", " ",       "\t",
+                                          "a",    "GET", ":",  "\r\n\r\n"};
   int complete = 0;
   for (int round = 0; round < 20000; ++round) {
     std::string bytes;

@@ -101,7 +101,9 @@ TEST_F(HttpServerTest, HealthFollowsTheEngine) {
 TEST_F(HttpServerTest, HealthAnswersWhileAllPreparationIsBusy) {
   std::promise<void> release;
   std::shared_future<void> released = release.get_future().share();
-  for (int i = 0; i < 2; ++i) api_.preparation.TrySubmit([released] { released.wait(); });
+  for (int i = 0; i < 2; ++i) {
+    api_.preparation.TrySubmit(PreparationLane::kOrdinary, [released] { released.wait(); });
+  }
   EXPECT_EQ(Get("/health").status, 200);
   EXPECT_EQ(Get("/metrics").status, 200);
   release.set_value();

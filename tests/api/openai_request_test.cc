@@ -75,8 +75,9 @@ TEST(OpenAiRequest, EveryFieldArrives) {
 }
 
 TEST(OpenAiRequest, UnknownFieldsAreAcceptedAndNamed) {
-  EXPECT_THAT(Completion(R"({"prompt":"p","use_beam_search":false,"zzz":[1]})").unknown_fields,
-              ElementsAre("use_beam_search", "zzz"));
+  EXPECT_THAT(
+      Completion(R"({"prompt":"p","dry_multiplier":1,"user":"u","zzz":[1]})").unknown_fields,
+      ElementsAre("dry_multiplier", "zzz"));
 }
 
 TEST(OpenAiRequest, SeedMinusOneIsNoSeed) {
@@ -95,7 +96,9 @@ TEST(OpenAiRequest, WrongTypesNameTheField) {
       {R"({"prompt":"p","temperature":"hot"})", "temperature"},
       {R"({"prompt":"p","temperature":true})", "temperature"},
       {R"({"prompt":"p","n":1.5})", "n"},
-      {R"({"prompt":"p","n":"1"})", "n"},
+      {R"({"prompt":"p","n":"one"})", "n"},
+      {R"({"prompt":"p","use_beam_search":true})", "use_beam_search"},
+      {R"({"prompt":"p","prompt_embeds":"AAAA"})", "prompt_embeds"},
       {R"({"prompt":"p","max_tokens":1e300})", "max_tokens"},
       {R"({"prompt":"p","seed":18446744073709551615})", "seed"},
       {R"({"prompt":"p","stop":[1]})", "stop"},
@@ -103,7 +106,7 @@ TEST(OpenAiRequest, WrongTypesNameTheField) {
       {R"({"prompt":"p","stop_token_ids":"5"})", "stop_token_ids"},
       {R"({"prompt":"p","logit_bias":[1]})", "logit_bias"},
       {R"({"prompt":"p","logit_bias":{"a":1}})", "logit_bias"},
-      {R"({"prompt":"p","stream":1})", "stream"},
+      {R"({"prompt":"p","stream":2})", "stream"},
       {R"({"prompt":"p","stream_options":true})", "stream_options"},
       {R"({"prompt":"p","stream_options":{"include_usage":2}})", "include_usage"},
       {R"({"prompt":"p","model":1})", "model"},
@@ -163,10 +166,11 @@ TEST(OpenAiRequest, ChatRefusals) {
       {R"({"messages":"hi"})", "messages"},
       {R"({"messages":["hi"]})", "messages[0]"},
       {R"({"messages":[{"content":"x"}]})", "messages[0].role"},
-      {R"({"messages":[{"role":"user","content":"x"}],"tools":[{"type":"function"}]})", "tools"},
+      {R"({"messages":[{"role":"user","content":"x"}],"tools":[{"type":"function"}]})",
+       "tools[0].function"},
       {R"({"messages":[{"role":"user","content":"x"}],"top_logprobs":3})", "top_logprobs"},
-      {R"({"messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_object"}})",
-       "response_format"},
+      {R"({"messages":[{"role":"user","content":"x"}],"response_format":{"type":"xml"}})",
+       "response_format.type"},
       {R"({"messages":[{"role":"user","content":"x"}],"chat_template_kwargs":[1]})",
        "chat_template_kwargs"},
   };

@@ -78,8 +78,8 @@ TEST(OriginPolicy, PageOfAReboundNameIsNotOurs) {
 TEST(OriginPolicy, TypesThatAPageMaySendWithoutAsking) {
   const OriginPolicy closed({}, true);
   for (const char* type :
-       {"text/plain", "TEXT/plain; charset=utf-8", "text/plain ;x", "multipart/form-data; boundary=x",
-        "application/x-www-form-urlencoded"}) {
+       {"text/plain", "TEXT/plain; charset=utf-8", "text/plain ;x",
+        "multipart/form-data; boundary=x", "application/x-www-form-urlencoded"}) {
     EXPECT_EQ(Refusal(closed, Post(std::nullopt, "localhost", {type})), 415) << type;
     EXPECT_EQ(Refusal(closed, Post(std::nullopt, "localhost", {"application/json", type})), 415);
   }

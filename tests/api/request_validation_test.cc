@@ -152,7 +152,7 @@ const BadCase kBadCases[] = {
     {"messages refused by the template",
      [](auto& r) {
        r.prompts.clear();
-       r.chat = ChatInput{R"([{"role":"robot"}])", "", true};
+       r.chat = ChatInput{R"([{"role":"robot"}])"};
      },
      "messages", "robot is unknown"},
 };
@@ -193,9 +193,9 @@ TEST_F(RequestValidation, UnknownModelIsNotFound) {
 TEST_F(RequestValidation, ChatNeedsATemplate) {
   const FakeTextCodec without(false);
   ParsedRequest request;
-  request.chat = ChatInput{R"([{"role":"user","content":"x"}])", "", true};
-  const auto result =
-      PrepareRequest(request, {api_.model, api_.limits, without, 512, api_.context.random});
+  request.chat = ChatInput{R"([{"role":"user","content":"x"}])"};
+  const auto result = PrepareRequest(
+      request, {api_.model, api_.limits, api_.settings, without, 512, api_.context.random});
   ASSERT_TRUE(std::holds_alternative<ApiError>(result));
   EXPECT_THAT(std::get<ApiError>(result).violations[0].description, HasSubstr("no chat template"));
 }
@@ -246,7 +246,7 @@ TEST_F(RequestValidation, ZeroIsAValueAndNotAbsence) {
 
 TEST_F(RequestValidation, ChatGetsTheRestOfTheContext) {
   ParsedRequest request;
-  request.chat = ChatInput{R"([{"role":"user","content":"hi"}])", "", true};
+  request.chat = ChatInput{R"([{"role":"user","content":"hi"}])"};
   const GenerationRequest choice = Prepare(request).choices.at(0);
   const std::string rendered(choice.prompt.begin(), choice.prompt.end());
   EXPECT_EQ(rendered, "user: hi\nassistant: ");  // without prefix token: the template has its own

@@ -84,6 +84,28 @@ TEST(Options, TakesVllmNames) {
   EXPECT_EQ(options.transport, TransportKind::kInProcess);
 }
 
+TEST(Options, AllowedOriginsAreValuesOrAJsonList) {
+  EXPECT_TRUE(Serve({}).allowed_origins.empty());
+  EXPECT_THAT(Serve({"--allowed-origins", "*"}).allowed_origins, ElementsAre("*"));
+  EXPECT_THAT(Serve({"--allowed-origins", R"(["*"])"}).allowed_origins, ElementsAre("*"));
+  EXPECT_THAT(
+      Serve({"--allowed-origins", "https://a.example", "http://localhost:3000"}).allowed_origins,
+      ElementsAre("https://a.example", "http://localhost:3000"));
+  EXPECT_THAT(Serve({"--allowed-origins", R"(["https://a.example", "null"])", "--allowed-origins",
+                     "https://b.example"})
+                  .allowed_origins,
+              ElementsAre("https://a.example", "null", "https://b.example"));
+  const std::string path = testing::TempDir() + "/sheaf_origins_test.yaml";
+  std::ofstream(path) << "allowed-origins: [\"https://a.example\", \"http://b\"]\n";
+  EXPECT_THAT(Serve({"--config", path}).allowed_origins,
+              ElementsAre("https://a.example", "http://b"));
+  for (const char* bad : {"example.com", "https://a.example/", "https://*.example", R"(["a"])",
+                          R"([1])", R"(["*")", ""}) {
+    EXPECT_THAT(ErrorOf({"serve", "dir", "--allowed-origins", bad}), HasSubstr("--allowed-origins"))
+        << bad;
+  }
+}
+
 TEST(Options, ConfigFileIsOverruledByTheCommandLine) {
   const std::string path = testing::TempDir() + "/sheaf_options_test.yaml";
   std::ofstream(path) << "max-model-len: 1024\nworkers: 5\nserved-model-name: [x, y]\n";
@@ -103,6 +125,22 @@ TEST(Options, WrongValuesNameTheFlag) {
   const std::string path = testing::TempDir() + "/sheaf_options_bad.yaml";
   std::ofstream(path) << "no-such-flag: 1\n";
   EXPECT_THAT(ErrorOf({"serve", "dir", "--config", path}), HasSubstr("no-such-flag"));
+}
+
+TEST(Options, AskAndChatTakeTheSameWords) {
+  const auto ask = Parse({"ask", "q", "--no-thinking", "--show-thoughts", "--max-tokens", "7"});
+  ASSERT_TRUE(ask.ok()) << ask.status();
+  const AskOptions& asked = std::get<AskCommand>(*ask).options;
+  EXPECT_TRUE(asked.no_thinking && asked.show_thoughts);
+  EXPECT_EQ(asked.max_tokens, 7);
+  const auto chat = Parse({"chat", "--system", "Be brief.", "--temperature", "0"});
+  ASSERT_TRUE(chat.ok()) << chat.status();
+  const ChatOptions& chatted = std::get<ChatCommand>(*chat).options;
+  EXPECT_EQ(chatted.system, "Be brief.");
+  EXPECT_EQ(chatted.temperature, 0.0);
+  EXPECT_FALSE(chatted.no_thinking || chatted.show_thoughts);
+  EXPECT_THAT(ErrorOf({"chat", "--max-tokens", "-1"}), HasSubstr("--max-tokens"));
+  EXPECT_THAT(ErrorOf({"ask", "q", "--raw", "--no-thinking"}), HasSubstr("--no-thinking"));
 }
 
 TEST(Options, HelpIsNoError) {

@@ -2,6 +2,7 @@
 // A TextCodec without a vocabulary file: token ids 0..255 are bytes, 256 ends a text, 257 is put
 // before texts.
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -59,13 +60,15 @@ class FakeTextCodec final : public TextCodec {
   const OutputFormat& output_format() const override { return format; }
   absl::StatusOr<std::shared_ptr<const OutputGrammar>> CompileGrammar(
       const GrammarSpec& spec) const override {
+    if (on_compile) on_compile(spec);
     if (spec.text == "wrong") return absl::InvalidArgumentError("$.type: there is no such type");
     compiled.push_back(spec);
     return std::shared_ptr<const OutputGrammar>(std::make_shared<AnyText>());
   }
 
   OutputFormat format;
-  mutable std::vector<GrammarSpec> compiled;  // in order
+  std::function<void(const GrammarSpec&)> on_compile;  // a test's own, before it is compiled
+  mutable std::vector<GrammarSpec> compiled;           // in order
 
  private:
   // The fake engine asks no grammar for a state.

@@ -7,9 +7,8 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-_TEXT = {"router/text"}
 _FACES = {"router/api/openai", "router/api/status", "router/api/grpc"}
-_API = {"base", "kernels", "model", *_TEXT, "router/schedule", "router/metrics", "router/api/request", "router/api/generation"}
+_API = {"base", "kernels", "model", "router/text", "router/schedule", "router/metrics", "router/api/request", "router/api/generation"}
 
 # Folder -> folders it may include, beside itself. The longest matching prefix of a path is its folder.
 ALLOWED: dict[str, set[str]] = {
@@ -29,8 +28,8 @@ ALLOWED: dict[str, set[str]] = {
     "router/cluster": {"base", "proto", "kernels", "model", "exchange", "router/metrics"},
     # What requests are and how they run; the faces over it (http is the protocol, openai and status speak it) know nothing of
     # each other.
-    "router/api/request": {"base", "kernels", "model", *_TEXT, "router/schedule"},
-    "router/api/generation": {"router/api/request", "base", "kernels", "model", *_TEXT, "router/schedule", "router/metrics"},
+    "router/api/request": {"base", "kernels", "model", "router/text", "router/schedule"},
+    "router/api/generation": {"router/api/request", "base", "kernels", "model", "router/text", "router/schedule", "router/metrics"},
     "router/api/http": {*_API},
     "router/api/openai": {*_API, "router/api/http"},
     "router/api/status": {*_API, "router/api/http"},

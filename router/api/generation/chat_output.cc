@@ -43,9 +43,9 @@ ChatOutput::ChatOutput(const ChatOutputPlan& plan, const TextCodec& codec, bool 
                  if (skip_special_tokens && codec.IsSpecial(id)) return size_t{0};
                  return codec.TokenBytes(id).size();
                }),
-      thoughts_({plan.format.tags.think_begin, plan.format.tags.think_end,
-                 plan.format.tags.call_begin},
-                plan.start == OutputStart::kThoughts) {}
+      thoughts_(
+          {plan.format.tags.think_begin, plan.format.tags.think_end, plan.format.tags.call_begin},
+          plan.start == OutputStart::kThoughts) {}
 
 void ChatOutput::Push(const TokenEvent& token, std::vector<OutputEvent>& events) {
   thoughts_.Accept(token.token);

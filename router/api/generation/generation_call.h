@@ -22,8 +22,8 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "router/api/request/api_error.h"
 #include "router/api/generation/wake_queue.h"
+#include "router/api/request/api_error.h"
 #include "router/metrics/router_metrics.h"
 #include "router/schedule/generation.h"
 

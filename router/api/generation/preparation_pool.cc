@@ -1,27 +1,51 @@
 #include "router/api/generation/preparation_pool.h"
 
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <chrono>
 #include <utility>
 
 namespace sheaf {
+namespace {
 
-PreparationPool::PreparationPool(int num_threads, size_t capacity) : tasks_(capacity) {
-  for (int i = 0; i < num_threads; ++i) threads_.emplace_back([this] { Run(); });
+// The steps of every running request use all cores: a grammar takes what they leave.
+constexpr int kGuidedNice = 10;
+
+// Only this thread, on Linux. Failing costs nothing but the courtesy.
+void GiveWay() { (void)setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), kGuidedNice); }
+
+}  // namespace
+
+PreparationPool::PreparationPool(const PreparationPoolOptions& options)
+    : ordinary_(options.ordinary_capacity), guided_(options.guided_capacity) {
+  for (int i = 0; i < options.ordinary_threads; ++i) {
+    threads_.emplace_back([this] { Run(ordinary_); });
+  }
+  threads_.emplace_back([this] {
+    GiveWay();
+    Run(guided_);
+  });
 }
 
 PreparationPool::~PreparationPool() {
   stopping_ = true;
-  tasks_.Close();
+  ordinary_.Close();
+  guided_.Close();
   for (std::thread& thread : threads_) thread.join();
 }
 
-void PreparationPool::Run() {
+bool PreparationPool::TrySubmit(PreparationLane lane, std::function<void()> task) {
+  return (lane == PreparationLane::kGuided ? guided_ : ordinary_).TryPush(std::move(task));
+}
+
+void PreparationPool::Run(Tasks& tasks) {
   while (!stopping_) {
     // The deadline only bounds the wait: Close() ends it at once.
-    auto task = tasks_.PopUntil(std::chrono::steady_clock::now() + std::chrono::seconds(60));
+    auto task = tasks.PopUntil(std::chrono::steady_clock::now() + std::chrono::seconds(60));
     if (task) {
       if (!stopping_) (*task)();
-    } else if (tasks_.closed()) {
+    } else if (tasks.closed()) {
       return;
     }
   }

@@ -1,10 +1,14 @@
 #pragma once
 // PreparationPool runs what a request needs before the engine takes it (parsing, chat template,
-// tokenizing) on a few threads of its own, so that a large prompt never holds up a network thread,
-// a stream or a health check.
+// tokenizing, compiling a grammar) on a few threads of its own, so that a large prompt never holds
+// up a network thread, a stream or a health check.
 //
-// Threads    TrySubmit: any thread. Tasks must not throw.
-// Bounds     `capacity` waiting tasks; beyond that TrySubmit says no and the request is refused.
+// Lanes      A grammar may take a second. Guided requests have one thread of their own, which does
+//            nothing else and gives way to other threads, so whatever they bring, ordinary
+//            requests never wait behind them.
+// Threads    TrySubmit: any thread, a task's own included. Tasks must not throw.
+// Bounds     of waiting tasks, each lane its own; beyond that TrySubmit says no and the request is
+//            refused.
 // Ownership  the destructor runs no further task: it waits for the running ones and drops the rest.
 
 #include <atomic>
@@ -17,19 +21,30 @@
 
 namespace sheaf {
 
+enum class PreparationLane { kOrdinary, kGuided };
+
+struct PreparationPoolOptions {
+  int ordinary_threads = 2;
+  size_t ordinary_capacity = 1024;
+  size_t guided_capacity = 64;  // about a minute of grammars at their bound
+};
+
 class PreparationPool {
  public:
-  PreparationPool(int num_threads, size_t capacity);
+  explicit PreparationPool(const PreparationPoolOptions& options);
   ~PreparationPool();
   PreparationPool(const PreparationPool&) = delete;
   PreparationPool& operator=(const PreparationPool&) = delete;
 
-  bool TrySubmit(std::function<void()> task) { return tasks_.TryPush(std::move(task)); }
+  bool TrySubmit(PreparationLane lane, std::function<void()> task);
 
  private:
-  void Run();
+  using Tasks = BoundedQueue<std::function<void()>>;
 
-  BoundedQueue<std::function<void()>> tasks_;
+  void Run(Tasks& tasks);
+
+  Tasks ordinary_;
+  Tasks guided_;
   std::atomic<bool> stopping_{false};
   std::vector<std::thread> threads_;
 };

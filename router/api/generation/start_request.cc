@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "router/api/request/answer_plan.h"
+
 namespace sheaf {
 namespace {
 
@@ -20,6 +22,10 @@ std::optional<ApiError> CheckReady(const ApiContext& context) {
       absl::UnavailableError("the server is not ready: it waits for expert workers or shuts down"),
       {},
       context.engine.RetryAfter()};
+}
+
+PreparationLane PreparationLaneOf(const ParsedRequest& request) {
+  return NeedsGrammar(request) ? PreparationLane::kGuided : PreparationLane::kOrdinary;
 }
 
 ApiResult<StartedRequest> StartRequest(const ParsedRequest& request, RequestFace face,

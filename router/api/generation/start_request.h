@@ -2,14 +2,14 @@
 // StartRequest: the one way from a parsed request to running choices, the same for both faces.
 //
 // Order: readiness (before any work), model name and fields, chat template and tokens, submission.
-// Threads: any; tokenizing takes its time, so call it on the PreparationPool. Refusals are counted
-// in the metrics.
+// Threads: any; tokenizing takes its time, so call it on the PreparationPool, in the lane that
+// PreparationLaneOf names. Refusals are counted in the metrics.
 
 #include <memory>
 
 #include "router/api/generation/api_context.h"
-#include "router/api/request/api_error.h"
 #include "router/api/generation/generation_call.h"
+#include "router/api/request/api_error.h"
 #include "router/api/request/parsed_request.h"
 #include "router/api/request/request_validation.h"
 
@@ -22,6 +22,8 @@ struct StartedRequest {
 
 // kUnavailable, with a retry hint, while the engine is not ready.
 std::optional<ApiError> CheckReady(const ApiContext& context);
+
+PreparationLane PreparationLaneOf(const ParsedRequest& request);
 
 ApiResult<StartedRequest> StartRequest(const ParsedRequest& request, RequestFace face,
                                        TimePoint arrival, const ApiContext& context);

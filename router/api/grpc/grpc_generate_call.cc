@@ -1,6 +1,7 @@
 #include "router/api/grpc/grpc_generate_call.h"
 
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -38,11 +39,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       });
     }
     // The copy shares the bytes.
-    if (!context.preparation.TrySubmit([reactor, request] { reactor->Prepare(request); })) {
-      reactor->Refuse({absl::ResourceExhaustedError("too many requests are being prepared"),
-                       {},
-                       context.engine.RetryAfter()});
-    }
+    reactor->Submit(PreparationLane::kOrdinary, [reactor, request] { reactor->Prepare(request); });
     return reactor.get();
   }
 
@@ -54,7 +51,15 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     context_.metrics.ConnectionsChanged(RequestFace::kGrpc, 1);
   }
 
-  // On the PreparationPool.
+  void Submit(PreparationLane lane, std::function<void()> work) {
+    if (context_.preparation.TrySubmit(lane, std::move(work))) return;
+    Refuse({absl::ResourceExhaustedError("too many requests are being prepared"),
+            {},
+            context_.engine.RetryAfter()});
+  }
+
+  // On the PreparationPool. Only its bytes tell whether a request is guided, so this comes first for
+  // all of them.
   void Prepare(const grpc::ByteBuffer& bytes) {
     if (const auto outcome = gone()) return Count(*outcome);
     v1::GenerateRequest message;
@@ -64,7 +69,17 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     ParsedRequest& request = std::get<ParsedRequest>(parsed);
     request.deadline = deadline_.ForEngine(context_.clock);
     if (!request.seed) request.seed = context_.random();
+    const bool prompt_ids = message.output().prompt_token_ids();
+    if (PreparationLaneOf(request) == PreparationLane::kOrdinary) return Begin(request, prompt_ids);
+    Submit(PreparationLane::kGuided,
+           [self = shared_from_this(), request = std::move(request), prompt_ids] {
+             if (const auto outcome = self->gone()) return self->Count(*outcome);
+             self->Begin(request, prompt_ids);
+           });
+  }
 
+  // On the PreparationPool, in the request's own lane.
+  void Begin(const ParsedRequest& request, bool prompt_token_ids) {
     auto started = StartRequest(request, RequestFace::kGrpc, arrival_, context_);
     if (const auto* error = std::get_if<ApiError>(&started)) return Fail(*error);
     const auto& value = std::get<StartedRequest>(started);
@@ -73,7 +88,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       call_ = value.call;
       answer_.emplace(request, value.prepared, context_.codec);
       outgoing_.push_back(PromptMessage(value.prepared, *request.seed, context_.model.names.front(),
-                                        message.output().prompt_token_ids()));
+                                        prompt_token_ids));
     }
     // Gone since: whoever noticed saw no call to abandon.
     if (const auto outcome = gone()) return value.call->Abandon(*outcome);

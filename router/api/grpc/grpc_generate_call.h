@@ -4,8 +4,8 @@
 // Deadline   the server ends the call a little before it is over (grpc_deadline.h).
 // Slow       a client that does not read meets the bound of GenerationCall.
 // Gone       a cancelled call frees what it holds at once, whatever it waits for.
-// Threads    Called on gRPC's threads. Decoding, the chat template and tokenizing run on the
-//            PreparationPool.
+// Threads    Called on gRPC's threads. Decoding, the chat template, tokenizing and compiling a
+//            grammar run on the PreparationPool; guided requests in their lane.
 
 #include "grpcpp/grpcpp.h"
 #include "router/api/generation/api_context.h"

@@ -26,9 +26,10 @@ class UnaryCall final : public grpc::ServerUnaryReactor,
         if (expired && self) self->End(DeadlinePassed());
       });
     }
-    const bool taken = context.preparation.TrySubmit([call, work = std::move(work)] {
-      if (!call->ended()) call->End(work());
-    });
+    const bool taken =
+        context.preparation.TrySubmit(PreparationLane::kOrdinary, [call, work = std::move(work)] {
+          if (!call->ended()) call->End(work());
+        });
     if (!taken) {
       call->End(ApiError{absl::ResourceExhaustedError("too many requests are being prepared"),
                          {},

@@ -36,6 +36,12 @@ std::string_view View(const beast::flat_buffer& buffer) {
   return {static_cast<const char*>(bytes.data()), bytes.size()};
 }
 
+HttpResponse TooBusy() {
+  HttpResponse refusal = ErrorResponse(503, "Too many requests are being prepared.");
+  refusal.headers.emplace_back("Retry-After", "1");
+  return refusal;
+}
+
 bool IsHttpError(error_code ec) {
   return ec.category() == http::make_error_code(http::error::bad_method).category() &&
          ec != http::error::end_of_stream && ec != http::error::partial_message;
@@ -188,18 +194,8 @@ std::optional<HttpResponse> HttpConnection::AnswerWithoutRoute(const HttpHead& h
 
 net::awaitable<bool> HttpConnection::Answer(const HttpRoute& route, const HttpRequest& request,
                                             const HttpFraming& framing) {
-  std::optional<HttpReply> reply;
   Watch();
-  if (route.instant) {
-    reply = route.handler(request);
-  } else if (!SubmitToPool(route, request)) {
-    HttpResponse refusal = ErrorResponse(503, "Too many requests are being prepared.");
-    refusal.headers.emplace_back("Retry-After", "1");
-    reply = std::move(refusal);
-  } else {
-    while (!reply_ && !gone_) co_await WaitForSignal();
-    reply = std::exchange(reply_, std::nullopt);
-  }
+  const std::optional<HttpFinalReply> reply = co_await Prepare(route, request);
   ++request_;
   bool alive = !gone_ && reply.has_value();
   if (alive) {
@@ -213,16 +209,42 @@ net::awaitable<bool> HttpConnection::Answer(const HttpRoute& route, const HttpRe
   co_return alive;
 }
 
-bool HttpConnection::SubmitToPool(const HttpRoute& route, const HttpRequest& request) {
-  return shared_.parts.pool.TrySubmit(
-      [weak = weak_from_this(), gate = shared_.gate, number = request_, &route, request] {
-        gate->Handle([&] {
-          auto reply = std::make_shared<HttpReply>(route.handler(request));
-          Post(weak, gate, [reply, number](HttpConnection& target) {
-            if (target.request_ == number) target.reply_ = std::move(*reply);
-          });
-        });
+net::awaitable<std::optional<HttpFinalReply>> HttpConnection::Prepare(const HttpRoute& route,
+                                                                      const HttpRequest& request) {
+  std::optional<HttpReply> reply;
+  if (route.instant) {
+    reply = route.handler(request);
+  } else {
+    PreparationLane lane = PreparationLane::kOrdinary;
+    std::function<HttpReply()> work = [&route, request = request] {
+      return route.handler(request);
+    };
+    for (;;) {
+      if (!Submit(lane, std::move(work))) co_return TooBusy();
+      while (!reply_ && !gone_) co_await WaitForSignal();
+      if (gone_) co_return std::nullopt;
+      reply = std::exchange(reply_, std::nullopt);
+      auto* rest = std::get_if<GuidedWork>(&*reply);
+      if (rest == nullptr) break;
+      lane = PreparationLane::kGuided;
+      work = [run = std::move(rest->run)] { return ToReply(run()); };
+    }
+  }
+  if (auto* response = std::get_if<HttpResponse>(&*reply)) co_return std::move(*response);
+  co_return std::move(std::get<std::unique_ptr<PendingReply>>(*reply));
+}
+
+bool HttpConnection::Submit(PreparationLane lane, std::function<HttpReply()> work) {
+  return shared_.parts.pool.TrySubmit(lane, [weak = weak_from_this(), gate = shared_.gate,
+                                             number = request_, work = std::move(work)] {
+    if (weak.expired()) return;
+    gate->Handle([&] {
+      auto reply = std::make_shared<HttpReply>(work());
+      Post(weak, gate, [reply, number](HttpConnection& target) {
+        if (target.request_ == number) target.reply_ = std::move(*reply);
       });
+    });
+  });
 }
 
 // Sends what a pending reply has until it ends.

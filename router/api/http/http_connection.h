@@ -84,7 +84,11 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   // What an OPTIONS request is told, or why there is no route; nothing: *route is set.
   std::optional<HttpResponse> AnswerWithoutRoute(const HttpHead& head,
                                                  const HttpRoute** route) const;
-  bool SubmitToPool(const HttpRoute& route, const HttpRequest& request);
+  // `work` runs in the pool, and its reply comes back to this request. False: the lane is full.
+  bool Submit(PreparationLane lane, std::function<HttpReply()> work);
+  // The reply; nothing when the client has left.
+  awaitable<std::optional<HttpFinalReply>> Prepare(const HttpRoute& route,
+                                                   const HttpRequest& request);
   std::string MadeRequestId() const;
   std::string Date() const;
 

@@ -2,7 +2,8 @@
 // What the HTTP server hands to an endpoint and what it gets back; no network types, so that
 // endpoints and their tests need none.
 //
-// An endpoint answers at once (HttpResponse) or later and perhaps in pieces (PendingReply).
+// An endpoint answers at once (HttpResponse), later and perhaps in pieces (PendingReply), or says
+// that the rest of its work is of the slow kind (GuidedWork).
 // Threads    A PendingReply is used by one connection at a time; its wake function may be called
 //            from any thread.
 
@@ -55,7 +56,20 @@ class PendingReply {
   virtual void Abandon() = 0;
 };
 
-using HttpReply = std::variant<HttpResponse, std::unique_ptr<PendingReply>>;
+using HttpFinalReply = std::variant<HttpResponse, std::unique_ptr<PendingReply>>;
+
+// What is left to do for a reply and belongs into the PreparationPool's guided lane. Like a handler
+// it is called at most once, and not after the server's Stop or for a client that has left.
+struct GuidedWork {
+  std::function<HttpFinalReply()> run;
+};
+
+using HttpReply = std::variant<HttpResponse, std::unique_ptr<PendingReply>, GuidedWork>;
+
+inline HttpReply ToReply(HttpFinalReply reply) {
+  return std::visit([](auto&& kind) { return HttpReply(std::move(kind)); }, std::move(reply));
+}
+
 using HttpHandler = std::function<HttpReply(const HttpRequest&)>;
 
 }  // namespace sheaf

@@ -94,8 +94,9 @@ class BeastHttpServer final : public HttpServer {
   class Registration {
    public:
     Registration(BeastHttpServer& server, const std::shared_ptr<HttpConnection>& connection)
-        : server_(server), key_(connection.get()) {
+        : server_(server) {
       std::lock_guard lock(server_.mutex_);
+      key_ = server_.next_key_++;
       server_.connections_[key_] = connection;
       server_.parts_.metrics.ConnectionsChanged(RequestFace::kHttp, 1);
     }
@@ -109,7 +110,7 @@ class BeastHttpServer final : public HttpServer {
 
    private:
     BeastHttpServer& server_;
-    HttpConnection* const key_;
+    uint64_t key_;
   };
 
   size_t ConnectionCount() {
@@ -149,10 +150,11 @@ class BeastHttpServer final : public HttpServer {
     }
   }
 
-  // Holds the registration until the connection is over.
+  // Holds the registration until the connection is gone, and with it the wish for its answers.
   static net::awaitable<void> Serve(std::shared_ptr<HttpConnection> connection,
                                     [[maybe_unused]] std::unique_ptr<Registration> registration) {
     co_await connection->Serve();
+    connection.reset();
   }
 
   net::awaitable<void> Refuse(std::shared_ptr<HttpConnection> connection) {
@@ -174,7 +176,8 @@ class BeastHttpServer final : public HttpServer {
   std::mutex mutex_;
   std::condition_variable all_closed_;
   // Guarded by mutex_.
-  std::map<HttpConnection*, std::weak_ptr<HttpConnection>> connections_;
+  std::map<uint64_t, std::weak_ptr<HttpConnection>> connections_;
+  uint64_t next_key_ = 0;
 
   uint16_t port_ = 0;
   // Last but the threads: coroutines that it still holds at its end use everything above.

@@ -201,6 +201,13 @@ void ReadChat(JsonFields& fields, ParsedRequest& request) {
   ReadThoughts(fields, chat);
   chat.parallel_tool_calls = fields.Bool("parallel_tool_calls").value_or(true);
   chat.template_arguments_json = fields.ObjectText("chat_template_kwargs");
+  if (const Json* documents = fields.Find("documents")) {
+    if (documents->is_array()) {
+      chat.documents_json = JsonText(*documents);
+    } else {
+      fields.WrongType("documents", "a list", *documents);
+    }
+  }
   chat.chat_template = fields.String("chat_template").value_or("");
   chat.add_generation_prompt = fields.Bool("add_generation_prompt");
   chat.continue_final_message = fields.Bool("continue_final_message").value_or(false);

@@ -30,9 +30,9 @@ class ChatReply final : public GenerationReply {
         style_{codec_, options_.parsed.return_tokens_as_token_ids,
                options_.parsed.request.skip_special_tokens} {
     for (size_t i = 0; i < static_cast<size_t>(prepared_.n); ++i) {
-      messages_.push_back(std::make_unique<Message>(ChatOutput(
-          prepared_.output, codec_, options_.parsed.request.skip_special_tokens,
-          prepared_.call_id_seed + (static_cast<uint64_t>(i) << 32))));
+      messages_.push_back(std::make_unique<Message>(
+          ChatOutput(prepared_.output, codec_, options_.parsed.request.skip_special_tokens,
+                     prepared_.call_id_seed + (static_cast<uint64_t>(i) << 32))));
     }
   }
 
@@ -54,8 +54,8 @@ class ChatReply final : public GenerationReply {
     message.output.Push(event, events);
     std::vector<Json> deltas = Deltas(events);
     // What belongs to the token and not to its text goes with the first of its chunks.
-    const bool has_more = has_logprobs_ || options_.parsed.return_token_ids ||
-                          options_.parsed.continuous_usage_stats;
+    const bool has_more =
+        has_logprobs_ || options_.parsed.return_token_ids || options_.parsed.continuous_usage_stats;
     if (deltas.empty() && has_more) deltas.push_back(Json::object());
     for (size_t i = 0; i < deltas.size(); ++i) {
       Json chunk = ChunkJson(index, std::move(deltas[i]));
@@ -106,15 +106,15 @@ class ChatReply final : public GenerationReply {
                        deltas.push_back({{"content", content.text}});
                      },
                      [&](const CallBegin& call) {
-                       deltas.push_back(CallDelta({{"index", call.index},
-                                                   {"id", call.id},
-                                                   {"type", "function"},
-                                                   {"function",
-                                                    {{"name", call.name}, {"arguments", ""}}}}));
+                       deltas.push_back(
+                           CallDelta({{"index", call.index},
+                                      {"id", call.id},
+                                      {"type", "function"},
+                                      {"function", {{"name", call.name}, {"arguments", ""}}}}));
                      },
                      [&](const CallArguments& call) {
-                       deltas.push_back(CallDelta({{"index", call.index},
-                                                   {"function", {{"arguments", call.json}}}}));
+                       deltas.push_back(CallDelta(
+                           {{"index", call.index}, {"function", {{"arguments", call.json}}}}));
                      },
                      [](const CallEnd&) {}},
           event);
@@ -172,9 +172,8 @@ class ChatReply final : public GenerationReply {
         }
         logprobs = {{"content", std::move(content)}};
       }
-      Json json = {{"index", i},
-                   {"message", MessageJson(message)},
-                   {"logprobs", std::move(logprobs)}};
+      Json json = {
+          {"index", i}, {"message", MessageJson(message)}, {"logprobs", std::move(logprobs)}};
       SetEnd(json, *choice.end, message);
       if (options_.parsed.return_token_ids) json["token_ids"] = choice.tokens;
       list.push_back(std::move(json));

@@ -2,18 +2,28 @@
 #include <memory>
 #include <utility>
 
-#include "absl/strings/str_format.h"
+#include "router/api/generation/start_request.h"
+#include "router/api/http/http_errors.h"
 #include "router/api/openai/generation_reply.h"
 #include "router/api/openai/openai_endpoints.h"
-#include "router/api/http/http_errors.h"
 #include "router/api/openai/openai_request.h"
 #include "router/api/openai/unknown_fields.h"
-#include "router/api/generation/start_request.h"
 
 namespace sheaf {
 namespace {
 
 enum class Kind { kCompletion, kChat };
+
+HttpFinalReply Start(Kind kind, AnswerOptions options, TimePoint arrival,
+                     const ApiContext& context) {
+  auto started = StartRequest(options.parsed.request, RequestFace::kHttp, arrival, context);
+  if (const auto* error = std::get_if<ApiError>(&started)) return ErrorResponse(*error);
+  // The engine has them; an answer does not.
+  options.parsed.request.prompts.clear();
+  options.parsed.request.chat.reset();
+  auto make = kind == Kind::kChat ? MakeChatReply : MakeCompletionReply;
+  return make(context, std::move(options), std::get<StartedRequest>(std::move(started)));
+}
 
 HttpReply Answer(Kind kind, const HttpRequest& http, const ApiContext& context,
                  UnknownFields& unknown) {
@@ -25,29 +35,25 @@ HttpReply Answer(Kind kind, const HttpRequest& http, const ApiContext& context,
   }
   AnswerOptions options;
   options.parsed = std::get<OpenAiRequest>(std::move(body));
+  ParsedRequest& request = options.parsed.request;
   unknown.Count(http.path, options.parsed.unknown_fields);
-  const std::string prefix = kind == Kind::kChat ? "chatcmpl-" : "cmpl-";
-  options.id = prefix + (http.request_id.empty()
-                             ? absl::StrFormat("%016x%016x", context.random(), context.random())
-                             : http.request_id);
-  if (!options.parsed.request.request_id) options.parsed.request.request_id = options.id;
+  options.id = (kind == Kind::kChat ? "chatcmpl-" : "cmpl-") + http.request_id;
+  if (!request.request_id) request.request_id = options.id;
   options.object = kind == Kind::kCompletion ? "text_completion"
                    : options.parsed.stream   ? "chat.completion.chunk"
                                              : "chat.completion";
   options.created_unix_seconds = context.unix_seconds();
   options.model = context.model.names.front();
   options.settings = context.settings;
-  if (const auto& chat = options.parsed.request.chat) {
-    options.include_reasoning = chat->include_reasoning;
-  }
+  if (request.chat) options.include_reasoning = request.chat->include_reasoning;
 
-  auto started = StartRequest(options.parsed.request, RequestFace::kHttp, http.arrival, context);
-  if (const auto* error = std::get_if<ApiError>(&started)) return ErrorResponse(*error);
-  // The engine has them; an answer does not.
-  options.parsed.request.prompts.clear();
-  options.parsed.request.chat.reset();
-  auto make = kind == Kind::kChat ? MakeChatReply : MakeCompletionReply;
-  return make(context, std::move(options), std::get<StartedRequest>(std::move(started)));
+  if (PreparationLaneOf(request) == PreparationLane::kGuided) {
+    return GuidedWork{
+        [kind, options = std::move(options), arrival = http.arrival, &context]() mutable {
+          return Start(kind, std::move(options), arrival, context);
+        }};
+  }
+  return ToReply(Start(kind, std::move(options), http.arrival, context));
 }
 
 }  // namespace

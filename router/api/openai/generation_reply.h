@@ -13,11 +13,11 @@
 #include <vector>
 
 #include "router/api/generation/api_context.h"
+#include "router/api/generation/start_request.h"
 #include "router/api/http/http_message.h"
 #include "router/api/openai/openai_request.h"
 #include "router/api/request/api_settings.h"
 #include "router/api/request/json_fields.h"
-#include "router/api/generation/start_request.h"
 
 namespace sheaf {
 

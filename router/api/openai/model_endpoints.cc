@@ -33,9 +33,10 @@ HttpReply OneModel(const HttpRequest& http, const ApiContext& context) {
 }  // namespace
 
 std::vector<HttpRoute> ModelRoutes(const ApiContext& context) {
-  return {{"GET", "/v1/models", true, [&context](const HttpRequest&) { return ModelList(context); }},
-          {"GET", "/v1/models/*", true,
-           [&context](const HttpRequest& http) { return OneModel(http, context); }}};
+  return {
+      {"GET", "/v1/models", true, [&context](const HttpRequest&) { return ModelList(context); }},
+      {"GET", "/v1/models/*", true,
+       [&context](const HttpRequest& http) { return OneModel(http, context); }}};
 }
 
 }  // namespace sheaf

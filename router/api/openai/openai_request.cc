@@ -54,7 +54,7 @@ constexpr std::array kSharedFields = {"model",
                                       "guided_grammar",
                                       "guided_whitespace_pattern",
                                       "guided_decoding_backend"};
-constexpr std::array kCompletionFields = {"prompt", "suffix", "best_of"};
+constexpr std::array kCompletionFields = {"prompt", "prompt_embeds", "suffix", "best_of"};
 constexpr std::array kChatFields = {"messages",
                                     "chat_template_kwargs",
                                     "add_generation_prompt",
@@ -71,6 +71,7 @@ constexpr std::array kChatFields = {"messages",
                                     "thinking_token_budget",
                                     "include_reasoning",
                                     "chat_template",
+                                    "documents",
                                     "continue_final_message",
                                     "modalities",
                                     "store",
@@ -245,6 +246,9 @@ ApiResult<OpenAiRequest> ParseCompletionBody(std::string_view body) {
   if (const Json* suffix = fields.Find("suffix"); suffix != nullptr && *suffix != "") {
     fields.Fail("suffix", "is not supported");
   }
+  if (const Json* embeds = fields.Find("prompt_embeds"); embeds != nullptr && !embeds->empty()) {
+    fields.Fail("prompt_embeds", "are not supported");
+  }
   const auto best_of = fields.Integer("best_of");
   if (best_of && *best_of != parsed.request.n.value_or(1)) fields.Fail("best_of", "must equal n");
   NoteUnknown(object, kCompletionFields, parsed.unknown_fields);
@@ -272,7 +276,8 @@ ApiResult<OpenAiRequest> ParseChatBody(std::string_view body) {
     fields.Fail("top_logprobs", "needs logprobs = true");
   }
   if (fields.Bool("echo").value_or(false)) {
-    fields.Fail("echo", "is not supported for chats; continue_final_message goes on with a message");
+    fields.Fail("echo",
+                "is not supported for chats; continue_final_message goes on with a message");
   }
   RefuseUnsupported(fields);
   NoteUnknown(object, kChatFields, parsed.unknown_fields);

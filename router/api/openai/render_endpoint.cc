@@ -6,6 +6,7 @@
 #include "router/api/http/http_errors.h"
 #include "router/api/openai/openai_endpoints.h"
 #include "router/api/openai/openai_request.h"
+#include "router/api/request/json_fields.h"
 
 namespace sheaf {
 namespace {
@@ -27,10 +28,8 @@ Json SamplingJson(const GenerationRequest& choice) {
           {"ignore_eos", choice.stop.ignore_eos}};
 }
 
-HttpReply Rendered(ApiResult<OpenAiRequest> body, const ApiContext& context) {
-  if (const auto* error = std::get_if<ApiError>(&body)) return ErrorResponse(*error);
-  const auto prepared =
-      PrepareRequest(std::get<OpenAiRequest>(body).request, context.validation());
+HttpResponse Render(const ParsedRequest& parsed, const ApiContext& context) {
+  const auto prepared = PrepareRequest(parsed, context.validation());
   if (const auto* error = std::get_if<ApiError>(&prepared)) return ErrorResponse(*error);
   const auto& request = std::get<PreparedRequest>(prepared);
   Json prompts = Json::array();
@@ -50,16 +49,26 @@ HttpReply Rendered(ApiResult<OpenAiRequest> body, const ApiContext& context) {
   return HttpResponse{200, "application/json", JsonText(answer), {}};
 }
 
+HttpReply Answer(ApiResult<OpenAiRequest> body, const ApiContext& context) {
+  if (const auto* error = std::get_if<ApiError>(&body)) return ErrorResponse(*error);
+  ParsedRequest request = std::get<OpenAiRequest>(std::move(body)).request;
+  if (PreparationLaneOf(request) == PreparationLane::kGuided) {
+    return GuidedWork{[request = std::move(request), &context]() -> HttpFinalReply {
+      return Render(request, context);
+    }};
+  }
+  return Render(request, context);
+}
+
 }  // namespace
 
 std::vector<HttpRoute> RenderRoutes(const ApiContext& context) {
-  return {{"POST", "/v1/chat/completions/render", false,
-           [&context](const HttpRequest& http) {
-             return Rendered(ParseChatBody(http.body), context);
-           }},
-          {"POST", "/v1/completions/render", false, [&context](const HttpRequest& http) {
-             return Rendered(ParseCompletionBody(http.body), context);
-           }}};
+  return {
+      {"POST", "/v1/chat/completions/render", false,
+       [&context](const HttpRequest& http) { return Answer(ParseChatBody(http.body), context); }},
+      {"POST", "/v1/completions/render", false, [&context](const HttpRequest& http) {
+         return Answer(ParseCompletionBody(http.body), context);
+       }}};
 }
 
 }  // namespace sheaf

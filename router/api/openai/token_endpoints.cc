@@ -1,11 +1,11 @@
 // POST /tokenize and /detokenize.
 #include <utility>
 
-#include "router/api/openai/openai_endpoints.h"
-#include "router/api/http/http_errors.h"
-#include "router/api/request/json_fields.h"
-#include "router/api/openai/openai_request.h"
 #include "router/api/generation/token_service.h"
+#include "router/api/http/http_errors.h"
+#include "router/api/openai/openai_endpoints.h"
+#include "router/api/openai/openai_request.h"
+#include "router/api/request/json_fields.h"
 
 namespace sheaf {
 namespace {

@@ -18,24 +18,29 @@ ToolChoice ChoiceOf(const ChatInput& chat) {
 }
 
 bool IsAllowed(const ToolChoice& choice, const std::string& name) {
-  return choice.allowed.empty() || std::find(choice.allowed.begin(), choice.allowed.end(), name) !=
-                                       choice.allowed.end();
+  return choice.allowed.empty() ||
+         std::find(choice.allowed.begin(), choice.allowed.end(), name) != choice.allowed.end();
+}
+
+bool CallsAreGuided(const ChatInput& chat, const ToolChoice& choice) {
+  if (choice.mode == Mode::kNone) return false;
+  // Where only some are allowed, that alone needs a grammar, whichever of them are strict.
+  return choice.mode == Mode::kRequired || !choice.allowed.empty() || !chat.parallel_tool_calls ||
+         std::any_of(chat.tools.begin(), chat.tools.end(),
+                     [](const ToolDefinition& tool) { return tool.strict; });
 }
 
 // The grammar that calls are held to; nothing where they are free.
 std::optional<GrammarSpec> CallGrammar(const ChatInput& chat, const OutputFormat& format) {
   const ToolChoice choice = ChoiceOf(chat);
-  if (choice.mode == Mode::kNone) return std::nullopt;
+  if (!CallsAreGuided(chat, choice)) return std::nullopt;
   const bool required = choice.mode == Mode::kRequired;
-  bool guided = required || !choice.allowed.empty() || !chat.parallel_tool_calls;
   GrammarSpec spec;
   spec.kind = GrammarKind::kToolCalls;
   for (const ToolDefinition& tool : chat.tools) {
     if (!IsAllowed(choice, tool.name)) continue;
-    guided |= tool.strict;
     spec.tool_calls.tools.push_back({tool.name, tool.parameters_json, required || tool.strict});
   }
-  if (!guided) return std::nullopt;
   spec.tool_calls.format =
       format.tools == TagFormat::kGlm47 ? ToolCallFormat::kGlm47 : ToolCallFormat::kGlm45;
   spec.tool_calls.min_calls = required ? 1 : 0;
@@ -70,6 +75,11 @@ ThoughtStart StartOfThoughts(const ChatInput& chat, std::string_view prompt,
 }
 
 }  // namespace
+
+bool NeedsGrammar(const ParsedRequest& request) {
+  return request.constraint ||
+         (request.chat && CallsAreGuided(*request.chat, ChoiceOf(*request.chat)));
+}
 
 ApiResult<AnswerPlan> PlanAnswer(const ParsedRequest& request, std::string_view prompt,
                                  const TextCodec& codec, const ApiSettings& settings) {

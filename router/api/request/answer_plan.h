@@ -39,6 +39,10 @@ struct AnswerPlan {
   std::shared_ptr<const GuidePlan> guide;  // null: free, and no thoughts to count
 };
 
+// Whether PlanAnswer would compile a grammar (or say what is wrong with it), which may take a
+// second. Cheap: looks at the request alone.
+bool NeedsGrammar(const ParsedRequest& request);
+
 // `prompt`: the rendered chat, or any text for completions.
 ApiResult<AnswerPlan> PlanAnswer(const ParsedRequest& request, std::string_view prompt,
                                  const TextCodec& codec, const ApiSettings& settings);

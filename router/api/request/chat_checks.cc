@@ -75,8 +75,8 @@ class ChatChecker {
     }
     for (const std::string& name : choice.allowed) {
       if (!names_.contains(name)) {
-        Fail("tool_choice", absl::StrFormat("there is no tool \"%s\" among the declared ones",
-                                            Shortened(name)));
+        Fail("tool_choice",
+             absl::StrFormat("there is no tool \"%s\" among the declared ones", Shortened(name)));
       }
     }
   }
@@ -90,9 +90,9 @@ class ChatChecker {
     }
     if (chat_.enable_thinking && chat_.reasoning_effort &&
         *chat_.enable_thinking == (*chat_.reasoning_effort == "none")) {
-      Fail("reasoning_effort", absl::StrFormat("\"%s\" and enable_thinking = %s exclude each other",
-                                               *chat_.reasoning_effort,
-                                               *chat_.enable_thinking ? "true" : "false"));
+      Fail("reasoning_effort",
+           absl::StrFormat("\"%s\" and enable_thinking = %s exclude each other",
+                           *chat_.reasoning_effort, *chat_.enable_thinking ? "true" : "false"));
     }
     if (const auto budget = chat_.thinking_token_budget) {
       if (*budget < 0 || *budget > std::numeric_limits<int32_t>::max()) {
@@ -164,8 +164,7 @@ void CheckChat(const ParsedRequest& request, const ValidationContext& context,
   check.CheckThoughts();
   check.CheckContinuation();
   check.CheckTemplate();
-  const bool must_call =
-      chat.tool_choice && chat.tool_choice->mode == ToolChoice::Mode::kRequired;
+  const bool must_call = chat.tool_choice && chat.tool_choice->mode == ToolChoice::Mode::kRequired;
   if (must_call && request.constraint) {
     check.Fail(request.constraint->field, "excludes tool_choice = required or a named tool");
   }

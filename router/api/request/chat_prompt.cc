@@ -53,6 +53,9 @@ ApiResult<std::string> TemplateArguments(const ChatInput& chat) {
   if (chat.reasoning_effort && !arguments.contains("reasoning_effort")) {
     arguments["reasoning_effort"] = *chat.reasoning_effort;
   }
+  if (!chat.documents_json.empty() && !arguments.contains("documents")) {
+    arguments["documents"] = Json::parse(chat.documents_json, nullptr, false);
+  }
   return arguments.empty() ? std::string() : JsonText(arguments);
 }
 

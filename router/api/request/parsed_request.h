@@ -32,6 +32,7 @@ struct ToolChoice {
 struct ChatInput {
   std::string messages_json;                 // array
   std::string template_arguments_json = {};  // object, or empty
+  std::string documents_json = {};           // array for templates that know documents, or empty
   std::string chat_template = {};            // instead of the checkpoint's; empty: none
   std::optional<bool> add_generation_prompt = {};  // default: true, unless a message is continued
   bool continue_final_message = false;
@@ -49,7 +50,7 @@ struct ChatInput {
 // What the answer is held to, and the field that asked for it.
 struct AnswerConstraint {
   GrammarSpec grammar;
-  std::string field;                 // "response_format", for messages
+  std::string field;                   // "response_format", for messages
   std::optional<bool> any_whitespace;  // the client's wish; default: the server's
 };
 

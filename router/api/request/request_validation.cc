@@ -257,8 +257,8 @@ void Truncate(const ParsedRequest& request, const ValidationContext& context,
   if (!request.truncate_prompt_tokens) return;
   int64_t keep = *request.truncate_prompt_tokens;
   if (keep == -1) {
-    keep = context.max_model_len - std::clamp<int64_t>(request.max_tokens.value_or(1), 1,
-                                                       context.max_model_len - 1);
+    keep = context.max_model_len -
+           std::clamp<int64_t>(request.max_tokens.value_or(1), 1, context.max_model_len - 1);
   }
   for (PreparedPrompt& prompt : prompts) {
     if (static_cast<int64_t>(prompt.tokens.size()) <= keep) continue;

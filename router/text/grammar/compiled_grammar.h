@@ -12,7 +12,8 @@ namespace sheaf {
 class CompiledGrammar {
  public:
   // Takes `start`, a grammar at its beginning.
-  CompiledGrammar(SheafGrammar* start, size_t vocab_size) : start_(start), vocab_size_(vocab_size) {}
+  CompiledGrammar(SheafGrammar* start, size_t vocab_size)
+      : start_(start), vocab_size_(vocab_size) {}
   ~CompiledGrammar() { sheaf_grammar_free(start_); }
   CompiledGrammar(const CompiledGrammar&) = delete;
   CompiledGrammar& operator=(const CompiledGrammar&) = delete;

@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "router/text/grammar/compiled_grammar.h"
+#include "router/text/grammar/fault_place.h"
 #include "router/text/grammar/grammar_lark.h"
 #include "router/text/rust_bridge.h"
 
@@ -37,6 +38,13 @@ const char* KindName(GrammarKind kind) {
       return "tools";
   }
   return "grammar";
+}
+
+bool IsClientsLark(const GrammarSpec& spec) {
+  const auto& answer = spec.tool_calls.or_answer;
+  return spec.kind == GrammarKind::kLark ||
+         (spec.kind == GrammarKind::kToolCalls && answer != nullptr &&
+          answer->kind == GrammarKind::kLark);
 }
 
 // Least recently used goes first. Not thread-safe.
@@ -93,6 +101,19 @@ struct GrammarCompiler::Impl {
         cache(limits) {}
   ~Impl() { sheaf_grammar_factory_free(factory); }
 
+  // The message of an error stands alone.
+  absl::StatusOr<SheafGrammar*> CompileLark(const GrammarSpec& spec,
+                                            const std::string& lark) const {
+    SheafGrammar* start = nullptr;
+    SheafBuffer error{};
+    const SheafTextCode code =
+        sheaf_grammar_compile(factory, ToSheafText(lark),
+                              /*may_be_ambiguous=*/IsClientsLark(spec), &start, &error);
+    if (code == SHEAF_TEXT_OK) return start;
+    if (code == SHEAF_TEXT_INVALID_ARGUMENT) return absl::InvalidArgumentError(TakeString(error));
+    return TakeError(code, error, KindName(spec.kind));
+  }
+
   const size_t vocab_size;
   const SheafGrammarFactory* const factory;  // owned
   const MarkupTokens markup;
@@ -126,13 +147,21 @@ absl::StatusOr<std::shared_ptr<const CompiledGrammar>> GrammarCompiler::Compile(
     if (auto cached = impl_->cache.Find(lark)) return cached;
   }
   // Two threads with the same new grammar both compile it; nobody waits for another's.
-  SheafGrammar* start = nullptr;
-  SheafBuffer error{};
-  const SheafTextCode code =
-      sheaf_grammar_compile(impl_->factory, ToSheafText(lark),
-                            /*may_be_ambiguous=*/spec.kind == GrammarKind::kLark, &start, &error);
-  if (code != SHEAF_TEXT_OK) return TakeError(code, error, KindName(spec.kind));
-  auto grammar = std::make_shared<const CompiledGrammar>(start, impl_->vocab_size);
+  absl::StatusOr<SheafGrammar*> start = impl_->CompileLark(spec, lark);
+  if (!start.ok()) {
+    if (!absl::IsInvalidArgument(start.status())) return start.status();
+    const std::string place = FaultPlace(spec, [this](const GrammarSpec& part) {
+      const auto part_lark = GrammarLark(part, impl_->markup);
+      if (!part_lark.ok()) return true;  // taken out of its place it is another thing
+      const auto grammar = impl_->CompileLark(part, *part_lark);
+      if (grammar.ok()) sheaf_grammar_free(*grammar);
+      return grammar.ok();
+    });
+    const std::string where = place.empty() ? "" : " " + place;
+    return absl::InvalidArgumentError(
+        absl::StrFormat("%s%s: %s", KindName(spec.kind), where, start.status().message()));
+  }
+  auto grammar = std::make_shared<const CompiledGrammar>(*start, impl_->vocab_size);
   std::lock_guard lock(impl_->mutex);
   impl_->cache.Add(lark, grammar);
   return grammar;

@@ -69,6 +69,15 @@ absl::StatusOr<std::string> UserLark(const std::string& text) {
   return text;
 }
 
+absl::StatusOr<std::string> CallsLark(const ToolCallGrammar& calls, const MarkupTokens& markup) {
+  if (calls.or_answer == nullptr) return ToolCallsLark(calls, "", markup);
+  if (calls.or_answer->kind == GrammarKind::kToolCalls) {
+    return absl::InvalidArgumentError("the answer instead of tool calls cannot be tool calls");
+  }
+  SHEAF_ASSIGN_OR_RETURN(const std::string answer, GrammarLark(*calls.or_answer, markup));
+  return ToolCallsLark(calls, answer, markup);
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> GrammarLark(const GrammarSpec& spec, const MarkupTokens& markup) {
@@ -86,7 +95,7 @@ absl::StatusOr<std::string> GrammarLark(const GrammarSpec& spec, const MarkupTok
     case GrammarKind::kStructuralTag:
       return StructuralTagLark(spec.text, spec.any_whitespace, markup);
     case GrammarKind::kToolCalls:
-      return ToolCallsLark(spec.tool_calls, markup);
+      return CallsLark(spec.tool_calls, markup);
   }
   return absl::InternalError("a kind of grammar that is not known");
 }

@@ -8,11 +8,12 @@
 //            far alone, so that the same sequence has the same masks whatever runs beside it.
 // Ownership  Keeps its grammar alive. Move-only; Clone() makes a second one at the same place.
 // Threads    One thread at a time. Two matchers never wait for each other.
-// Errors     kInvalidArgument a token that the grammar does not allow, the matcher is unchanged;
-//            kResourceExhausted the grammar is too complex at this place; kInternal a defect. After
-//            the latter two every call returns the same error, accepting() and finished() are false.
-// Cost       ComputeMask: 10 to 200 us at 150,000 tokens, some ms for grammars that are hard on
-//            purpose. Accept: a few us. Clone: tens of us.
+// Errors     Accept: kInvalidArgument a token that the grammar does not allow, the matcher is
+//            unchanged. ComputeMask: kInvalidArgument the grammar contradicts itself here, no token
+//            fits. Both: kResourceExhausted too complex at this place; kInternal a defect. After any
+//            error but Accept's first every call fails; accepting() and finished() are false.
+// Cost       At 150,000 tokens ComputeMask: median 3 us, 99 % below 0.2 ms, some ms where a text
+//            begins; tens of ms for grammars that are hard on purpose. Accept: 5 us. Clone: 50 us.
 
 #include <cstdint>
 #include <memory>

@@ -4,6 +4,7 @@
 // Text       Everything is UTF-8. `text` is kept as the client wrote it: errors name places in it.
 // Ownership  Plain values.
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,8 @@ enum class ToolCallFormat {
   kGlm47,  // without
 };
 
+struct GrammarSpec;
+
 // The tools that may be called, and how often.
 struct ToolCallGrammar {
   struct Tool {
@@ -39,6 +42,10 @@ struct ToolCallGrammar {
   int max_calls = -1;  // -1: any number
   // Free text may stand before, between and after the calls.
   bool text_around = false;
+  // Instead of calls the answer may be text of this grammar, which is no kToolCalls itself; then no
+  // text stands around calls. Where the model's tags are text and no tokens, an answer that may begin
+  // with a tag's text hides the calls.
+  std::shared_ptr<const GrammarSpec> or_answer;
 };
 
 struct GrammarSpec {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -14,6 +15,7 @@ namespace {
 constexpr size_t kMaxSchemaBytes = size_t{1} << 20;
 constexpr size_t kMaxLevels = 64;
 constexpr int kMaxMembers = 2'000;
+constexpr double kBillionth = 1e-9;
 constexpr double kLargestInteger = 9e18;  // below 2^63, where llguidance's own ranges end
 
 struct Extent {
@@ -21,8 +23,8 @@ struct Extent {
   int members = 0;  // of the largest object
 };
 
-// By brackets and colons outside strings; wrong JSON has an extent too. Ordered objects are searched
-// one member after another, so a large one would cost the square of its size to read.
+// By brackets and colons outside strings; wrong JSON has an extent too. Ordered objects are
+// searched one member after another, so a large one would cost the square of its size to read.
 Extent ExtentOf(std::string_view text) {
   Extent extent;
   std::vector<int> open;  // members so far
@@ -67,8 +69,8 @@ void RewriteFormat(SchemaJson& schema) {
   }
 }
 
-// An integer may have any number of digits, and few readers take them: where the schema sets no bound,
-// integers stay within 64 bits.
+// An integer may have any number of digits, and few readers take them: where the schema sets no
+// bound, integers stay within 64 bits.
 void BoundIntegers(SchemaJson& schema) {
   const auto type = schema.find("type");
   if (type == schema.end() || *type != "integer" || schema.contains("const") ||
@@ -87,8 +89,31 @@ void BoundIntegers(SchemaJson& schema) {
   bound("maximum", "exclusiveMaximum", "minimum", kLargestInteger);
 }
 
+// llguidance takes 41 for "above 41" when the other bound is below 42. What is given up are numbers
+// within a billionth of the bound.
+void RewriteExclusiveBounds(SchemaJson& schema) {
+  const auto number = [&schema](const char* keyword) -> std::optional<double> {
+    const auto found = schema.find(keyword);
+    if (found == schema.end() || !found->is_number()) return std::nullopt;
+    return found->get<double>();
+  };
+  const std::optional<double> above = number("exclusiveMinimum");
+  const std::optional<double> below = number("exclusiveMaximum");
+  const double low = std::max(above.value_or(-HUGE_VAL), number("minimum").value_or(-HUGE_VAL));
+  const double high = std::min(below.value_or(HUGE_VAL), number("maximum").value_or(HUGE_VAL));
+  if (above == low && low >= 0 && low == std::floor(low) && high < low + 1) {
+    schema.erase("exclusiveMinimum");
+    schema["minimum"] = low + kBillionth;
+  }
+  if (below == high && high <= 0 && high == std::floor(high) && low > high - 1) {
+    schema.erase("exclusiveMaximum");
+    schema["maximum"] = high - kBillionth;
+  }
+}
+
 void Rewrite(SchemaJson& schema) {
   if (!schema.is_object()) return;
+  RewriteExclusiveBounds(schema);
   BoundIntegers(schema);
   for (const char* keyword : kDropped) {
     if (const auto found = schema.find(keyword); found != schema.end() && found->is_string()) {
@@ -135,8 +160,8 @@ absl::StatusOr<SchemaJson> ParseSchemaText(std::string_view text, std::string_vi
         absl::StrFormat("%snested deeper than the limit of %d levels", where, kMaxLevels));
   }
   if (extent.members > kMaxMembers) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "%san object has more members than the limit of %d", where, kMaxMembers));
+    return absl::InvalidArgumentError(
+        absl::StrFormat("%san object has more members than the limit of %d", where, kMaxMembers));
   }
   try {
     return SchemaJson::parse(text);

@@ -5,10 +5,13 @@
 //
 // Taken      2020-12 (and what older drafts write the same way): the keywords of kKeywords in
 //            json_schema_check.cc, annotations, references within the document.
+// Given up   A free key (`additionalProperties`, `patternProperties`) may come twice in an object: it is
+//            JSON all the same, and readers keep one of them. `minProperties` is refused where that
+//            would break it.
 // Threads    Pure functions.
 // Errors     kInvalidArgument "`where`$.path: what is wrong".
-// Cost       Linear in the schema but for `oneOf` (pairs of alternatives, at most 256). A schema has
-//            at most 1 MiB, 64 levels and 2,000 members an object.
+// Cost       Linear in the schema but for `oneOf` (pairs of alternatives, at most 256). At most
+//            1 MiB, 64 levels and 2,000 members an object.
 
 #include <string>
 #include <string_view>
@@ -25,8 +28,8 @@ absl::StatusOr<SchemaJson> ParseSchemaText(std::string_view text, std::string_vi
 // `schema` and all that it refers to can be enforced, and some finite value satisfies it.
 absl::Status CheckSchema(const SchemaJson& schema, std::string_view where);
 
-// Parsed, checked and rewritten: integers are within 64 bits, `oneOf` with alternatives that exclude each other is `anyOf`,
-// annotations that only confuse are gone.
+// Parsed, checked and rewritten: integers are within 64 bits, `oneOf` with alternatives that
+// exclude each other is `anyOf`, annotations that only confuse are gone.
 absl::StatusOr<SchemaJson> PrepareSchema(std::string_view text, std::string_view where);
 
 // The schema as llguidance takes it. `schema` is prepared.

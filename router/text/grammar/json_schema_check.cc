@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"
+#include "router/text/grammar/finite_value.h"
 #include "router/text/grammar/json_schema.h"
 #include "router/text/grammar/regex_text.h"
 
@@ -22,16 +23,13 @@ namespace {
 constexpr double kMaxItems = 10'000;
 constexpr double kMaxLength = 100'000;
 constexpr double kMaxProperties = 1'000;
-constexpr int kMaxPatternKeys = 32;       // of patternProperties: all pairs are compared
+constexpr int kMaxPatternKeys = 32;  // of patternProperties: all pairs are compared
 constexpr size_t kMaxSchemas = 5'000;
 constexpr size_t kMaxListed = 1'000;      // of anyOf and the like
 constexpr size_t kMaxAlternatives = 256;  // of oneOf: all pairs are compared
 constexpr size_t kMaxValues = 10'000;     // of enum
 // Through references; llguidance recurses as deep.
 constexpr int kMaxDepth = 400;
-// Rounds of the search for a finite value. A schema needs as many as its references are deep in
-// recursion.
-constexpr int kMaxRounds = 64;
 
 enum class Shape {
   kAnnotation,  // says nothing about what is valid
@@ -137,7 +135,7 @@ class Checker {
 
   absl::Status Check() {
     SHEAF_RETURN_IF_ERROR(Visit(root_, "$", 0));
-    return CheckFiniteValue();
+    return CheckFiniteValue(root_, targets_, where_);
   }
 
  private:
@@ -157,8 +155,8 @@ class Checker {
   absl::Status Visit(const SchemaJson& schema, const std::string& path, int depth) {
     if (schema.is_boolean()) return absl::OkStatus();
     if (!schema.is_object()) {
-      return Error(path, absl::StrFormat("a schema is an object or a boolean, got %s",
-                                         schema.type_name()));
+      return Error(
+          path, absl::StrFormat("a schema is an object or a boolean, got %s", schema.type_name()));
     }
     if (depth > kMaxDepth) {
       return Error(path, absl::StrFormat("nested deeper than %d levels, with references followed",
@@ -272,7 +270,8 @@ class Checker {
       if (keys_are_patterns) {
         SHEAF_RETURN_IF_ERROR(CheckPattern(member.key(), where_ + member_path));
         if (++num_pattern_keys_ > kMaxPatternKeys) {
-          return Error(path, absl::StrFormat("more than %d of them in the schema", kMaxPatternKeys));
+          return Error(path,
+                       absl::StrFormat("more than %d of them in the schema", kMaxPatternKeys));
         }
       }
       SHEAF_RETURN_IF_ERROR(Visit(*member, member_path, depth + 1));
@@ -336,8 +335,8 @@ class Checker {
   absl::Status CheckFormat(const SchemaJson& value, const std::string& path) const {
     if (!value.is_string()) return Error(path, "must be a string");
     const std::string& name = value.get_ref<const std::string&>();
-    const bool of_number = name.starts_with("int") || name.starts_with("uint") ||
-                           name == "float" || name == "double";
+    const bool of_number =
+        name.starts_with("int") || name.starts_with("uint") || name == "float" || name == "double";
     if (Formats().contains(name) || IsOnlyAdvice(name) || of_number) return absl::OkStatus();
     return Error(path, absl::StrFormat("the format \"%s\" is not supported", name));
   }
@@ -364,9 +363,10 @@ class Checker {
 
   // What two keywords of one schema say against each other.
   absl::Status CheckTogether(const SchemaJson& schema, const std::string& path) const {
-    for (const auto& [low, high] :
-         {std::pair{"minItems", "maxItems"}, {"minLength", "maxLength"},
-          {"minProperties", "maxProperties"}, {"minimum", "maximum"}}) {
+    for (const auto& [low, high] : {std::pair{"minItems", "maxItems"},
+                                    {"minLength", "maxLength"},
+                                    {"minProperties", "maxProperties"},
+                                    {"minimum", "maximum"}}) {
       const auto from = schema.find(low);
       const auto to = schema.find(high);
       if (from != schema.end() && to != schema.end() && *from > *to) {
@@ -390,8 +390,17 @@ class Checker {
     }
     const auto additional = schema.find("additionalProperties");
     const auto required = schema.find("required");
-    if (additional != schema.end() && *additional == SchemaJson(false) &&
-        required != schema.end() && !schema.contains("patternProperties")) {
+    const bool is_closed = additional != schema.end() && *additional == SchemaJson(false) &&
+                           !schema.contains("patternProperties");
+    const size_t num_required = required == schema.end() ? 0 : required->size();
+    const auto fewest = schema.find("minProperties");
+    if (!is_closed && fewest != schema.end() && *fewest > num_required + 1) {
+      return Error(path + ".minProperties",
+                   absl::StrFormat("%s is not supported where %d are required and other keys are "
+                                   "free: a free key may come twice",
+                                   fewest->dump(), num_required));
+    }
+    if (is_closed && required != schema.end()) {
       const auto properties = schema.find("properties");
       for (const SchemaJson& name : *required) {
         if (properties == schema.end() || !properties->contains(name.get<std::string>())) {
@@ -404,88 +413,11 @@ class Checker {
     return absl::OkStatus();
   }
 
-  // A schema that needs itself ({"$ref": "#"} alone, a required property of its own kind) has no
-  // finite value. Least fixed point over the targets of references.
-  absl::Status CheckFiniteValue() {
-    for (int round = 0; round < kMaxRounds; ++round) {
-      bool changed = false;
-      for (const auto& [target, path] : targets_) {
-        if (!finite_.contains(target) && HasFiniteValue(*target)) {
-          finite_.insert(target);
-          changed = true;
-        }
-      }
-      if (!changed) {
-        return HasFiniteValue(root_) ? absl::OkStatus() : NoFiniteValue();
-      }
-    }
-    return Error("$", "references recurse too deeply");
-  }
-
-  absl::Status NoFiniteValue() const {
-    for (const auto& [target, path] : targets_) {
-      if (!finite_.contains(target) && target->is_object()) {
-        return Error(path, "no value is possible: it refers to itself without an end");
-      }
-    }
-    return Error("$", "no value is possible: it is, or needs, the schema false");
-  }
-
-  bool HasFiniteValue(const SchemaJson& schema) const {
-    if (schema.is_boolean()) return schema.get<bool>();
-    if (!schema.is_object()) return true;
-    if (const auto ref = schema.find("$ref"); ref != schema.end()) {
-      const SchemaJson* target = ResolveReference(root_, ref->get_ref<const std::string&>());
-      if (!finite_.contains(target)) return false;
-    }
-    for (const char* keyword : {"anyOf", "oneOf", "allOf"}) {
-      const auto list = schema.find(keyword);
-      if (list == schema.end()) continue;
-      const bool all = std::string_view(keyword) == "allOf";
-      bool holds = all;
-      for (const SchemaJson& part : *list) {
-        const bool finite = HasFiniteValue(part);
-        holds = all ? (holds && finite) : (holds || finite);
-      }
-      if (!holds) return false;
-    }
-    const TypeSet types = TypesOf(root_, schema);
-    if ((types & ~(kObjectType | kArrayType)) != 0) return true;
-    return ((types & kObjectType) != 0 && HasFiniteObject(schema)) ||
-           ((types & kArrayType) != 0 && HasFiniteArray(schema));
-  }
-
-  bool HasFiniteObject(const SchemaJson& schema) const {
-    const auto required = schema.find("required");
-    const auto properties = schema.find("properties");
-    if (required == schema.end() || properties == schema.end()) return true;
-    for (const SchemaJson& name : *required) {
-      const auto property = properties->find(name.get_ref<const std::string&>());
-      if (property != properties->end() && !HasFiniteValue(*property)) return false;
-    }
-    return true;
-  }
-
-  bool HasFiniteArray(const SchemaJson& schema) const {
-    const auto min_items = schema.find("minItems");
-    const size_t needed = min_items == schema.end() ? 0 : min_items->get<size_t>();
-    const auto items = schema.find("items");
-    const auto prefix = schema.find(
-        items != schema.end() && items->is_array() ? "items" : "prefixItems");
-    const size_t in_prefix = prefix == schema.end() ? 0 : prefix->size();
-    for (size_t i = 0; i < std::min(needed, in_prefix); ++i) {
-      if (!HasFiniteValue((*prefix)[i])) return false;
-    }
-    const bool has_rest = items != schema.end() && !items->is_array();
-    return needed <= in_prefix || !has_rest || HasFiniteValue(*items);
-  }
-
   const SchemaJson& root_;
   const std::string where_;
   int num_pattern_keys_ = 0;
   std::set<const SchemaJson*> visited_;
-  std::map<const SchemaJson*, std::string> targets_;  // of references, with the path of one
-  std::set<const SchemaJson*> finite_;                // targets that have a finite value
+  ReferenceTargets targets_;
 };
 
 }  // namespace

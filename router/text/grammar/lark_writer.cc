@@ -12,9 +12,8 @@ MarkupTokens FindMarkupTokens(const Tokenizer& tokenizer) {
   for (const AddedToken& token : tokenizer.AddedTokens()) {
     if (!token.special) markup.emplace_back(std::string(token.text), token.id);
   }
-  std::stable_sort(markup.begin(), markup.end(), [](const auto& a, const auto& b) {
-    return a.first.size() > b.first.size();
-  });
+  std::stable_sort(markup.begin(), markup.end(),
+                   [](const auto& a, const auto& b) { return a.first.size() > b.first.size(); });
   return markup;
 }
 

@@ -1,8 +1,8 @@
 #pragma once
 // LarkWriter puts a grammar together in llguidance's dialect of Lark.
 //
-// Names      Rules that it makes itself are r0, r1, ..., terminals T0, T1, ...; the same body is one
-//            rule, however often it is asked for.
+// Names      Rules that it makes itself are r0, r1, ..., terminals T0, T1, ...; the same body is
+//            one rule, however often it is asked for.
 // Literals   Text of the model's own markup ("<tool_call>") becomes the tokenizer's token where it
 //            has one, as the model writes it. Everything else stays text.
 // Threads    One at a time. The tokenizer's added tokens are read once, by MarkupTokens.

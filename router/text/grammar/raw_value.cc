@@ -24,28 +24,35 @@ std::string Joined(const std::vector<std::string>& parts, const char* between) {
 const std::map<std::string_view, const char*>& FormatRegexes() {
   static const auto* regexes = new std::map<std::string_view, const char*>{
       {"date",
-       "[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|"
+       "[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]"
+       "|"
        "30)|02-(?:0[1-9]|1[0-9]|2[0-9]))"},
       {"time",
-       "(?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)(?:\\.[0-9]+)?(?:[zZ]|[+-](?:[01][0-9]|2[0-"
+       "(?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)(?:\\.[0-9]+)?(?:[zZ]|[+-](?:[01][0-9]|2["
+       "0-"
        "3]):[0-5][0-9])"},
       {"duration",
        "P(?:(?:[0-9]+Y(?:[0-9]+M(?:[0-9]+D)?)?|[0-9]+M(?:[0-9]+D)?|[0-9]+D)(?:T(?:[0-9]+H(?:[0-9]+M"
-       "(?:[0-9]+S)?)?|[0-9]+M(?:[0-9]+S)?|[0-9]+S))?|T(?:[0-9]+H(?:[0-9]+M(?:[0-9]+S)?)?|[0-9]+M(?:"
+       "(?:[0-9]+S)?)?|[0-9]+M(?:[0-9]+S)?|[0-9]+S))?|T(?:[0-9]+H(?:[0-9]+M(?:[0-9]+S)?)?|[0-9]+M(?"
+       ":"
        "[0-9]+S)?|[0-9]+S)|[0-9]+W)"},
       {"email",
-       "[a-zA-Z0-9!#$%&'*+\\-/=?\\^_`{|}~]+(?:\\.[a-zA-Z0-9!#$%&'*+\\-/=?\\^_`{|}~]+)*@[a-zA-Z0-9](?:"
+       "[a-zA-Z0-9!#$%&'*+\\-/=?\\^_`{|}~]+(?:\\.[a-zA-Z0-9!#$%&'*+\\-/"
+       "=?\\^_`{|}~]+)*@[a-zA-Z0-9](?:"
        "[a-zA-Z0-9\\-]*[a-zA-Z0-9])?(?:\\.[a-zA-Z0-9](?:[a-zA-Z0-9\\-]*[a-zA-Z0-9])?)*"},
       {"hostname",
-       "[a-zA-Z0-9](?:[a-zA-Z0-9\\-]{0,61}[a-zA-Z0-9])?(?:\\.[a-zA-Z0-9](?:[a-zA-Z0-9\\-]{0,61}[a-zA-"
+       "[a-zA-Z0-9](?:[a-zA-Z0-9\\-]{0,61}[a-zA-Z0-9])?(?:\\.[a-zA-Z0-9](?:[a-zA-Z0-9\\-]{0,61}[a-"
+       "zA-"
        "Z0-9])?)*"},
       {"ipv4",
-       "(?:(?:[0-9]|[1-9][0-9]|25[0-5]|2[0-4][0-9]|1[0-9][0-9])\\.){3}(?:[0-9]|[1-9][0-9]|25[0-5]|2["
+       "(?:(?:[0-9]|[1-9][0-9]|25[0-5]|2[0-4][0-9]|1[0-9][0-9])\\.){3}(?:[0-9]|[1-9][0-9]|25[0-5]|"
+       "2["
        "0-4][0-9]|1[0-9][0-9])"},
       {"uuid", "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"},
-      {"uri", "[a-zA-Z][a-zA-Z0-9+.\\-]*://[a-zA-Z0-9\\-._~%]+(?::[0-9]{1,5})?(?:/"
-              "[a-zA-Z0-9\\-._~!$&'()*+,;=:@]*)*(?:\\?[a-zA-Z0-9\\-._~!$&'()*+,;=:@/?]*)?(?:#[a-zA-"
-              "Z0-9\\-._~!$&'()*+,;=:@/?]*)?"},
+      {"uri",
+       "[a-zA-Z][a-zA-Z0-9+.\\-]*://[a-zA-Z0-9\\-._~%]+(?::[0-9]{1,5})?(?:/"
+       "[a-zA-Z0-9\\-._~!$&'()*+,;=:@]*)*(?:\\?[a-zA-Z0-9\\-._~!$&'()*+,;=:@/?]*)?(?:#[a-zA-"
+       "Z0-9\\-._~!$&'()*+,;=:@/?]*)?"},
       {"ipv6", "(?:[0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4}"},
   };
   return *regexes;
@@ -98,14 +105,13 @@ class Writer {
     const auto min_length = schema.find("minLength");
     const auto max_length = schema.find("maxLength");
     if (min_length != schema.end() || max_length != schema.end()) {
-      all.push_back(absl::StrFormat(
-          "/(?s:.{%s,%s})/", min_length == schema.end() ? "0" : min_length->dump(),
-          max_length == schema.end() ? "" : max_length->dump()));
+      all.push_back(absl::StrFormat("/(?s:.{%s,%s})/",
+                                    min_length == schema.end() ? "0" : min_length->dump(),
+                                    max_length == schema.end() ? "" : max_length->dump()));
     }
     if (const auto pattern = schema.find("pattern"); pattern != schema.end()) {
-      SHEAF_ASSIGN_OR_RETURN(
-          const std::string whole,
-          PatternForWholeText(pattern->get_ref<const std::string&>(), where_));
+      SHEAF_ASSIGN_OR_RETURN(const std::string whole,
+                             PatternForWholeText(pattern->get_ref<const std::string&>(), where_));
       all.push_back(LarkRegex(whole));
     }
     const auto format = schema.find("format");
@@ -142,8 +148,8 @@ std::string NotReadAs(TypeSet types) {
   }
   if (types & kObjectType) beginnings.push_back("\\{");
   if (types & kArrayType) beginnings.push_back("\\[");
-  // A word before "<" is out too: where the closing tag is text, the lexer would take "null</arg..."
-  // for the beginning of a longer string and find out too late that it is none.
+  // A word before "<" is out too: where the closing tag is text, the lexer would take "null</arg" for
+  // the beginning of a longer string and find out too late that it is none.
   if (!words.empty()) {
     beginnings.push_back(absl::StrFormat("(?:%s)\\s*<", absl::StrJoin(words, "|")));
   }

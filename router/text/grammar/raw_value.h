@@ -1,12 +1,12 @@
 #pragma once
 // The value of a tool call's string argument as the models write it: raw, not as JSON.
 //
-// Reading    A reader of the call takes a raw value for the first declared type that it can be read
-//            as: null, integer, number, boolean, object, array, string. So where a parameter may be
-//            a string or something else, its strings here are those that cannot be read as something
-//            else: they do not begin like a number, a list or an object, and are not null, true or
-//            false. What is given up are strings like "3 apples" for a parameter that may also be
-//            an integer.
+// Reading    A reader of the call takes a raw value for the first declared type that it can be
+//            read as: null, integer, number, boolean, object, array, string. So where a parameter
+//            may be a string or something else, its strings here are those that cannot be read as
+//            something else: they do not begin like a number, a list or an object, and are not
+//            null, true or false. What is given up are strings like "3 apples" for a parameter that
+//            may also be an integer.
 // Errors     kInvalidArgument "`where`: ...": what cannot be said of a raw string.
 
 #include <string>

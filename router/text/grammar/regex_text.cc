@@ -11,10 +11,11 @@ namespace {
 constexpr size_t kMaxBytes = size_t{16} << 10;
 constexpr size_t kMaxWrittenOutBytes = size_t{64} << 10;
 
-absl::StatusOr<std::string> WholeMatch(std::string_view regex, bool search, std::string_view where) {
+absl::StatusOr<std::string> WholeMatch(std::string_view regex, bool search,
+                                       std::string_view where) {
   if (regex.size() > kMaxBytes) {
-    return absl::InvalidArgumentError(absl::StrFormat("%s: %d bytes, more than the limit of %d",
-                                                      where, regex.size(), kMaxBytes));
+    return absl::InvalidArgumentError(
+        absl::StrFormat("%s: %d bytes, more than the limit of %d", where, regex.size(), kMaxBytes));
   }
   // llguidance reads a group of this name as look-ahead.
   if (regex.find("<stop>") != std::string_view::npos) {

@@ -92,8 +92,8 @@ class StructuralTagWriter {
       SHEAF_ASSIGN_OR_RETURN(
           const std::string content,
           Schema(schema == structure.end() ? SchemaJson::object() : *schema, path + ".schema"));
-      tags.push_back({std::move(begin),
-                      lark_.Rule(absl::StrFormat("%s %s", content, lark_.Literal(end)))});
+      tags.push_back(
+          {std::move(begin), lark_.Rule(absl::StrFormat("%s %s", content, lark_.Literal(end)))});
     }
     return Triggered(root, tags, "$", /*at_least_one=*/false, /*only_one=*/false);
   }
@@ -206,15 +206,14 @@ class StructuralTagWriter {
   // Free text and `end`. Where `end` begins with a token, text cannot run into it.
   std::string TextUpTo(const std::string& end) {
     if (lark_.HasMarkup(end)) {
-      return lark_.Rule(absl::StrFormat("(%s)? %s", lark_.Terminal("/(?s:.+)/"),
-                                        lark_.Literal(end)));
+      return lark_.Rule(
+          absl::StrFormat("(%s)? %s", lark_.Terminal("/(?s:.+)/"), lark_.Literal(end)));
     }
     return lark_.LazyRule(absl::StrFormat("/(?s:.*)%s/", Escaped(end)));
   }
 
   absl::StatusOr<std::string> Triggered(const SchemaJson& object, const std::vector<Tag>& tags,
-                                        const std::string& path, bool at_least_one,
-                                        bool only_one) {
+                                        const std::string& path, bool at_least_one, bool only_one) {
     SHEAF_ASSIGN_OR_RETURN(const SchemaJson* triggers, List(object, "triggers", path));
     std::vector<bool> used(tags.size(), false);
     std::string alternatives;
@@ -250,8 +249,7 @@ class StructuralTagWriter {
       }
     }
     const std::string part = lark_.Rule(alternatives);
-    const std::string tail =
-        absl::StrFormat("(%s)?", lark_.Terminal("/(?s:.+)/" + excluded));
+    const std::string tail = absl::StrFormat("(%s)?", lark_.Terminal("/(?s:.+)/" + excluded));
     if (only_one) {
       return lark_.Rule(at_least_one ? part : absl::StrFormat("%s | %s", part, tail));
     }

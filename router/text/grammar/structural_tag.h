@@ -3,8 +3,8 @@
 // forms, {"structures", "triggers"} and {"format"}.
 //
 // Formats    const_string, json_schema, regex, any_text, sequence, or, tag, triggered_tags,
-//            tags_with_separator. any_text ends where its tag ends or the whole text does; it stands
-//            nowhere else.
+//            tags_with_separator. any_text ends where its tag ends or the whole text does; it
+//            stands nowhere else.
 // Markup     Text of the model's own tags in begin, end, triggers and separators is its token.
 // Errors     kInvalidArgument "structural tag $.path: ...".
 

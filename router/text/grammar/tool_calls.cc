@@ -70,8 +70,10 @@ void CopyDefinitions(const SchemaJson& root, const Definitions& wanted, SchemaJs
 
 class ToolCallsWriter {
  public:
-  ToolCallsWriter(const ToolCallGrammar& grammar, const MarkupTokens& markup)
+  ToolCallsWriter(const ToolCallGrammar& grammar, std::string_view answer_lark,
+                  const MarkupTokens& markup)
       : grammar_(grammar),
+        answer_lark_(answer_lark),
         lark_(markup),
         line_end_(grammar.format == ToolCallFormat::kGlm45 ? " \"\\n\"" : ""),
         close_value_is_token_(lark_.FindToken(kCloseValue) != nullptr) {}
@@ -90,16 +92,18 @@ class ToolCallsWriter {
             tool.name));
       }
     }
+    if (grammar_.or_answer != nullptr) return lark_.Finish(CallsOrAnswer(bodies));
     if (bodies.empty()) return lark_.Finish(grammar_.text_around ? FreeText() : "\"\"");
     const std::string body = lark_.Rule(bodies);
-    return lark_.Finish(grammar_.text_around ? WithText(body) : CallsOnly(body));
+    return lark_.Finish(grammar_.text_around ? WithText(body)
+                                             : CallsOnly(body, grammar_.min_calls));
   }
 
  private:
   absl::Status CheckLimits() const {
     if (grammar_.tools.size() > kMaxTools) {
-      return absl::InvalidArgumentError(absl::StrFormat(
-          "%d tools, more than the limit of %d", grammar_.tools.size(), kMaxTools));
+      return absl::InvalidArgumentError(
+          absl::StrFormat("%d tools, more than the limit of %d", grammar_.tools.size(), kMaxTools));
     }
     const int min = grammar_.min_calls;
     const int max = grammar_.max_calls;
@@ -109,6 +113,10 @@ class ToolCallsWriter {
     }
     if (grammar_.tools.empty() && min > 0) {
       return absl::InvalidArgumentError("a call is required, but there are no tools");
+    }
+    if (grammar_.or_answer != nullptr && grammar_.text_around) {
+      return absl::InvalidArgumentError(
+          "free text around calls and a grammar for the answer exclude each other");
     }
     for (const ToolCallGrammar::Tool& tool : grammar_.tools) {
       if (tool.name.empty()) return absl::InvalidArgumentError("a tool has an empty name");
@@ -121,8 +129,18 @@ class ToolCallsWriter {
     return absl::OkStatus();
   }
 
-  std::string CallsOnly(const std::string& body) {
-    const int min = grammar_.min_calls;
+  // No call at all is the answer's alternative. The answer comes last on the first line, so that
+  // the lines of a client's grammar keep their numbers.
+  std::string CallsOrAnswer(const std::string& bodies) {
+    std::string calls;
+    if (!bodies.empty() && grammar_.max_calls != 0) {
+      const std::string body = lark_.Rule(bodies);
+      calls = lark_.Rule(CallsOnly(body, std::max(grammar_.min_calls, 1))) + " | ";
+    }
+    return absl::StrFormat("%s%%lark {%s\n}", calls, answer_lark_);
+  }
+
+  std::string CallsOnly(const std::string& body, int min) {
     const int max = grammar_.max_calls;
     if (max == 0) return "\"\"";
     const bool lines = grammar_.format == ToolCallFormat::kGlm45;
@@ -137,9 +155,7 @@ class ToolCallsWriter {
     return min == 0 ? absl::StrFormat("(%s)?", calls) : calls;
   }
 
-  std::string FreeText() {
-    return absl::StrFormat("(%s)?", lark_.Terminal("/(?s:.+)/"));
-  }
+  std::string FreeText() { return absl::StrFormat("(%s)?", lark_.Terminal("/(?s:.+)/")); }
 
   std::string WithText(const std::string& body) {
     const int max = grammar_.max_calls;
@@ -189,8 +205,8 @@ class ToolCallsWriter {
           return absl::InvalidArgumentError(path + ": the name cannot be written in a tool call");
         }
         SHEAF_ASSIGN_OR_RETURN(const std::string value, Value(root, *property, path));
-        arguments += absl::StrFormat(" %s%s", Argument(LarkString(name), value),
-                                     is_required ? "" : "?");
+        arguments +=
+            absl::StrFormat(" %s%s", Argument(LarkString(name), value), is_required ? "" : "?");
       }
     }
     SHEAF_ASSIGN_OR_RETURN(const std::string more, MoreArguments(root, required, declared, where));
@@ -223,8 +239,7 @@ class ToolCallsWriter {
     if (!root.is_object()) {
       return absl::InvalidArgumentError(where + "$: the parameters must be an object schema");
     }
-    for (const char* keyword :
-         {"anyOf", "allOf", "$ref", "const", "enum", "patternProperties"}) {
+    for (const char* keyword : {"anyOf", "allOf", "$ref", "const", "enum", "patternProperties"}) {
       if (root.contains(keyword)) {
         return absl::InvalidArgumentError(absl::StrFormat(
             "%s$.%s: not supported at the root of a strict tool's parameters: they must be an "
@@ -325,6 +340,7 @@ class ToolCallsWriter {
   }
 
   const ToolCallGrammar& grammar_;
+  const std::string_view answer_lark_;
   LarkWriter lark_;
   const std::string line_end_;
   const bool close_value_is_token_;
@@ -333,8 +349,9 @@ class ToolCallsWriter {
 }  // namespace
 
 absl::StatusOr<std::string> ToolCallsLark(const ToolCallGrammar& grammar,
+                                          std::string_view answer_lark,
                                           const MarkupTokens& markup) {
-  return ToolCallsWriter(grammar, markup).Write();
+  return ToolCallsWriter(grammar, answer_lark, markup).Write();
 }
 
 }  // namespace sheaf

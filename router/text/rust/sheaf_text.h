@@ -1,6 +1,7 @@
 #pragma once
-// The C ABI of the static library sheaf_text: tokenizer, chat template and grammars of a checkpoint,
-// written in Rust (src/abi.rs and src/grammar_abi.rs are the other side; they change together).
+// The C ABI of the static library sheaf_text: tokenizer, chat template and grammars of a
+// checkpoint, written in Rust (src/abi.rs and src/grammar_abi.rs are the other side; they change
+// together).
 //
 // Strings    SheafText is a borrowed view, not NUL-terminated. Input text that must be UTF-8 and is
 //            not gives SHEAF_TEXT_INVALID_ARGUMENT.
@@ -27,8 +28,8 @@ typedef struct SheafGrammar SheafGrammar;
 
 typedef enum SheafTextCode {
   SHEAF_TEXT_OK = 0,
-  SHEAF_TEXT_INVALID_ARGUMENT = 1,  // the caller's data is at fault; the message says where
-  SHEAF_TEXT_INTERNAL = 2,          // a defect in this library
+  SHEAF_TEXT_INVALID_ARGUMENT = 1,    // the caller's data is at fault; the message says where
+  SHEAF_TEXT_INTERNAL = 2,            // a defect in this library
   SHEAF_TEXT_RESOURCE_EXHAUSTED = 3,  // a limit of a grammar's run was reached
 } SheafTextCode;
 
@@ -92,12 +93,14 @@ SheafTextCode sheaf_chat_template_render(const SheafChatTemplate* chat_template,
 SheafTextCode sheaf_chat_messages_normalize(SheafText messages, SheafBuffer* out,
                                             SheafBuffer* error);
 
-// Grammars over the ids 0 .. `vocab_size` - 1 of the tokenizer, which may be freed before the factory.
+// Grammars over the ids 0 .. `vocab_size` - 1 of the tokenizer, which may be freed before the
+// factory.
 SheafTextCode sheaf_grammar_factory_new(const SheafTokenizer* tokenizer, size_t vocab_size,
                                         const SheafGrammarFactory** out, SheafBuffer* error);
 void sheaf_grammar_factory_free(const SheafGrammarFactory* factory);
-// `lark`: llguidance's dialect; `may_be_ambiguous` where a client wrote it: its steps are bounded more
-// tightly. A SheafGrammar is a place in a grammar, this one its beginning; it may outlive the factory.
+// `lark`: llguidance's dialect; `may_be_ambiguous` where a client wrote it: its steps are bounded
+// more tightly. A SheafGrammar is a place in a grammar, this one its beginning; it may outlive the
+// factory.
 SheafTextCode sheaf_grammar_compile(const SheafGrammarFactory* factory, SheafText lark,
                                     bool may_be_ambiguous, SheafGrammar** out, SheafBuffer* error);
 // A second one at the same place, with nothing shared that changes.
@@ -117,8 +120,8 @@ bool sheaf_grammar_finished(const SheafGrammar* grammar);
 SheafTextCode sheaf_grammar_forced(SheafGrammar* grammar, SheafIds* out, SheafBuffer* error);
 
 // `pattern` as an expression that matches whole texts. `search`: the pattern may match anywhere and
-// its classes are JavaScript's, as in a JSON Schema; otherwise it is for whole texts already. Errors
-// say where in the pattern.
+// its classes are JavaScript's, as in a JSON Schema; otherwise it is for whole texts already.
+// Errors say where in the pattern.
 SheafTextCode sheaf_regex_whole_match(SheafText pattern, bool search, SheafBuffer* out,
                                       SheafBuffer* error);
 

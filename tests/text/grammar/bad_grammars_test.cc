@@ -1,7 +1,6 @@
 // Grammars that are wrong, contradict themselves, or are hard on purpose: each ends as an error that
 // names its place, within a bounded time and memory, or it works.
 
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -19,8 +18,8 @@ namespace sheaf {
 namespace {
 
 using testing::GrammarHarness;
-using testing::Spec;
 using ::testing::HasSubstr;
+using testing::Spec;
 
 std::string Repeated(const std::string& part, int times) {
   std::string text;
@@ -68,7 +67,8 @@ std::vector<Case> WrongGrammars() {
       schema("not a schema", "[1]", "$: a schema is an object or a boolean"),
       schema("remote", R"({"properties":{"a":{"$ref":"https://example.com/a.json"}}})",
              "$.properties.a.$ref: \"https://example.com/a.json\" is another document"),
-      schema("unresolved", R"({"items":{"$ref":"#/$defs/a"}})", "$.items.$ref: \"#/$defs/a\" is not"),
+      schema("unresolved", R"({"items":{"$ref":"#/$defs/a"}})",
+             "$.items.$ref: \"#/$defs/a\" is not"),
       schema("recursion", R"({"$ref":"#"})", "$.$ref: no value is possible: it refers to itself"),
       schema("required recursion",
              R"({"type":"object","properties":{"a":{"$ref":"#"}},"required":["a"]})",
@@ -82,27 +82,39 @@ std::vector<Case> WrongGrammars() {
              "no value is possible"),
       schema("bounds", R"({"properties":{"a":{"type":"integer","minimum":5,"maximum":4}}})",
              "$.properties.a: no value is possible: minimum is 5, maximum is 4"),
-      schema("integers", R"({"type":"integer","exclusiveMinimum":4,"exclusiveMaximum":5})", "JSON schema"),
+      schema("integers", R"({"type":"integer","exclusiveMinimum":4,"exclusiveMaximum":5})",
+             "JSON schema $: Unsatisfiable"),
       schema("types", R"({"allOf":[{"type":"integer"},{"type":"string"}]})", "JSON schema"),
       schema("enum type", R"({"type":"integer","enum":["a"]})", "$: no value is possible"),
       schema("missing", R"({"type":"object","required":["a"],"additionalProperties":false})",
              "$: no value is possible: \"a\" is required"),
-      schema("pattern and length", R"({"type":"string","pattern":"^aaa$","maxLength":2})", "JSON schema"),
-      schema("inner pattern and length",
-             R"({"type":"object","properties":{"a":{"type":"string","pattern":"^aaa$","maxLength":2}},
-                 "required":["a"]})", "JSON schema"),
+      schema("pattern and length", R"({"type":"string","pattern":"^aaa$","maxLength":2})",
+             "JSON schema"),
+      schema(
+          "inner pattern and length",
+          R"({"type":"object","properties":{"a":{"type":"string","pattern":"^aaa$","maxLength":2}},
+                 "required":["a"]})",
+          "JSON schema $.properties.a: Unsatisfiable"),
+      schema("items", R"({"type":"array","minItems":1,"items":{"$ref":"#/$defs/x"},
+                          "$defs":{"x":{"type":"integer","exclusiveMinimum":4,"exclusiveMaximum":5}}})",
+             "JSON schema $.items: Unsatisfiable"),
       schema("minItems", R"({"type":"array","minItems":1000000000})",
              "$.minItems: 1000000000 is beyond the limit"),
-      schema("maxItems", R"({"properties":{"a":{"maxItems":1000000000}}})", "$.properties.a.maxItems"),
+      schema("maxItems", R"({"properties":{"a":{"maxItems":1000000000}}})",
+             "$.properties.a.maxItems"),
       schema("minLength", R"({"type":"string","minLength":1000000000})", "$.minLength"),
       schema("minProperties", R"({"type":"object","minProperties":1000000})", "$.minProperties"),
+      schema("free keys", R"({"properties":{"a":{"minProperties":3,"required":["x"]}}})",
+             "$.properties.a.minProperties: 3 is not supported where 1 are required"),
       schema("negative", R"({"maxItems":-1})", "$.maxItems: must be an integer, 0 or more"),
       schema("look-around", R"~({"type":"string","pattern":"a(?=b)"})~", "$.pattern: look-around"),
       schema("look-behind", R"({"type":"string","pattern":"(?<!b)a"})", "$.pattern: look-around"),
-      schema("back reference", R"~({"type":"string","pattern":"(a)\\1"})~", "$.pattern: backreferences"),
+      schema("back reference", R"~({"type":"string","pattern":"(a)\\1"})~",
+             "$.pattern: backreferences"),
       schema("repeat", R"({"type":"string","pattern":"a{1000000}"})", "$.pattern: a repeat count"),
       schema("inner anchor", R"({"type":"string","pattern":"a^b"})", "$.pattern: an anchor"),
-      schema("word boundary", R"({"type":"string","pattern":"\\bab"})", "$.pattern: word boundaries"),
+      schema("word boundary", R"({"type":"string","pattern":"\\bab"})",
+             "$.pattern: word boundaries"),
       schema("pattern key", R"({"patternProperties":{"[":{}}})", "$.patternProperties.["),
       schema("keyword", R"({"not":{"type":"null"}})", "$.not: the keyword is not supported"),
       schema("condition", R"({"items":{"if":{},"then":{}}})", "$.items.if"),
@@ -116,7 +128,8 @@ std::vector<Case> WrongGrammars() {
              "$.oneOf: alternatives 0 and 1 may both fit"),
       schema("empty anyOf", R"({"anyOf":[]})", "$.anyOf: must not be empty"),
       schema("deep", Repeated("{\"items\":", 100) + "{}" + Repeated("}", 100), "64 levels"),
-      schema("large", std::string("{\"title\":\"") + std::string(2 << 20, 'a') + "\"}", "2097164 bytes"),
+      schema("large", std::string("{\"title\":\"") + std::string(2 << 20, 'a') + "\"}",
+             "2097164 bytes"),
       schema("broken text", "{\"const\":\"\xC3\"}", "JSON schema not valid JSON"),
       {"regex", GrammarKind::kRegex, "a(", "regex: unclosed group, near byte 1"},
       {"regex look-around", GrammarKind::kRegex, "(?!a)b", "regex: look-around"},
@@ -148,15 +161,21 @@ std::vector<Case> HostileGrammars() {
   for (int i = 0; i < 60; ++i) doubling += absl::StrFormat("a%d: a%d a%d\n", i, i + 1, i + 1);
   std::string terminals = "start: A0\n";
   for (int i = 0; i < 60; ++i) terminals += absl::StrFormat("A%d: A%d A%d\n", i, i + 1, i + 1);
+  std::string nested = "start: \"a\"";
+  for (int i = 0; i < 300; ++i) {
+    nested += absl::StrFormat(" | %%lark { start: \"a\" \"b\"\n%%ignore /c%d/\n}", i);
+  }
   return {
       {"repeat of repeat", GrammarKind::kRegex, "((a|b){1000}){1000}", ""},
       {"three repeats", GrammarKind::kRegex, "(((a|b|ab){1,900}){1,900}){1,900}", ""},
       {"states", GrammarKind::kRegex, "(a|b)*a(a|b){60}", ""},
       {"many states", GrammarKind::kRegex, "(.*a.{40}){20}", ""},
-      {"alternatives", GrammarKind::kRegex, std::string("(") + Repeated("a*|b*|(ab)*|", 2'000) + "c)*", ""},
+      {"alternatives", GrammarKind::kRegex,
+       std::string("(") + Repeated("a*|b*|(ab)*|", 2'000) + "c)*", ""},
       {"classes", GrammarKind::kRegex, Repeated("\\p{L}\\p{N}", 1'000), ""},
       {"parentheses", GrammarKind::kRegex, Repeated("(", 5'000) + Repeated(")", 5'000), ""},
-      {"pattern states", GrammarKind::kJsonSchema, R"({"type":"string","pattern":"(.*a.{40}){20}"})", ""},
+      {"pattern states", GrammarKind::kJsonSchema,
+       R"({"type":"string","pattern":"(.*a.{40}){20}"})", ""},
       {"pattern repeat", GrammarKind::kJsonSchema,
        R"({"type":"string","pattern":"^(([a-z]{1,999}[0-9]){1,999}x){1,999}$"})", ""},
       {"length", GrammarKind::kJsonSchema,
@@ -165,68 +184,116 @@ std::vector<Case> HostileGrammars() {
        R"({"type":"array","items":{"type":"integer"},"minItems":9000,"maxItems":10000})", ""},
       {"items of items", GrammarKind::kJsonSchema,
        R"({"type":"array","minItems":9000,"items":{"type":"array","minItems":9000,
-           "items":{"type":"array","minItems":9000,"items":{"type":"integer"}}}})", ""},
+           "items":{"type":"array","minItems":9000,"items":{"type":"integer"}}}})",
+       ""},
       {"properties count", GrammarKind::kJsonSchema,
        R"({"type":"object","minProperties":900,"maxProperties":1000})", ""},
       {"a thousand alternatives", GrammarKind::kJsonSchema,
-       std::string("{\"anyOf\":[") + Listed(1'000, [](int i) {
-         return absl::StrFormat(R"({"properties":{"p%d":{"type":"integer"}},"required":["p%d"]})", i, i);
-       }) + "]}", ""},
+       std::string("{\"anyOf\":[") +
+           Listed(1'000,
+                  [](int i) {
+                    return absl::StrFormat(
+                        R"({"properties":{"p%d":{"type":"integer"}},"required":["p%d"]})", i, i);
+                  }) +
+           "]}",
+       ""},
       {"ten thousand alternatives", GrammarKind::kJsonSchema,
-       std::string("{\"anyOf\":[") + Listed(10'000, [](int i) {
-         return absl::StrFormat(R"({"properties":{"p%d":{"type":"integer"}},"required":["p%d"]})", i, i);
-       }) + "]}", ""},
+       std::string("{\"anyOf\":[") +
+           Listed(10'000,
+                  [](int i) {
+                    return absl::StrFormat(
+                        R"({"properties":{"p%d":{"type":"integer"}},"required":["p%d"]})", i, i);
+                  }) +
+           "]}",
+       ""},
       {"ten thousand values", GrammarKind::kJsonSchema,
-       std::string("{\"enum\":[") + Listed(10'000, [](int i) { return absl::StrFormat("\"v%d\"", i); }) + "]}", ""},
+       std::string("{\"enum\":[") +
+           Listed(10'000, [](int i) { return absl::StrFormat("\"v%d\"", i); }) + "]}",
+       ""},
       {"a thousand properties", GrammarKind::kJsonSchema,
        std::string("{\"type\":\"object\",\"properties\":{") +
-           Listed(1'000, [](int i) { return absl::StrFormat("\"p%d\":{\"type\":\"string\"}", i); }) +
-           "}}", ""},
+           Listed(1'000,
+                  [](int i) { return absl::StrFormat("\"p%d\":{\"type\":\"string\"}", i); }) +
+           "}}",
+       ""},
       {"thousands of objects", GrammarKind::kJsonSchema,
-       std::string("{\"type\":\"object\",\"properties\":{") + Listed(40, [](int i) {
-         return absl::StrFormat("\"p%d\":{\"type\":\"object\",\"properties\":{%s}}", i,
-                                Listed(500, [](int j) { return absl::StrFormat("\"q%d\":{}", j); }));
-       }) + "}}", ""},
+       std::string("{\"type\":\"object\",\"properties\":{") +
+           Listed(40,
+                  [](int i) {
+                    return absl::StrFormat(
+                        "\"p%d\":{\"type\":\"object\",\"properties\":{%s}}", i,
+                        Listed(500, [](int j) { return absl::StrFormat("\"q%d\":{}", j); }));
+                  }) +
+           "}}",
+       ""},
       {"ten thousand properties", GrammarKind::kJsonSchema,
        std::string("{\"type\":\"object\",\"properties\":{") +
-           Listed(10'000, [](int i) { return absl::StrFormat("\"p%d\":{\"type\":\"string\"}", i); }) +
-           "}}", ""},
+           Listed(10'000,
+                  [](int i) { return absl::StrFormat("\"p%d\":{\"type\":\"string\"}", i); }) +
+           "}}",
+       ""},
       {"unknown members", GrammarKind::kJsonSchema,
-       std::string("{\"title\":{") + Listed(90'000, [](int i) {
-         return absl::StrFormat("\"p%d\":0", i);
-       }) + "}}", ""},
+       std::string("{\"title\":{") +
+           Listed(90'000, [](int i) { return absl::StrFormat("\"p%d\":0", i); }) + "}}",
+       ""},
       {"all of alternatives", GrammarKind::kJsonSchema,
-       std::string("{\"allOf\":[") + Listed(24, [](int i) {
-         return absl::StrFormat(R"({"anyOf":[{"type":"string","minLength":%d},{"type":"integer"},
-                                   {"type":"array","minItems":%d}]})", i, i);
-       }) + "]}", ""},
+       std::string("{\"allOf\":[") +
+           Listed(24,
+                  [](int i) {
+                    return absl::StrFormat(
+                        R"({"anyOf":[{"type":"string","minLength":%d},{"type":"integer"},
+                                   {"type":"array","minItems":%d}]})",
+                        i, i);
+                  }) +
+           "]}",
+       ""},
       {"chain of references", GrammarKind::kJsonSchema,
-       std::string(R"({"$ref":"#/$defs/d0","$defs":{)") + chain + R"(,"d2000":{"type":"null"}}})", ""},
+       std::string(R"({"$ref":"#/$defs/d0","$defs":{)") + chain + R"(,"d2000":{"type":"null"}}})",
+       ""},
       {"fan of references", GrammarKind::kJsonSchema,
-       std::string(R"({"$ref":"#/$defs/d0","$defs":{)") + Listed(30, [](int i) {
-         return absl::StrFormat(R"("d%d":{"type":"array","prefixItems":[{"$ref":"#/$defs/d%d"},
-                                   {"$ref":"#/$defs/d%d"}]})", i, i + 1, i + 1);
-       }) + R"(,"d30":{"type":"null"}}})", ""},
+       std::string(R"({"$ref":"#/$defs/d0","$defs":{)") +
+           Listed(30,
+                  [](int i) {
+                    return absl::StrFormat(
+                        R"("d%d":{"type":"array","prefixItems":[{"$ref":"#/$defs/d%d"},
+                                   {"$ref":"#/$defs/d%d"}]})",
+                        i, i + 1, i + 1);
+                  }) +
+           R"(,"d30":{"type":"null"}}})",
+       ""},
       {"intersected references", GrammarKind::kJsonSchema,
-       std::string(R"({"$ref":"#/$defs/d0","$defs":{)") + Listed(30, [](int i) {
-         return absl::StrFormat(R"("d%d":{"allOf":[{"properties":{"a":{"$ref":"#/$defs/d%d"}}},
-                                   {"properties":{"a":{"$ref":"#/$defs/d%d"}}}]})", i, i + 1, i + 1);
-       }) + R"(,"d30":{"type":"null"}}})", ""},
+       std::string(R"({"$ref":"#/$defs/d0","$defs":{)") +
+           Listed(30,
+                  [](int i) {
+                    return absl::StrFormat(
+                        R"("d%d":{"allOf":[{"properties":{"a":{"$ref":"#/$defs/d%d"}}},
+                                   {"properties":{"a":{"$ref":"#/$defs/d%d"}}}]})",
+                        i, i + 1, i + 1);
+                  }) +
+           R"(,"d30":{"type":"null"}}})",
+       ""},
       {"pattern properties", GrammarKind::kJsonSchema,
-       std::string("{\"patternProperties\":{") + Listed(200, [](int i) {
-         return absl::StrFormat("\"^a%d[a-z]*(x|y){5,50}$\":{}", i);
-       }) + "}}", ""},
+       std::string("{\"patternProperties\":{") +
+           Listed(200, [](int i) { return absl::StrFormat("\"^a%d[a-z]*(x|y){5,50}$\":{}", i); }) +
+           "}}",
+       ""},
       {"choice", GrammarKind::kChoice,
-       std::string("[") + Listed(10'000, [](int i) { return absl::StrFormat("\"choice number %d\"", i * 7919); }) + "]",
+       std::string("[") +
+           Listed(10'000, [](int i) { return absl::StrFormat("\"choice number %d\"", i * 7919); }) +
+           "]",
        ""},
       {"long choices", GrammarKind::kChoice,
-       std::string("[") + Listed(1'000, [](int i) {
-         return absl::StrFormat("\"%s%d\"", Repeated("abcdefghij", 90), i);
-       }) + "]", ""},
+       std::string("[") +
+           Listed(
+               1'000,
+               [](int i) { return absl::StrFormat("\"%s%d\"", Repeated("abcdefghij", 90), i); }) +
+           "]",
+       ""},
       {"rules", GrammarKind::kLark, rules + "a4000: \"x\"\n", ""},
       {"doubling rules", GrammarKind::kLark, doubling + "a60: \"x\"\n", ""},
       {"doubling terminals", GrammarKind::kLark, terminals + "A60: \"x\"\n", ""},
       {"ambiguous", GrammarKind::kLark, "start: s\ns: s s | \"a\" | s s s | \"\"", ""},
+      {"nested Lark", GrammarKind::kLark, nested, ""},
       {"rule repeat", GrammarKind::kLark, "start: a{100000}\na: b{100000}\nb: \"x\" | \"y\"", ""},
       {"terminal repeat", GrammarKind::kLark, "start: A\nA: /((a|b){1000}){1000}/{1000}", ""},
       {"Lark look-around", GrammarKind::kLark, "start: /a(?=b)/", ""},
@@ -271,8 +338,7 @@ TEST(BadGrammarsTest, HostileGrammarsAreCheap) {
     // The process's own time: other work on the machine does not count.
     const std::clock_t begin = std::clock();
     const auto compiled = harness.compiler().Compile(spec);
-    const double compile_s =
-        static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
+    const double compile_s = static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
     double worst_step_s = 0;
     std::string end = compiled.status().ToString().substr(0, 100);
     if (compiled.ok()) {
@@ -280,16 +346,16 @@ TEST(BadGrammarsTest, HostileGrammarsAreCheap) {
       std::vector<uint32_t> mask(matcher.MaskWords());
       int step = 0;
       for (; step < 300 && !matcher.finished(); ++step) {
-        const auto step_begin = std::chrono::steady_clock::now();
+        const std::clock_t step_begin = std::clock();
         absl::Status status = matcher.ComputeMask(mask);
         std::vector<TokenId> allowed;
         for (TokenId id = 0; id < static_cast<TokenId>(mask.size() * 32); ++id) {
           if (testing::IsAllowed(mask, id)) allowed.push_back(id);
         }
-        if (status.ok() && !allowed.empty()) status = matcher.Accept(allowed[random() % allowed.size()]);
-        worst_step_s = std::max(
-            worst_step_s,
-            std::chrono::duration<double>(std::chrono::steady_clock::now() - step_begin).count());
+        if (status.ok() && !allowed.empty())
+          status = matcher.Accept(allowed[random() % allowed.size()]);
+        worst_step_s =
+            std::max(worst_step_s, static_cast<double>(std::clock() - step_begin) / CLOCKS_PER_SEC);
         if (!status.ok()) {
           end = status.ToString().substr(0, 100);
           EXPECT_NE(status.code(), absl::StatusCode::kInternal) << name << ": " << status;
@@ -301,8 +367,8 @@ TEST(BadGrammarsTest, HostileGrammarsAreCheap) {
       EXPECT_EQ(compiled.status().code(), absl::StatusCode::kInvalidArgument) << name;
     }
     const double grown = PeakMiB() - before;
-    std::printf("%-26s %7.1f ms  %5.1f MiB  worst step %6.2f ms  %s\n", name.c_str(), compile_s * 1e3, grown,
-                worst_step_s * 1e3, end.c_str());
+    std::printf("%-26s %7.1f ms  %5.1f MiB  worst step %6.2f ms  %s\n", name.c_str(),
+                compile_s * 1e3, grown, worst_step_s * 1e3, end.c_str());
     EXPECT_LT(compile_s, 1.0) << name;
     EXPECT_LT(grown, 64) << name;
   }

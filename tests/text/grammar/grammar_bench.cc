@@ -55,8 +55,9 @@ std::vector<std::pair<const char*, sheaf::GrammarSpec>> Specs() {
   around.tool_calls.min_calls = 0;
   return {
       {"json_object", Spec(GrammarKind::kJsonObject, "")},
-      {"person", Spec(GrammarKind::kJsonSchema,
-                      R"({"type":"object","properties":{"name":{"type":"string"},"age":{"type":"integer",
+      {"person",
+       Spec(GrammarKind::kJsonSchema,
+            R"({"type":"object","properties":{"name":{"type":"string"},"age":{"type":"integer",
               "minimum":0,"maximum":150},"mail":{"type":"string","format":"email"},"tags":{"type":"array",
               "items":{"enum":["a","b","c"]},"maxItems":5},"address":{"type":"object","properties":{
               "street":{"type":"string","maxLength":60},"zip":{"type":"string","pattern":"^[0-9]{5}$"}},
@@ -100,7 +101,8 @@ void Run(size_t vocab_size) {
         masks.times.push_back(Microseconds(mask_begin));
         std::vector<sheaf::TokenId> allowed;
         for (size_t id = 0; id < vocab_size; ++id) {
-          if (sheaf::testing::IsAllowed(mask, id)) allowed.push_back(static_cast<sheaf::TokenId>(id));
+          if (sheaf::testing::IsAllowed(mask, id))
+            allowed.push_back(static_cast<sheaf::TokenId>(id));
         }
         if (allowed.empty()) break;
         const auto take_begin = Clock::now();
@@ -118,7 +120,13 @@ void Run(size_t vocab_size) {
 
 int main(int argc, char** argv) {
   std::vector<size_t> sizes;
-  for (int i = 1; i < argc; ++i) sizes.push_back(std::strtoull(argv[i], nullptr, 10));
+  for (int i = 1; i < argc; ++i) {
+    sizes.push_back(std::strtoull(argv[i], nullptr, 10));
+    if (sizes.back() < 1'000) {
+      std::fprintf(stderr, "grammar_bench [VOCABULARY ...]: sizes from 1000 on\n");
+      return 2;
+    }
+  }
   if (sizes.empty()) sizes = {4096, 151552};
   for (const size_t size : sizes) Run(size);
 }

@@ -11,8 +11,8 @@ namespace sheaf {
 namespace {
 
 using testing::GrammarHarness;
-using testing::Spec;
 using ::testing::HasSubstr;
+using testing::Spec;
 using ::testing::StartsWith;
 
 struct Case {
@@ -41,11 +41,27 @@ const Case kCases[] = {
      R"({"type":"array","items":{"type":"integer","minimum":3,"maximum":12},"minItems":1,"maxItems":3})",
      {"[3]", "[3,12,7]"},
      {"[]", "[2]", "[13]", "[3,3,3,3]"}},
-    {"number", GrammarKind::kJsonSchema, R"({"type":"number"})",
+    {"number",
+     GrammarKind::kJsonSchema,
+     R"({"type":"number"})",
      {"0", "-1.5", "6.02e23", "1E-7"},
      {"01", ".5", "+1", "1.", "1e", "0x1"}},
-    {"integer", GrammarKind::kJsonSchema, R"({"type":"integer"})",
-     {"0", "-1", "9000000000000000000", "1234567890123456789"}, {"9223372036854775808", "1.0", "-"}},
+    {"above",
+     GrammarKind::kJsonSchema,
+     R"({"type":"number","exclusiveMinimum":0,"exclusiveMaximum":0.5})",
+     {"0.1", "0.4999"},
+     {"0", "0.0", "0.5", "1"}},
+    {"below",
+     GrammarKind::kJsonSchema,
+     R"({"type":"number","minimum":-0.5,"exclusiveMaximum":0})",
+     {"-0.5", "-0.1"},
+     {"-0", "0", "-0.0", "-0.6"}},
+    {"negated", GrammarKind::kLark, "start: ~\"(\"", {"ab)", ""}, {"<think>", "("}},
+    {"integer",
+     GrammarKind::kJsonSchema,
+     R"({"type":"integer"})",
+     {"0", "-1", "9000000000000000000", "1234567890123456789"},
+     {"9223372036854775808", "1.0", "-"}},
     {"string",
      GrammarKind::kJsonSchema,
      R"({"type":"string","minLength":2,"maxLength":3})",
@@ -61,40 +77,70 @@ const Case kCases[] = {
      R"({"type":"string","pattern":"[0-9]"})",
      {R"("a1b")", R"("1")"},
      {R"("ab")"}},
-    {"format", GrammarKind::kJsonSchema, R"({"type":"string","format":"date"})",
-     {R"("2024-02-29")"}, {R"("2024-13-01")", R"("today")"}},
-    {"enum", GrammarKind::kJsonSchema, R"({"enum":["a",1,null,true]})", {R"("a")", "1", "null", "true"},
+    {"format",
+     GrammarKind::kJsonSchema,
+     R"({"type":"string","format":"date"})",
+     {R"("2024-02-29")"},
+     {R"("2024-13-01")", R"("today")"}},
+    {"enum",
+     GrammarKind::kJsonSchema,
+     R"({"enum":["a",1,null,true]})",
+     {R"("a")", "1", "null", "true"},
      {R"("b")", "2", "false"}},
-    {"one_of_by_type", GrammarKind::kJsonSchema,
-     R"({"oneOf":[{"type":"integer"},{"type":"string"}]})", {"1", R"("a")"}, {"true"}},
-    {"one_of_by_const", GrammarKind::kJsonSchema,
+    {"one_of_by_type",
+     GrammarKind::kJsonSchema,
+     R"({"oneOf":[{"type":"integer"},{"type":"string"}]})",
+     {"1", R"("a")"},
+     {"true"}},
+    {"one_of_by_const",
+     GrammarKind::kJsonSchema,
      R"({"oneOf":[{"$ref":"#/$defs/cat"},{"$ref":"#/$defs/dog"}],"discriminator":{"propertyName":"t"},
          "$defs":{"cat":{"type":"object","properties":{"t":{"const":"cat"},"n":{"type":"integer"}},
                          "required":["t","n"],"additionalProperties":false},
                   "dog":{"type":"object","properties":{"t":{"const":"dog"}},"required":["t"],
                          "additionalProperties":false}}})",
-     {R"({"t":"cat","n":3})", R"({"t":"dog"})"}, {R"({"t":"dog","n":3})", R"({"t":"cow"})"}},
-    {"recursion", GrammarKind::kJsonSchema,
+     {R"({"t":"cat","n":3})", R"({"t":"dog"})"},
+     {R"({"t":"dog","n":3})", R"({"t":"cow"})"}},
+    {"recursion",
+     GrammarKind::kJsonSchema,
      R"({"type":"object","properties":{"v":{"type":"integer"},"next":{"$ref":"#"}},
          "required":["v"],"additionalProperties":false})",
-     {R"({"v":1})", R"({"v":1,"next":{"v":2,"next":{"v":3}}})"}, {R"({"next":{"v":1}})"}},
-    {"union_with_itself", GrammarKind::kJsonSchema, R"({"anyOf":[{"$ref":"#"},{"type":"null"}]})",
-     {"null"}, {"1"}},
-    {"all_of", GrammarKind::kJsonSchema,
-     R"({"allOf":[{"type":"integer","minimum":3},{"maximum":5}]})", {"3", "5"}, {"2", "6"}},
+     {R"({"v":1})", R"({"v":1,"next":{"v":2,"next":{"v":3}}})"},
+     {R"({"next":{"v":1}})"}},
+    {"union_with_itself",
+     GrammarKind::kJsonSchema,
+     R"({"anyOf":[{"$ref":"#"},{"type":"null"}]})",
+     {"null"},
+     {"1"}},
+    {"all_of",
+     GrammarKind::kJsonSchema,
+     R"({"allOf":[{"type":"integer","minimum":3},{"maximum":5}]})",
+     {"3", "5"},
+     {"2", "6"}},
     {"regex", GrammarKind::kRegex, R"([a-c]{2,3}|x/y)", {"ab", "abc", "x/y"}, {"a", "abcd", "xy"}},
     {"regex_anchored", GrammarKind::kRegex, R"(^(\d+)$)", {"12"}, {"", "a"}},
     {"regex_empty", GrammarKind::kRegex, "", {""}, {"a"}},
     {"regex_lines", GrammarKind::kRegex, "a\nb", {"a\nb"}, {"ab"}},
-    {"choice", GrammarKind::kChoice, R"(["yes","no","yes, but \"so\"\n",""])",
-     {"yes", "no", "yes, but \"so\"\n", ""}, {"maybe", "ye", "yesno"}},
-    {"lark", GrammarKind::kLark, "start: \"a\" item+\nitem: /[0-9]/ | \"(\" item \")\"",
-     {"a1", "a(1)2", "a((3))"}, {"a", "a()", "1"}},
-    {"lark_token", GrammarKind::kLark, "start: <tool_call> /[a-z]+/ </tool_call>",
-     {"<tool_call>ab</tool_call>"}, {"ab", "<tool_call></tool_call>"}},
-    {"lark_json", GrammarKind::kLark,
+    {"choice",
+     GrammarKind::kChoice,
+     R"(["yes","no","yes, but \"so\"\n",""])",
+     {"yes", "no", "yes, but \"so\"\n", ""},
+     {"maybe", "ye", "yesno"}},
+    {"lark",
+     GrammarKind::kLark,
+     "start: \"a\" item+\nitem: /[0-9]/ | \"(\" item \")\"",
+     {"a1", "a(1)2", "a((3))"},
+     {"a", "a()", "1"}},
+    {"lark_token",
+     GrammarKind::kLark,
+     "start: <tool_call> /[a-z]+/ </tool_call>",
+     {"<tool_call>ab</tool_call>"},
+     {"ab", "<tool_call></tool_call>"}},
+    {"lark_json",
+     GrammarKind::kLark,
      "start: \"=\" %json {\"type\":\"integer\",\"x-guidance\":{\"whitespace_flexible\":false}}",
-     {"=12"}, {"= 12", "=a"}},
+     {"=12"},
+     {"= 12", "=a"}},
 };
 
 TEST(GrammarKindsTest, TakesAndRefuses) {
@@ -114,7 +160,8 @@ TEST(GrammarKindsTest, TakesAndRefuses) {
 
 TEST(GrammarKindsTest, WhiteSpaceOnlyWhereAsked) {
   const GrammarHarness harness;
-  GrammarSpec spec = Spec(GrammarKind::kJsonSchema, R"({"type":"array","items":{"type":"integer"}})");
+  GrammarSpec spec =
+      Spec(GrammarKind::kJsonSchema, R"({"type":"array","items":{"type":"integer"}})");
   EXPECT_EQ(harness.Run(spec, "[1,2]"), "ok");
   EXPECT_THAT(harness.Run(spec, "[1, 2]"), StartsWith("stuck"));
   spec.any_whitespace = true;
@@ -141,7 +188,8 @@ TEST(GrammarKindsTest, ControlTokensAreNeverAllowed) {
 // A tag in a JSON string is text there; the token of that name stays out.
 TEST(GrammarKindsTest, AddedTokensStayOutOfStrings) {
   const GrammarHarness harness;
-  GrammarMatcher matcher = harness.Matcher(Spec(GrammarKind::kJsonSchema, R"({"const":"<think>"})"));
+  GrammarMatcher matcher =
+      harness.Matcher(Spec(GrammarKind::kJsonSchema, R"({"const":"<think>"})"));
   const auto think = *harness.tokenizer().FindToken("<think>");
   std::string text;
   std::vector<uint32_t> mask(matcher.MaskWords());

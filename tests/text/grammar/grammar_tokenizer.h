@@ -14,8 +14,8 @@
 namespace sheaf::testing {
 
 inline void AddToken(nlohmann::json& tokenizer, const std::string& text, bool special) {
-  const TokenId id = static_cast<TokenId>(tokenizer["model"]["vocab"].size() +
-                                          tokenizer["added_tokens"].size());
+  const TokenId id =
+      static_cast<TokenId>(tokenizer["model"]["vocab"].size() + tokenizer["added_tokens"].size());
   tokenizer["added_tokens"].push_back({{"id", id},
                                        {"content", text},
                                        {"single_word", false},
@@ -25,8 +25,8 @@ inline void AddToken(nlohmann::json& tokenizer, const std::string& text, bool sp
                                        {"special", special}});
 }
 
-inline constexpr const char* kToolTags[] = {"</think>",   "<tool_call>",  "</tool_call>",
-                                            "<arg_key>",  "</arg_key>",   "<arg_value>",
+inline constexpr const char* kToolTags[] = {"</think>",    "<tool_call>", "</tool_call>",
+                                            "<arg_key>",   "</arg_key>",  "<arg_value>",
                                             "</arg_value>"};
 
 inline std::unique_ptr<Tokenizer> MakeTokenizer(bool with_tags) {

@@ -73,7 +73,7 @@ class RandomSchemas {
 
  private:
   std::string Name() {
-    static const char* names[] = {"a",  "name", "id",    "first name", "\xC3\xA9t\xC3\xA9",
+    static const char* names[] = {"a",   "name", "id",    "first name", "\xC3\xA9t\xC3\xA9",
                                   "x\"", "y\\",  "items", "$ref?",      "type"};
     return names[Pick(std::size(names))];
   }
@@ -122,8 +122,9 @@ class RandomSchemas {
 
   Json Enum() {
     Json values = Json::array();
-    const std::vector<Json> pool = {"red", "green \"x\"", "\n", 3, -1, 2.5, nullptr, true, "",
-                                    Json::array({1, "a"}), Json{{"k", 1}}};
+    const std::vector<Json> pool = {"red",         "green \"x\"", "\n", 3,  -1,
+                                    2.5,           nullptr,       true, "", Json::array({1, "a"}),
+                                    Json{{"k", 1}}};
     for (size_t i = 0; i <= Pick(4); ++i) values.push_back(pool[Pick(pool.size())]);
     if (Pick(4) == 0) return {{"const", values[0]}};
     return {{"enum", values}};
@@ -148,8 +149,9 @@ class RandomSchemas {
 };
 
 inline size_t CodePoints(const std::string& text) {
-  return static_cast<size_t>(std::count_if(
-      text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+  }));
 }
 
 inline bool AllOf(const std::string& text, const std::function<bool(char)>& holds) {

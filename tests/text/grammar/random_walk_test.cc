@@ -167,7 +167,8 @@ TEST(RandomWalkTest, ToolCallsAreSatisfied) {
     int unfinished = 0;
     for (int i = 0; i < 200; ++i) {
       // A list: its value is JSON.
-      const auto value_schema = RandomSchemas::Json{{"type", "array"}, {"items", schemas.Schema(1)}};
+      const auto value_schema =
+          RandomSchemas::Json{{"type", "array"}, {"items", schemas.Schema(1)}};
       const RandomSchemas::Json parameters = {
           {"type", "object"}, {"properties", {{"v", value_schema}}}, {"required", {"v"}}};
       GrammarSpec spec;
@@ -184,7 +185,8 @@ TEST(RandomWalkTest, ToolCallsAreSatisfied) {
       const size_t begin = text.find("<arg_value>") + 11;
       const size_t end = text.rfind("</arg_value>");
       ASSERT_TRUE(begin < end && end != std::string::npos) << text;
-      const auto value = nlohmann::ordered_json::parse(text.substr(begin, end - begin), nullptr, false);
+      const auto value =
+          nlohmann::ordered_json::parse(text.substr(begin, end - begin), nullptr, false);
       ASSERT_FALSE(value.is_discarded()) << text;
       EXPECT_TRUE(testing::IsValid(value_schema, value)) << spec.tool_calls.tools[0].name << text;
     }
@@ -196,7 +198,8 @@ TEST(RandomWalkTest, TheSameTokensHaveTheSameMasks) {
   const uint64_t seed = testing::RandomSeed();
   SCOPED_TRACE(::testing::Message() << "SHEAF_TEST_SEED=" << seed);
   const GrammarHarness harness;
-  const GrammarSpec spec = Spec(GrammarKind::kJsonSchema, R"({"type":"array","items":{"type":"string",
+  const GrammarSpec spec =
+      Spec(GrammarKind::kJsonSchema, R"({"type":"array","items":{"type":"string",
       "maxLength":9},"maxItems":20})");
   Walker walker(harness, seed);
   const std::string text = walker.Walk(spec);

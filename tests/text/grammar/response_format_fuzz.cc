@@ -30,8 +30,8 @@ sheaf::GrammarSpec SpecOf(const uint8_t* bytes, size_t size) {
   spec.any_whitespace = (choice & 0x80) != 0;
   if (size > 1) spec.text.assign(reinterpret_cast<const char*>(bytes) + 1, size - 1);
   if (spec.kind == GrammarKind::kToolCalls) {
-    spec.tool_calls.format = choice & 0x40 ? sheaf::ToolCallFormat::kGlm47
-                                           : sheaf::ToolCallFormat::kGlm45;
+    spec.tool_calls.format =
+        choice & 0x40 ? sheaf::ToolCallFormat::kGlm47 : sheaf::ToolCallFormat::kGlm45;
     spec.tool_calls.tools = {{"f", spec.text, true}, {"g\"", "", false}};
     spec.tool_calls.text_around = (choice & 0x80) != 0;
   }
@@ -70,7 +70,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
     choice = choice * 1664525u + 1013904223u;
     status = matcher.Accept(allowed[(choice >> 8) % allowed.size()]);
     if (status.code() == absl::StatusCode::kResourceExhausted) break;
-    if (!status.ok()) Fail("accept", status);
+    if (!status.ok()) {
+      std::fwrite(bytes, 1, size, stderr);
+      Fail("accept", status);
+    }
   }
   // Ten times the bound: sanitizers are slow.
   if (std::clock() - begin > 10 * CLOCKS_PER_SEC) {

@@ -11,8 +11,8 @@ namespace sheaf {
 namespace {
 
 using testing::GrammarHarness;
-using testing::Spec;
 using ::testing::HasSubstr;
+using testing::Spec;
 
 struct Case {
   const char* name;
@@ -94,8 +94,9 @@ TEST(StructuralTagTest, ErrorsNameThePlace) {
               HasSubstr("$.format.elements[0]: any_text"));
   EXPECT_THAT(run(R"({"triggers":["<g"],"structures":[{"begin":"<f","schema":{},"end":""}]})"),
               HasSubstr("$.triggers[0]: no tag begins with it"));
-  EXPECT_THAT(run(R"({"triggers":["<f"],"structures":[{"begin":"<f","schema":{"not":{}},"end":""}]})"),
-              HasSubstr("$.structures[0].schema: $.not"));
+  EXPECT_THAT(
+      run(R"({"triggers":["<f"],"structures":[{"begin":"<f","schema":{"not":{}},"end":""}]})"),
+      HasSubstr("$.structures[0].schema: $.not"));
 }
 
 }  // namespace

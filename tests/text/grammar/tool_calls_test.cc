@@ -1,5 +1,6 @@
 // Tool calls in both formats, with the tags as tokens and as text.
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -61,9 +62,8 @@ class ToolCallsTest : public ::testing::TestWithParam<bool> {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Tags, ToolCallsTest, ::testing::Bool(), [](const auto& tags) {
-  return tags.param ? "AsTokens" : "AsText";
-});
+INSTANTIATE_TEST_SUITE_P(Tags, ToolCallsTest, ::testing::Bool(),
+                         [](const auto& tags) { return tags.param ? "AsTokens" : "AsText"; });
 
 TEST_P(ToolCallsTest, WithNewlines) {
   const GrammarSpec spec = Calls(ToolCallFormat::kGlm45);
@@ -74,9 +74,10 @@ TEST_P(ToolCallsTest, WithNewlines) {
   ExpectTaken(spec, "\n" + now);
   ExpectTaken(spec, now + "\n" + now);
   ExpectTaken(spec, city + "</tool_call>");
-  ExpectTaken(spec, city +
-                        "<arg_key>days</arg_key>\n<arg_value>3</arg_value>\n"
-                        "<arg_key>where</arg_key>\n<arg_value>{\"x\":1.5}</arg_value>\n</tool_call>");
+  ExpectTaken(spec,
+              city +
+                  "<arg_key>days</arg_key>\n<arg_value>3</arg_value>\n"
+                  "<arg_key>where</arg_key>\n<arg_value>{\"x\":1.5}</arg_value>\n</tool_call>");
   ExpectRefused(spec, "");
   ExpectRefused(spec, "text" + now);
   ExpectRefused(spec, now + now);
@@ -91,8 +92,7 @@ TEST_P(ToolCallsTest, WithNewlines) {
 TEST_P(ToolCallsTest, WithoutNewlines) {
   const GrammarSpec spec = Calls(ToolCallFormat::kGlm47);
   const std::string now = "<tool_call>now</tool_call>";
-  const std::string city =
-      "<tool_call>weather<arg_key>city</arg_key><arg_value>Rome</arg_value>";
+  const std::string city = "<tool_call>weather<arg_key>city</arg_key><arg_value>Rome</arg_value>";
   ExpectTaken(spec, now + now);
   ExpectTaken(spec, city + "<arg_key>unit</arg_key><arg_value>f</arg_value></tool_call>");
   ExpectRefused(spec, now + "\n" + now);
@@ -135,6 +135,103 @@ TEST_P(ToolCallsTest, TextAround) {
   }
 }
 
+TEST_P(ToolCallsTest, AnswerInsteadOfCalls) {
+  for (const ToolCallFormat format : {ToolCallFormat::kGlm45, ToolCallFormat::kGlm47}) {
+    const bool lines = format == ToolCallFormat::kGlm45;
+    const std::string now = lines ? "<tool_call>now\n</tool_call>" : "<tool_call>now</tool_call>";
+    const std::string two = now + (lines ? "\n" : "") + now;
+    GrammarSpec spec = Calls(format, 0, -1);
+    const auto answer = [&spec](GrammarKind kind, const std::string& text, bool white = false) {
+      GrammarSpec other = testing::Spec(kind, text);
+      other.any_whitespace = white;
+      spec.tool_calls.or_answer = std::make_shared<const GrammarSpec>(std::move(other));
+    };
+    const auto calls_are_held = [&] {
+      ExpectTaken(spec, now);
+      ExpectTaken(spec, two);
+      ExpectRefused(spec, "<tool_call>other");
+      ExpectRefused(spec, now + "{\"a\":1}");
+      ExpectRefused(spec, now.substr(0, now.size() - 1));
+    };
+    answer(GrammarKind::kJsonSchema,
+           R"({"type":"object","properties":{"a":{"$ref":"#/$defs/n"}},"required":["a"],
+               "additionalProperties":false,"$defs":{"n":{"type":"integer"}}})");
+    calls_are_held();
+    ExpectTaken(spec, "{\"a\":1}");
+    ExpectRefused(spec, "");
+    ExpectRefused(spec, "{\"a\":\"1\"}");
+    ExpectRefused(spec, "{\"a\":1}" + now);
+    ExpectRefused(spec, "text");
+    answer(GrammarKind::kJsonObject, "", /*white=*/true);
+    calls_are_held();
+    ExpectTaken(spec, "{ \"<tool_cal\" : [1,\n2] }");
+    answer(GrammarKind::kChoice, R"(["yes","no",""])");
+    calls_are_held();
+    ExpectTaken(spec, "yes");
+    ExpectTaken(spec, "");
+    ExpectRefused(spec, "yesno");
+    answer(GrammarKind::kRegex, "[a-z ]{3,}");
+    calls_are_held();
+    ExpectTaken(spec, "some words");
+    ExpectRefused(spec, "ab");
+    answer(GrammarKind::kLark,
+           "start: r0 T0 // of its own\nr0: \"(\" r0 \")\" | \"x\"\nT0: /[!?]{1,2}/");
+    calls_are_held();
+    ExpectTaken(spec, "((x))?!");
+    ExpectRefused(spec, "((x)?");
+    answer(GrammarKind::kStructuralTag,
+           R"({"type":"structural_tag","format":{"type":"tag","begin":"<a>","end":"</a>",
+               "content":{"type":"json_schema","json_schema":{"type":"integer"}}}})");
+    calls_are_held();
+    ExpectTaken(spec, "<a>7</a>");
+    ExpectRefused(spec, "<a>x</a>");
+    // How many calls, if any: the answer is there either way.
+    answer(GrammarKind::kChoice, R"(["yes"])");
+    spec.tool_calls.min_calls = 2;
+    spec.tool_calls.max_calls = 2;
+    ExpectTaken(spec, "yes");
+    ExpectTaken(spec, two);
+    ExpectRefused(spec, now);
+    spec.tool_calls.min_calls = 0;
+    spec.tool_calls.max_calls = 0;
+    ExpectTaken(spec, "yes");
+    ExpectRefused(spec, now);
+  }
+}
+
+// Any text as the answer leaves calls possible where the tags are tokens.
+TEST(ToolCallAnswerTest, AnyTextOrCalls) {
+  const GrammarHarness harness;
+  GrammarSpec spec = Calls(ToolCallFormat::kGlm45, 0, -1);
+  spec.tool_calls.or_answer =
+      std::make_shared<const GrammarSpec>(testing::Spec(GrammarKind::kRegex, "(?s:.*)"));
+  EXPECT_EQ(harness.Run(spec, "\nany text"), "ok");
+  EXPECT_EQ(harness.Run(spec, "\n<tool_call>now\n</tool_call>"), "ok");
+  EXPECT_EQ(harness.Run(spec, "\n<tool_call>other\n</tool_call>"), "stuck at `\n<tool_call>`");
+}
+
+TEST(ToolCallAnswerTest, ErrorsNameThePlace) {
+  const GrammarHarness harness;
+  const auto message = [&harness](GrammarSpec answer, bool text_around = false) {
+    GrammarSpec spec = Calls(ToolCallFormat::kGlm47);
+    spec.tool_calls.text_around = text_around;
+    spec.tool_calls.or_answer = std::make_shared<const GrammarSpec>(std::move(answer));
+    const auto compiled = harness.compiler().Compile(spec);
+    EXPECT_EQ(compiled.status().code(), absl::StatusCode::kInvalidArgument);
+    return std::string(compiled.status().message());
+  };
+  EXPECT_THAT(message(testing::Spec(GrammarKind::kJsonSchema, R"({"not":{}})")),
+              HasSubstr("JSON schema $.not: the keyword is not supported"));
+  EXPECT_THAT(message(testing::Spec(GrammarKind::kJsonSchema,
+                                    R"({"items":{"type":"integer","exclusiveMinimum":4,
+                                        "exclusiveMaximum":5},"type":"array","minItems":1})")),
+              HasSubstr("tools answer $.items: Unsatisfiable"));
+  EXPECT_THAT(message(testing::Spec(GrammarKind::kLark, "start: \"a\"\n  )")), HasSubstr("2(3): expecting"));
+  EXPECT_THAT(message(Calls(ToolCallFormat::kGlm47)), HasSubstr("cannot be tool calls"));
+  EXPECT_THAT(message(testing::Spec(GrammarKind::kJsonObject, ""), /*text_around=*/true),
+              HasSubstr("exclude each other"));
+}
+
 TEST_P(ToolCallsTest, RawStrings) {
   const GrammarSpec free = OneValue(R"({"type":"string"})");
   for (const char* value : {"", "a", "\"quoted\"", "12", "null", "{\"a\":1}", "a <b> </b>\n\\ \t",
@@ -169,7 +266,8 @@ TEST_P(ToolCallsTest, JsonValues) {
   ExpectRefused(list, CallWith(R"(["a", "b"])"));
   ExpectRefused(list, CallWith("[]"));
   ExpectRefused(list, CallWith("a"));
-  const GrammarSpec object = OneValue(R"({"type":"object","additionalProperties":{"type":"integer"}})");
+  const GrammarSpec object =
+      OneValue(R"({"type":"object","additionalProperties":{"type":"integer"}})");
   ExpectTaken(object, CallWith(R"({"x":1})"));
   ExpectRefused(object, CallWith(R"({"x":"1"})"));
 }
@@ -198,10 +296,10 @@ TEST_P(ToolCallsTest, Unions) {
 
 TEST_P(ToolCallsTest, FurtherKeys) {
   GrammarSpec spec = Calls(ToolCallFormat::kGlm47);
-  spec.tool_calls.tools = {
-      {"f", R"({"type":"object","properties":{"v":{"type":"integer"}},
-               "additionalProperties":{"type":"integer"}})", true},
-      {"free", "", false}};
+  spec.tool_calls.tools = {{"f", R"({"type":"object","properties":{"v":{"type":"integer"}},
+               "additionalProperties":{"type":"integer"}})",
+                            true},
+                           {"free", "", false}};
   const auto argument = [](const std::string& key, const std::string& value) {
     return "<arg_key>" + key + "</arg_key><arg_value>" + value + "</arg_value>";
   };
@@ -209,8 +307,8 @@ TEST_P(ToolCallsTest, FurtherKeys) {
   ExpectTaken(spec, "<tool_call>f" + argument("vw", "2") + "</tool_call>");
   ExpectRefused(spec, "<tool_call>f" + argument("w", "x") + "</tool_call>");
   ExpectRefused(spec, "<tool_call>f" + argument("v", "1") + argument("v", "2") + "</tool_call>");
-  ExpectTaken(spec, "<tool_call>free" + argument("any", "thing\n{") + argument("b", "") +
-                        "</tool_call>");
+  ExpectTaken(spec,
+              "<tool_call>free" + argument("any", "thing\n{") + argument("b", "") + "</tool_call>");
   ExpectTaken(spec, "<tool_call>free</tool_call>");
 }
 
@@ -220,8 +318,8 @@ TEST_P(ToolCallsTest, NamesAreLiteral) {
       {"a\"b\\/.x", R"({"properties":{"k \"1\"\\":{"type":"integer"}},"required":["k \"1\"\\"]})",
        true},
       {"a", "{}", true}};
-  ExpectTaken(spec,
-              "<tool_call>a\"b\\/.x<arg_key>k \"1\"\\</arg_key><arg_value>1</arg_value></tool_call>");
+  ExpectTaken(
+      spec, "<tool_call>a\"b\\/.x<arg_key>k \"1\"\\</arg_key><arg_value>1</arg_value></tool_call>");
   ExpectTaken(spec, "<tool_call>a</tool_call>");
   ExpectRefused(spec, "<tool_call>a\"b\\/-x<arg_key>");
 }
@@ -242,8 +340,12 @@ TEST(ToolCallErrorsTest, NameThePlace) {
               HasSubstr("tool \"f\": $.properties.a.type: \"strin\" is no type"));
   EXPECT_THAT(message(R"({"properties":{"a":{"not":{}}}})"), HasSubstr("$.properties.a.not"));
   EXPECT_THAT(message(R"({"properties":{"a":false},"required":["a"]})"), HasSubstr("no value"));
-  EXPECT_THAT(message(R"({"type":"object","properties":{"a":{"$ref":"#"}}})"), HasSubstr("must point into $defs"));
+  EXPECT_THAT(message(R"({"type":"object","properties":{"a":{"$ref":"#"}}})"),
+              HasSubstr("must point into $defs"));
   EXPECT_THAT(message("{"), HasSubstr("tool \"f\": not valid JSON"));
+  EXPECT_THAT(message(R"({"properties":{"a":{"type":"integer","exclusiveMinimum":4,
+                          "exclusiveMaximum":5}}})"),
+              HasSubstr("tools tool \"f\": Unsatisfiable"));
   GrammarSpec spec = Calls(ToolCallFormat::kGlm45, 2, 1);
   EXPECT_THAT(harness.Run(spec, ""), HasSubstr("between 2 and 1 calls"));
   spec = Calls(ToolCallFormat::kGlm45);

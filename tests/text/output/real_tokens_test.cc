@@ -52,7 +52,8 @@ class RealTokensTest : public ::testing::Test {
     TextStreamOptions stream_options;
     stream_options.stop = std::make_shared<const StopStrings>(*StopStrings::Create(stop));
     TextStream stream(*tokenizer_, stream_options);
-    TokenAlignedText aligned = AlignedText(*tokenizer_, tags_, stream_options.skip_special_tokens);
+    TokenAlignedText aligned =
+        testing::AlignedText(*tokenizer_, tags_, stream_options.skip_special_tokens);
     OutputParser parser(options);
     std::vector<OutputEvent> events;
     std::vector<TextPiece> pieces;

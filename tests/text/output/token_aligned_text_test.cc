@@ -47,7 +47,7 @@ class TokenAlignedTextTest : public ::testing::Test {
     options.skip_special_tokens = skip_special_tokens;
     options.include_stop_str_in_output = include_stop;
     TextStream stream(*tokenizer_, options);
-    TokenAlignedText aligned = AlignedText(*tokenizer_, Tags(), skip_special_tokens);
+    TokenAlignedText aligned = testing::AlignedText(*tokenizer_, Tags(), skip_special_tokens);
     std::vector<TextPiece> pieces;
     bool ended = false;
     for (const TokenId id : ids) {
@@ -109,16 +109,24 @@ TEST_F(TokenAlignedTextTest, ATagThatIsNotShownKeepsItsPlace) {
 }
 
 TEST_F(TokenAlignedTextTest, AStopTokenBringsNoText) {
-  TokenAlignedText aligned = AlignedText(*tokenizer_, Tags(), true);
+  TokenAlignedText aligned = testing::AlignedText(*tokenizer_, Tags(), true);
   std::vector<TextPiece> pieces;
   aligned.Push('a', "a", 1, pieces);
   aligned.Push(kThink, "", 1, pieces);
   aligned.Finish("", pieces);
   EXPECT_EQ(pieces, (std::vector<TextPiece>{{std::nullopt, "a"}}));
+
+  // Nor does it take the text that was held back until then for its own.
+  TokenAlignedText held_back = testing::AlignedText(*tokenizer_, Tags(), true);
+  pieces.clear();
+  held_back.Push('a', "", 9, pieces);
+  held_back.Push(kThink, "", 9, pieces);
+  held_back.Finish("held back", pieces);
+  EXPECT_EQ(pieces, (std::vector<TextPiece>{{std::nullopt, "held back"}}));
 }
 
 TEST_F(TokenAlignedTextTest, WithoutPositionsATokenEndsWithItsText) {
-  TokenAlignedText aligned = AlignedText(*tokenizer_, Tags(), true);
+  TokenAlignedText aligned = testing::AlignedText(*tokenizer_, Tags(), true);
   std::vector<TextPiece> pieces;
   aligned.Push('a', "a", -1, pieces);
   aligned.Push(kThink, "<think>", -1, pieces);
@@ -129,7 +137,7 @@ TEST_F(TokenAlignedTextTest, WithoutPositionsATokenEndsWithItsText) {
 }
 
 TEST_F(TokenAlignedTextTest, OrdinaryTextIsNotHeldBack) {
-  TokenAlignedText aligned = AlignedText(*tokenizer_, Tags(), true);
+  TokenAlignedText aligned = testing::AlignedText(*tokenizer_, Tags(), true);
   std::vector<TextPiece> pieces;
   aligned.Push('a', "<thi", 4, pieces);
   EXPECT_EQ(pieces, (std::vector<TextPiece>{{std::nullopt, "<thi"}}));

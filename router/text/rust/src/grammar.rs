@@ -53,11 +53,14 @@ pub struct GrammarFactory {
     capabilities: InferenceCapabilities,
     /// One bit a token id: has text, and is no control token (end of turn and the like).
     usable: Vec<u32>,
+    /// The usable added tokens.
+    added: Vec<u32>,
 }
 
 impl GrammarFactory {
     pub fn new(tokenizer: Arc<Tokenizer>, vocab_size: usize) -> Result<GrammarFactory, String> {
         let mut usable = vec![0u32; vocab_size.div_ceil(32)];
+        let mut added = Vec::new();
         let mut words = Vec::with_capacity(vocab_size + 1);
         for id in 0..vocab_size {
             let info = tokenizer.token(id as u32);
@@ -74,6 +77,9 @@ impl GrammarFactory {
             }
             if !word.is_empty() {
                 usable[id / 32] |= 1 << (id % 32);
+                if info.added {
+                    added.push(id as u32);
+                }
             }
             words.push(word);
         }
@@ -92,6 +98,7 @@ impl GrammarFactory {
             parsers,
             capabilities,
             usable,
+            added,
         })
     }
 
@@ -121,9 +128,11 @@ impl GrammarFactory {
                 .map_err(|_| GrammarError::Defect("compiling panicked".into()))
         })?;
         if let Some(message) = compiled.get_error() {
-            // llguidance counts symbols in 16 bits and asserts that they fit.
-            return Err(if message.contains("symbols.len()") {
-                GrammarError::Invalid("too large: more than 65,000 symbols".into())
+            // llguidance counts symbols and nested grammars in 16 bits and asserts that they fit.
+            let is_too_large =
+                message.contains("symbols.len()") || message.contains("class too large");
+            return Err(if is_too_large {
+                GrammarError::Invalid("too large: more than 65,000 symbols or grammars".into())
             } else if message.starts_with("panic") {
                 GrammarError::Defect(clean(&message))
             } else {
@@ -145,9 +154,9 @@ impl GrammarFactory {
         grammar.look()?;
         let mut first = vec![0; self.usable.len()];
         match grammar.mask(&mut first) {
-            Err(GrammarError::Exhausted(message)) => Err(GrammarError::Invalid(format!(
-                "too complex: {message}"
-            ))),
+            Err(GrammarError::Exhausted(message)) => {
+                Err(GrammarError::Invalid(format!("too complex: {message}")))
+            }
             Err(e) => Err(e),
             Ok(()) => Ok(grammar),
         }
@@ -157,7 +166,7 @@ impl GrammarFactory {
 /// A mask is worth some milliseconds at most, a grammar some tens of megabytes.
 fn limits(may_be_ambiguous: bool) -> ParserLimits {
     ParserLimits {
-        initial_lexer_fuel: 500_000,
+        initial_lexer_fuel: if may_be_ambiguous { 300_000 } else { 1_000_000 },
         step_lexer_fuel: 200_000,
         step_max_items: 50_000,
         // A step costs the square of the row in an ambiguous grammar; otherwise a row is as long as
@@ -178,6 +187,7 @@ fn clean(message: &str) -> String {
         (line.len() > after_number.len() && after_number.starts_with(" |"))
             || line.chars().all(|c| c == '^' || c == ' ')
     };
+    let message = message.split("<backtrace>").next().unwrap_or(message);
     let lines: Vec<&str> = message
         .lines()
         .filter(|line| !is_drawing(line) && *line != "<non-verbose/>")
@@ -226,15 +236,15 @@ impl Grammar {
             Ok(allowed) => allowed,
             Err(e) => return Err(self.failure(&e.to_string())),
         };
-        let mut any = 0;
         for ((word, bits), usable) in words
             .iter_mut()
             .zip(allowed.as_slice())
             .zip(&self.factory.usable)
         {
             *word = bits & usable;
-            any |= *word;
         }
+        self.check_added(words)?;
+        let any = words.iter().fold(0, |any, word| any | word);
         if any == 0 && !self.accepting {
             return Err(GrammarError::Invalid(
                 "no text can satisfy it: it contradicts itself, or names tokens that are not for \
@@ -243,6 +253,24 @@ impl Grammar {
             ));
         }
         self.finished = any == 0;
+        Ok(())
+    }
+
+    /// A negated terminal (`~"a"`) matches bytes that are no text, and so the marker of added
+    /// tokens; such a token is in the mask and cannot be taken.
+    fn check_added(&mut self, words: &mut [u32]) -> Result<(), GrammarError> {
+        let factory = Arc::clone(&self.factory);
+        for id in &factory.added {
+            let (word, bit) = (*id as usize / 32, 1 << (id % 32));
+            if words[word] & bit == 0 {
+                continue;
+            }
+            match self.matcher.validate_tokens(&[*id]) {
+                Ok(1) => {}
+                Ok(_) => words[word] &= !bit,
+                Err(e) => return Err(self.failure(&e.to_string())),
+            }
+        }
         Ok(())
     }
 
@@ -300,9 +328,17 @@ impl Grammar {
 
 fn is_limit(message: &str) -> bool {
     let message = message.to_lowercase();
-    ["too complex", "too many", "limit", "fuel", "too large", "too big", "; max is"]
-        .iter()
-        .any(|word| message.contains(word))
+    [
+        "too complex",
+        "too many",
+        "limit",
+        "fuel",
+        "too large",
+        "too big",
+        "; max is",
+    ]
+    .iter()
+    .any(|word| message.contains(word))
 }
 
 fn not_allowed(token: u32) -> GrammarError {

@@ -122,12 +122,7 @@ pub unsafe extern "C" fn sheaf_grammar_accept(
     error: *mut Buffer,
 ) -> Code {
     let mut nothing = ();
-    guard_grammar(
-        &mut nothing,
-        error,
-        |()| (),
-        || (*grammar).accept(token),
-    )
+    guard_grammar(&mut nothing, error, |()| (), || (*grammar).accept(token))
 }
 
 #[no_mangle]
