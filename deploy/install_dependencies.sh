@@ -14,7 +14,7 @@ packages=(
   libsimdjson-dev libspdlog-dev libcli11-dev libyaml-cpp-dev libgtest-dev libgmock-dev libbenchmark-dev libhwloc-dev libnuma-dev libssl-dev
 )
 if [[ ${1:-} == --tests ]]; then
-  packages+=(python3 python3-numpy python3-pytest libopenblas0-pthread python3-grpcio python3-protobuf g++-aarch64-linux-gnu qemu-user-static)
+  packages+=(python3 python3-numpy python3-pytest python3-jsonschema libopenblas0-pthread python3-grpcio python3-protobuf g++-aarch64-linux-gnu qemu-user-static)
 fi
 
 rust_version=$(rustc --version 2>/dev/null | sed -E 's/^rustc 1\.([0-9]+).*/\1/' || true)
