@@ -119,7 +119,7 @@ TEST_F(GrpcAnswerTest, ThoughtsTextAndCallsAreToldApart) {
   EXPECT_EQ(joined.finished.stop_token_id(), static_cast<uint32_t>(FakeTextCodec::kEnd));
   EXPECT_EQ(joined.finished.text(), "");
   EXPECT_EQ(joined.finished.usage().prompt_tokens(), 7u);
-  EXPECT_EQ(joined.finished.usage().reasoning_tokens(), 4u);
+  EXPECT_EQ(joined.finished.usage().reasoning_tokens(), 9u);  // "Two days.", a token a byte
   EXPECT_EQ(undeclared_, 0);
 }
 
@@ -162,7 +162,7 @@ TEST_F(GrpcAnswerTest, UnwantedThoughtsAreDroppedButTheirTokensStay) {
   EXPECT_EQ(joined.reasoning, "");
   EXPECT_EQ(joined.text, "Let me see.");
   EXPECT_EQ(joined.ids.size(), std::string(kOutput).size());
-  EXPECT_EQ(joined.finished.usage().reasoning_tokens(), 4u);
+  EXPECT_EQ(joined.finished.usage().reasoning_tokens(), 9u);
 }
 
 TEST_F(GrpcAnswerTest, UndeclaredCallsAreTextAndCounted) {

@@ -151,7 +151,14 @@ TEST_F(HttpTools, EitherNameOfThoughtsCanBeTurnedOff) {
   EXPECT_EQ(hidden["content"], "a");
 }
 
+TEST_F(HttpTools, ThoughtsAreCountedByTextWhereTagsAreText) {
+  api_.engine.SetAnswer(AnswerWith("<think>four</think>a"));
+  const Parsed usage = Json(Post(kChat, Ask()))["usage"];
+  EXPECT_EQ(usage["completion_tokens_details"]["reasoning_tokens"], 4);  // not the tags
+}
+
 TEST_F(HttpTools, UsageTellsReasoningTokens) {
+  api_.codec.format.tags.think_end = FakeTextCodec::kPrefix;
   api_.engine.SetAnswer([](const GenerationRequest& request, GenerationSink& sink) {
     sink.OnToken(ByteToken('a'));
     GenerationEnd end = EndOf(request, FinishReason::kStop, 9);

@@ -1,5 +1,7 @@
 #include "router/api/generation/chat_output.h"
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -53,8 +55,19 @@ void ChatOutput::Push(const TokenEvent& token, std::vector<OutputEvent>& events)
   std::vector<TextPiece> pieces;
   aligned_.Push(token.token, token.text, token.text_end, pieces);
   const bool was_in_thoughts = parser_.in_thoughts();
-  PushPieces(pieces, events);
-  tokens_in_thoughts_ += was_in_thoughts && parser_.in_thoughts();
+  std::vector<OutputEvent> own;
+  PushPieces(pieces, own);
+  const bool was_said = std::any_of(own.begin(), own.end(), [](const OutputEvent& event) {
+    return std::holds_alternative<ReasoningText>(event);
+  });
+  CountThought(was_in_thoughts, was_said);
+  std::move(own.begin(), own.end(), std::back_inserter(events));
+}
+
+void ChatOutput::CountThought(bool was_in_thoughts, bool was_said) {
+  if (was_in_thoughts) ++tokens_unsaid_;
+  if (was_said) tokens_in_thoughts_ += std::exchange(tokens_unsaid_, 0);
+  if (!parser_.in_thoughts()) tokens_unsaid_ = 0;
 }
 
 int32_t ChatOutput::reasoning_tokens() const {

@@ -34,13 +34,17 @@ class ChatOutput {
   int32_t reasoning_tokens() const;
 
  private:
+  void CountThought(bool was_in_thoughts, bool was_said);
   void PushPieces(const std::vector<TextPiece>& pieces, std::vector<OutputEvent>& events);
 
   OutputParser parser_;
   TokenAlignedText aligned_;
   const bool has_tag_tokens_;
   ThoughtTracker thoughts_;
-  int32_t tokens_in_thoughts_ = 0;  // by the text
+  // By the text: a token counts once text of it, or of a later one, is a thought. What may be the
+  // end of thoughts is said of no thought.
+  int32_t tokens_in_thoughts_ = 0;
+  int32_t tokens_unsaid_ = 0;
   std::optional<int32_t> counted_;
 };
 

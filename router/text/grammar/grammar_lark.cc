@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"
+#include "router/text/grammar/forced_text.h"
 #include "router/text/grammar/json_schema.h"
 #include "router/text/grammar/regex_text.h"
 #include "router/text/grammar/structural_tag.h"
@@ -45,6 +46,10 @@ absl::StatusOr<std::string> ChoiceLark(std::string_view text) {
       return absl::InvalidArgumentError(absl::StrFormat("choice[%d]: must be a string", i));
     }
     const std::string& choice = choices[i].get_ref<const std::string&>();
+    if (choice.size() > kMaxForcedBytes) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "choice[%d]: %d bytes, more than the limit of %d", i, choice.size(), kMaxForcedBytes));
+    }
     if (choice.empty()) {
       may_be_empty = true;
     } else if (distinct.insert(choice).second) {

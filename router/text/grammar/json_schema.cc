@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"
+#include "router/text/grammar/forced_text.h"
 
 namespace sheaf {
 namespace {
@@ -178,6 +179,7 @@ absl::StatusOr<SchemaJson> ParseSchemaText(std::string_view text, std::string_vi
 absl::StatusOr<SchemaJson> PrepareSchema(std::string_view text, std::string_view where) {
   SHEAF_ASSIGN_OR_RETURN(SchemaJson schema, ParseSchemaText(text, where));
   SHEAF_RETURN_IF_ERROR(CheckSchema(schema, where));
+  SHEAF_RETURN_IF_ERROR(CheckForcedText(schema, where));
   Rewrite(schema);
   return schema;
 }

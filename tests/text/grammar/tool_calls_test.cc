@@ -226,7 +226,8 @@ TEST(ToolCallAnswerTest, ErrorsNameThePlace) {
                                     R"({"items":{"type":"integer","exclusiveMinimum":4,
                                         "exclusiveMaximum":5},"type":"array","minItems":1})")),
               HasSubstr("tools answer $.items: Unsatisfiable"));
-  EXPECT_THAT(message(testing::Spec(GrammarKind::kLark, "start: \"a\"\n  )")), HasSubstr("2(3): expecting"));
+  EXPECT_THAT(message(testing::Spec(GrammarKind::kLark, "start: \"a\"\n  )")),
+              HasSubstr("2(3): expecting"));
   EXPECT_THAT(message(Calls(ToolCallFormat::kGlm47)), HasSubstr("cannot be tool calls"));
   EXPECT_THAT(message(testing::Spec(GrammarKind::kJsonObject, ""), /*text_around=*/true),
               HasSubstr("exclude each other"));
@@ -254,6 +255,18 @@ TEST_P(ToolCallsTest, RawStrings) {
   ExpectTaken(choice, CallWith("a b"));
   ExpectTaken(choice, CallWith("</x>"));
   ExpectRefused(choice, CallWith("2"));
+  // The empty text is a value where the schema says so, and nowhere else.
+  ExpectTaken(OneValue(R"({"enum":["","a"]})"), CallWith(""));
+  ExpectTaken(OneValue(R"({"type":"string","pattern":"^a*$"})"), CallWith(""));
+  ExpectTaken(OneValue(R"({"type":"string","maxLength":2})"), CallWith(""));
+  for (const char* filled :
+       {R"({"enum":["sea","hills"]})", R"({"const":"a"})", R"({"type":"string","minLength":1})",
+        R"({"type":"string","pattern":"a"})", R"({"type":"string","format":"date"})",
+        R"({"anyOf":[{"const":"a"},{"type":"string","format":"uuid"}]})",
+        R"({"allOf":[{"type":"string"},{"type":"string","minLength":1}]})"}) {
+    SCOPED_TRACE(filled);
+    ExpectRefused(OneValue(filled), CallWith(""));
+  }
   const GrammarSpec untyped = OneValue(R"({"description":"anything"})");
   ExpectTaken(untyped, CallWith("anything, 3"));
 }

@@ -6,9 +6,11 @@ use regex_syntax::ParserBuilder;
 
 /// Above any count that a client means. Cost grows with it.
 const MAX_REPEAT: u32 = 100_000;
-/// Characters and classes of an expression with its repeats written out. A literal that is repeated
-/// really is written out, so nested counts multiply in memory.
-const MAX_WRITTEN_OUT: f64 = 200_000.0;
+/// Characters of an expression with its repeats written out. A literal that is repeated really is
+/// written out, a state of about a kilobyte for each of its bytes, so nested counts multiply.
+const MAX_WRITTEN_OUT: f64 = 50_000.0;
+/// What a repeat of a class costs beside that of a literal.
+const CLASS_CHARACTERS: f64 = 0.1;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Match {
@@ -50,11 +52,14 @@ pub fn whole_match(pattern: &str, form: Match) -> Result<WholeMatch, String> {
 pub fn check_lark(grammar: &str) -> Result<(), String> {
     // Which rule stands in which is not looked at: all counts together are a bound that no nesting
     // exceeds.
-    let product: f64 = repeat_counts(grammar).into_iter().map(|n| n.max(1.0)).product();
-    if product > MAX_WRITTEN_OUT {
+    let counts: f64 = repeat_counts(grammar).into_iter().map(|n| n.max(1.0)).product();
+    let mut longest = 1;
+    scan(grammar, |_, begin, end| longest = longest.max(end - begin));
+    let written_out = counts * longest as f64;
+    if counts > 1.0 && written_out > MAX_WRITTEN_OUT {
         return Err(format!(
-            "its repeat counts multiply to {product:.0}, more than the limit of \
-             {MAX_WRITTEN_OUT:.0}"
+            "its repeat counts multiply to {counts:.0}, which with a text of {longest} bytes is \
+             more than the limit of {MAX_WRITTEN_OUT:.0}"
         ));
     }
     for (at, regex) in lark_regexes(grammar) {
@@ -142,7 +147,7 @@ fn written_out(hir: &Hir) -> f64 {
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => 0.0,
         HirKind::Literal(literal) => literal.0.len() as f64,
-        HirKind::Class(_) => 1.0,
+        HirKind::Class(_) => CLASS_CHARACTERS,
         HirKind::Capture(capture) => written_out(&capture.sub),
         HirKind::Repetition(repetition) => {
             let times = repetition.max.unwrap_or(repetition.min).max(1);
