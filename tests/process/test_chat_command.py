@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sheaf_server import BINARY, SheafServer, run_to_end
+from sheaf_server import BINARY, SheafServer, run_to_end, wait_for
 
 ANSWER_SECONDS = 60.0
 NAME, WHO = "My name is Velorin.", "What is my name?"
@@ -138,7 +138,8 @@ def test_ctrl_c_in_mid_answer(endless: SheafServer) -> None:
         terminal.until("Velorin")
         terminal.type("\x03")
         terminal.until("\n> ")
-        assert endless.metric("sheaf_requests_total", face="grpc", outcome="cancelled") == 1
+        wait_for(lambda: endless.metric("sheaf_requests_total", face="grpc", outcome="cancelled") == 1, 10,
+                 "the server hears of the cancel")
         terminal.type(f"{WHO}\n")
         terminal.until("\n")
         terminal.until("Velorin")
