@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import os
 import random
 import re
 import threading
@@ -16,7 +17,7 @@ import pytest
 from chat_stream import CHAT, both_ways, joined, plain
 from sheaf_server import HttpError, SheafServer
 
-SCHEMAS = 50
+SCHEMAS = int(os.environ.get("SHEAF_TEST_SCHEMAS", 50))
 REQUESTS_AT_ONCE = 8
 
 
