@@ -50,10 +50,11 @@ absl::Status AppendConfigFile(const std::string& path, std::vector<std::string>&
             return argument == flag || argument.rfind(flag + "=", 0) == 0;
           });
       if (given) continue;
-      added.push_back(flag);
       if (entry.second.IsScalar()) {
-        added.push_back(entry.second.as<std::string>());
+        // In one word: a flag without a value takes "=true", but not a word behind it.
+        added.push_back(flag + "=" + entry.second.as<std::string>());
       } else if (entry.second.IsSequence()) {
+        added.push_back(flag);
         for (const auto& value : entry.second) added.push_back(value.as<std::string>());
       } else {
         return absl::InvalidArgumentError(

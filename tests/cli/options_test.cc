@@ -115,6 +115,17 @@ TEST(Options, ConfigFileIsOverruledByTheCommandLine) {
   EXPECT_THAT(options.served_model_names, ElementsAre("x", "y"));
 }
 
+TEST(Options, ConfigFileKnowsFlagsWithoutValues) {
+  const std::string path = testing::TempDir() + "/sheaf_options_flags.yaml";
+  std::ofstream(path) << "enable-auto-tool-choice: true\ntrust-request-chat-template: true\n"
+                         "json-any-whitespace: false\nreasoning-parser: none\n";
+  const RouterOptions options = Serve({"--config", path});
+  EXPECT_TRUE(options.trust_request_chat_template);
+  EXPECT_FALSE(options.json_any_whitespace);
+  EXPECT_EQ(options.reasoning_parser, "none");
+  EXPECT_EQ(options.process.checkpoint, "dir");
+}
+
 TEST(Options, WrongValuesNameTheFlag) {
   EXPECT_THAT(ErrorOf({"serve", "dir", "--port", "70000"}), HasSubstr("--port"));
   EXPECT_THAT(ErrorOf({"serve", "dir", "--workers", "-1"}), HasSubstr("--workers"));
