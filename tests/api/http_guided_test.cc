@@ -1,5 +1,7 @@
 // Requests whose grammar takes long to compile, beside others.
+#include <chrono>
 #include <future>
+#include <thread>
 
 #include "gmock/gmock.h"
 #include "tests/api/compile_gate.h"
