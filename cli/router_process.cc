@@ -102,7 +102,7 @@ struct RouterProcess::Impl {
   prometheus::Registry registry;
   std::unique_ptr<RouterMetrics> metrics;
   std::unique_ptr<MetricsObserver> observer;
-  std::shared_ptr<const Checkpoint> checkpoint;
+  std::unique_ptr<Checkpoint> checkpoint;  // until everything is loaded
   ModelConfig config;
   std::unique_ptr<CheckpointText> text;
   std::unique_ptr<ThreadPool> pool;
@@ -130,9 +130,7 @@ struct RouterProcess::Impl {
 
 absl::Status RouterProcess::Impl::LoadModel() {
   SHEAF_ASSIGN_OR_RETURN(config, LoadModelConfig(options.process.checkpoint));
-  SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> opened,
-                         Checkpoint::Open(options.process.checkpoint));
-  checkpoint = std::move(opened);
+  SHEAF_ASSIGN_OR_RETURN(checkpoint, Checkpoint::Open(options.process.checkpoint));
   SHEAF_RETURN_IF_ERROR(CheckServable(*checkpoint, config));
   SHEAF_ASSIGN_OR_RETURN(
       text, CheckpointText::Load(options.process.checkpoint, static_cast<size_t>(config.vocab_size),
@@ -153,7 +151,7 @@ absl::Status RouterProcess::Impl::LoadModel() {
   spdlog::info("{}: {} layers, {} experts a layer; loading the router's weights",
                options.process.checkpoint, config.num_layers, config.num_experts);
   SHEAF_ASSIGN_OR_RETURN(
-      weights, DecoderWeights::Load(checkpoint, config, AllHeads(config), *pool, LoadProgress{}));
+      weights, DecoderWeights::Load(*checkpoint, config, AllHeads(config), *pool, LoadProgress{}));
   spdlog::info("router weights: {:.1f} MB resident",
                static_cast<double>(weights->resident_bytes()) / 1e6);
   return absl::OkStatus();
@@ -171,7 +169,7 @@ absl::Status RouterProcess::Impl::BuildEngine() {
                cache->num_blocks(), cache->block_size(), kernels::KvFormatName(options.kv_format),
                max_model_len);
   SHEAF_ASSIGN_OR_RETURN(
-      experts, ExpertBackend::Create(options, checkpoint, config, *pool, clock, *metrics));
+      experts, ExpertBackend::Create(options, std::move(checkpoint), config, *pool, clock, *metrics));
   DecoderOptions decoder_options;
   decoder_options.max_batched_tokens = options.max_num_batched_tokens;
   decoder_options.max_model_len = max_model_len;

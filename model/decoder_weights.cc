@@ -4,32 +4,12 @@
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"
-#include "model/formats/tensor_checks.h"
+#include "model/absent_tensors.h"
 #include "model/linear_loads.h"
 #include "model/model_layout.h"
 
 namespace sheaf {
 namespace {
-
-kernels::FloatFormat ToFloatFormat(TensorDtype dtype) {
-  switch (dtype) {
-    case TensorDtype::kBF16:
-      return kernels::FloatFormat::kBF16;
-    case TensorDtype::kF16:
-      return kernels::FloatFormat::kF16;
-    default:
-      return kernels::FloatFormat::kF32;
-  }
-}
-
-absl::StatusOr<kernels::DenseMatrix> MatrixView(const Checkpoint& checkpoint,
-                                                const std::string& name, int n, int k) {
-  SHEAF_ASSIGN_OR_RETURN(const TensorInfo* const tensor, RequireTensor(checkpoint, name));
-  SHEAF_RETURN_IF_ERROR(CheckDtype(*tensor, kFloatDtypes));
-  SHEAF_RETURN_IF_ERROR(CheckShape(*tensor, {n, k}));
-  checkpoint.WillNeed(*tensor);
-  return kernels::DenseMatrix{n, k, ToFloatFormat(tensor->dtype), checkpoint.Bytes(*tensor).data()};
-}
 
 size_t MatrixBytes(const kernels::DenseMatrix& matrix) {
   return static_cast<size_t>(matrix.n) * matrix.k * kernels::FloatBytes(matrix.format);
@@ -48,20 +28,27 @@ class DecoderLoader {
 
   absl::Status Plan() {
     weights_.layers.resize(static_cast<size_t>(config_.num_layers));
-    SHEAF_ASSIGN_OR_RETURN(weights_.embedding, MatrixView(checkpoint_, kEmbeddingName,
-                                                          config_.vocab_size, config_.hidden_size));
+    gates_.resize(weights_.layers.size());
+    // A tied head is the embedding itself; some writers store it again all the same.
+    SHEAF_RETURN_IF_ERROR(
+        loads_.AddPlain(kEmbeddingName, config_.vocab_size, config_.hidden_size,
+                        config_.tie_word_embeddings ? weights_.lm_head : embedding_));
     SHEAF_ASSIGN_OR_RETURN(weights_.final_norm,
                            LoadFloats(checkpoint_, kFinalNormName, config_.hidden_size));
     for (int layer = 0; layer < config_.num_layers; ++layer)
       SHEAF_RETURN_IF_ERROR(PlanLayer(layer));
-    // A tied head is the embedding itself; some writers store it again all the same.
-    NamedLinear head = LmHead(config_);
-    if (config_.tie_word_embeddings) head.prefix = "model.embed_tokens";
-    return loads_.Add(head, {}, weights_.lm_head);
+    return config_.tie_word_embeddings ? absl::OkStatus()
+                                       : loads_.Add(LmHead(config_), {}, weights_.lm_head);
   }
 
   absl::Status Load(ThreadPool& pool, const LoadProgress& progress) {
-    return loads_.Load(pool, progress);
+    SHEAF_RETURN_IF_ERROR(loads_.Load(pool, progress));
+    weights_.memory = loads_.arena();
+    weights_.embedding =
+        (config_.tie_word_embeddings ? weights_.lm_head : embedding_).view().dense;
+    for (size_t layer = 0; layer < gates_.size(); ++layer)
+      weights_.layers[layer].gate = gates_[layer].view().dense;
+    return absl::OkStatus();
   }
 
  private:
@@ -89,8 +76,9 @@ class DecoderLoader {
       return PlanMlp(prefix + ".mlp", config_.intermediate_size, ModelPart::kDenseMlp,
                      out.feed_forward);
     }
-    SHEAF_ASSIGN_OR_RETURN(out.gate, MatrixView(checkpoint_, prefix + ".mlp.gate.weight",
-                                                config_.num_experts, config_.hidden_size));
+    SHEAF_RETURN_IF_ERROR(loads_.AddPlain(prefix + ".mlp.gate.weight", config_.num_experts,
+                                          config_.hidden_size,
+                                          gates_[static_cast<size_t>(layer)]));
     SHEAF_RETURN_IF_ERROR(
         floats(".mlp.gate.e_score_correction_bias", config_.num_experts, out.correction_bias));
     if (config_.num_shared_experts == 0) return absl::OkStatus();
@@ -103,6 +91,8 @@ class DecoderLoader {
   const HeadRange heads_;
   DecoderWeights& weights_;
   LinearLoads loads_;
+  LoadedLinear embedding_;
+  std::vector<LoadedLinear> gates_;  // by layer
 };
 
 }  // namespace
@@ -110,33 +100,36 @@ class DecoderLoader {
 size_t DecoderWeights::resident_bytes() const {
   size_t bytes = MatrixBytes(embedding) + final_norm.size() * sizeof(float);
   // A tied head is the embedding.
-  if (lm_head.view().dense.data != embedding.data) bytes += ResidentBytes(lm_head);
+  if (lm_head.view().dense.data != embedding.data) bytes += lm_head.owned_bytes();
   for (const LayerWeights& layer : layers) {
     bytes += sizeof(float) * (layer.input_norm.size() + layer.post_attention_norm.size() +
                               layer.correction_bias.size());
     bytes += MatrixBytes(layer.gate) + ResidentBytes(layer.attention);
     for (const LoadedLinear* linear :
          {&layer.feed_forward.gate, &layer.feed_forward.up, &layer.feed_forward.down}) {
-      bytes += ResidentBytes(*linear);
+      bytes += linear->owned_bytes();
     }
   }
   return bytes;
 }
 
 absl::StatusOr<std::unique_ptr<DecoderWeights>> DecoderWeights::Load(
-    std::shared_ptr<const Checkpoint> checkpoint, const ModelConfig& config, HeadRange heads,
+    const Checkpoint& checkpoint, const ModelConfig& config, HeadRange heads,
     ThreadPool& pool, const LoadProgress& progress) {
   const int all = AllHeads(config).count;
   if (heads.first < 0 || heads.count < 1 || heads.count > all - heads.first) {
     return absl::InvalidArgumentError(absl::StrFormat("heads %d + %d: wanted a range of 0..%d",
                                                       heads.first, heads.count, all - 1));
   }
-  SHEAF_RETURN_IF_ERROR(CheckExpertCounts(*checkpoint, config));
+  SHEAF_RETURN_IF_ERROR(JudgeAbsentTensors(checkpoint, config).status());
+  SHEAF_RETURN_IF_ERROR(CheckExpertCounts(checkpoint, config));
   auto weights = std::make_unique<DecoderWeights>();
-  weights->checkpoint = checkpoint;
-  DecoderLoader loader(*checkpoint, config, heads, *weights);
-  SHEAF_RETURN_IF_ERROR(loader.Plan());
-  SHEAF_RETURN_IF_ERROR(loader.Load(pool, progress));
+  DecoderLoader loader(checkpoint, config, heads, *weights);
+  absl::Status loaded = loader.Plan();
+  if (loaded.ok()) loaded = loader.Load(pool, progress);
+  // First: what was read of a file that changed is no fault of the values.
+  SHEAF_RETURN_IF_ERROR(checkpoint.CheckUnchanged());
+  SHEAF_RETURN_IF_ERROR(loaded);
   return weights;
 }
 

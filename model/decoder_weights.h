@@ -5,9 +5,9 @@
 // `heads` restricts attention to a range of its heads (one rank of tensor parallelism); the whole
 // model is AllHeads(config).
 //
-// Ownership  owns repacked 4-bit weights, biases and widened norms; embeddings, lm_head and other
-//            float matrices are views of the checkpoint, kept alive here.
-// Threads    Load uses the pool; afterwards constant. Errors: as model/linear_loader.h.
+// Ownership  owns all of it; the Checkpoint and its files are not needed after Load.
+// Threads    Load uses the pool; afterwards constant.
+// Errors     as model/linear_loader.h; kDataLoss when a file of the checkpoint changed meanwhile.
 
 #include <cstddef>
 #include <memory>
@@ -38,7 +38,7 @@ struct LayerWeights {
 };
 
 struct DecoderWeights {
-  std::shared_ptr<const Checkpoint> checkpoint;
+  std::shared_ptr<const PackedArena> memory;  // what embedding and gates are views of
   kernels::DenseMatrix embedding;  // [vocab][hidden]
   std::vector<LayerWeights> layers;
   std::vector<float> final_norm;
@@ -47,7 +47,7 @@ struct DecoderWeights {
   size_t resident_bytes() const;
 
   static absl::StatusOr<std::unique_ptr<DecoderWeights>> Load(
-      std::shared_ptr<const Checkpoint> checkpoint, const ModelConfig& config, HeadRange heads,
+      const Checkpoint& checkpoint, const ModelConfig& config, HeadRange heads,
       ThreadPool& pool, const LoadProgress& progress);
 };
 

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"
+#include "model/absent_tensors.h"
 #include "model/linear_loader.h"
 #include "model/load_tracker.h"
 #include "model/model_layout.h"
@@ -23,11 +24,7 @@ struct LoadedExpert {
 };
 
 void Prefetch(const Checkpoint& checkpoint, const ExpertPlan& plan) {
-  for (const LinearPlan& linear : plan) {
-    // A fused tensor holds experts of other processes too; its pages come when they are read.
-    if (linear.codes->bytes > linear.file_bytes()) continue;
-    linear.ForEachTensor([&](const TensorInfo& tensor) { checkpoint.WillNeed(tensor); });
-  }
+  for (const LinearPlan& linear : plan) linear.WillNeed(checkpoint);
 }
 
 absl::Status CheckExpert(const ModelConfig& config, const LayerExpert& pair) {
@@ -44,17 +41,17 @@ absl::Status CheckExpert(const ModelConfig& config, const LayerExpert& pair) {
 }  // namespace
 
 struct ExpertSlice::Impl {
-  std::shared_ptr<const Checkpoint> checkpoint;
   std::shared_ptr<PackedArena> arena;
   int num_experts_per_layer = 0;
   std::vector<int32_t>
       index;  // [layer * num_experts_per_layer + expert] -> position in `experts`; -1 = not held
   std::vector<LoadedExpert> experts;
-  size_t mapped_bytes = 0;  // of experts read where they lie in the file
 
-  absl::Status LoadExpert(const ExpertPlan& plan, LoadedExpert& expert) const {
+  absl::Status LoadExpert(const Checkpoint& checkpoint, const ExpertPlan& plan,
+                          LoadScratch& scratch, LoadedExpert& expert) const {
     for (size_t i = 0; i < plan.size(); ++i) {
-      SHEAF_ASSIGN_OR_RETURN(expert.linears[i], LoadPlannedLinear(*checkpoint, plan[i], {}, arena));
+      SHEAF_ASSIGN_OR_RETURN(expert.linears[i],
+                             LoadPlannedLinear(checkpoint, plan[i], {}, arena, scratch));
     }
     expert.view = {expert.linears[0].view(), expert.linears[1].view(), expert.linears[2].view()};
     return absl::OkStatus();
@@ -65,9 +62,10 @@ ExpertSlice::ExpertSlice() : impl_(std::make_unique<Impl>()) {}
 ExpertSlice::~ExpertSlice() = default;
 
 absl::StatusOr<std::unique_ptr<ExpertSlice>> ExpertSlice::Load(
-    std::shared_ptr<const Checkpoint> checkpoint, const ModelConfig& config,
+    const Checkpoint& checkpoint, const ModelConfig& config,
     std::span<const LayerExpert> experts, ThreadPool& pool, const LoadProgress& progress) {
-  SHEAF_RETURN_IF_ERROR(CheckExpertCounts(*checkpoint, config));
+  SHEAF_RETURN_IF_ERROR(JudgeAbsentTensors(checkpoint, config).status());
+  SHEAF_RETURN_IF_ERROR(CheckExpertCounts(checkpoint, config));
   std::vector<LayerExpert> pairs(experts.begin(), experts.end());
   std::sort(pairs.begin(), pairs.end());
   pairs.erase(std::unique(pairs.begin(), pairs.end()), pairs.end());
@@ -78,7 +76,7 @@ absl::StatusOr<std::unique_ptr<ExpertSlice>> ExpertSlice::Load(
   pool.ParallelFor(static_cast<int64_t>(pairs.size()), [&](int64_t item, int) {
     if (planning.failed()) return;
     auto plan =
-        PlanExpert(*checkpoint, config, pairs[item].layer.value(), pairs[item].expert.value());
+        PlanExpert(checkpoint, config, pairs[item].layer.value(), pairs[item].expert.value());
     if (plan.ok()) {
       plans[item] = *std::move(plan);
     } else {
@@ -89,7 +87,6 @@ absl::StatusOr<std::unique_ptr<ExpertSlice>> ExpertSlice::Load(
 
   std::unique_ptr<ExpertSlice> slice(new ExpertSlice);
   Impl& impl = *slice->impl_;
-  impl.checkpoint = checkpoint;
   impl.num_experts_per_layer = config.num_experts;
   impl.index.assign(static_cast<size_t>(config.num_layers) * config.num_experts, -1);
   impl.experts.resize(pairs.size());
@@ -100,20 +97,22 @@ absl::StatusOr<std::unique_ptr<ExpertSlice>> ExpertSlice::Load(
     for (const LinearPlan& plan : plans[item]) {
       total_bytes += plan.file_bytes();
       arena_bytes += MaxArenaBytes(plan, {});
-      if (!plan.quantized()) impl.mapped_bytes += plan.file_bytes();
     }
   }
   SHEAF_ASSIGN_OR_RETURN(impl.arena, PackedArena::Reserve(arena_bytes));
 
   const size_t ahead = kExpertsAhead * static_cast<size_t>(pool.num_threads());
   for (size_t item = 0; item < std::min(ahead, plans.size()); ++item)
-    Prefetch(*checkpoint, plans[item]);
+    Prefetch(checkpoint, plans[item]);
+  std::vector<LoadScratch> scratch(static_cast<size_t>(pool.num_threads()));
   LoadTracker tracker(total_bytes, progress);
-  pool.ParallelFor(static_cast<int64_t>(pairs.size()), [&](int64_t item, int) {
+  pool.ParallelFor(static_cast<int64_t>(pairs.size()), [&](int64_t item, int thread) {
     if (tracker.failed()) return;
     const auto at = static_cast<size_t>(item);
-    if (at + ahead < plans.size()) Prefetch(*checkpoint, plans[at + ahead]);
-    if (absl::Status status = impl.LoadExpert(plans[at], impl.experts[at]); !status.ok()) {
+    if (at + ahead < plans.size()) Prefetch(checkpoint, plans[at + ahead]);
+    absl::Status status = impl.LoadExpert(
+        checkpoint, plans[at], scratch[static_cast<size_t>(thread)], impl.experts[at]);
+    if (!status.ok()) {
       tracker.Fail(at, std::move(status));
       return;
     }
@@ -121,6 +120,8 @@ absl::StatusOr<std::unique_ptr<ExpertSlice>> ExpertSlice::Load(
     for (const LinearPlan& plan : plans[at]) bytes += plan.file_bytes();
     tracker.Done(bytes);
   });
+  // First: what was read of a file that changed is no fault of the values.
+  SHEAF_RETURN_IF_ERROR(checkpoint.CheckUnchanged());
   SHEAF_RETURN_IF_ERROR(tracker.status());
   return slice;
 }
@@ -137,9 +138,7 @@ const kernels::ExpertWeights* ExpertSlice::Find(LayerId layer, ExpertId expert) 
 
 size_t ExpertSlice::num_experts() const { return impl_->experts.size(); }
 
-size_t ExpertSlice::resident_bytes() const {
-  return impl_->arena->used_bytes() + impl_->mapped_bytes;
-}
+size_t ExpertSlice::resident_bytes() const { return impl_->arena->used_bytes(); }
 
 std::vector<LayerExpert> AllExperts(const ModelConfig& config) {
   std::vector<LayerExpert> all;

@@ -1,13 +1,12 @@
 #pragma once
 // ExpertSlice: the routed experts that one process holds, ready to run.
 //
-// Ownership  owns repacked weights; float-stored experts are views of the checkpoint, kept alive
-//            here.
+// Ownership  owns all its weights; the Checkpoint and its files are not needed after Load.
 // Threads    Load uses the pool's threads; afterwards constant, any thread.
 // Errors     as model/linear_loader.h; also kInvalidArgument for a (layer, expert) outside the
-//            model.
-// Cost       reads the slice's bytes once, from page cache at memory speed; source pages are
-//            dropped as it goes, so resident memory is the packed slice.
+//            model; kDataLoss when a file of the checkpoint changed meanwhile.
+// Cost       reads the slice's bytes once, from page cache at memory speed. Resident memory is the
+//            packed slice, and while loading the scratch of model/linear_loader.h for each thread.
 
 #include <cstddef>
 #include <functional>
@@ -36,14 +35,14 @@ using LoadProgress = std::function<void(size_t done_bytes, size_t total_bytes)>;
 class ExpertSlice {
  public:
   static absl::StatusOr<std::unique_ptr<ExpertSlice>> Load(
-      std::shared_ptr<const Checkpoint> checkpoint, const ModelConfig& config,
+      const Checkpoint& checkpoint, const ModelConfig& config,
       std::span<const LayerExpert> experts, ThreadPool& pool, const LoadProgress& progress);
   ~ExpertSlice();
 
   // Null when the slice does not hold it.
   const kernels::ExpertWeights* Find(LayerId layer, ExpertId expert) const;
   size_t num_experts() const;     // (layer, expert) pairs held
-  size_t resident_bytes() const;  // packed memory plus mapped float tensors
+  size_t resident_bytes() const;  // what it keeps in memory
 
  private:
   ExpertSlice();

@@ -7,6 +7,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_format.h"
 #include "base/status.h"
+#include "model/absent_tensors.h"
 #include "model/attention/absorbed_kv.h"
 #include "model/attention/attention_tensors.h"
 #include "model/config_disagreements.h"
@@ -79,13 +80,19 @@ class Inspection {
       : checkpoint_(checkpoint), config_(config), report_(report), facts_(config) {}
 
   void Run(int num_workers) {
+    const auto absent = JudgeAbsentTensors(checkpoint_, config_);
+    Refuse(absent.status());
     Refuse(CheckExpertCounts(checkpoint_, config_));
     for (const NamedPlain& plain : PlainTensors(config_)) VisitPlain(plain);
     for (int layer = 0; layer < config_.num_layers; ++layer) VisitLayer(layer);
     VisitHead();
     VisitRest();
     report_.groups = grouping_.Sorted();
-    report_.disagreements = facts_.Disagreements();
+    report_.disagreements = checkpoint_.remarks();
+    for (const std::vector<std::string>& more :
+         {absent.value_or(std::vector<std::string>()), facts_.Disagreements()}) {
+      report_.disagreements.insert(report_.disagreements.end(), more.begin(), more.end());
+    }
     if (report_.refusal.empty()) Divide(num_workers);
   }
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <optional>
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"
@@ -32,6 +31,8 @@ size_t LoadedLinear::owned_bytes() const { return memory_ == nullptr ? 0 : memor
 namespace {
 
 constexpr int kMinSegment = 32;
+constexpr int kRowsAWord = 8;
+constexpr size_t kCheckedBytes = size_t{1} << 20;
 
 LinearSlice Resolved(const LinearPlan& plan, LinearSlice slice) {
   if (slice.num_rows == 0) slice.num_rows = plan.n - slice.first_row;
@@ -86,24 +87,31 @@ kernels::ScaleFormat ToScaleFormat(TensorDtype dtype) {
   }
 }
 
+// Rows of a 4-bit matrix that are repacked together, as a matrix of their own.
+struct Piece {
+  LinearPlan plan;    // of the piece: its n is the piece's
+  UnpackRange range;  // within the piece
+  int row_in_file = 0;  // of the piece's first row
+  std::span<const uint8_t> codes, scales, zeros;
+};
+
 // Copies scales into [row block][segment][16] as they are; any with all exponent bits set is NaN or
 // Inf.
 template <typename Bits>
-absl::Status CopyScales(const Checkpoint& checkpoint, const LinearPlan& plan,
-                        const LinearSlice& slice, const WeightGroups& groups, Bits exponent_mask,
+absl::Status CopyScales(const Piece& piece, const WeightGroups& groups, Bits exponent_mask,
                         Bits* out) {
-  const uint8_t* const source = checkpoint.Bytes(*plan.scales).data();
-  const bool by_row =
-      plan.format == WeightFormat::kPackQuantized;  // [n][groups]; otherwise [groups][n]
+  const LinearPlan& plan = piece.plan;
+  const bool by_row = ScaleAxis(plan.format) == RowAxis::kFirst;
   const size_t row_stride = by_row ? static_cast<size_t>(plan.groups) : 1;
   const size_t group_stride = by_row ? 1 : static_cast<size_t>(plan.n);
-  for (int row = 0; row < slice.num_rows; row += kRowBlock) {
-    const int rows = std::min(kRowBlock, slice.num_rows - row);
+  for (int row = 0; row < piece.range.num_rows; row += kRowBlock) {
+    const int rows = std::min(kRowBlock, piece.range.num_rows - row);
     for (const int32_t group : groups.group_of_segment) {
       if (group >= 0) {
-        const uint8_t* in = source + ((static_cast<size_t>(slice.first_row) + row) * row_stride +
-                                      static_cast<size_t>(group) * group_stride) *
-                                         sizeof(Bits);
+        const uint8_t* in = piece.scales.data() +
+                            ((static_cast<size_t>(piece.range.first_row) + row) * row_stride +
+                             static_cast<size_t>(group) * group_stride) *
+                                sizeof(Bits);
         bool finite = true;
         for (int r = 0; r < rows; ++r, in += row_stride * sizeof(Bits)) {
           std::memcpy(&out[r], in, sizeof(Bits));
@@ -112,9 +120,10 @@ absl::Status CopyScales(const Checkpoint& checkpoint, const LinearPlan& plan,
         if (!finite) {
           int bad = 0;
           while ((out[bad] & exponent_mask) != exponent_mask) ++bad;
-          return TensorError(*plan.scales, "finite scales",
-                             absl::StrFormat("NaN or Inf at output row %d, group %d",
-                                             slice.first_row + row + bad, group));
+          return TensorError(
+              *plan.scales, "finite scales",
+              absl::StrFormat("NaN or Inf at output row %d, group %d",
+                              piece.row_in_file + piece.range.first_row + row + bad, group));
         }
       }
       out += kRowBlock;
@@ -123,18 +132,14 @@ absl::Status CopyScales(const Checkpoint& checkpoint, const LinearPlan& plan,
   return absl::OkStatus();
 }
 
-absl::Status CopyScales(const Checkpoint& checkpoint, const LinearPlan& plan,
-                        const LinearSlice& slice, const WeightGroups& groups, void* out) {
-  switch (plan.scales->dtype) {
+absl::Status CopyScales(const Piece& piece, const WeightGroups& groups, uint8_t* out) {
+  switch (piece.plan.scales->dtype) {
     case TensorDtype::kF16:
-      return CopyScales<uint16_t>(checkpoint, plan, slice, groups, 0x7C00,
-                                  static_cast<uint16_t*>(out));
+      return CopyScales<uint16_t>(piece, groups, 0x7C00, reinterpret_cast<uint16_t*>(out));
     case TensorDtype::kBF16:
-      return CopyScales<uint16_t>(checkpoint, plan, slice, groups, 0x7F80,
-                                  static_cast<uint16_t*>(out));
+      return CopyScales<uint16_t>(piece, groups, 0x7F80, reinterpret_cast<uint16_t*>(out));
     default:
-      return CopyScales<uint32_t>(checkpoint, plan, slice, groups, 0x7F800000,
-                                  static_cast<uint32_t*>(out));
+      return CopyScales<uint32_t>(piece, groups, 0x7F800000, reinterpret_cast<uint32_t*>(out));
   }
 }
 
@@ -149,41 +154,77 @@ int ZeroPoint(const uint8_t* zeros, const LinearPlan& plan, int row, int group) 
   }
 }
 
-// Zero points in [row block][segment][16], or nothing when they are all 8: the kernels' cheaper
-// case.
-std::vector<uint8_t> ReadZeros(const Checkpoint& checkpoint, const LinearPlan& plan,
-                               const LinearSlice& slice, const WeightGroups& groups) {
-  std::vector<uint8_t> out;
-  if (plan.zero_points == ZeroPoints::kSymmetric) return out;
-  const uint8_t* const source = checkpoint.Bytes(*plan.zeros).data();
-  out.resize(static_cast<size_t>(kernels::NumRowBlocks(slice.num_rows)) *
-             groups.group_of_segment.size() * kRowBlock);
-  bool symmetric = true;
-  size_t at = 0;
-  for (int row = 0; row < slice.num_rows; row += kRowBlock) {
-    const int rows = std::min(kRowBlock, slice.num_rows - row);
+// Zero points in [row block][segment][16]; false when they are all 8, the kernels' cheaper case.
+bool CopyZeros(const Piece& piece, const WeightGroups& groups, uint8_t* out) {
+  bool asymmetric = false;
+  for (int row = 0; row < piece.range.num_rows; row += kRowBlock) {
+    const int rows = std::min(kRowBlock, piece.range.num_rows - row);
     for (const int32_t group : groups.group_of_segment) {
       for (int r = 0; group >= 0 && r < rows; ++r) {
-        const int zero = ZeroPoint(source, plan, slice.first_row + row + r, group);
-        symmetric = symmetric && zero == 8;
-        out[at + r] = static_cast<uint8_t>(zero);
+        const int zero =
+            ZeroPoint(piece.zeros.data(), piece.plan, piece.range.first_row + row + r, group);
+        asymmetric = asymmetric || zero != 8;
+        out[r] = static_cast<uint8_t>(zero);
       }
-      at += kRowBlock;
+      out += kRowBlock;
     }
   }
-  if (symmetric) out.clear();
-  return out;
+  return asymmetric;
+}
+
+void UnpackCodes(const Piece& piece, const WeightGroups& groups, uint32_t* nibbles) {
+  switch (piece.plan.format) {
+    case WeightFormat::kGptq:
+      return UnpackGptq(piece.codes.data(), piece.plan, piece.range, groups, nibbles);
+    case WeightFormat::kAwq:
+      return UnpackAwq(piece.codes.data(), piece.plan, piece.range, nibbles);
+    default:
+      return UnpackPackQuantized(piece.codes.data(), piece.plan, piece.range, groups, nibbles);
+  }
+}
+
+// Position of the first NaN or Inf; the number of elements if there is none.
+template <typename Bits>
+size_t FirstWithExponent(std::span<const uint8_t> bytes, Bits mask) {
+  constexpr size_t kRun = 1024;  // a run without branches, for the vectorizer
+  const size_t count = bytes.size() / sizeof(Bits);
+  for (size_t begin = 0; begin < count; begin += kRun) {
+    const size_t end = std::min(count, begin + kRun);
+    const auto bad = [&](size_t i) -> Bits {
+      Bits bits;
+      std::memcpy(&bits, bytes.data() + i * sizeof(Bits), sizeof(Bits));
+      return (bits & mask) == mask ? 1 : 0;
+    };
+    Bits any = 0;
+    for (size_t i = begin; i < end; ++i) any = any | bad(i);
+    if (any == 0) continue;
+    for (size_t i = begin; i < end; ++i) {
+      if (bad(i) != 0) return i;
+    }
+  }
+  return count;
+}
+
+size_t FirstNotFinite(std::span<const uint8_t> bytes, kernels::FloatFormat format) {
+  switch (format) {
+    case kernels::FloatFormat::kF16:
+      return FirstWithExponent<uint16_t>(bytes, 0x7C00);
+    case kernels::FloatFormat::kBF16:
+      return FirstWithExponent<uint16_t>(bytes, 0x7F80);
+    default:
+      return FirstWithExponent<uint32_t>(bytes, 0x7F800000);
+  }
 }
 
 absl::Status CheckStoredShape(const Checkpoint& checkpoint, const LinearPlan& plan) {
   if (plan.shape == nullptr) return absl::OkStatus();
   std::vector<int64_t> stored(2);
-  const uint8_t* const bytes = checkpoint.Bytes(*plan.shape).data();
+  SHEAF_ASSIGN_OR_RETURN(const std::vector<uint8_t> bytes, checkpoint.ReadAll(*plan.shape));
   if (plan.shape->dtype == TensorDtype::kI64) {
-    std::memcpy(stored.data(), bytes, 16);
+    std::memcpy(stored.data(), bytes.data(), 16);
   } else {
     int32_t narrow[2];
-    std::memcpy(narrow, bytes, 8);
+    std::memcpy(narrow, bytes.data(), 8);
     stored = {narrow[0], narrow[1]};
   }
   const std::vector<int64_t> wanted = {plan.n, plan.k};
@@ -194,9 +235,10 @@ absl::Status CheckStoredShape(const Checkpoint& checkpoint, const LinearPlan& pl
 // The first `count` elements from `first` on, widened; NaN and Inf are errors.
 absl::Status WidenFinite(const Checkpoint& checkpoint, const TensorInfo& tensor, int first,
                          int count, float* out) {
-  kernels::WidenToFloat(
-      checkpoint.Bytes(tensor).data() + static_cast<size_t>(first) * DtypeBytes(tensor.dtype),
-      ToFloatFormat(tensor.dtype), static_cast<size_t>(count), out);
+  const size_t element = DtypeBytes(tensor.dtype);
+  std::vector<uint8_t> bytes(static_cast<size_t>(count) * element);
+  SHEAF_RETURN_IF_ERROR(checkpoint.Read(tensor, static_cast<size_t>(first) * element, bytes));
+  kernels::WidenToFloat(bytes.data(), ToFloatFormat(tensor.dtype), static_cast<size_t>(count), out);
   for (int i = 0; i < count; ++i) {
     if (!std::isfinite(out[i])) {
       return TensorError(tensor, "finite values",
@@ -212,8 +254,8 @@ absl::Status WidenFinite(const Checkpoint& checkpoint, const TensorInfo& tensor,
 class LinearBuilder {
  public:
   LinearBuilder(const Checkpoint& checkpoint, const LinearPlan& plan, const LinearSlice& slice,
-                std::shared_ptr<PackedArena> arena)
-      : checkpoint_(checkpoint), plan_(plan), slice_(slice) {
+                std::shared_ptr<PackedArena> arena, LoadScratch& scratch)
+      : checkpoint_(checkpoint), plan_(plan), slice_(slice), scratch_(scratch) {
     linear_.memory_ = std::make_unique<LoadedLinear::Memory>();
     linear_.memory_->arena = std::move(arena);
   }
@@ -248,10 +290,27 @@ class LinearBuilder {
     w4.scale_format = ToScaleFormat(plan_.scales->dtype);
 
     auto* const scales = Allocate<uint8_t>(w4.scale_count() * kernels::ScaleBytes(w4.scale_format));
-    SHEAF_RETURN_IF_ERROR(CopyScales(checkpoint_, plan_, slice_, groups, scales));
     w4.scales = scales;
-    if (const std::vector<uint8_t> zeros = ReadZeros(checkpoint_, plan_, slice_, groups);
-        !zeros.empty()) {
+    auto* const nibbles = Allocate<uint32_t>(w4.nibble_bytes() / sizeof(uint32_t));
+    w4.nibbles = reinterpret_cast<const uint8_t*>(nibbles);
+    std::vector<uint8_t> zeros;
+    if (plan_.zero_points != ZeroPoints::kSymmetric) zeros.resize(w4.scale_count());
+    bool asymmetric = false;
+
+    const size_t block_scales = w4.scale_count() / kernels::NumRowBlocks(w4.n);
+    const size_t block_words = w4.nibble_bytes() / sizeof(uint32_t) / kernels::NumRowBlocks(w4.n);
+    const int piece_rows = PieceRows();
+    for (int row = 0; row < slice_.num_rows; row += piece_rows) {
+      SHEAF_ASSIGN_OR_RETURN(const Piece piece,
+                             ReadPiece(row, std::min(piece_rows, slice_.num_rows - row)));
+      const size_t block = static_cast<size_t>(row / kRowBlock);
+      SHEAF_RETURN_IF_ERROR(CopyScales(
+          piece, groups, scales + block * block_scales * kernels::ScaleBytes(w4.scale_format)));
+      if (!zeros.empty() && CopyZeros(piece, groups, zeros.data() + block * block_scales))
+        asymmetric = true;
+      UnpackCodes(piece, groups, nibbles + block * block_words);
+    }
+    if (asymmetric) {
       auto* const copy = Allocate<uint8_t>(zeros.size());
       std::copy(zeros.begin(), zeros.end(), copy);
       w4.zeros = copy;
@@ -261,53 +320,83 @@ class LinearBuilder {
       std::copy(groups.permutation.begin(), groups.permutation.end(), copy);
       w4.permutation = copy;
     }
-    auto* const nibbles = Allocate<uint32_t>(w4.nibble_bytes() / sizeof(uint32_t));
-    Unpack(groups, nibbles);
-    w4.nibbles = reinterpret_cast<const uint8_t*>(nibbles);
-    plan_.ForEachTensor([&](const TensorInfo& tensor) {
-      if (&tensor != plan_.bias) checkpoint_.DropMapping(tensor);
-    });
     return absl::OkStatus();
   }
 
-  void Unpack(const WeightGroups& groups, uint32_t* nibbles) const {
-    const uint8_t* const words = checkpoint_.Bytes(*plan_.codes).data();
-    const UnpackRange range = {slice_.first_row, slice_.num_rows, slice_.first_column,
-                               slice_.num_columns};
-    switch (plan_.format) {
-      case WeightFormat::kGptq:
-        return UnpackGptq(words, plan_, range, groups, nibbles);
-      case WeightFormat::kAwq:
-        return UnpackAwq(words, plan_, range, nibbles);
-      default:
-        return UnpackPackQuantized(words, plan_, range, groups, nibbles);
+  // Whole row blocks, at least one.
+  int PieceRows() const {
+    const uint64_t row_bytes =
+        std::max<uint64_t>(1, plan_.codes->bytes / static_cast<uint64_t>(plan_.n));
+    const uint64_t blocks = std::max<uint64_t>(1, scratch_.piece_bytes / (row_bytes * kRowBlock));
+    return static_cast<int>(std::min<uint64_t>(
+        blocks * kRowBlock, static_cast<uint64_t>(kernels::NumRowBlocks(plan_.n)) * kRowBlock));
+  }
+
+  // Rows [row, row + num_rows) of the slice. A word may hold 8 rows, so the piece begins at one.
+  absl::StatusOr<Piece> ReadPiece(int row, int num_rows) {
+    const int first = slice_.first_row + row;
+    const int begin = first / kRowsAWord * kRowsAWord;
+    const int end = std::min(plan_.n, (first + num_rows + kRowsAWord - 1) / kRowsAWord * kRowsAWord);
+    Piece piece;
+    piece.plan = plan_;
+    piece.plan.n = end - begin;
+    piece.range = {first - begin, num_rows, slice_.first_column, slice_.num_columns};
+    piece.row_in_file = begin;
+    const auto read = [&](const TensorInfo& tensor, RowAxis axis, ReadBuffer& buffer) {
+      return ReadRows(checkpoint_, tensor, {axis, plan_.n, begin, end - begin}, buffer);
+    };
+    SHEAF_ASSIGN_OR_RETURN(piece.codes,
+                           read(*plan_.codes, CodeAxis(plan_.format), scratch_.codes));
+    SHEAF_ASSIGN_OR_RETURN(piece.scales,
+                           read(*plan_.scales, ScaleAxis(plan_.format), scratch_.scales));
+    if (plan_.zero_points != ZeroPoints::kSymmetric) {
+      SHEAF_ASSIGN_OR_RETURN(piece.zeros,
+                             read(*plan_.zeros, ScaleAxis(plan_.format), scratch_.zeros));
     }
+    return piece;
   }
 
   absl::Status BuildDense() {
     const size_t element = DtypeBytes(plan_.codes->dtype);
     const size_t row_bytes = static_cast<size_t>(plan_.k) * element;
-    const uint8_t* const first =
-        checkpoint_.Bytes(*plan_.codes).data() + plan_.plain_offset + slice_.first_row * row_bytes;
+    const size_t part_bytes = static_cast<size_t>(slice_.num_columns) * element;
     linear_.view_.storage = Linear::Storage::kDense;
     kernels::DenseMatrix& dense = linear_.view_.dense;
     dense.n = slice_.num_rows;
     dense.k = slice_.num_columns;
     dense.format = ToFloatFormat(plan_.codes->dtype);
-    if (IsWholeRows(plan_, slice_)) {
-      dense.data = first;
-      return absl::OkStatus();
-    }
-    // A DenseMatrix has no row stride, so a part of the columns is copied.
-    const size_t part_bytes = static_cast<size_t>(slice_.num_columns) * element;
     auto* const copy = Allocate<uint8_t>(part_bytes * slice_.num_rows);
-    for (int row = 0; row < slice_.num_rows; ++row) {
-      std::memcpy(copy + row * part_bytes, first + row * row_bytes + slice_.first_column * element,
-                  part_bytes);
-    }
     dense.data = copy;
-    checkpoint_.DropMapping(*plan_.codes);
+    // Checked while they are in the core's cache.
+    const bool whole = IsWholeRows(plan_, slice_);
+    const int at_once = whole ? static_cast<int>(std::clamp<size_t>(kCheckedBytes / row_bytes, 1,
+                                                                    slice_.num_rows))
+                              : 1;
+    for (int row = 0; row < slice_.num_rows; row += at_once) {
+      const int rows = std::min(at_once, slice_.num_rows - row);
+      const std::span<uint8_t> out(copy + row * part_bytes, rows * part_bytes);
+      SHEAF_RETURN_IF_ERROR(checkpoint_.Read(
+          *plan_.codes,
+          plan_.plain_offset + (static_cast<size_t>(slice_.first_row) + row) * row_bytes +
+              slice_.first_column * element,
+          out));
+      SHEAF_RETURN_IF_ERROR(CheckFinite(row, out));
+    }
     return absl::OkStatus();
+  }
+
+  // Of rows of a plain matrix, the first of them row `row` of the slice.
+  absl::Status CheckFinite(int row, std::span<const uint8_t> bytes) const {
+    const kernels::FloatFormat format = ToFloatFormat(plan_.codes->dtype);
+    const size_t at = FirstNotFinite(bytes, format);
+    const size_t element = kernels::FloatBytes(format);
+    if (at * element == bytes.size()) return absl::OkStatus();
+    const size_t columns = static_cast<size_t>(slice_.num_columns);
+    const uint64_t file_row =
+        plan_.plain_offset / (static_cast<uint64_t>(plan_.k) * element) + slice_.first_row + row;
+    return TensorError(*plan_.codes, "finite weights",
+                       absl::StrFormat("NaN or Inf at row %d, column %d", file_row + at / columns,
+                                       slice_.first_column + at % columns));
   }
 
   // Some writers give every Linear a bias of zeros; dropping it saves the addition.
@@ -325,6 +414,7 @@ class LinearBuilder {
   const Checkpoint& checkpoint_;
   const LinearPlan& plan_;
   const LinearSlice slice_;
+  LoadScratch& scratch_;
   LoadedLinear linear_;
 };
 
@@ -332,11 +422,8 @@ size_t MaxArenaBytes(const LinearPlan& plan, const LinearSlice& unresolved) {
   const LinearSlice slice = Resolved(plan, unresolved);
   size_t bytes = plan.bias == nullptr ? 0 : PackedArena::Rounded(slice.num_rows * sizeof(float));
   if (!plan.quantized()) {
-    if (!IsWholeRows(plan, slice)) {
-      bytes += PackedArena::Rounded(static_cast<size_t>(slice.num_rows) * slice.num_columns *
-                                    DtypeBytes(plan.codes->dtype));
-    }
-    return bytes;
+    return bytes + PackedArena::Rounded(static_cast<size_t>(slice.num_rows) * slice.num_columns *
+                                        DtypeBytes(plan.codes->dtype));
   }
   const size_t rows = static_cast<size_t>(kernels::NumRowBlocks(slice.num_rows)) * kRowBlock;
   const size_t padded_k = static_cast<size_t>(kernels::PaddedK(slice.num_columns));
@@ -351,10 +438,11 @@ size_t MaxArenaBytes(const LinearPlan& plan, const LinearSlice& unresolved) {
 
 absl::StatusOr<LoadedLinear> LoadPlannedLinear(const Checkpoint& checkpoint, const LinearPlan& plan,
                                                const LinearSlice& unresolved,
-                                               const std::shared_ptr<PackedArena>& arena) {
+                                               const std::shared_ptr<PackedArena>& arena,
+                                               LoadScratch& scratch) {
   const LinearSlice slice = Resolved(plan, unresolved);
   SHEAF_RETURN_IF_ERROR(CheckSlice(plan, slice));
-  return LinearBuilder(checkpoint, plan, slice, arena).Build();
+  return LinearBuilder(checkpoint, plan, slice, arena, scratch).Build();
 }
 
 absl::StatusOr<LoadedLinear> LoadLinear(const Checkpoint& checkpoint,
@@ -363,7 +451,8 @@ absl::StatusOr<LoadedLinear> LoadLinear(const Checkpoint& checkpoint,
   SHEAF_ASSIGN_OR_RETURN(const LinearPlan plan, PlanLinear(checkpoint, hints, prefix, n, k));
   SHEAF_ASSIGN_OR_RETURN(std::shared_ptr<PackedArena> arena,
                          PackedArena::Reserve(MaxArenaBytes(plan, {})));
-  return LoadPlannedLinear(checkpoint, plan, {}, arena);
+  LoadScratch scratch;
+  return LoadPlannedLinear(checkpoint, plan, {}, arena, scratch);
 }
 
 absl::StatusOr<std::vector<float>> LoadFloats(const Checkpoint& checkpoint, const std::string& name,

@@ -2,14 +2,18 @@
 // Loads one Linear of a checkpoint, whatever its storage, into what the kernels read.
 //
 // The storage is decided from the tensors that exist under the prefix (.qweight / .weight_packed /
-// .weight), then from the hints: models differ tensor by tensor. 4-bit formats are repacked into
-// kernels/packed_w4.h (owned memory); float formats stay views of the mapped file.
+// .weight), then from the hints: models differ tensor by tensor. 4-bit formats are read a piece at a
+// time into scratch memory and repacked into kernels/packed_w4.h; float formats are read to where
+// they stay.
 //
-// Ownership  LoadedLinear owns repacked memory and the float bias; a dense view needs the
-//            Checkpoint alive.
-// Threads    LoadLinear is pure but for page faults; call from several threads.
+// Ownership  LoadedLinear owns its memory (a part of the arena); nothing of the Checkpoint is needed
+//            afterwards.
+// Threads    pure but for reading files; call from several threads, with a scratch each.
 // Errors     name the tensor, its file, wanted and got: missing parts, wrong shape or dtype, bits
-//            other than 4, an unknown format, NaN or Inf scales.
+//            other than 4, an unknown format, NaN or Inf in scales or weights; those of
+//            Checkpoint::Read.
+// Memory     while loading, beside the result: kPieceBytes of codes (model/files/row_reader.h) with
+//            their scales and zero points, at most about 11 MiB.
 
 #include <cstdint>
 #include <memory>
@@ -21,6 +25,7 @@
 #include "kernels/linear.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
+#include "model/files/row_reader.h"
 #include "model/linear_plan.h"
 #include "model/packed_arena.h"
 
@@ -58,11 +63,11 @@ absl::StatusOr<LoadedLinear> LoadLinear(const Checkpoint& checkpoint,
                                         const QuantizationHints& hints, const std::string& prefix,
                                         int n, int k);
 
-// The same from a plan, into a shared arena; the source pages of 4-bit tensors are unmapped
-// afterwards.
+// The same from a plan, into a shared arena.
 absl::StatusOr<LoadedLinear> LoadPlannedLinear(const Checkpoint& checkpoint, const LinearPlan& plan,
                                                const LinearSlice& slice,
-                                               const std::shared_ptr<PackedArena>& arena);
+                                               const std::shared_ptr<PackedArena>& arena,
+                                               LoadScratch& scratch);
 
 // What LoadPlannedLinear allocates of the arena, at most.
 size_t MaxArenaBytes(const LinearPlan& plan, const LinearSlice& slice);

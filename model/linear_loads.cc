@@ -1,5 +1,7 @@
 #include "model/linear_loads.h"
 
+#include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "base/status.h"
@@ -10,13 +12,23 @@ namespace sheaf {
 
 absl::Status LinearLoads::Add(const NamedLinear& linear, const LinearSlice& slice,
                               LoadedLinear& out) {
-  Job job;
-  SHEAF_ASSIGN_OR_RETURN(job.plan,
+  SHEAF_ASSIGN_OR_RETURN(LinearPlan plan,
                          PlanLinear(checkpoint_, hints_, linear.prefix, linear.n, linear.k));
+  Add(std::move(plan), slice, out);
+  return absl::OkStatus();
+}
+
+absl::Status LinearLoads::AddPlain(const std::string& tensor, int n, int k, LoadedLinear& out) {
+  SHEAF_ASSIGN_OR_RETURN(LinearPlan plan, PlanPlain(checkpoint_, tensor, n, k));
+  Add(std::move(plan), {}, out);
+  return absl::OkStatus();
+}
+
+void LinearLoads::Add(LinearPlan plan, const LinearSlice& slice, LoadedLinear& out) {
+  Job& job = jobs_.emplace_back();
+  job.plan = std::move(plan);
   job.slice = slice;
   job.out = &out;
-  jobs_.push_back(std::move(job));
-  return absl::OkStatus();
 }
 
 absl::Status LinearLoads::AddConverted(const NamedLinear& linear, const LinearSlice& slice,
@@ -37,17 +49,18 @@ absl::Status LinearLoads::RequireBias() const {
   return RequireTensor(checkpoint_, plan.prefix + ".bias").status();
 }
 
-absl::Status LinearLoads::Run(const Job& job, const std::shared_ptr<PackedArena>& arena) const {
-  job.plan.ForEachTensor([&](const TensorInfo& tensor) { checkpoint_.WillNeed(tensor); });
+absl::Status LinearLoads::Run(const Job& job, LoadScratch& scratch) const {
+  job.plan.WillNeed(checkpoint_);
   if (job.out != nullptr) {
-    SHEAF_ASSIGN_OR_RETURN(*job.out, LoadPlannedLinear(checkpoint_, job.plan, job.slice, arena));
+    SHEAF_ASSIGN_OR_RETURN(*job.out,
+                           LoadPlannedLinear(checkpoint_, job.plan, job.slice, arena_, scratch));
     return absl::OkStatus();
   }
   // An arena of its own: the shared one lives as long as the model.
   SHEAF_ASSIGN_OR_RETURN(const std::shared_ptr<PackedArena> passing,
                          PackedArena::Reserve(MaxArenaBytes(job.plan, job.slice)));
   SHEAF_ASSIGN_OR_RETURN(const LoadedLinear loaded,
-                         LoadPlannedLinear(checkpoint_, job.plan, job.slice, passing));
+                         LoadPlannedLinear(checkpoint_, job.plan, job.slice, passing, scratch));
   return job.convert(loaded.view());
 }
 
@@ -57,17 +70,23 @@ absl::Status LinearLoads::Load(ThreadPool& pool, const LoadProgress& progress) {
     if (job.out != nullptr) arena_bytes += MaxArenaBytes(job.plan, job.slice);
     total_bytes += job.plan.file_bytes();
   }
-  SHEAF_ASSIGN_OR_RETURN(const std::shared_ptr<PackedArena> arena,
-                         PackedArena::Reserve(arena_bytes));
+  SHEAF_ASSIGN_OR_RETURN(arena_, PackedArena::Reserve(arena_bytes));
+  // One thread reads a whole matrix: with an embedding as the last, the others would wait for it.
+  std::vector<size_t> order(jobs_.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return jobs_[a].plan.file_bytes() > jobs_[b].plan.file_bytes();
+  });
+  std::vector<LoadScratch> scratch(static_cast<size_t>(pool.num_threads()));
   LoadTracker tracker(total_bytes, progress);
-  pool.ParallelFor(static_cast<int64_t>(jobs_.size()), [&](int64_t item, int) {
+  pool.ParallelFor(static_cast<int64_t>(order.size()), [&](int64_t item, int thread) {
     if (tracker.failed()) return;
-    const Job& job = jobs_[static_cast<size_t>(item)];
-    const absl::Status status = Run(job, arena);
-    if (!status.ok()) {
-      tracker.Fail(static_cast<size_t>(item), status);
+    const size_t at = order[static_cast<size_t>(item)];
+    if (const absl::Status status = Run(jobs_[at], scratch[static_cast<size_t>(thread)]);
+        !status.ok()) {
+      tracker.Fail(at, status);
     } else {
-      tracker.Done(job.plan.file_bytes());
+      tracker.Done(jobs_[at].plan.file_bytes());
     }
   });
   return tracker.status();

@@ -7,6 +7,7 @@
 //            finishing steps, the first one.
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,9 @@ class LinearLoads {
 
   absl::Status Add(const NamedLinear& linear, const LinearSlice& slice, LoadedLinear& out);
 
+  // A plain matrix by the name of its tensor.
+  absl::Status AddPlain(const std::string& tensor, int n, int k, LoadedLinear& out);
+
   // A Linear that is kept in another form: `convert` gets it once, on some thread, after which its
   // memory is freed. It must have no bias.
   using Convert = std::function<absl::Status(const kernels::Linear&)>;
@@ -35,7 +39,11 @@ class LinearLoads {
   absl::Status RequireBias() const;
   void DropBias() { jobs_.back().plan.bias = nullptr; }
 
+  // Reads all of them, the largest first.
   absl::Status Load(ThreadPool& pool, const LoadProgress& progress);
+
+  // What holds the memory of everything loaded.
+  const std::shared_ptr<PackedArena>& arena() const { return arena_; }
 
   const Checkpoint& checkpoint() const { return checkpoint_; }
 
@@ -47,11 +55,13 @@ class LinearLoads {
     Convert convert;  // instead of out
   };
 
-  absl::Status Run(const Job& job, const std::shared_ptr<PackedArena>& arena) const;
+  void Add(LinearPlan plan, const LinearSlice& slice, LoadedLinear& out);
+  absl::Status Run(const Job& job, LoadScratch& scratch) const;
 
   const Checkpoint& checkpoint_;
   const QuantizationHints& hints_;
   std::vector<Job> jobs_;
+  std::shared_ptr<PackedArena> arena_;
 };
 
 }  // namespace sheaf

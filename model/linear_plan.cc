@@ -47,6 +47,26 @@ uint64_t LinearPlan::file_bytes() const {
   return bytes;
 }
 
+void LinearPlan::WillNeed(const Checkpoint& checkpoint) const {
+  if (quantized()) {
+    ForEachTensor([&](const TensorInfo& tensor) { checkpoint.WillNeed(tensor, 0, tensor.bytes); });
+  } else {
+    const uint64_t bytes = static_cast<uint64_t>(n) * k * DtypeBytes(codes->dtype);
+    checkpoint.WillNeed(*codes, plain_offset, bytes);
+  }
+}
+
+absl::StatusOr<LinearPlan> PlanPlain(const Checkpoint& checkpoint, const std::string& tensor, int n,
+                                     int k) {
+  LinearPlan plan;
+  plan.prefix = tensor;
+  plan.n = n;
+  plan.k = k;
+  SHEAF_ASSIGN_OR_RETURN(plan.codes, RequireTensor(checkpoint, tensor));
+  SHEAF_RETURN_IF_ERROR(PlanDense(checkpoint, plan));
+  return plan;
+}
+
 absl::StatusOr<LinearPlan> PlanLinear(const Checkpoint& checkpoint, const QuantizationHints& hints,
                                       const std::string& prefix, int n, int k) {
   LinearPlan plan;

@@ -51,6 +51,8 @@ struct LinearPlan {
 
   bool quantized() const { return format != WeightFormat::kDense; }
   uint64_t file_bytes() const;  // of all its tensors; of n * k elements if plain
+  // Asks the kernel for the bytes that loading reads.
+  void WillNeed(const Checkpoint& checkpoint) const;
   template <typename Function>
   void ForEachTensor(const Function& function) const {
     for (const TensorInfo* tensor : {codes, scales, zeros, g_idx, shape, bias}) {
@@ -58,6 +60,10 @@ struct LinearPlan {
     }
   }
 };
+
+// A plain tensor by its own name: an embedding, a gate.
+absl::StatusOr<LinearPlan> PlanPlain(const Checkpoint& checkpoint, const std::string& tensor, int n,
+                                     int k);
 
 absl::StatusOr<LinearPlan> PlanLinear(const Checkpoint& checkpoint, const QuantizationHints& hints,
                                       const std::string& prefix, int n, int k);

@@ -121,7 +121,7 @@ ModelPart PartOf(std::string_view name, const ModelConfig& config) {
   if (StartsWith(name, "lm_head.") || name == "lm_head") return ModelPart::kLmHead;
   if (StartsWith(name, "model.embed_tokens")) return ModelPart::kEmbeddings;
   if (StartsWith(name, "model.norm")) return ModelPart::kNorms;
-  if (StartsWith(name, "mtp.")) return ModelPart::kMtp;
+  if (StartsWith(name, "mtp.") || StartsWith(name, "model.mtp.")) return ModelPart::kMtp;
   const std::optional<LayerName> parsed = ParseLayerName(name);
   if (!parsed) return ModelPart::kOther;
   if (parsed->layer >= config.num_layers) return ModelPart::kMtp;

@@ -28,7 +28,7 @@ SliceLoader CheckpointSliceLoader(std::shared_ptr<const Checkpoint> checkpoint,
              std::span<const LayerExpert> experts, ThreadPool& pool,
              const LoadProgress& progress) -> absl::StatusOr<std::unique_ptr<LoadedSlice>> {
     SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<ExpertSlice> slice,
-                           ExpertSlice::Load(checkpoint, config, experts, pool, progress));
+                           ExpertSlice::Load(*checkpoint, config, experts, pool, progress));
     return std::make_unique<CheckpointSlice>(std::move(slice));
   };
 }

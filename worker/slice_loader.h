@@ -1,6 +1,7 @@
 #pragma once
 // SliceLoader: from an assignment to experts in memory. CheckpointSliceLoader reads a checkpoint
-// (in parallel, pages asked for ahead, no second copy left); tests give their own.
+// (in parallel, bytes asked for ahead), which it keeps open for a later assignment; what is loaded
+// does not need it. Tests give their own.
 
 #include <functional>
 #include <memory>

@@ -100,7 +100,7 @@ size_t FloatBytesOf(std::initializer_list<const std::vector<float>*> vectors) {
 
 size_t LinearBytesOf(std::initializer_list<const LoadedLinear*> linears) {
   size_t bytes = 0;
-  for (const LoadedLinear* linear : linears) bytes += ResidentBytes(*linear);
+  for (const LoadedLinear* linear : linears) bytes += linear->owned_bytes();
   return bytes;
 }
 
@@ -134,15 +134,6 @@ absl::Status PlanAttentionWeights(const ModelConfig& config, int layer, HeadRang
 
 size_t ResidentBytes(const AttentionWeights& weights) {
   return std::visit([](const auto& kind) { return BytesOf(kind); }, weights);
-}
-
-size_t ResidentBytes(const LoadedLinear& linear) {
-  const kernels::Linear& view = linear.view();
-  if (view.storage != kernels::Linear::Storage::kDense) return linear.owned_bytes();
-  const size_t matrix =
-      static_cast<size_t>(view.dense.n) * view.dense.k * kernels::FloatBytes(view.dense.format);
-  // A copied matrix is owned; any other is mapped.
-  return linear.owned_bytes() + (linear.owned_bytes() >= matrix ? 0 : matrix);
 }
 
 }  // namespace sheaf

@@ -53,9 +53,7 @@ using AttentionWeights = std::variant<GroupedQueryWeights, LatentWeights>;
 absl::Status PlanAttentionWeights(const ModelConfig& config, int layer, HeadRange heads,
                                   LinearLoads& loads, AttentionWeights& out);
 
-// Memory of the floats, the repacked and the mapped matrices.
+// Memory of all of it.
 size_t ResidentBytes(const AttentionWeights& weights);
-// The same of one Linear.
-size_t ResidentBytes(const LoadedLinear& linear);
 
 }  // namespace sheaf

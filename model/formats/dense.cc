@@ -1,4 +1,4 @@
-// Plain bf16, f16 and f32 weights: read where they lie.
+// Plain bf16, f16 and f32 weights: kept as they are.
 
 #include "base/status.h"
 #include "model/formats/formats.h"

@@ -9,7 +9,7 @@
 // Shapes     Unpack of rows [first_row, first_row + num_rows) and columns [first_column, +
 //            num_columns), a multiple of 8 unless it is the end of the matrix; nibbles are zeroed
 //            memory of the packed size.
-// Threads    pure but for page faults.
+// Threads    pure.
 // Cost       one read and one write of the words.
 // Errors     as model/linear_plan.h; Unpack cannot fail.
 
@@ -17,10 +17,18 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "model/files/row_reader.h"
 #include "model/formats/weight_groups.h"
 #include "model/linear_plan.h"
 
 namespace sheaf {
+
+// Which axis of the codes, and of scales and zero points, the output rows are.
+constexpr RowAxis CodeAxis(WeightFormat format) {
+  return format == WeightFormat::kPackQuantized || format == WeightFormat::kDense ? RowAxis::kFirst
+                                                                                  : RowAxis::kLast;
+}
+constexpr RowAxis ScaleAxis(WeightFormat format) { return CodeAxis(format); }
 
 struct UnpackRange {
   int first_row = 0;

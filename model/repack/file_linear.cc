@@ -152,7 +152,7 @@ std::vector<NewTensor> WritePackQuantized(const FileLinear& linear, bool symmetr
 
 }  // namespace
 
-FileLinear ReadFileLinear(const Checkpoint& checkpoint, const LinearPlan& plan) {
+absl::StatusOr<FileLinear> ReadFileLinear(const Checkpoint& checkpoint, const LinearPlan& plan) {
   FileLinear linear;
   linear.prefix = plan.prefix;
   linear.n = plan.n;
@@ -161,9 +161,8 @@ FileLinear ReadFileLinear(const Checkpoint& checkpoint, const LinearPlan& plan) 
   linear.group_size = plan.group_size;
   linear.scale_dtype = plan.scales->dtype;
   const size_t n = plan.n, groups = plan.groups;
-  const std::span<const uint8_t> codes = checkpoint.Bytes(*plan.codes);
-  const std::span<const uint8_t> scales = checkpoint.Bytes(*plan.scales);
-  linear.scales.assign(scales.begin(), scales.end());
+  SHEAF_ASSIGN_OR_RETURN(const std::vector<uint8_t> codes, checkpoint.ReadAll(*plan.codes));
+  SHEAF_ASSIGN_OR_RETURN(linear.scales, checkpoint.ReadAll(*plan.scales));
   switch (plan.format) {
     case WeightFormat::kAwq:
       linear.words = WordsOfAwq(codes, plan.n, plan.k);
@@ -178,18 +177,18 @@ FileLinear ReadFileLinear(const Checkpoint& checkpoint, const LinearPlan& plan) 
       break;
   }
   if (plan.zero_points != ZeroPoints::kSymmetric) {
-    const uint8_t* zeros = checkpoint.Bytes(*plan.zeros).data();
+    SHEAF_ASSIGN_OR_RETURN(const std::vector<uint8_t> zeros, checkpoint.ReadAll(*plan.zeros));
     linear.zeros.resize(groups * n);
     for (int group = 0; group < plan.groups; ++group) {
       for (int row = 0; row < plan.n; ++row) {
-        linear.zeros[group * n + row] = static_cast<uint8_t>(ZeroOf(plan, zeros, row, group));
+        linear.zeros[group * n + row] = static_cast<uint8_t>(ZeroOf(plan, zeros.data(), row, group));
       }
     }
   }
   if (plan.g_idx != nullptr) {
     linear.g_idx.resize(static_cast<size_t>(plan.k));
-    std::memcpy(linear.g_idx.data(), checkpoint.Bytes(*plan.g_idx).data(),
-                linear.g_idx.size() * sizeof(int32_t));
+    SHEAF_ASSIGN_OR_RETURN(const std::vector<uint8_t> bytes, checkpoint.ReadAll(*plan.g_idx));
+    std::memcpy(linear.g_idx.data(), bytes.data(), linear.g_idx.size() * sizeof(int32_t));
     // All zeros: nobody has set it.
     const bool unset = std::all_of(linear.g_idx.begin(), linear.g_idx.end(),
                                    [](int32_t group) { return group == 0; });

@@ -7,9 +7,9 @@
 //   zeros    [groups][n]     the zero point itself, 0..15; empty = 8 everywhere and none is stored
 //   g_idx    [k]             group of an input; empty = input / group_size
 //
-// Ownership  owns its arrays. Threads: pure but for page faults.
-// Errors     ReadFileLinear: none (the plan is checked); WriteFileLinear: kInvalidArgument naming
-//            the Linear and what the target cannot say.
+// Ownership  owns its arrays. Threads: pure but for reading files.
+// Errors     ReadFileLinear: those of Checkpoint::Read (the plan is checked); WriteFileLinear:
+//            kInvalidArgument naming the Linear and what the target cannot say.
 // Cost       one pass over the words; a transposition for pack-quantized.
 
 #include <cstdint>
@@ -37,7 +37,7 @@ struct FileLinear {
   std::vector<int32_t> g_idx;
 };
 
-FileLinear ReadFileLinear(const Checkpoint& checkpoint, const LinearPlan& plan);
+absl::StatusOr<FileLinear> ReadFileLinear(const Checkpoint& checkpoint, const LinearPlan& plan);
 
 // A tensor that is about to be written.
 struct NewTensor {

@@ -12,6 +12,8 @@
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"
+#include "model/absent_tensors.h"
+#include "model/files/weight_files.h"
 #include "model/model_layout.h"
 #include "model/repack/quantization_config.h"
 #include "model/repack/safetensors_writer.h"
@@ -87,8 +89,8 @@ absl::StatusOr<LinearPlan> PlanOf(const Checkpoint& checkpoint, const Quantizati
     const TensorInfo* shape = checkpoint.Find(prefix + ".weight_shape");
     if (shape != nullptr && shape->dtype == TensorDtype::kI64 && shape->bytes == 16) {
       int64_t file_shape[2];
-      std::copy_n(checkpoint.Bytes(*shape).data(), sizeof(file_shape),
-                  reinterpret_cast<uint8_t*>(file_shape));
+      SHEAF_RETURN_IF_ERROR(checkpoint.Read(
+          *shape, 0, {reinterpret_cast<uint8_t*>(file_shape), sizeof(file_shape)}));
       k = file_shape[1];
     }
   } else if (hints.method == "awq" || hints.packing_format == "auto_round:auto_awq") {
@@ -137,6 +139,7 @@ absl::StatusOr<Source> ReadSource(const std::string& from) {
   Source source;
   SHEAF_ASSIGN_OR_RETURN(const ModelConfig config, LoadModelConfig(from));
   SHEAF_ASSIGN_OR_RETURN(source.checkpoint, Checkpoint::Open(from));
+  SHEAF_RETURN_IF_ERROR(JudgeAbsentTensors(*source.checkpoint, config).status());
   for (const TensorInfo* tensor : source.checkpoint->tensors()) {
     if (!EndsWith(tensor->name, ".qweight") && !EndsWith(tensor->name, ".weight_packed")) continue;
     SHEAF_ASSIGN_OR_RETURN(LinearPlan plan,
@@ -168,23 +171,31 @@ absl::Status WriteShard(const Source& source, int shard, RepackFormat format, co
   for (const TensorInfo& tensor : source.checkpoint->shard_tensors(static_cast<size_t>(shard))) {
     const auto linear = source.linears.find(tensor.name);
     if (linear != source.linears.end()) {
-      const FileLinear read = ReadFileLinear(*source.checkpoint, linear->second);
+      SHEAF_ASSIGN_OR_RETURN(const FileLinear read,
+                             ReadFileLinear(*source.checkpoint, linear->second));
       facts.desc_act |= !read.g_idx.empty();
       SHEAF_ASSIGN_OR_RETURN(std::vector<NewTensor> written,
                              WriteFileLinear(read, format, facts.symmetric));
       owned.push_back(std::move(written));
       for (const NewTensor& part : owned.back()) {
-        pieces.push_back({part.name, part.dtype, part.shape, part.bytes});
+        pieces.push_back({part.name, part.dtype, part.shape, part.bytes, nullptr, 0});
       }
       ++summary.quantized_linears;
     } else if (!source.parts.contains(tensor.name)) {
-      pieces.push_back({tensor.name, tensor.dtype, tensor.shape, source.checkpoint->Bytes(tensor)});
+      pieces.push_back({tensor.name,
+                        tensor.dtype,
+                        tensor.shape,
+                        {},
+                        [&](uint64_t first, std::span<uint8_t> out) {
+                          return source.checkpoint->Read(tensor, first, out);
+                        },
+                        tensor.bytes});
       ++summary.copied_tensors;
     }
   }
   for (const SafetensorsPiece& piece : pieces) {
     weight_map[piece.name] = name;
-    summary.bytes += piece.bytes.size();
+    summary.bytes += piece.size_bytes();
   }
   return WriteSafetensors((to / name).string(), pieces);
 }
@@ -195,7 +206,7 @@ absl::Status CopyOtherFiles(const fs::path& from, const fs::path& to) {
     const std::string name = entry.path().filename().string();
     const bool is_old = std::find(std::begin(kOldDescriptions), std::end(kOldDescriptions), name) !=
                         std::end(kOldDescriptions);
-    if (!entry.is_regular_file() || is_old || name == "config.json" || name == kIndexName ||
+    if (!entry.is_regular_file() || is_old || name == "config.json" || EndsWith(name, kIndexSuffix) ||
         EndsWith(name, ".safetensors")) {
       continue;
     }
@@ -238,6 +249,7 @@ absl::StatusOr<RepackSummary> RepackCheckpoint(const std::string& from, const st
     SHEAF_RETURN_IF_ERROR(
         WriteShard(source, shard, format, partial.path(), name, weight_map, summary, facts));
   }
+  SHEAF_RETURN_IF_ERROR(source.checkpoint->CheckUnchanged());
   if (num_shards > 1) {
     const Json index = {{"metadata", {{"total_size", summary.bytes}}}, {"weight_map", weight_map}};
     SHEAF_RETURN_IF_ERROR(WriteJson(partial.path() / kIndexName, index));

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -50,6 +51,16 @@ class OutputFile {
   UniqueFd fd_;
 };
 
+absl::Status Copy(const SafetensorsPiece& piece, OutputFile& file) {
+  std::vector<uint8_t> bytes;
+  for (uint64_t done = 0; done < piece.size; done += bytes.size()) {
+    bytes.resize(std::min<uint64_t>(kCopyBytes, piece.size - done));
+    SHEAF_RETURN_IF_ERROR(piece.read(done, bytes));
+    SHEAF_RETURN_IF_ERROR(file.Write(bytes));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status WriteSafetensors(const std::string& path, std::span<const SafetensorsPiece> pieces) {
@@ -58,8 +69,8 @@ absl::Status WriteSafetensors(const std::string& path, std::span<const Safetenso
   for (const SafetensorsPiece& piece : pieces) {
     header[piece.name] = {{"dtype", std::string(DtypeName(piece.dtype))},
                           {"shape", piece.shape},
-                          {"data_offsets", {offset, offset + piece.bytes.size()}}};
-    offset += piece.bytes.size();
+                          {"data_offsets", {offset, offset + piece.size_bytes()}}};
+    offset += piece.size_bytes();
   }
   std::string text = header.dump();
   text.append((kHeaderAlignment - text.size() % kHeaderAlignment) % kHeaderAlignment, ' ');
@@ -68,7 +79,9 @@ absl::Status WriteSafetensors(const std::string& path, std::span<const Safetenso
   OutputFile file(path);
   SHEAF_RETURN_IF_ERROR(file.Write({reinterpret_cast<const uint8_t*>(&length), sizeof(length)}));
   SHEAF_RETURN_IF_ERROR(file.Write({reinterpret_cast<const uint8_t*>(text.data()), text.size()}));
-  for (const SafetensorsPiece& piece : pieces) SHEAF_RETURN_IF_ERROR(file.Write(piece.bytes));
+  for (const SafetensorsPiece& piece : pieces) {
+    SHEAF_RETURN_IF_ERROR(piece.read ? Copy(piece, file) : file.Write(piece.bytes));
+  }
   return file.Finish();
 }
 

@@ -176,10 +176,10 @@ int Main(int argc, char** argv) {
                            : static_cast<int>(std::thread::hardware_concurrency()));
   const LoadProgress quiet = [](size_t, size_t) {};
   const ModelConfig config = OrExit(LoadModelConfig(argv[1]));
-  const std::shared_ptr<const Checkpoint> checkpoint = OrExit(Checkpoint::Open(argv[1]));
+  const std::unique_ptr<Checkpoint> checkpoint = OrExit(Checkpoint::Open(argv[1]));
   const auto weights =
-      OrExit(DecoderWeights::Load(checkpoint, config, AllHeads(config), pool, quiet));
-  const auto slice = OrExit(ExpertSlice::Load(checkpoint, config, AllExperts(config), pool, quiet));
+      OrExit(DecoderWeights::Load(*checkpoint, config, AllHeads(config), pool, quiet));
+  const auto slice = OrExit(ExpertSlice::Load(*checkpoint, config, AllExperts(config), pool, quiet));
   if (argc > 3) {
     std::vector<int> contexts;
     for (int i = 3; i < argc; ++i) contexts.push_back(std::max(1, std::atoi(argv[i])));

@@ -266,10 +266,10 @@ int Main(int argc, char** argv) {
   const std::chrono::microseconds mask_cost(argc > 3 ? std::max(0, std::atoi(argv[3])) : 40);
   const LoadProgress quiet = [](size_t, size_t) {};
   const ModelConfig config = OrExit(LoadModelConfig(argv[1]));
-  const std::shared_ptr<const Checkpoint> checkpoint = OrExit(Checkpoint::Open(argv[1]));
+  const std::unique_ptr<Checkpoint> checkpoint = OrExit(Checkpoint::Open(argv[1]));
   const auto weights =
-      OrExit(DecoderWeights::Load(checkpoint, config, AllHeads(config), pool, quiet));
-  const auto slice = OrExit(ExpertSlice::Load(checkpoint, config, AllExperts(config), pool, quiet));
+      OrExit(DecoderWeights::Load(*checkpoint, config, AllHeads(config), pool, quiet));
+  const auto slice = OrExit(ExpertSlice::Load(*checkpoint, config, AllExperts(config), pool, quiet));
   const auto tokenizer = OrExit(Tokenizer::Load(argv[1]));
   const auto compiler =
       OrExit(GrammarCompiler::Create(*tokenizer, static_cast<size_t>(config.vocab_size)));

@@ -192,9 +192,9 @@ TinyCheckpoint::TinyCheckpoint(const TinyCheckpointOptions& options) {
   ThreadPool pool(1);
   const LoadProgress quiet = [](size_t, size_t) {};
   config_ = Must(LoadModelConfig(directory_));
-  checkpoint_ = Must(Checkpoint::Open(directory_));
-  weights_ = Must(DecoderWeights::Load(checkpoint_, config_, all_heads(), pool, quiet));
-  slice_ = Must(ExpertSlice::Load(checkpoint_, config_, AllExperts(config_), pool, quiet));
+  const std::unique_ptr<Checkpoint> checkpoint = Must(Checkpoint::Open(directory_));
+  weights_ = Must(DecoderWeights::Load(*checkpoint, config_, all_heads(), pool, quiet));
+  slice_ = Must(ExpertSlice::Load(*checkpoint, config_, AllExperts(config_), pool, quiet));
   experts_ = std::make_unique<SliceSource>(*slice_);
 }
 

@@ -48,7 +48,6 @@ class TinyCheckpoint {
   std::string directory_;
   ModelConfig config_;
   std::map<std::string, std::vector<float>> float_tensors_;
-  std::shared_ptr<const Checkpoint> checkpoint_;
   std::unique_ptr<DecoderWeights> weights_;
   std::unique_ptr<ExpertSlice> slice_;
   std::unique_ptr<ExpertSource> experts_;

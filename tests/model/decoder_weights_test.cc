@@ -29,7 +29,7 @@ class DecoderWeightsTest : public ::testing::Test {
     model.Write(dir_.path(), 2);
     auto checkpoint = Checkpoint::Open(dir_.path());
     if (!checkpoint.ok()) return checkpoint.status();
-    return DecoderWeights::Load(std::move(*checkpoint), model.config, heads, pool_, nullptr);
+    return DecoderWeights::Load(**checkpoint, model.config, heads, pool_, nullptr);
   }
 
   std::mt19937_64 random_{TestSeed()};

@@ -30,7 +30,7 @@ class ExpertSlices : public ::testing::TestWithParam<TinyStorage> {
     model.Write(dir_.path(), 3);
     auto checkpoint = Checkpoint::Open(dir_.path());
     if (!checkpoint.ok()) return checkpoint.status();
-    return ExpertSlice::Load(std::move(*checkpoint), model.config, experts, pool_, progress);
+    return ExpertSlice::Load(**checkpoint, model.config, experts, pool_, progress);
   }
 
   const uint64_t seed_ = TestSeed();
@@ -141,7 +141,7 @@ TEST(FusedExperts, ACountThatContradictsTheConfigIsRefused) {
   const TempDir dir;
   model.Write(dir.path());
   ThreadPool pool(1);
-  const auto slice = ExpertSlice::Load(*Checkpoint::Open(dir.path()), model.config,
+  const auto slice = ExpertSlice::Load(**Checkpoint::Open(dir.path()), model.config,
                                        AllExperts(model.config), pool, nullptr);
   EXPECT_THAT(std::string(slice.status().message()),
               AllOf(HasSubstr("mlp.experts.gate_up_proj"), HasSubstr("wanted shape [5, 256, 128]"),

@@ -111,9 +111,7 @@ class RepackTest : public ::testing::Test {
       ASSERT_NE(got, nullptr) << name;
       EXPECT_EQ(DtypeName(got->dtype), tensor.dtype) << name;
       EXPECT_EQ(got->shape, tensor.shape) << name;
-      const auto bytes = (*checkpoint)->Bytes(*got);
-      EXPECT_TRUE(std::equal(bytes.begin(), bytes.end(), tensor.bytes.begin(), tensor.bytes.end()))
-          << name;
+      EXPECT_TRUE(*(*checkpoint)->ReadAll(*got) == tensor.bytes) << name;
     }
     EXPECT_EQ((*checkpoint)->tensors().size(), wanted.size() + plain_.size())
         << "tensors of another format";
@@ -159,10 +157,7 @@ TEST_F(RepackTest, EveryFormatFromEveryFormat) {
         ASSERT_NO_FATAL_FAILURE(ExpectTensors(to_, AsToolWrites(matrix, target, options)));
         const auto copied = Checkpoint::Open(to_);
         for (const auto& [name, tensor] : plain_) {
-          const auto bytes = (*copied)->Bytes(*(*copied)->Find(name));
-          ASSERT_TRUE(
-              std::equal(bytes.begin(), bytes.end(), tensor.bytes.begin(), tensor.bytes.end()))
-              << name;
+          ASSERT_TRUE(*(*copied)->ReadAll(*(*copied)->Find(name)) == tensor.bytes) << name;
         }
         const auto config = LoadModelConfig(to_);
         ASSERT_TRUE(config.ok()) << config.status();

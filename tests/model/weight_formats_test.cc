@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <random>
 
 #include "absl/strings/str_format.h"
@@ -66,10 +67,9 @@ std::vector<float> Part(const std::vector<float>& matrix, int k, const LinearSli
   return out;
 }
 
-class WeightFormats : public ::testing::TestWithParam<FormatCase> {
- protected:
-  std::shared_ptr<PackedArena> Arena() { return *PackedArena::Reserve(64 << 20); }
-};
+std::shared_ptr<PackedArena> Arena() { return *PackedArena::Reserve(64 << 20); }
+
+class WeightFormats : public ::testing::TestWithParam<FormatCase> {};
 
 TEST_P(WeightFormats, GivesTheQuantizedMatrix) {
   const FormatCase& format = GetParam();
@@ -135,9 +135,10 @@ TEST_P(WeightFormats, APartHasTheRowsAndColumnsAskedFor) {
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   const auto plan = PlanLinear(**checkpoint, HintsOf(format), "m", n, k);
   ASSERT_TRUE(plan.ok()) << plan.status();
+  LoadScratch scratch;
   for (LinearSlice slice : {LinearSlice{8, 40, 0, k}, LinearSlice{5, 19, 0, k},
                             LinearSlice{0, n, 128, 256}, LinearSlice{3, 18, k - 128, 128}}) {
-    const auto linear = LoadPlannedLinear(**checkpoint, *plan, slice, Arena());
+    const auto linear = LoadPlannedLinear(**checkpoint, *plan, slice, Arena(), scratch);
     if (format.options.permuted_groups && slice.num_columns != k) {
       EXPECT_FALSE(linear.ok()) << "columns that g_idx spreads cannot be cut";
       continue;
@@ -145,10 +146,31 @@ TEST_P(WeightFormats, APartHasTheRowsAndColumnsAskedFor) {
     ASSERT_TRUE(linear.ok()) << linear.status();
     EXPECT_EQ(MatrixOf(linear->view()), Part(matrix.Dequantized(), k, slice));
   }
-  EXPECT_FALSE(LoadPlannedLinear(**checkpoint, *plan, {0, n, 64, 128}, Arena()).ok())
+  EXPECT_FALSE(LoadPlannedLinear(**checkpoint, *plan, {0, n, 64, 128}, Arena(), scratch).ok())
       << "a cut inside an activation group";
-  EXPECT_FALSE(LoadPlannedLinear(**checkpoint, *plan, {n - 8, 16, 0, k}, Arena()).ok())
+  EXPECT_FALSE(LoadPlannedLinear(**checkpoint, *plan, {n - 8, 16, 0, k}, Arena(), scratch).ok())
       << "rows past the end";
+}
+
+TEST_P(WeightFormats, PiecesMakeTheSameBytesAsTheWhole) {
+  const FormatCase& format = GetParam();
+  std::mt19937_64 random(TestSeed());
+  const int group = format.options.group_size == 0 ? 512 : format.options.group_size;
+  const int n = 72, k = std::max(512, 2 * group);
+  const CodedMatrix matrix = RandomMatrix(n, k, format.options, random);
+  const TempDir dir;
+  testing::WriteCheckpoint(dir.path(), Pack(format, matrix));
+  const auto checkpoint = Checkpoint::Open(dir.path());
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  const auto plan = PlanLinear(**checkpoint, HintsOf(format), "m", n, k);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  LoadScratch scratch;
+  scratch.piece_bytes = 1;  // as few rows as there can be
+  for (LinearSlice slice : {LinearSlice{0, n, 0, k}, LinearSlice{5, 61, 0, k}}) {
+    const auto linear = LoadPlannedLinear(**checkpoint, *plan, slice, Arena(), scratch);
+    ASSERT_TRUE(linear.ok()) << linear.status();
+    EXPECT_EQ(MatrixOf(linear->view()), Part(matrix.Dequantized(), k, slice));
+  }
 }
 
 MatrixOptions Options(int group_size, const std::string& dtype = "F16") {
@@ -278,7 +300,7 @@ TEST(WeightFormats, AGIdxOfZerosMeansThatNobodySetIt) {
 
 class PlainFormats : public ::testing::TestWithParam<std::string> {};
 
-TEST_P(PlainFormats, AreReadWhereTheyLieWithTheirBias) {
+TEST_P(PlainFormats, AreKeptAsTheyAreWithTheirBias) {
   std::mt19937_64 random(TestSeed());
   const TempDir dir;
   const TestTensors tensors = {{"m.weight", testing::PlainTensor(GetParam(), {10, 12}, random)},
@@ -289,13 +311,16 @@ TEST_P(PlainFormats, AreReadWhereTheyLieWithTheirBias) {
   ASSERT_TRUE(linear.ok()) << linear.status();
   const Linear& view = linear->view();
   EXPECT_EQ(view.storage, Linear::Storage::kDense);
-  EXPECT_EQ(view.dense.data, (*checkpoint)->Bytes(*(*checkpoint)->Find("m.weight")).data());
+  const size_t bytes = tensors.at("m.weight").bytes.size();
+  EXPECT_EQ(std::memcmp(view.dense.data, tensors.at("m.weight").bytes.data(), bytes), 0);
+  EXPECT_GE(linear->owned_bytes(), bytes);
   EXPECT_EQ(MatrixOf(view), testing::Widened(tensors.at("m.weight")));
   EXPECT_EQ(std::vector<float>(view.bias, view.bias + 10), testing::Widened(tensors.at("m.bias")));
 
   const auto plan = PlanLinear(**checkpoint, {}, "m", 10, 12);
   const LinearSlice slice = {2, 5, 3, 7};
-  const auto part = LoadPlannedLinear(**checkpoint, *plan, slice, *PackedArena::Reserve(1 << 16));
+  LoadScratch scratch;
+  const auto part = LoadPlannedLinear(**checkpoint, *plan, slice, Arena(), scratch);
   ASSERT_TRUE(part.ok()) << part.status();
   EXPECT_EQ(MatrixOf(part->view()), Part(testing::Widened(tensors.at("m.weight")), 12, slice));
 }
