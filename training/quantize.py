@@ -63,12 +63,12 @@ def take_logits_of_the_router() -> None:
     LinearGlm4MoeMoE.route_tokens_to_experts = route_from_tuple
 
 
-def quantize_with_gptqmodel(checkpoint: Path, out: Path, rows: list[list[int]]) -> None:
+def quantize_with_gptqmodel(checkpoint: Path, out: Path, rows: list[list[int]], bits: int = 4) -> None:
     """rows: groups of equal length, one after the other; GPTQModel sorts them by length, stably, and takes GROUP at once."""
     from gptqmodel import GPTQModel, QuantizeConfig
 
     take_logits_of_the_router()
-    config = QuantizeConfig(bits=4, group_size=128, sym=True, desc_act=False, device="cpu", offload_to_disk=False)
+    config = QuantizeConfig(bits=bits, group_size=128, sym=True, desc_act=False, device="cpu", offload_to_disk=False)
     model = GPTQModel.load(str(checkpoint), config, dtype=torch.bfloat16)
     model.quantize([{"input_ids": row, "attention_mask": [1] * len(row)} for row in rows], batch_size=GROUP)
     model.save(str(out), max_shard_size=SHARD_BYTES)
