@@ -75,7 +75,8 @@ def quantize_with_gptqmodel(checkpoint: Path, out: Path, rows: list[list[int]], 
     (out / "quant_log.csv").unlink(missing_ok=True)  # a report, no part of a checkpoint
 
 
-def quantize_with_auto_round(checkpoint: Path, out: Path, rows: list[list[int]], seed: int) -> None:
+def quantize_with_auto_round(checkpoint: Path, out: Path, rows: list[list[int]], seed: int, scheme: str = "W4A16",
+                             iters: int = 50) -> None:
     from auto_round import AutoRound
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -83,8 +84,8 @@ def quantize_with_auto_round(checkpoint: Path, out: Path, rows: list[list[int]],
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     stream = [token for row in rows for token in row]  # auto-round wants rows of one length
     dataset = [torch.tensor([stream[start:start + ROW]]) for start in range(0, len(stream) - ROW + 1, ROW)]
-    rounder = AutoRound(model, tokenizer, bits=4, group_size=128, sym=True, dataset=dataset, seqlen=ROW, nsamples=len(dataset),
-                        batch_size=8, iters=50, seed=seed, device_map="cpu")
+    rounder = AutoRound(model, tokenizer, scheme=scheme, group_size=128, sym=True, dataset=dataset, seqlen=ROW,
+                        nsamples=len(dataset), batch_size=8, iters=iters, seed=seed, device_map="cpu")
     rounder.quantize_and_save(str(out), format="auto_round")
 
 

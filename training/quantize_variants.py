@@ -10,8 +10,7 @@ python quantize_variants.py --checkpoint DIR --scheme NAME --out DIR, where the 
     w8_ct           W8A16: 8 bits, group 128, pack-quantized                      llm-compressor
     fp8             FP8 with a scale a row for everything                         llm-compressor
 
-AutoRound and llm-compressor round to nearest without calibration; GPTQModel sees the conversations that quantize.py shows it. Weight
-files and config.json are what the tool saved, byte for byte; the tokenizer's files, the template and generation_config.json are ours.
+AutoRound and llm-compressor round to nearest; GPTQModel and AutoRound see the conversations that quantize.py shows them. Weight files and config.json are what the tool saved, byte for byte; the tokenizer's files, the template and generation_config.json are ours.
 llm-compressor wants older packages than the other two: it runs in an environment of its own, requirements_llmcompressor.txt.
 """
 from __future__ import annotations
@@ -34,20 +33,25 @@ ATTENTION = r"re:.*self_attn\.[qkvo]_proj$"
 OTHER_MLPS = r"re:.*mlp\.(shared_experts\.)?(gate|up|down)_proj$"  # the dense layers' and the shared experts'
 
 
-def w8(checkpoint: Path, out: Path, seed: int, tokens: int) -> None:
+def calibration_rows(checkpoint: Path, seed: int, tokens: int) -> list[list[int]]:
     from model import load_tokenizer
-    from quantize import calibration_groups, quantize_with_gptqmodel
+    from quantize import calibration_groups
     from rendering import Renderer
 
     groups = calibration_groups(Renderer(load_tokenizer(checkpoint)), seed, tokens)
-    quantize_with_gptqmodel(checkpoint, out, [row for group in groups for row in group], bits=8)
+    return [row for group in groups for row in group]
 
 
-def mixed48(checkpoint: Path, out: Path, *_: int) -> None:
-    from auto_round import AutoRound
+def w8(checkpoint: Path, out: Path, seed: int, tokens: int) -> None:
+    from quantize import quantize_with_gptqmodel
 
-    rounder = AutoRound(str(checkpoint), scheme="W4A16_MIXED", iters=0, device_map="cpu")
-    rounder.quantize_and_save(str(out), format="auto_round")
+    quantize_with_gptqmodel(checkpoint, out, calibration_rows(checkpoint, seed, tokens), bits=8)
+
+
+def mixed48(checkpoint: Path, out: Path, seed: int, tokens: int) -> None:
+    from quantize import quantize_with_auto_round
+
+    quantize_with_auto_round(checkpoint, out, calibration_rows(checkpoint, seed, tokens), seed, scheme="W4A16_MIXED", iters=0)
 
 
 def with_llm_compressor(groups: dict[str, tuple[str, list[str]]]) -> Callable[..., None]:

@@ -11,10 +11,9 @@ d  GLM-4.6 AWQ recipe  compressed-tensors, 160 experts, layers 0..2 and shared e
 
 Names, dtypes, shapes, the shards' size and the index are those of the repositories, as far as
 their cards and the tools that wrote them tell; each shard is cut between two tensors, wherever it
-is full. Tensor data is a hole, but for zero points, which symmetric files have at the middle: of
-each Linear of a sampled module they are written in full (`written_zeros`). The tokenizer has all
-ids of the real one, most of them of invented tokens. 200 000 tensors take about two seconds and a
-few tens of MB of disk.
+is full. Tensor data is a hole, which reads as zeros, but for some zero points (`written_zeros`)
+that are what symmetric files have. The tokenizer has all ids of the real one, most of them of
+invented tokens. 180 000 tensors take about three seconds and 50 MB of disk.
 """
 
 from __future__ import annotations
@@ -193,9 +192,10 @@ def cut_into_shards(entries: list[Entry], shard_bytes: int) -> Iterator[list[Ent
 
 
 def written_zeros(name: str) -> bool:
-    """Whether these zero points are in the file: of attention, of dense and shared MLPs, and of
-    each layer's first expert."""
-    return name.endswith(".qzeros") and (".mlp.experts." not in name or ".mlp.experts.0." in name)
+    """Whether these zero points are in the file: those of the first layer of each kind, of its
+    experts the first one's."""
+    return (name.endswith(".qzeros") and name.startswith(("model.layers.0.", "model.layers.3."))
+            and (".mlp.experts." not in name or ".mlp.experts.0." in name))
 
 
 def write_sparse_file(path: Path, shard: list[Entry]) -> None:
