@@ -4,7 +4,7 @@ transformers 5 keeps a layer's experts in two fused tensors and cannot load them
 dequantizes, so that logits and accuracies are those of the quantized weights under transformers' own mathematics.
 
 Read are symmetric GPTQ and auto-round files, compressed-tensors' packed integers (both of 4 or 8 bits), and FP8 or int8 weights with
-a scale for the tensor, a row or a block. Which of them a Linear is in, and of how many bits, follows from its tensors alone.
+a scale for the tensor, for groups of a row or for a block. Which of them a Linear is in, and of how many bits, follows from its tensors alone.
 """
 from __future__ import annotations
 
@@ -55,13 +55,17 @@ def dequantize_packed(parts: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def dequantize_scaled(parts: dict[str, torch.Tensor]) -> torch.Tensor:
-    """weight FP8 or int8 [out, in]; a scale for the tensor, for each row ([out, 1]) or each 128 x 128 block, by its shape."""
+    """weight FP8 or int8 [out, in]; a scale for the tensor, for groups of each row ([out, groups]) or each 128 x 128 block."""
     weight = parts["weight"].float()
     scale = parts.get("weight_scale", parts.get("weight_scale_inv")).float()
-    if scale.dim() == 2 and scale.shape != (len(weight), 1):
-        expanded = scale.repeat_interleave(128, 0)[:len(weight)]
-        return weight * expanded.repeat_interleave(128, 1)[:, :weight.shape[1]]
-    return weight * scale.reshape(-1, 1)
+    if "weight_zero_point" in parts:
+        raise ValueError("bytes with zero points are not read here")
+    if scale.numel() == 1:
+        return weight * scale.reshape(1, 1)
+    if len(scale) == len(weight):
+        return weight * scale.repeat_interleave(weight.shape[1] // scale.shape[1], 1)
+    rows = scale.repeat_interleave(128, 0)[:len(weight)]
+    return weight * rows.repeat_interleave(128, 1)[:, :weight.shape[1]]
 
 
 def raw_tensors(folder: Path) -> dict[str, torch.Tensor]:

@@ -80,6 +80,8 @@ TEST(FormatVectors, FourBit) { ExpectEveryFormat("four_bit"); }
 
 TEST(FormatVectors, FourBitWithZeroPoints) { ExpectEveryFormat("four_bit_zeros"); }
 
+TEST(FormatVectors, FourBitWithAScaleARow) { ExpectEveryFormat("four_bit_rows"); }
+
 TEST(FormatVectors, FourBitInAnotherOrder) { ExpectEveryFormat("four_bit_order"); }
 
 }  // namespace

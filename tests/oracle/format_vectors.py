@@ -76,15 +76,16 @@ def e4m3_units(code: int) -> int:
 class Integers:
     """W[n][k] = scale[n][g] * (code[n][k] - zero[n][g]), g = group[k]; scales in SCALE_UNIT."""
 
-    def __init__(self, rng: random.Random, bits: int, symmetric: bool, permuted: bool = False) -> None:
+    def __init__(self, rng: random.Random, bits: int, symmetric: bool, permuted: bool = False,
+                 groups: int = GROUPS) -> None:
         self.bits, self.top, self.middle = bits, 2 ** bits - 1, 2 ** (bits - 1)
         self.codes = [[rng.randint(0, self.top) for _ in range(INPUTS)] for _ in range(OUTPUTS)]
-        self.scales = [[rng.choice((-1, 1)) * rng.randint(1, 15) for _ in range(GROUPS)]
+        self.scales = [[rng.choice((-1, 1)) * rng.randint(1, 15) for _ in range(groups)]
                        for _ in range(OUTPUTS)]
         # 0 cannot be stored less 1.
         self.zeros = [[self.middle if symmetric else rng.randint(1, self.top)
-                       for _ in range(GROUPS)] for _ in range(OUTPUTS)]
-        self.group = [k // GROUP for k in range(INPUTS)]
+                       for _ in range(groups)] for _ in range(OUTPUTS)]
+        self.group = [k * groups // INPUTS for k in range(INPUTS)]
         if permuted:
             rng.shuffle(self.group)
         # The ends of what a format can hold.
@@ -134,6 +135,16 @@ class Integers:
             tensors["weight_g_idx"] = tensor("I32", self.group)
         return tensors
 
+    def signed_bytes(self, zeros: bool = False) -> Json:
+        """int-quantized: of 8 bits alone."""
+        tensors = {"weight": tensor("I8", [[code - self.middle for code in row]
+                                           for row in self.codes]),
+                   "weight_scale": self.scale_tensor("BF16", self.scales)}
+        if zeros:
+            tensors["weight_zero_point"] = tensor("I8", [[zero - self.middle for zero in row]
+                                                         for row in self.zeros])
+        return tensors
+
 
 def gptq_config(bits: int, symmetric: bool = True, version: str = "gptq",
                 desc_act: bool = False) -> Json:
@@ -152,10 +163,11 @@ def compressed_config(weights: Json, form: str = "pack-quantized") -> Json:
             "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}}}
 
 
-def integer_config(bits: int, symmetric: bool = True, actorder: str | None = None) -> Json:
+def integer_config(bits: int, symmetric: bool = True, actorder: str | None = None,
+                   form: str = "pack-quantized", strategy: str = "group") -> Json:
     return compressed_config({"num_bits": bits, "type": "int", "symmetric": symmetric,
-                              "strategy": "group", "group_size": GROUP, "dynamic": False,
-                              "actorder": actorder})
+                              "strategy": strategy, "dynamic": False, "actorder": actorder,
+                              "group_size": GROUP if strategy == "group" else None}, form)
 
 
 def float_config(strategy: str, block: list[int] | None = None) -> Json:
@@ -180,6 +192,8 @@ def symmetric_vectors(rng: random.Random, bits: int) -> Json:
     }
     if bits == 4:
         formats["auto_round_awq"] = entry(auto_round_config(4, "auto_round:auto_awq"), m.awq())
+    else:
+        formats["int_quantized"] = entry(integer_config(8, form="int-quantized"), m.signed_bytes())
     return {"unit": SCALE_UNIT, "weights": m.weights(), "formats": formats}
 
 
@@ -195,6 +209,9 @@ def zero_point_vectors(rng: random.Random, bits: int) -> Json:
     if bits == 4:
         formats["awq"] = entry({"quant_method": "awq", "bits": 4, "group_size": GROUP,
                                 "zero_point": True, "version": "gemm"}, m.awq())
+    else:
+        formats["int_quantized"] = entry(integer_config(8, False, form="int-quantized"),
+                                         m.signed_bytes(zeros=True))
     return {"unit": SCALE_UNIT, "weights": m.weights(), "formats": formats}
 
 
@@ -204,6 +221,19 @@ def order_vectors(rng: random.Random, bits: int) -> Json:
         "gptq": entry(gptq_config(bits, desc_act=True), m.gptq(1, g_idx=True)),
         "compressed_tensors": entry(integer_config(bits, actorder="group"),
                                     m.compressed(g_idx=True))}}
+
+
+def row_vectors(rng: random.Random, bits: int) -> Json:
+    """One scale a row."""
+    m = Integers(rng, bits, symmetric=True, groups=1)
+
+    def config(form: str) -> Json:
+        return integer_config(bits, form=form, strategy="channel")
+
+    formats = {"compressed_tensors": entry(config("pack-quantized"), m.compressed())}
+    if bits == 8:
+        formats["int_quantized"] = entry(config("int-quantized"), m.signed_bytes())
+    return {"unit": SCALE_UNIT, "weights": m.weights(), "formats": formats}
 
 
 def fp8_vectors(rng: random.Random, strategy: str) -> Json:
@@ -239,6 +269,7 @@ def all_vectors(seed: int = 1) -> dict[str, Json]:
     for bits, word in ((4, "four_bit"), (8, "eight_bit")):
         vectors[word] = symmetric_vectors(rng(word), bits)
         vectors[f"{word}_zeros"] = zero_point_vectors(rng(f"{word}_zeros"), bits)
+        vectors[f"{word}_rows"] = row_vectors(rng(f"{word}_rows"), bits)
         vectors[f"{word}_order"] = order_vectors(rng(f"{word}_order"), bits)
     for strategy in ("tensor", "channel", "block"):
         vectors[f"fp8_{strategy}"] = fp8_vectors(rng(f"fp8_{strategy}"), strategy)
