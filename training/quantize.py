@@ -87,6 +87,10 @@ def quantize_with_auto_round(checkpoint: Path, out: Path, rows: list[list[int]],
     rounder = AutoRound(model, tokenizer, scheme=scheme, group_size=128, sym=True, dataset=dataset, seqlen=ROW,
                         nsamples=len(dataset), batch_size=8, iters=iters, seed=seed, device_map="cpu")
     rounder.quantize_and_save(str(out), format="auto_round")
+    for folder in [path for path in out.iterdir() if path.is_dir()]:  # it names one after the model and the scheme
+        for file in list(folder.iterdir()):
+            file.rename(out / file.name)
+        folder.rmdir()
 
 
 def main() -> None:
