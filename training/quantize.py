@@ -63,19 +63,20 @@ def take_logits_of_the_router() -> None:
     LinearGlm4MoeMoE.route_tokens_to_experts = route_from_tuple
 
 
-def quantize_with_gptqmodel(checkpoint: Path, out: Path, rows: list[list[int]]) -> None:
+def quantize_with_gptqmodel(checkpoint: Path, out: Path, rows: list[list[int]], bits: int = 4) -> None:
     """rows: groups of equal length, one after the other; GPTQModel sorts them by length, stably, and takes GROUP at once."""
     from gptqmodel import GPTQModel, QuantizeConfig
 
     take_logits_of_the_router()
-    config = QuantizeConfig(bits=4, group_size=128, sym=True, desc_act=False, device="cpu", offload_to_disk=False)
+    config = QuantizeConfig(bits=bits, group_size=128, sym=True, desc_act=False, device="cpu", offload_to_disk=False)
     model = GPTQModel.load(str(checkpoint), config, dtype=torch.bfloat16)
     model.quantize([{"input_ids": row, "attention_mask": [1] * len(row)} for row in rows], batch_size=GROUP)
     model.save(str(out), max_shard_size=SHARD_BYTES)
     (out / "quant_log.csv").unlink(missing_ok=True)  # a report, no part of a checkpoint
 
 
-def quantize_with_auto_round(checkpoint: Path, out: Path, rows: list[list[int]], seed: int) -> None:
+def quantize_with_auto_round(checkpoint: Path, out: Path, rows: list[list[int]], seed: int, scheme: str = "W4A16",
+                             iters: int = 50) -> None:
     from auto_round import AutoRound
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -83,9 +84,13 @@ def quantize_with_auto_round(checkpoint: Path, out: Path, rows: list[list[int]],
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     stream = [token for row in rows for token in row]  # auto-round wants rows of one length
     dataset = [torch.tensor([stream[start:start + ROW]]) for start in range(0, len(stream) - ROW + 1, ROW)]
-    rounder = AutoRound(model, tokenizer, bits=4, group_size=128, sym=True, dataset=dataset, seqlen=ROW, nsamples=len(dataset),
-                        batch_size=8, iters=50, seed=seed, device_map="cpu")
+    rounder = AutoRound(model, tokenizer, scheme=scheme, group_size=128, sym=True, dataset=dataset, seqlen=ROW,
+                        nsamples=len(dataset), batch_size=8, iters=iters, seed=seed, device_map="cpu")
     rounder.quantize_and_save(str(out), format="auto_round")
+    for folder in [path for path in out.iterdir() if path.is_dir()]:  # it names one after the model and the scheme
+        for file in list(folder.iterdir()):
+            file.rename(out / file.name)
+        folder.rmdir()
 
 
 def main() -> None:
