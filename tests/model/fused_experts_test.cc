@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <map>
 #include <random>
 
 #include "absl/strings/str_format.h"
@@ -51,7 +53,8 @@ TestTensors Fuse(const std::vector<CodedMatrix>& experts, const std::string& mod
     }
     one.erase("m.weight_shape");
     for (const auto& [name, tensor] : one) {
-      TestTensor& out = all[module + (form.dotted ? name.substr(1) : "_" + name.substr(9))];
+      const std::string suffix = name.substr(std::string("m.weight_").size());
+      TestTensor& out = all[module + (form.dotted ? ".weight_" : "_") + suffix];
       out.dtype = tensor.dtype;
       out.shape = tensor.shape;
       out.shape.insert(out.shape.begin(), static_cast<int64_t>(experts.size()));
@@ -139,7 +142,9 @@ TEST_P(FusedExperts, AreCountedOnceByInspect) {
   for (const TensorGroup& group : report.groups) {
     bytes += group.bytes;
     tensors += group.tensors;
-    if (group.part == ModelPart::kRoutedExperts) EXPECT_EQ(group.modules, 2u * kExperts * 3);
+    if (group.part == ModelPart::kRoutedExperts) {
+      EXPECT_EQ(group.modules, 2u * kExperts * 3);
+    }
   }
   EXPECT_EQ(bytes, report.bytes);
   EXPECT_EQ(tensors, report.tensors);

@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstring>
+#include <limits>
 
 #include "model/attention/kv_scales.h"
 #include "model/decoder_weights.h"

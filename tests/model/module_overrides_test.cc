@@ -65,7 +65,11 @@ TEST(ModuleRegex, NestedRepeatsTakeNoMemoryAndNoTime) {
   EXPECT_TRUE(slow_for_others->Matches(std::string(5000, 'a')));
 }
 
-ModuleHints Bits(int bits) { return {.bits = bits}; }
+ModuleHints Bits(int bits) {
+  ModuleHints hints;
+  hints.bits = bits;
+  return hints;
+}
 
 int BitsOf(const ModuleOverrides& overrides, std::string_view module) {
   const ModuleHints* const found = overrides.Find(module);

@@ -95,7 +95,8 @@ TEST(GptqZeroPoints, UniformOnesAreReadByTheirValue) {
     const CodedMatrix matrix = Matrix(test.stored, random);
     const auto got = Load(testing::PackGptq(matrix, "m", 0, false), Hints(test.hints), "m");
     ASSERT_EQ(got.ok(), test.zero >= 0) << got.status();
-    if (got.ok()) EXPECT_EQ(*got, With(matrix, test.zero));
+    if (!got.ok()) continue;
+    EXPECT_EQ(*got, With(matrix, test.zero));
   }
 }
 
