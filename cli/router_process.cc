@@ -148,7 +148,8 @@ absl::Status RouterProcess::Impl::LoadModel() {
   if (text->tokenizer().VocabSize() > static_cast<size_t>(config.vocab_size)) {
     spdlog::warn("{}: tokenizer.json has token ids up to {}, the model {} rows: prompts with ids "
                  "beyond are refused",
-                 options.process.checkpoint, text->tokenizer().VocabSize() - 1, config.vocab_size);
+                 options.process.checkpoint, text->tokenizer().VocabSize() - 1,
+                 config.vocab_size);
   }
   pool = std::make_unique<ThreadPool>(options.threads > 0 ? options.threads
                                                           : DetectCpuTopology().usable_cores);

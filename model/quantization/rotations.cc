@@ -17,16 +17,15 @@ absl::Status Online(std::string_view source, std::string_view key, std::string_v
 }
 
 bool IsEmpty(const Json& value) {
-  return (value.is_structured() || value.is_string()) ? value.empty() : value == Json(false);
+  return value.is_structured() ? value.empty() : value == Json("") || value == Json(false);
 }
 
 absl::Status CheckApply(const Json& apply, const std::string& key, std::string_view source) {
   const Json* const location = FindKey(apply, "location");
   if (location != nullptr && (*location == "weight_input" || *location == "weight_output"))
     return absl::OkStatus();
-  return Online(source, key,
-                absl::StrFormat("location %s",
-                                location == nullptr ? std::string("missing") : ShortJson(*location)));
+  const std::string got = location == nullptr ? std::string("missing") : ShortJson(*location);
+  return Online(source, key, "location " + got);
 }
 
 absl::Status CheckTransforms(const Json& config, const std::string& key, std::string_view source) {

@@ -112,13 +112,13 @@ TEST_P(FusedExperts, EachIsItsPart) {
   const TinyModel model = Model(GetParam(), random, wanted);
   const TempDir dir;
   model.Write(dir.path(), 2);
-  auto checkpoint = Checkpoint::Open(dir.path());
+  const auto checkpoint = Checkpoint::Open(dir.path());
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   ThreadPool pool(2);
   // Not the first one: what all share is checked by every part.
   const LayerExpert some[] = {{LayerId(1), ExpertId(3)}, {LayerId(2), ExpertId(4)},
                               {LayerId(2), ExpertId(0)}};
-  const auto slice = ExpertSlice::Load(std::move(*checkpoint), model.config, some, pool, nullptr);
+  const auto slice = ExpertSlice::Load(**checkpoint, model.config, some, pool, nullptr);
   ASSERT_TRUE(slice.ok()) << slice.status();
   for (const LayerExpert& pair : some) {
     const kernels::ExpertWeights* const expert = (*slice)->Find(pair.layer, pair.expert);
@@ -165,11 +165,11 @@ absl::Status Damaged(const std::function<void(TestTensors&)>& damage) {
   damage(model.tensors);
   const TempDir dir;
   model.Write(dir.path());
-  auto checkpoint = Checkpoint::Open(dir.path());
+  const auto checkpoint = Checkpoint::Open(dir.path());
   if (!checkpoint.ok()) return checkpoint.status();
   ThreadPool pool(1);
   const LayerExpert one[] = {{LayerId(1), ExpertId(2)}};
-  return ExpertSlice::Load(std::move(*checkpoint), model.config, one, pool, nullptr).status();
+  return ExpertSlice::Load(**checkpoint, model.config, one, pool, nullptr).status();
 }
 
 TEST(FusedExpertsThatAreDamaged, AreRefusedByName) {

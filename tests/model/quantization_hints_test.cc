@@ -130,7 +130,7 @@ TEST(Rotations, OfActivationsAreRefusedByName) {
 TEST(Rotations, ThatAreFoldedIntoWeightsAreFine) {
   for (const char* json :
        {R"({"transform_config":{},"rotation_config":{},"spinquant_config":{}})",
-        R"({"transform_config":null,"rotation_config":null})",
+        R"({"transform_config":null,"rotation_config":""})",
         R"({"transform_config":{"config_groups":{}}})",
         R"({"transform_config":{"config_groups":{"R1":{"type":"hadamard","apply":[
             {"targets":["re:.*o_proj"],"location":"weight_output"},

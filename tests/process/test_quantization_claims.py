@@ -107,14 +107,14 @@ def test_weights_that_mean_something_else_are_refused_by_key(tiny: Path, tmp_pat
 
 
 def test_calibrated_scales_are_used_by_an_e4m3_cache(make: Callable[..., Path], seed: int, tmp_path: Path) -> None:
-    """Values far from 1, so that a cache without them saturates or flushes to zero."""
+    """No powers of two, so that a cache without them rounds to other values."""
     folder = copy_with(make(format="gptq", experts=12), tmp_path / "copy", lambda config: None)
 
     def add(tensors: dict[str, Any]) -> None:
         for layer in range(3):
             name = f"model.layers.{layer}.self_attn"
-            tensors[f"{name}.k_scale"] = float_tensor("F32", np.array([6e-5]))
-            tensors[f"{name}.v_scale"] = float_tensor("BF16", np.array([2.0 ** 11]))
+            tensors[f"{name}.k_scale"] = float_tensor("F32", np.array([0.0137]))
+            tensors[f"{name}.v_scale"] = float_tensor("BF16", np.array([0.0093]))
     change_tensors(folder, add)
     check(folder, seed, "fp8_e4m3", "fp8_e4m3", 1.5e-2)
     check(folder, seed, "float32", "none", TOLERANCE)
