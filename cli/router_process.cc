@@ -18,6 +18,7 @@
 #include "model/checkpoint.h"
 #include "model/config.h"
 #include "model/decoder_weights.h"
+#include "model/model_layout.h"
 #include "prometheus/registry.h"
 #include "router/api/generation/api_context.h"
 #include "router/api/grpc/grpc_inference_service.h"
@@ -130,7 +131,10 @@ struct RouterProcess::Impl {
 
 absl::Status RouterProcess::Impl::LoadModel() {
   SHEAF_ASSIGN_OR_RETURN(config, LoadModelConfig(options.process.checkpoint));
-  SHEAF_ASSIGN_OR_RETURN(checkpoint, Checkpoint::Open(options.process.checkpoint));
+  SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> opened,
+                         Checkpoint::Open(options.process.checkpoint));
+  checkpoint = std::move(opened);
+  FitVocabulary(*checkpoint, config);
   SHEAF_RETURN_IF_ERROR(CheckServable(*checkpoint, config));
   SHEAF_ASSIGN_OR_RETURN(
       text, CheckpointText::Load(options.process.checkpoint, static_cast<size_t>(config.vocab_size),
@@ -142,9 +146,10 @@ absl::Status RouterProcess::Impl::LoadModel() {
                parser(options.tool_call_parser, text->output_format().tools),
                parser(options.reasoning_parser, text->output_format().reasoning));
   if (text->tokenizer().VocabSize() > static_cast<size_t>(config.vocab_size)) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "%s: tokenizer.json has token id %d, config.json's vocab_size is %d",
-        options.process.checkpoint, text->tokenizer().VocabSize() - 1, config.vocab_size));
+    spdlog::warn("{}: tokenizer.json has token ids up to {}, the model {} rows: prompts with ids "
+                 "beyond are refused",
+                 options.process.checkpoint, text->tokenizer().VocabSize() - 1,
+                 config.vocab_size);
   }
   pool = std::make_unique<ThreadPool>(options.threads > 0 ? options.threads
                                                           : DetectCpuTopology().usable_cores);

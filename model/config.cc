@@ -8,6 +8,8 @@
 #include "base/status.h"
 #include "model/attention/shape_from_json.h"
 #include "model/config_json.h"
+#include "model/quantization/lenient_json.h"
+#include "model/quantization/rotations.h"
 #include "model/quantization_hints.h"
 
 namespace sheaf {
@@ -228,8 +230,35 @@ absl::Status ReadGeneration(const JsonObject& object, ModelConfig& config) {
   return integer("max_new_tokens", 1, defaults.max_new_tokens);
 }
 
-absl::StatusOr<ModelConfig> FromJson(const json& root, const json* side_quantization,
-                                     std::string_view generation_json, std::string_view source) {
+// A JSON object as text, already known to parse.
+struct JsonText {
+  std::string text;
+  std::string source;
+};
+
+// The object in config.json, else the quantizer's side file.
+absl::Status ReadQuantization(const JsonText& config_text, const JsonText* side,
+                              QuantizationHints& out) {
+  // Parsed once more: the first match of the expressions in it holds, so their order counts.
+  const auto root = nlohmann::ordered_json::parse(config_text.text);
+  SHEAF_RETURN_IF_ERROR(CheckNoOnlineRotation(root, "", config_text.source));
+  if (const auto at = root.find("quantization_config"); at != root.end() && !at->is_null()) {
+    if (!at->is_object()) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "%s: quantization_config: wanted an object, got %s", config_text.source, ShortJson(*at)));
+    }
+    SHEAF_ASSIGN_OR_RETURN(out, ReadQuantizationHints(*at, config_text.source));
+  } else if (side != nullptr) {
+    SHEAF_ASSIGN_OR_RETURN(out, ReadQuantizationHints(nlohmann::ordered_json::parse(side->text),
+                                                      side->source));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ModelConfig> FromJson(const json& root, const JsonText& config_text,
+                                     const JsonText* side_quantization,
+                                     std::string_view generation_json) {
+  const std::string& source = config_text.source;
   const JsonObject object(root, source);
   ModelConfig config;
   SHEAF_RETURN_IF_ERROR(CheckArchitecture(object, config.model_type));
@@ -241,14 +270,7 @@ absl::StatusOr<ModelConfig> FromJson(const json& root, const json* side_quantiza
   std::vector<TokenId> pad;
   SHEAF_RETURN_IF_ERROR(ReadTokenIds(object, "pad_token_id", config.vocab_size, pad));
   if (!pad.empty()) config.pad_token_id = pad.front();
-
-  const json* quantization = object.Find({"quantization_config"});
-  if (quantization == nullptr) quantization = side_quantization;
-  if (quantization != nullptr) {
-    if (!quantization->is_object())
-      return object.Error("quantization_config", "an object", *quantization);
-    SHEAF_ASSIGN_OR_RETURN(config.quantization, ReadQuantizationHints(*quantization, source));
-  }
+  SHEAF_RETURN_IF_ERROR(ReadQuantization(config_text, side_quantization, config.quantization));
   if (!generation_json.empty()) {
     const std::string generation_source = absl::StrFormat("%s (generation_config.json)", source);
     SHEAF_ASSIGN_OR_RETURN(const json generation,
@@ -278,7 +300,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config_json,
                                              std::string_view generation_json,
                                              std::string_view source) {
   SHEAF_ASSIGN_OR_RETURN(const json root, ParseJsonObject(config_json, source));
-  return FromJson(root, nullptr, generation_json, source);
+  return FromJson(root, {std::string(config_json), std::string(source)}, nullptr, generation_json);
 }
 
 absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& checkpoint_dir) {
@@ -291,14 +313,15 @@ absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& checkpoint_dir) {
   } else if (!absl::IsNotFound(read.status())) {
     return read.status();
   }
-  json side;
+  std::optional<JsonText> side;
   for (const char* name : {"/quantize_config.json", "/quantization_config.json"}) {
     auto read = ReadFile(checkpoint_dir + name);
     if (!read.ok()) continue;
-    SHEAF_ASSIGN_OR_RETURN(side, ParseJsonObject(*read, checkpoint_dir + name));
+    side = {*std::move(read), checkpoint_dir + name};
+    SHEAF_RETURN_IF_ERROR(ParseJsonObject(side->text, side->source).status());
     break;
   }
-  return FromJson(root, side.is_object() ? &side : nullptr, generation, path);
+  return FromJson(root, {text, path}, side ? &*side : nullptr, generation);
 }
 
 }  // namespace sheaf

@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "base/ids.h"
 #include "model/attention/attention_shape.h"
+#include "model/quantization/module_overrides.h"
 
 namespace sheaf {
 
@@ -28,10 +29,16 @@ struct QuantizationHints {
   std::string packing_format;     // auto-round: "auto_round:auto_gptq", ...
   int bits = 0;                   // 0 = not said
   int group_size = 0;             // -1 = one group a row, 0 = not said
-  bool symmetric = true;
+  std::optional<bool> symmetric;  // nothing = not said
   bool desc_act = false;
   // Modules that it calls unquantized: names, class names, or regular expressions after "re:".
   std::vector<std::string> unquantized;
+  ModuleOverrides overrides;         // what it says of some modules alone
+  std::string symmetric_source;      // for messages: `quantization_config says sym true`
+  std::vector<std::string> remarks;  // what it says that is not used, in sentences
+
+  // What it says of one module.
+  ModuleHints Of(std::string_view module) const;
 };
 
 // Sampling defaults of generation_config.json; absent = the server's own default.
@@ -43,6 +50,7 @@ struct GenerationDefaults {
 struct ModelConfig {
   std::string model_type;  // "glm4_moe", "glm_moe_dsa"
   int vocab_size = 0;
+  int claimed_vocab_size = 0;  // config.json's, where FitVocabulary (model_layout.h) found fewer rows
   int hidden_size = 0;
   int num_layers = 0;
   int num_heads = 0;              // query heads

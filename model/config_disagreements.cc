@@ -5,6 +5,8 @@
 namespace sheaf {
 namespace {
 
+constexpr int kBits = 4;
+
 std::string_view ConfigName(TensorDtype dtype) {
   switch (dtype) {
     case TensorDtype::kBF16:
@@ -40,12 +42,18 @@ void ConfigDisagreements::AddLinear(const LinearPlan& plan, ModelPart part) {
   }
   quantized_.Add(plan.prefix);
   formats_[plan.format].Add(plan.prefix);
-  if (plan.format == WeightFormat::kPackQuantized && plan.zeros != nullptr)
+  // "...gate_up_proj[3]" is one expert's part of a module.
+  const ModuleHints hints =
+      config_.quantization.Of(std::string_view(plan.prefix).substr(0, plan.prefix.find('[')));
+  if (plan.format == WeightFormat::kPackQuantized && plan.zeros != nullptr &&
+      hints.symmetric == true) {
     with_zero_points_.Add(plan.prefix);
-  const int said = config_.quantization.group_size;
+  }
+  if (hints.bits != 0 && hints.bits != kBits) other_bits_[hints.bits].Add(plan.prefix);
+  const int said = hints.group_size;
   const bool same = said == plan.group_size || (said <= 0 && plan.groups == 1) ||
                     (plan.groups == 1 && said >= plan.k);
-  if (said != 0 && !same) other_group_sizes_[plan.group_size].Add(plan.prefix);
+  if (said != 0 && !same) other_group_sizes_[{said, plan.group_size}].Add(plan.prefix);
 }
 
 void ConfigDisagreements::CheckNaming(const LinearPlan& plan, ModelPart part) {
@@ -75,13 +83,15 @@ void ConfigDisagreements::AddQuantization(std::vector<std::string>& out) const {
     return;
   }
   if (quantized_.count == 0) {
+    if (any_failed_) return;
     out.push_back(
         absl::StrFormat("quantization_config says %s, but no Linear is quantized", hints.method));
     return;
   }
-  if (hints.bits != 0 && hints.bits != 4) {
-    out.push_back(absl::StrFormat("quantization_config says %d bits, but %d Linears are 4-bit",
-                                  hints.bits, quantized_.count));
+  for (const auto& [bits, tally] : other_bits_) {
+    out.push_back(
+        absl::StrFormat("quantization_config says %d bits, but %d Linears are %d-bit, e.g. %s", bits,
+                        tally.count, kBits, tally.example));
   }
   for (const auto& [format, tally] : formats_) {
     if (format == FormatOfMethod(hints)) continue;
@@ -89,12 +99,12 @@ void ConfigDisagreements::AddQuantization(std::vector<std::string>& out) const {
         absl::StrFormat("quantization_config says %s, but %d Linears are stored as %s, e.g. %s",
                         hints.method, tally.count, WeightFormatName(format), tally.example));
   }
-  for (const auto& [size, tally] : other_group_sizes_) {
+  for (const auto& [sizes, tally] : other_group_sizes_) {
     out.push_back(absl::StrFormat(
         "quantization_config says groups of %d, but %d Linears have groups of %d, e.g. %s",
-        hints.group_size, tally.count, size, tally.example));
+        sizes.first, tally.count, sizes.second, tally.example));
   }
-  if (hints.symmetric && with_zero_points_.count > 0) {
+  if (with_zero_points_.count > 0) {
     out.push_back(absl::StrFormat(
         "quantization_config says symmetric, but %d Linears store zero points, e.g. %s",
         with_zero_points_.count, with_zero_points_.example));
@@ -125,7 +135,26 @@ std::vector<std::string> ConfigDisagreements::Disagreements() const {
                                   config_.dtype.substr(0, 40), most->second, total,
                                   ConfigName(most->first)));
   }
+  if (config_.claimed_vocab_size > 0) {
+    out.push_back(absl::StrFormat(
+        "vocab_size says %d, but embedding and lm_head have %d rows: ids from %d on do not exist",
+        config_.claimed_vocab_size, config_.vocab_size, config_.vocab_size));
+  }
   AddQuantization(out);
+  const std::vector<std::string>& unread = config_.quantization.remarks;
+  out.insert(out.end(), unread.begin(), unread.end());
+  if (kv_scales_.count > 0) {
+    out.push_back(absl::StrFormat(
+        "%d calibrated scales of cached keys and values are used by an e4m3 cache alone "
+        "(--kv-cache-dtype fp8), e.g. %s",
+        kv_scales_.count, kv_scales_.example));
+  }
+  if (unused_kv_scales_.count > 0) {
+    out.push_back(absl::StrFormat(
+        "%d calibrated scales of cached keys and values are not used, e.g. %s: an fp8 cache of "
+        "latents has its own scales, one of keys and values at most one of each a layer",
+        unused_kv_scales_.count, unused_kv_scales_.example));
+  }
   if (config_.num_mtp_layers > 0 && mtp_.count == 0) {
     out.push_back(
         absl::StrFormat("num_nextn_predict_layers says %d, but there are no tensors of layer %d",

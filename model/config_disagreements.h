@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "model/config.h"
@@ -27,6 +28,12 @@ class ConfigDisagreements {
 
   void AddPlainTensor(const TensorInfo& tensor);
   void AddLinear(const LinearPlan& plan, ModelPart part);
+  // A Linear whose tensors cannot be read: nothing is concluded from its absence.
+  void AddFailedLinear() { any_failed_ = true; }
+  // A calibrated scale of cached keys or values, and whether any cache uses it.
+  void AddKvScale(const TensorInfo& tensor, bool used) {
+    (used ? kv_scales_ : unused_kv_scales_).Add(tensor.name);
+  }
   void AddUnusedTensor(const TensorInfo& tensor, ModelPart part);
 
   std::vector<std::string> Disagreements() const;
@@ -45,11 +52,14 @@ class ConfigDisagreements {
   void AddQuantization(std::vector<std::string>& out) const;
 
   const ModelConfig& config_;
+  bool any_failed_ = false;
   const ModulePatterns unquantized_;
   std::map<TensorDtype, uint64_t> plain_dtypes_;
   std::map<WeightFormat, Tally> formats_;
-  std::map<int, Tally> other_group_sizes_;
+  std::map<int, Tally> other_bits_;                         // by what the config says
+  std::map<std::pair<int, int>, Tally> other_group_sizes_;  // said, stored
   Tally quantized_, with_zero_points_, named_but_quantized_, plain_but_not_named_, mtp_, unused_;
+  Tally kv_scales_, unused_kv_scales_;
 };
 
 }  // namespace sheaf

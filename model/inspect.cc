@@ -10,7 +10,9 @@
 #include "model/absent_tensors.h"
 #include "model/attention/absorbed_kv.h"
 #include "model/attention/attention_tensors.h"
+#include "model/attention/kv_scales.h"
 #include "model/config_disagreements.h"
+#include "model/quantization/zero_point_survey.h"
 
 namespace sheaf {
 namespace {
@@ -25,10 +27,10 @@ std::string LowerCase(std::string_view text) {
 class Grouping {
  public:
   // new_tensors: those that no Linear before it has (experts share fused tensors).
-  void Add(ModelPart part, const LinearPlan& plan, uint64_t new_tensors) {
+  void Add(ModelPart part, const LinearPlan& plan, bool symmetric, uint64_t new_tensors) {
     TensorGroup& group = plan.quantized()
                              ? Entry(part, std::string(WeightFormatName(plan.format)), 4,
-                                     plan.group_size, plan.zero_points == ZeroPoints::kSymmetric)
+                                     plan.group_size, symmetric)
                              : Plain(part, plan.codes->dtype);
     group.modules += 1;
     group.tensors += new_tensors;
@@ -77,7 +79,11 @@ class Grouping {
 class Inspection {
  public:
   Inspection(const Checkpoint& checkpoint, const ModelConfig& config, InspectReport& report)
-      : checkpoint_(checkpoint), config_(config), report_(report), facts_(config) {}
+      : checkpoint_(checkpoint),
+        config_(config),
+        report_(report),
+        facts_(config),
+        zero_points_(checkpoint) {}
 
   void Run(int num_workers) {
     const auto absent = JudgeAbsentTensors(checkpoint_, config_);
@@ -130,10 +136,12 @@ class Inspection {
   uint64_t Visit(const absl::StatusOr<LinearPlan>& plan, ModelPart part) {
     Refuse(plan.status());
     if (!plan.ok()) return 0;
+    const absl::StatusOr<bool> symmetric = zero_points_.IsSymmetric(*plan, part);
+    Refuse(symmetric.status());
     uint64_t new_tensors = 0;
     plan->ForEachTensor(
         [&](const TensorInfo& tensor) { new_tensors += visited_.insert(&tensor).second ? 1 : 0; });
-    grouping_.Add(part, *plan, new_tensors);
+    grouping_.Add(part, *plan, symmetric.value_or(false), new_tensors);
     facts_.AddLinear(*plan, part);
     return plan->file_bytes();
   }
@@ -141,6 +149,7 @@ class Inspection {
   uint64_t Visit(const NamedLinear& linear) {
     const auto plan =
         PlanLinear(checkpoint_, config_.quantization, linear.prefix, linear.n, linear.k);
+    if (!plan.ok()) Failed(linear.prefix);
     const uint64_t bytes = Visit(plan, linear.part);
     if (!linear.absorbed || !plan.ok()) return bytes;
     const auto& shape = std::get<LatentShape>(config_.attention);
@@ -148,9 +157,21 @@ class Inspection {
     return 0;
   }
 
+  void VisitKvScales(int layer) {
+    const bool grouped = std::holds_alternative<GroupedQueryShape>(config_.attention);
+    for (const TensorInfo* tensor : KvScaleTensors(checkpoint_, layer)) {
+      visited_.insert(tensor);
+      grouping_.Add(ModelPart::kAttention, *tensor);
+      router_bytes_ += tensor->bytes;
+      facts_.AddKvScale(*tensor, grouped && IsUsableKvScale(*tensor));
+    }
+    if (grouped) Refuse(ReadKvScales(checkpoint_, layer).status());
+  }
+
   void VisitLayer(int layer) {
     for (const NamedLinear& linear : AttentionLinears(config_, layer))
       router_bytes_ += Visit(linear);
+    VisitKvScales(layer);
     const std::string mlp = LayerPrefix(layer) + ".mlp";
     const int hidden = config_.hidden_size;
     if (!config_.is_moe_layer(layer)) {
@@ -171,7 +192,11 @@ class Inspection {
     for (int expert = 0; expert < config_.num_experts; ++expert) {
       const auto plans = PlanExpert(checkpoint_, config_, layer, expert);
       Refuse(plans.status());
-      if (!plans.ok()) continue;
+      if (!plans.ok()) {
+        Failed(ExpertPrefix(layer, expert));
+        Failed(mlp + ".experts");
+        continue;
+      }
       for (const LinearPlan& plan : *plans)
         expert_bytes_[expert] += Visit(plan, ModelPart::kRoutedExperts);
     }
@@ -187,6 +212,22 @@ class Inspection {
     router_bytes_ += Visit(LmHead(config_));
   }
 
+  void Failed(const std::string& module) {
+    failed_.insert(module);
+    facts_.AddFailedLinear();
+  }
+
+  // Whether the tensor is of a Linear, or an expert, that could not be planned: what it is for is
+  // not known.
+  bool BelongsToFailed(std::string_view name) const {
+    for (size_t dot = name.rfind('.'); !failed_.empty() && dot != std::string_view::npos;
+         dot = name.rfind('.')) {
+      name = name.substr(0, dot);
+      if (failed_.contains(std::string(name))) return true;
+    }
+    return false;
+  }
+
   // Tensors that the model has no use for.
   void VisitRest() {
     for (size_t shard = 0; shard < checkpoint_.num_shards(); ++shard) {
@@ -194,7 +235,7 @@ class Inspection {
         if (visited_.contains(&tensor)) continue;
         const ModelPart part = PartOf(tensor.name, config_);
         grouping_.Add(part, tensor);
-        facts_.AddUnusedTensor(tensor, part);
+        if (!BelongsToFailed(tensor.name)) facts_.AddUnusedTensor(tensor, part);
       }
     }
   }
@@ -225,7 +266,9 @@ class Inspection {
   InspectReport& report_;
   Grouping grouping_;
   ConfigDisagreements facts_;
+  ZeroPointSurvey zero_points_;
   absl::flat_hash_set<const TensorInfo*> visited_;
+  absl::flat_hash_set<std::string> failed_;  // modules
   uint64_t router_bytes_ = 0;
   uint64_t absorbed_bytes_ = 0;
   std::vector<uint64_t> expert_bytes_;
@@ -263,7 +306,11 @@ InspectReport InspectTensors(const Checkpoint& checkpoint,
 
 InspectReport InspectCheckpoint(const std::string& directory, int num_workers) {
   const auto checkpoint = Checkpoint::Open(directory);
-  if (checkpoint.ok()) return InspectTensors(**checkpoint, LoadModelConfig(directory), num_workers);
+  if (checkpoint.ok()) {
+    auto config = LoadModelConfig(directory);
+    if (config.ok()) FitVocabulary(**checkpoint, *config);
+    return InspectTensors(**checkpoint, config, num_workers);
+  }
   InspectReport report;
   report.directory = directory;
   report.refusal = std::string(checkpoint.status().message());

@@ -9,6 +9,7 @@
 #include "kernels/packed_w4.h"
 #include "model/formats/formats.h"
 #include "model/formats/tensor_checks.h"
+#include "model/quantization/zero_points.h"
 
 namespace sheaf {
 
@@ -92,7 +93,7 @@ struct Piece {
   LinearPlan plan;    // of the piece: its n is the piece's
   UnpackRange range;  // within the piece
   int row_in_file = 0;  // of the piece's first row
-  std::span<const uint8_t> codes, scales, zeros;
+  std::span<const uint8_t> codes, scales;
 };
 
 // Copies scales into [row block][segment][16] as they are; any with all exponent bits set is NaN or
@@ -154,15 +155,16 @@ int ZeroPoint(const uint8_t* zeros, const LinearPlan& plan, int row, int group) 
   }
 }
 
-// Zero points in [row block][segment][16]; false when they are all 8, the kernels' cheaper case.
-bool CopyZeros(const Piece& piece, const WeightGroups& groups, uint8_t* out) {
+// Zero points in [row block][segment][16], of the slice's rows of the whole matrix; false when they
+// are all 8, the kernels' cheaper case.
+bool CopyZeros(const LinearPlan& plan, const LinearSlice& slice, std::span<const uint8_t> stored,
+               const WeightGroups& groups, uint8_t* out) {
   bool asymmetric = false;
-  for (int row = 0; row < piece.range.num_rows; row += kRowBlock) {
-    const int rows = std::min(kRowBlock, piece.range.num_rows - row);
+  for (int row = 0; row < slice.num_rows; row += kRowBlock) {
+    const int rows = std::min(kRowBlock, slice.num_rows - row);
     for (const int32_t group : groups.group_of_segment) {
       for (int r = 0; group >= 0 && r < rows; ++r) {
-        const int zero =
-            ZeroPoint(piece.zeros.data(), piece.plan, piece.range.first_row + row + r, group);
+        const int zero = ZeroPoint(stored.data(), plan, slice.first_row + row + r, group);
         asymmetric = asymmetric || zero != 8;
         out[r] = static_cast<uint8_t>(zero);
       }
@@ -218,16 +220,20 @@ size_t FirstNotFinite(std::span<const uint8_t> bytes, kernels::FloatFormat forma
 
 absl::Status CheckStoredShape(const Checkpoint& checkpoint, const LinearPlan& plan) {
   if (plan.shape == nullptr) return absl::OkStatus();
-  std::vector<int64_t> stored(2);
+  const auto count = static_cast<size_t>(plan.shape->shape[0]);
+  std::vector<int64_t> stored(count);
   SHEAF_ASSIGN_OR_RETURN(const std::vector<uint8_t> bytes, checkpoint.ReadAll(*plan.shape));
-  if (plan.shape->dtype == TensorDtype::kI64) {
-    std::memcpy(stored.data(), bytes.data(), 16);
-  } else {
-    int32_t narrow[2];
-    std::memcpy(narrow, bytes.data(), 8);
-    stored = {narrow[0], narrow[1]};
+  for (size_t i = 0; i < count; ++i) {
+    if (plan.shape->dtype == TensorDtype::kI64) {
+      std::memcpy(&stored[i], bytes.data() + 8 * i, 8);
+    } else {
+      int32_t narrow = 0;
+      std::memcpy(&narrow, bytes.data() + 4 * i, 4);
+      stored[i] = narrow;
+    }
   }
-  const std::vector<int64_t> wanted = {plan.n, plan.k};
+  const std::vector<int64_t> wanted(plan.whole.end() - static_cast<ptrdiff_t>(count),
+                                    plan.whole.end());
   if (stored == wanted) return absl::OkStatus();
   return TensorError(*plan.shape, "the values " + ShapeString(wanted), ShapeString(stored));
 }
@@ -293,9 +299,6 @@ class LinearBuilder {
     w4.scales = scales;
     auto* const nibbles = Allocate<uint32_t>(w4.nibble_bytes() / sizeof(uint32_t));
     w4.nibbles = reinterpret_cast<const uint8_t*>(nibbles);
-    std::vector<uint8_t> zeros;
-    if (plan_.zero_points != ZeroPoints::kSymmetric) zeros.resize(w4.scale_count());
-    bool asymmetric = false;
 
     const size_t block_scales = w4.scale_count() / kernels::NumRowBlocks(w4.n);
     const size_t block_words = w4.nibble_bytes() / sizeof(uint32_t) / kernels::NumRowBlocks(w4.n);
@@ -306,11 +309,11 @@ class LinearBuilder {
       const size_t block = static_cast<size_t>(row / kRowBlock);
       SHEAF_RETURN_IF_ERROR(CopyScales(
           piece, groups, scales + block * block_scales * kernels::ScaleBytes(w4.scale_format)));
-      if (!zeros.empty() && CopyZeros(piece, groups, zeros.data() + block * block_scales))
-        asymmetric = true;
       UnpackCodes(piece, groups, nibbles + block * block_words);
     }
-    if (asymmetric) {
+    SHEAF_ASSIGN_OR_RETURN(const std::vector<uint8_t> zeros,
+                           ReadZeros(groups, w4.scale_count()));
+    if (!zeros.empty()) {
       auto* const copy = Allocate<uint8_t>(zeros.size());
       std::copy(zeros.begin(), zeros.end(), copy);
       w4.zeros = copy;
@@ -323,10 +326,24 @@ class LinearBuilder {
     return absl::OkStatus();
   }
 
+  // Empty when they are all 8.
+  absl::StatusOr<std::vector<uint8_t>> ReadZeros(const WeightGroups& groups, size_t count) {
+    if (plan_.zeros == nullptr) return std::vector<uint8_t>();
+    SHEAF_ASSIGN_OR_RETURN(const std::span<uint8_t> stored,
+                           scratch_.zeros.Resize(plan_.zeros_bytes()));
+    SHEAF_RETURN_IF_ERROR(checkpoint_.Read(*plan_.zeros, plan_.zeros_offset, stored));
+    LinearPlan decided = plan_;
+    SHEAF_ASSIGN_OR_RETURN(decided.zero_points, DecideZeroPoints(plan_, stored));
+    if (decided.zero_points == ZeroPoints::kSymmetric) return std::vector<uint8_t>();
+    std::vector<uint8_t> zeros(count);
+    if (!CopyZeros(decided, slice_, stored, groups, zeros.data())) zeros.clear();
+    return zeros;
+  }
+
   // Whole row blocks, at least one.
   int PieceRows() const {
     const uint64_t row_bytes =
-        std::max<uint64_t>(1, plan_.codes->bytes / static_cast<uint64_t>(plan_.n));
+        std::max<uint64_t>(1, plan_.codes_bytes() / static_cast<uint64_t>(plan_.n));
     const uint64_t blocks = std::max<uint64_t>(1, scratch_.piece_bytes / (row_bytes * kRowBlock));
     return static_cast<int>(std::min<uint64_t>(
         blocks * kRowBlock, static_cast<uint64_t>(kernels::NumRowBlocks(plan_.n)) * kRowBlock));
@@ -341,18 +358,16 @@ class LinearBuilder {
     piece.plan = plan_;
     piece.plan.n = end - begin;
     piece.range = {first - begin, num_rows, slice_.first_column, slice_.num_columns};
-    piece.row_in_file = begin;
+    piece.row_in_file = plan_.first_row + begin;
     const auto read = [&](const TensorInfo& tensor, RowAxis axis, ReadBuffer& buffer) {
-      return ReadRows(checkpoint_, tensor, {axis, plan_.n, begin, end - begin}, buffer);
+      const int rows = plan_.is_part ? plan_.matrix_rows : plan_.n;
+      return ReadRows(checkpoint_, tensor,
+                      {axis, rows, plan_.first_row + begin, end - begin, plan_.matrix}, buffer);
     };
     SHEAF_ASSIGN_OR_RETURN(piece.codes,
                            read(*plan_.codes, CodeAxis(plan_.format), scratch_.codes));
     SHEAF_ASSIGN_OR_RETURN(piece.scales,
                            read(*plan_.scales, ScaleAxis(plan_.format), scratch_.scales));
-    if (plan_.zero_points != ZeroPoints::kSymmetric) {
-      SHEAF_ASSIGN_OR_RETURN(piece.zeros,
-                             read(*plan_.zeros, ScaleAxis(plan_.format), scratch_.zeros));
-    }
     return piece;
   }
 
@@ -377,7 +392,7 @@ class LinearBuilder {
       const std::span<uint8_t> out(copy + row * part_bytes, rows * part_bytes);
       SHEAF_RETURN_IF_ERROR(checkpoint_.Read(
           *plan_.codes,
-          plan_.plain_offset + (static_cast<size_t>(slice_.first_row) + row) * row_bytes +
+          plan_.codes_offset + (static_cast<size_t>(slice_.first_row) + row) * row_bytes +
               slice_.first_column * element,
           out));
       SHEAF_RETURN_IF_ERROR(CheckFinite(row, out));
@@ -393,7 +408,7 @@ class LinearBuilder {
     if (at * element == bytes.size()) return absl::OkStatus();
     const size_t columns = static_cast<size_t>(slice_.num_columns);
     const uint64_t file_row =
-        plan_.plain_offset / (static_cast<uint64_t>(plan_.k) * element) + slice_.first_row + row;
+        plan_.codes_offset / (static_cast<uint64_t>(plan_.k) * element) + slice_.first_row + row;
     return TensorError(*plan_.codes, "finite weights",
                        absl::StrFormat("NaN or Inf at row %d, column %d", file_row + at / columns,
                                        slice_.first_column + at % columns));
@@ -463,6 +478,12 @@ absl::StatusOr<std::vector<float>> LoadFloats(const Checkpoint& checkpoint, cons
   std::vector<float> values(static_cast<size_t>(count));
   SHEAF_RETURN_IF_ERROR(WidenFinite(checkpoint, *tensor, 0, count, values.data()));
   return values;
+}
+
+absl::StatusOr<float> LoadFloat(const Checkpoint& checkpoint, const TensorInfo& tensor) {
+  float value = 0.0f;
+  SHEAF_RETURN_IF_ERROR(WidenFinite(checkpoint, tensor, 0, 1, &value));
+  return value;
 }
 
 }  // namespace sheaf

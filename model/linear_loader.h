@@ -76,5 +76,7 @@ size_t MaxArenaBytes(const LinearPlan& plan, const LinearSlice& slice);
 // Inf.
 absl::StatusOr<std::vector<float>> LoadFloats(const Checkpoint& checkpoint, const std::string& name,
                                               int count);
+// The one element of a tensor of any plain dtype, which was checked. Errors: NaN or Inf.
+absl::StatusOr<float> LoadFloat(const Checkpoint& checkpoint, const TensorInfo& tensor);
 
 }  // namespace sheaf

@@ -14,6 +14,26 @@ bool LooksLikeAwq(const TensorInfo& words, int n, int k) {
   return words.shape == std::vector<int64_t>{k, n / 8};
 }
 
+// What the config says of the module, for the formats' plans.
+void SetClaim(const QuantizationHints& hints, const std::string& module, LinearPlan& plan) {
+  const ModuleHints said = hints.Of(module);
+  plan.group_size = said.group_size;
+  plan.claim.symmetric = said.symmetric;
+  plan.claim.source = said.symmetric_source;
+}
+
+// auto-round keeps the rotations of a Linear's inputs beside its weights.
+absl::Status CheckNotRotated(const Checkpoint& checkpoint, const std::string& prefix) {
+  for (const char* suffix : {".spinquant_r1_type", ".spinquant_r4_type"}) {
+    const TensorInfo* const rotation = checkpoint.Find(prefix + suffix);
+    if (rotation == nullptr) continue;
+    return absl::UnimplementedError(absl::StrFormat(
+        "%s: tensor %s: wanted weights that need no rotation at run time, got one of the inputs",
+        rotation->file, rotation->name));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status PlanBias(const Checkpoint& checkpoint, LinearPlan& plan) {
   plan.bias = checkpoint.Find(plan.prefix + ".bias");
   if (plan.bias == nullptr) return absl::OkStatus();
@@ -37,22 +57,37 @@ std::string_view WeightFormatName(WeightFormat format) {
   return "";
 }
 
+uint64_t LinearPlan::codes_bytes() const {
+  if (!is_part) return codes->bytes;
+  const auto inputs = static_cast<uint64_t>(k);
+  return n * (quantized() ? (inputs + 7) / 8 : inputs) * DtypeBytes(codes->dtype);
+}
+
+uint64_t LinearPlan::scales_bytes() const {
+  if (scales == nullptr || !is_part) return scales == nullptr ? 0 : scales->bytes;
+  return static_cast<uint64_t>(n) * groups * DtypeBytes(scales->dtype);
+}
+
+uint64_t LinearPlan::zeros_bytes() const {
+  if (zeros == nullptr || !is_part) return zeros == nullptr ? 0 : zeros->bytes;
+  const uint64_t rows = zeros->dtype == TensorDtype::kI8 ? n : (n + 7) / 8;
+  return rows * groups * DtypeBytes(zeros->dtype);
+}
+
 uint64_t LinearPlan::file_bytes() const {
-  if (!quantized()) {
-    return static_cast<uint64_t>(n) * k * DtypeBytes(codes->dtype) +
-           (bias != nullptr ? bias->bytes : 0);
-  }
-  uint64_t bytes = 0;
-  ForEachTensor([&](const TensorInfo& tensor) { bytes += tensor.bytes; });
+  uint64_t bytes = codes_bytes() + scales_bytes() + zeros_bytes();
+  if (bias != nullptr) bytes += bias->bytes;
+  if (!counts_whole) return bytes;
+  for (const TensorInfo* tensor : {g_idx, shape}) bytes += tensor != nullptr ? tensor->bytes : 0;
   return bytes;
 }
 
 void LinearPlan::WillNeed(const Checkpoint& checkpoint) const {
-  if (quantized()) {
-    ForEachTensor([&](const TensorInfo& tensor) { checkpoint.WillNeed(tensor, 0, tensor.bytes); });
-  } else {
-    const uint64_t bytes = static_cast<uint64_t>(n) * k * DtypeBytes(codes->dtype);
-    checkpoint.WillNeed(*codes, plain_offset, bytes);
+  checkpoint.WillNeed(*codes, codes_offset, codes_bytes());
+  if (scales != nullptr) checkpoint.WillNeed(*scales, scales_offset, scales_bytes());
+  if (zeros != nullptr) checkpoint.WillNeed(*zeros, zeros_offset, zeros_bytes());
+  for (const TensorInfo* tensor : {g_idx, shape, bias}) {
+    if (tensor != nullptr) checkpoint.WillNeed(*tensor, 0, tensor->bytes);
   }
 }
 
@@ -73,14 +108,17 @@ absl::StatusOr<LinearPlan> PlanLinear(const Checkpoint& checkpoint, const Quanti
   plan.prefix = prefix;
   plan.n = n;
   plan.k = k;
+  SHEAF_RETURN_IF_ERROR(CheckNotRotated(checkpoint, prefix));
   if ((plan.codes = checkpoint.Find(prefix + ".qweight")) != nullptr) {
+    SetClaim(hints, prefix, plan);
     if (LooksLikeAwq(*plan.codes, n, k)) {
-      SHEAF_RETURN_IF_ERROR(PlanAwq(checkpoint, hints, plan));
+      SHEAF_RETURN_IF_ERROR(PlanAwq(checkpoint, plan));
     } else {
       SHEAF_RETURN_IF_ERROR(PlanGptq(checkpoint, hints, plan));
     }
   } else if ((plan.codes = checkpoint.Find(prefix + ".weight_packed")) != nullptr) {
-    SHEAF_RETURN_IF_ERROR(PlanPackQuantized(checkpoint, hints, plan));
+    SetClaim(hints, prefix, plan);
+    SHEAF_RETURN_IF_ERROR(PlanPackQuantized(checkpoint, plan));
   } else if ((plan.codes = checkpoint.Find(prefix + ".weight")) != nullptr) {
     SHEAF_RETURN_IF_ERROR(PlanDense(checkpoint, plan));
   } else {
@@ -92,18 +130,40 @@ absl::StatusOr<LinearPlan> PlanLinear(const Checkpoint& checkpoint, const Quanti
   return plan;
 }
 
-absl::StatusOr<LinearPlan> PlanFusedLinear(const Checkpoint& checkpoint, const std::string& tensor,
-                                           int num_experts, int rows, int k, int expert,
-                                           int first_row, int n) {
+bool HasFusedLinear(const Checkpoint& checkpoint, const std::string& module) {
+  for (const char* suffix : {"", ".weight", ".weight_packed", "_packed"}) {
+    if (checkpoint.Find(module + suffix) != nullptr) return true;
+  }
+  return false;
+}
+
+absl::StatusOr<LinearPlan> PlanFusedLinear(const Checkpoint& checkpoint,
+                                           const QuantizationHints& hints,
+                                           const std::string& module, const FusedPart& part) {
   LinearPlan plan;
-  plan.prefix = absl::StrFormat("%s[%d]", tensor, expert);
-  plan.n = n;
-  plan.k = k;
-  SHEAF_ASSIGN_OR_RETURN(plan.codes, RequireTensor(checkpoint, tensor));
+  plan.prefix = absl::StrFormat("%s[%d]", module, part.expert);
+  plan.n = part.n;
+  plan.k = part.k;
+  plan.is_part = true;
+  plan.matrix = part.expert;
+  plan.matrix_rows = part.rows;
+  plan.first_row = part.first_row;
+  plan.counts_whole = part.expert == 0 && part.first_row == 0;
+  for (const char* suffix : {".bias", "_bias"}) {
+    if (const TensorInfo* const bias = checkpoint.Find(module + suffix); bias != nullptr)
+      return TensorError(*bias, "experts without a bias", "one");
+  }
+  plan.codes = checkpoint.Find(module);
+  if (plan.codes == nullptr) plan.codes = checkpoint.Find(module + ".weight");
+  if (plan.codes == nullptr) {
+    SetClaim(hints, module, plan);
+    SHEAF_RETURN_IF_ERROR(PlanFusedPackQuantized(checkpoint, module, part, plan));
+    return plan;
+  }
   SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.codes, kFloatDtypes));
-  SHEAF_RETURN_IF_ERROR(CheckShape(*plan.codes, {num_experts, rows, k}));
-  plan.plain_offset =
-      (static_cast<uint64_t>(expert) * rows + first_row) * k * DtypeBytes(plan.codes->dtype);
+  SHEAF_RETURN_IF_ERROR(CheckShape(*plan.codes, {part.num_experts, part.rows, part.k}));
+  plan.codes_offset = (static_cast<uint64_t>(part.expert) * part.rows + part.first_row) * part.k *
+                      DtypeBytes(plan.codes->dtype);
   return plan;
 }
 

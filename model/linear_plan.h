@@ -4,7 +4,7 @@
 // Which tensors exist under the module's prefix decides the format; the hints of the config only
 // say what headers cannot (the zero point convention of GPTQ files). Every dtype and shape is
 // checked here, so unpacking (model/linear_loader.h) can fail on values alone: NaN scales, g_idx
-// out of range.
+// out of range, zero points that contradict the config (model/quantization/zero_points.h).
 //
 // Ownership  tensor pointers live as long as the Checkpoint.
 // Threads    pure.
@@ -14,8 +14,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "model/checkpoint.h"
@@ -26,11 +28,18 @@ namespace sheaf {
 enum class WeightFormat : uint8_t { kDense, kGptq, kAwq, kPackQuantized };
 std::string_view WeightFormatName(WeightFormat format);  // "plain", "gptq", "awq", "pack-quantized"
 
-// What the stored nibble of a zero point means.
+// What the stored value of a zero point means.
 enum class ZeroPoints : uint8_t {
-  kSymmetric,  // none stored, or to be ignored: 8
+  kSymmetric,  // none stored, or all of them mean 8
   kStored,     // the zero point itself
   kMinusOne    // zero point - 1, modulo 16 (GPTQ v1)
+};
+
+// What the config says about a Linear's zero points.
+struct ZeroPointClaim {
+  std::optional<bool> symmetric;  // nothing = not said
+  bool convention_said = false;   // of a GPTQ file: v1 or v2 is named
+  std::string source;             // for messages: "quantization_config says sym true"
 };
 
 struct LinearPlan {
@@ -38,19 +47,36 @@ struct LinearPlan {
   int n = 0;  // of the whole tensor
   int k = 0;
   WeightFormat format = WeightFormat::kDense;
+  // What a stored value means unless the values show otherwise (DecideZeroPoints).
   ZeroPoints zero_points = ZeroPoints::kSymmetric;
+  ZeroPointClaim claim;
   int groups = 0;                     // scales a row; 0 = plain
   int group_size = 0;                 // inputs a scale, in file order
   const TensorInfo* codes = nullptr;  // or the plain weight
   const TensorInfo* scales = nullptr;
-  const TensorInfo* zeros = nullptr;  // also when it is ignored
+  const TensorInfo* zeros = nullptr;
   const TensorInfo* g_idx = nullptr;
   const TensorInfo* shape = nullptr;  // compressed-tensors' weight_shape
   const TensorInfo* bias = nullptr;
-  uint64_t plain_offset = 0;  // bytes into `codes` (one expert of a fused tensor)
+  // Where its part begins in tensors that hold all experts of a layer, bytes.
+  uint64_t codes_offset = 0;
+  uint64_t scales_offset = 0;
+  uint64_t zeros_offset = 0;
+  uint64_t g_idx_offset = 0;
+  // Which expert's matrix in them, of how many rows, and where its own begin.
+  int matrix = 0;
+  int matrix_rows = 0;
+  int first_row = 0;
+  bool is_part = false;        // of such tensors
+  bool counts_whole = true;    // file_bytes() has what the parts share: true of one of them
+  std::vector<int64_t> whole;  // what weight_shape says, or the end of it
 
   bool quantized() const { return format != WeightFormat::kDense; }
-  uint64_t file_bytes() const;  // of all its tensors; of n * k elements if plain
+  // Of its part of each tensor.
+  uint64_t codes_bytes() const;
+  uint64_t scales_bytes() const;
+  uint64_t zeros_bytes() const;
+  uint64_t file_bytes() const;  // of all of them
   // Asks the kernel for the bytes that loading reads.
   void WillNeed(const Checkpoint& checkpoint) const;
   template <typename Function>
@@ -68,10 +94,23 @@ absl::StatusOr<LinearPlan> PlanPlain(const Checkpoint& checkpoint, const std::st
 absl::StatusOr<LinearPlan> PlanLinear(const Checkpoint& checkpoint, const QuantizationHints& hints,
                                       const std::string& prefix, int n, int k);
 
-// Rows [first_row, first_row + n) of expert `expert` in a fused plain tensor
-// [num_experts][rows][k].
-absl::StatusOr<LinearPlan> PlanFusedLinear(const Checkpoint& checkpoint, const std::string& tensor,
-                                           int num_experts, int rows, int k, int expert,
-                                           int first_row, int n);
+// A matrix that all experts of a layer have in one tensor [num_experts][rows][k], and which part of
+// it is wanted: rows [first_row, first_row + n) of expert `expert`.
+struct FusedPart {
+  int num_experts = 0;
+  int rows = 0;
+  int k = 0;
+  int expert = 0;
+  int first_row = 0;
+  int n = 0;
+};
+
+// Plain (`module` or module + ".weight" is the tensor) or pack-quantized (module + ".weight_packed"
+// or "_packed", and so on).
+absl::StatusOr<LinearPlan> PlanFusedLinear(const Checkpoint& checkpoint,
+                                           const QuantizationHints& hints,
+                                           const std::string& module, const FusedPart& part);
+// Whether any of those tensors is there.
+bool HasFusedLinear(const Checkpoint& checkpoint, const std::string& module);
 
 }  // namespace sheaf

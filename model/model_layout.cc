@@ -1,6 +1,7 @@
 #include "model/model_layout.h"
 
 #include <charconv>
+#include <initializer_list>
 #include <optional>
 #include <utility>
 
@@ -96,16 +97,16 @@ absl::StatusOr<std::array<LinearPlan, 3>> PlanExpert(const Checkpoint& checkpoin
   const int hidden = config.hidden_size, width = config.moe_intermediate_size;
   std::array<LinearPlan, 3> plans;
   const std::string fused = LayerPrefix(layer) + ".mlp.experts";
-  if (checkpoint.Find(fused + ".gate_up_proj") != nullptr) {
-    const std::string gate_up = fused + ".gate_up_proj";
-    for (int part = 0; part < 2; ++part) {
-      SHEAF_ASSIGN_OR_RETURN(
-          plans[part], PlanFusedLinear(checkpoint, gate_up, config.num_experts, 2 * width, hidden,
-                                       expert, part * width, width));
+  if (HasFusedLinear(checkpoint, fused + ".gate_up_proj")) {
+    const int experts = config.num_experts;
+    const std::array<std::pair<const char*, FusedPart>, 3> parts = {
+        {{".gate_up_proj", {experts, 2 * width, hidden, expert, 0, width}},
+         {".gate_up_proj", {experts, 2 * width, hidden, expert, width, width}},
+         {".down_proj", {experts, hidden, width, expert, 0, hidden}}}};
+    for (size_t i = 0; i < parts.size(); ++i) {
+      SHEAF_ASSIGN_OR_RETURN(plans[i], PlanFusedLinear(checkpoint, config.quantization,
+                                                       fused + parts[i].first, parts[i].second));
     }
-    SHEAF_ASSIGN_OR_RETURN(
-        plans[2], PlanFusedLinear(checkpoint, fused + ".down_proj", config.num_experts, hidden,
-                                  width, expert, 0, hidden));
     return plans;
   }
   const auto linears =
@@ -115,6 +116,24 @@ absl::StatusOr<std::array<LinearPlan, 3>> PlanExpert(const Checkpoint& checkpoin
                                                 linears[i].n, linears[i].k));
   }
   return plans;
+}
+
+void FitVocabulary(const Checkpoint& checkpoint, ModelConfig& config) {
+  // The dimension of the first of these tensors that is there; 0 = none.
+  const auto extent = [&](std::initializer_list<std::pair<const char*, size_t>> names) -> int64_t {
+    for (const auto& [name, dimension] : names) {
+      const TensorInfo* const tensor = checkpoint.Find(name);
+      if (tensor == nullptr) continue;
+      return tensor->shape.size() == 2 ? tensor->shape[dimension] : 0;
+    }
+    return 0;
+  };
+  const int64_t rows = extent({{kEmbeddingName, 0}});
+  if (rows < 1 || rows >= config.vocab_size) return;
+  const int64_t head = extent({{"lm_head.qweight", 1}, {"lm_head.weight_packed", 0}, {"lm_head.weight", 0}});
+  if (!config.tie_word_embeddings && head != rows) return;
+  config.claimed_vocab_size = config.vocab_size;
+  config.vocab_size = static_cast<int>(rows);
 }
 
 ModelPart PartOf(std::string_view name, const ModelConfig& config) {

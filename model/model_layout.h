@@ -72,6 +72,11 @@ absl::StatusOr<std::array<LinearPlan, 3>> PlanExpert(const Checkpoint& checkpoin
                                                      const ModelConfig& config, int layer,
                                                      int expert);
 
+// config.vocab_size becomes the rows of embedding and lm_head where those agree on fewer than
+// config.json says: some writers round it up, for the padding that an engine adds by itself. Ids
+// beyond the rows do not exist. Anything else stays as it is, for loading to refuse.
+void FitVocabulary(const Checkpoint& checkpoint, ModelConfig& config);
+
 // The part of the model a tensor or module name belongs to, by its name alone.
 ModelPart PartOf(std::string_view name, const ModelConfig& config);
 

@@ -1,36 +1,12 @@
 #include "model/module_patterns.h"
 
 #include <cctype>
+#include <utility>
 
 namespace sheaf {
 namespace {
 
-constexpr size_t kMaxExpressionBytes = 512;
-
 bool IsQuantifier(char c) { return c == '*' || c == '?' || c == '{' || c == '+'; }
-
-// Python's spelling as a POSIX extended expression, for what configs use of it.
-std::string ToPosix(std::string_view python) {
-  std::string out;
-  for (size_t i = 0; i < python.size(); ++i) {
-    if (python.substr(i, 2) == "\\d") {
-      out += "[0-9]";
-      ++i;
-    } else if (python.substr(i, 3) == "(?:") {
-      out += '(';
-      i += 2;
-    } else {
-      if (python[i] == '\\' && i + 1 < python.size()) out += python[i++];
-      out += python[i];
-    }
-  }
-  return out;
-}
-
-void FreeExpression(regex_t* expression) {
-  regfree(expression);
-  delete expression;
-}
 
 }  // namespace
 
@@ -46,7 +22,11 @@ std::string RequiredLiteral(std::string_view expression) {
     if (c == '|') return "";
     if (c == '[') {  // a class stands for one unknown character
       end_run();
-      while (i < expression.size() && expression[i] != ']') ++i;
+      const bool negative = expression.substr(i + 1, 1) == "^";
+      i += negative ? 2 : 1;
+      for (size_t first = i; i < expression.size() && (expression[i] != ']' || i == first); ++i) {
+        if (expression[i] == '\\') ++i;
+      }
       continue;
     }
     if (c == '(' || c == ')') {  // a group may be optional
@@ -82,11 +62,9 @@ ModulePatterns::ModulePatterns(const std::vector<std::string>& entries) {
       names_.insert(entry);
       continue;
     }
-    const std::string text = entry.substr(3, kMaxExpressionBytes);
-    auto expression = std::make_unique<regex_t>();
-    // What POSIX cannot say is left out: these patterns only feed remarks.
-    if (regcomp(expression.get(), ToPosix(text).c_str(), REG_EXTENDED | REG_NOSUB) != 0) continue;
-    expressions_.push_back({RequiredLiteral(text), {expression.release(), FreeExpression}});
+    const std::string text = entry.substr(3);
+    auto expression = ModuleRegex::Compile(text);
+    if (expression) expressions_.push_back({RequiredLiteral(text), *std::move(expression)});
   }
 }
 
@@ -101,10 +79,9 @@ bool ModulePatterns::MatchesName(std::string_view module) const {
 
 bool ModulePatterns::Matches(std::string_view module) const {
   if (MatchesName(module)) return true;
-  const std::string text(module);
   for (const Expression& expression : expressions_) {
-    if (text.find(expression.literal) == std::string::npos) continue;
-    if (regexec(expression.compiled.get(), text.c_str(), 0, nullptr, 0) == 0) return true;
+    if (module.find(expression.literal) == std::string_view::npos) continue;
+    if (expression.compiled.Searches(module)) return true;
   }
   return false;
 }

@@ -8,15 +8,14 @@
 // itself is run.
 //
 // Threads    const methods from any thread.
-// Errors     an expression that does not compile matches nothing.
+// Errors     an expression that model/quantization/module_regex.h does not take matches nothing.
 
-#include <regex.h>
-
-#include <memory>
 #include <string>
 #include <string_view>
 #include <unordered_set>
 #include <vector>
+
+#include "model/quantization/module_regex.h"
 
 namespace sheaf {
 
@@ -31,7 +30,7 @@ class ModulePatterns {
  private:
   struct Expression {
     std::string literal;  // every match contains it
-    std::unique_ptr<regex_t, void (*)(regex_t*)> compiled;
+    ModuleRegex compiled;
   };
   std::unordered_set<std::string> names_;
   std::vector<Expression> expressions_;

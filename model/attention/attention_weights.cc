@@ -39,6 +39,7 @@ absl::Status PlanWeights(const GroupedQueryShape& shape, const ModelConfig& conf
   SHEAF_RETURN_IF_ERROR(add(linears.v, kv_rows, out.v));
   SHEAF_RETURN_IF_ERROR(loads.Add(linears.o, o_columns, out.o));
   KeepOneOutputBias(heads, loads);
+  SHEAF_ASSIGN_OR_RETURN(out.kv_scales, ReadKvScales(loads.checkpoint(), layer));
   if (!shape.qk_norm) return absl::OkStatus();
   const std::string prefix = LayerPrefix(layer) + ".self_attn";
   SHEAF_RETURN_IF_ERROR(

@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "model/attention/absorbed_kv.h"
+#include "model/attention/kv_scales.h"
 #include "model/config.h"
 #include "model/linear_loader.h"
 #include "model/linear_loads.h"
@@ -32,6 +33,7 @@ HeadRange AllHeads(const ModelConfig& config);
 struct GroupedQueryWeights {
   LoadedLinear q, k, v, o;
   std::vector<float> q_norm, k_norm;  // [head_dim]; empty without qk_norm
+  KvScales kv_scales;                 // of an e4m3 cache
 };
 
 struct IndexerWeights {

@@ -35,8 +35,7 @@ inline void TransposeNibbles(std::array<uint32_t, 8>& w) {
 
 }  // namespace
 
-absl::Status PlanAwq(const Checkpoint& checkpoint, const QuantizationHints& hints,
-                     LinearPlan& plan) {
+absl::Status PlanAwq(const Checkpoint& checkpoint, LinearPlan& plan) {
   plan.format = WeightFormat::kAwq;
   const int64_t row_words = plan.n / 8;
   SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.codes, kWordDtypes));
@@ -48,7 +47,7 @@ absl::Status PlanAwq(const Checkpoint& checkpoint, const QuantizationHints& hint
   SHEAF_ASSIGN_OR_RETURN(plan.scales, RequireTensor(checkpoint, plan.prefix + ".scales"));
   SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.scales, kFloatDtypes));
   const int64_t groups = plan.scales->shape.size() == 2 ? plan.scales->shape[0] : 0;
-  plan.group_size = GroupSize(plan.k, groups, hints.group_size);
+  plan.group_size = GroupSize(plan.k, groups, plan.group_size);
   if (plan.group_size == 0 || plan.scales->shape[1] != plan.n) {
     return TensorError(
         *plan.scales,
@@ -60,7 +59,6 @@ absl::Status PlanAwq(const Checkpoint& checkpoint, const QuantizationHints& hint
   SHEAF_ASSIGN_OR_RETURN(plan.zeros, RequireTensor(checkpoint, plan.prefix + ".qzeros"));
   SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.zeros, kWordDtypes));
   SHEAF_RETURN_IF_ERROR(CheckShape(*plan.zeros, {groups, row_words}));
-  // AWQ has one convention, so its zero points are read whatever the config says of symmetry.
   plan.zero_points = ZeroPoints::kStored;
   return absl::OkStatus();
 }

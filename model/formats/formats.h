@@ -3,8 +3,9 @@
 // tensors there and of the right shape) and Unpack (its words and zero points into
 // kernels/packed_w4.h).
 //
-// Plan functions are called when the format's tensor exists; n and k are the whole matrix. They
-// fill the plan's tensors, groups and zero point convention.
+// Plan functions are called when the format's tensor exists; n and k are the whole matrix, and
+// group_size and claim what the config says of it. They fill the plan's tensors, groups and zero
+// point convention.
 //
 // Shapes     Unpack of rows [first_row, first_row + num_rows) and columns [first_column, +
 //            num_columns), a multiple of 8 unless it is the end of the matrix; nibbles are zeroed
@@ -44,21 +45,24 @@ absl::Status PlanGptq(const Checkpoint& checkpoint, const QuantizationHints& hin
 void UnpackGptq(const uint8_t* words, const LinearPlan& plan, const UnpackRange& range,
                 const WeightGroups& groups, uint32_t* nibbles);
 int GptqZero(const uint8_t* zeros, const LinearPlan& plan, int row, int group);
+int StoredGptqZero(const uint8_t* zeros, const LinearPlan& plan, int row, int group);
 
 // AutoAWQ GEMM: qweight [k][n/8], qzeros [groups][n/8], scales [groups][n]; columns interleaved in
 // a word.
-absl::Status PlanAwq(const Checkpoint& checkpoint, const QuantizationHints& hints,
-                     LinearPlan& plan);
+absl::Status PlanAwq(const Checkpoint& checkpoint, LinearPlan& plan);
 void UnpackAwq(const uint8_t* words, const LinearPlan& plan, const UnpackRange& range,
                uint32_t* nibbles);
 int AwqZero(const uint8_t* zeros, const LinearPlan& plan, int row, int group);
 
 // compressed-tensors pack-quantized: weight_packed [n][ceil(k/8)], weight_scale [n][groups], ...
-absl::Status PlanPackQuantized(const Checkpoint& checkpoint, const QuantizationHints& hints,
-                               LinearPlan& plan);
+absl::Status PlanPackQuantized(const Checkpoint& checkpoint, LinearPlan& plan);
 void UnpackPackQuantized(const uint8_t* words, const LinearPlan& plan, const UnpackRange& range,
                          const WeightGroups& groups, uint32_t* nibbles);
 int PackQuantizedZero(const uint8_t* zeros, const LinearPlan& plan, int row, int group);
+// The same of all experts of a layer in one tensor: their names are base + ".weight_packed" or base +
+// "_packed", and so on.
+absl::Status PlanFusedPackQuantized(const Checkpoint& checkpoint, const std::string& base,
+                                    const FusedPart& part, LinearPlan& plan);
 
 // bf16, f16, f32: weight [n][k].
 absl::Status PlanDense(const Checkpoint& checkpoint, LinearPlan& plan);

@@ -22,7 +22,6 @@ constexpr int kTileSteps = 8;  // 512 contiguous bytes a row block, from 8 sourc
 
 // AutoRound names its convention in packing_format, GPTQModel in checkpoint_format.
 absl::StatusOr<ZeroPoints> ZeroConvention(const QuantizationHints& hints, const TensorInfo& zeros) {
-  if (hints.symmetric) return ZeroPoints::kSymmetric;
   const std::string_view packing = hints.packing_format;
   if (!packing.empty()) {
     if (packing == "auto_round:auto_gptq" || packing == "auto_round:gptq")
@@ -39,6 +38,26 @@ absl::StatusOr<ZeroPoints> ZeroConvention(const QuantizationHints& hints, const 
   if (format.empty() || format == "gptq" || hints.method != "gptq") return ZeroPoints::kMinusOne;
   return TensorError(zeros, "checkpoint_format gptq or gptq_v2",
                      absl::StrFormat("\"%s\"", format.substr(0, 60)));
+}
+
+absl::Status PlanZeroPoints(const Checkpoint& checkpoint, const QuantizationHints& hints,
+                            LinearPlan& plan) {
+  const std::string name = plan.prefix + ".qzeros";
+  plan.zeros = checkpoint.Find(name);
+  if (plan.zeros == nullptr) {
+    return plan.claim.symmetric == false ? RequireTensor(checkpoint, name).status()
+                                         : absl::OkStatus();
+  }
+  SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.zeros, kWordDtypes));
+  SHEAF_RETURN_IF_ERROR(CheckShape(*plan.zeros, {plan.groups, (plan.n + 7) / 8}));
+  auto convention = ZeroConvention(hints, *plan.zeros);
+  // Zero points that are told to be all alike need no convention.
+  if (!convention.ok() && plan.claim.symmetric != true) return convention.status();
+  plan.zero_points = convention.value_or(ZeroPoints::kMinusOne);
+  plan.claim.convention_said =
+      convention.ok() && (!hints.packing_format.empty() || hints.checkpoint_format == "gptq" ||
+                          hints.checkpoint_format == "gptq_v2");
+  return absl::OkStatus();
 }
 
 absl::Status CheckWords(const TensorInfo& words, int n, int k) {
@@ -114,7 +133,7 @@ absl::Status PlanGptq(const Checkpoint& checkpoint, const QuantizationHints& hin
   SHEAF_ASSIGN_OR_RETURN(plan.scales, RequireTensor(checkpoint, plan.prefix + ".scales"));
   SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.scales, kFloatDtypes));
   const int64_t groups = plan.scales->shape.size() == 2 ? plan.scales->shape[0] : 0;
-  plan.group_size = GroupSize(plan.k, groups, hints.group_size);
+  plan.group_size = GroupSize(plan.k, groups, plan.group_size);
   if (plan.group_size == 0 || plan.scales->shape[1] != plan.n) {
     return TensorError(
         *plan.scales,
@@ -123,14 +142,7 @@ absl::Status PlanGptq(const Checkpoint& checkpoint, const QuantizationHints& hin
         ShapeString(plan.scales->shape));
   }
   plan.groups = static_cast<int>(groups);
-  plan.zeros = checkpoint.Find(plan.prefix + ".qzeros");
-  if (plan.zeros != nullptr) {
-    SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.zeros, kWordDtypes));
-    SHEAF_RETURN_IF_ERROR(CheckShape(*plan.zeros, {groups, (plan.n + 7) / 8}));
-    SHEAF_ASSIGN_OR_RETURN(plan.zero_points, ZeroConvention(hints, *plan.zeros));
-  } else if (!hints.symmetric) {
-    return RequireTensor(checkpoint, plan.prefix + ".qzeros").status();
-  }
+  SHEAF_RETURN_IF_ERROR(PlanZeroPoints(checkpoint, hints, plan));
   plan.g_idx = checkpoint.Find(plan.prefix + ".g_idx");
   if (plan.g_idx != nullptr) {
     SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.g_idx, {TensorDtype::kI32}));
@@ -148,10 +160,14 @@ void UnpackGptq(const uint8_t* words, const LinearPlan& plan, const UnpackRange&
   }
 }
 
-int GptqZero(const uint8_t* zeros, const LinearPlan& plan, int row, int group) {
+int StoredGptqZero(const uint8_t* zeros, const LinearPlan& plan, int row, int group) {
   const size_t words_per_group = static_cast<size_t>(plan.n + 7) / 8;
   const uint32_t word = LoadWord(zeros, group * words_per_group + row / 8);
-  const auto stored = static_cast<int>((word >> (4 * (row % 8))) & 15u);
+  return static_cast<int>((word >> (4 * (row % 8))) & 15u);
+}
+
+int GptqZero(const uint8_t* zeros, const LinearPlan& plan, int row, int group) {
+  const int stored = StoredGptqZero(zeros, plan, row, group);
   return plan.zero_points == ZeroPoints::kMinusOne ? (stored + 1) & 15 : stored;
 }
 

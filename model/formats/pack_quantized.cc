@@ -29,6 +29,16 @@ absl::Status CheckWords(const TensorInfo& words, int n, int k) {
                      ShapeString(words.shape) + note);
 }
 
+// Words of 8 rows, or a signed byte a row; `wanted` holds the dimensions before them.
+absl::Status CheckZeros(const TensorInfo& zeros, std::vector<int64_t> wanted, int64_t rows,
+                        int64_t groups) {
+  const bool bytes = zeros.dtype == TensorDtype::kI8;
+  if (!bytes) SHEAF_RETURN_IF_ERROR(CheckDtype(zeros, kWordDtypes));
+  wanted.push_back(bytes ? rows : (rows + 7) / 8);
+  wanted.push_back(groups);
+  return CheckShape(zeros, wanted);
+}
+
 // Rows in order: 16 streams of words become one.
 void MoveWords(const uint8_t* words, const LinearPlan& plan, const UnpackRange& range,
                uint32_t* nibbles) {
@@ -70,14 +80,13 @@ void GatherNibbles(const uint8_t* words, const LinearPlan& plan, const UnpackRan
 
 }  // namespace
 
-absl::Status PlanPackQuantized(const Checkpoint& checkpoint, const QuantizationHints& hints,
-                               LinearPlan& plan) {
+absl::Status PlanPackQuantized(const Checkpoint& checkpoint, LinearPlan& plan) {
   plan.format = WeightFormat::kPackQuantized;
   SHEAF_RETURN_IF_ERROR(CheckWords(*plan.codes, plan.n, plan.k));
   SHEAF_ASSIGN_OR_RETURN(plan.scales, RequireTensor(checkpoint, plan.prefix + ".weight_scale"));
   SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.scales, kFloatDtypes));
   const int64_t groups = plan.scales->shape.size() == 2 ? plan.scales->shape[1] : 0;
-  plan.group_size = GroupSize(plan.k, groups, hints.group_size);
+  plan.group_size = GroupSize(plan.k, groups, plan.group_size);
   if (plan.group_size == 0 || plan.scales->shape[0] != plan.n) {
     return TensorError(
         *plan.scales,
@@ -86,21 +95,85 @@ absl::Status PlanPackQuantized(const Checkpoint& checkpoint, const QuantizationH
         ShapeString(plan.scales->shape));
   }
   plan.groups = static_cast<int>(groups);
+  plan.whole = {plan.n, plan.k};
   plan.shape = checkpoint.Find(plan.prefix + ".weight_shape");
   if (plan.shape != nullptr) {
     SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.shape, {TensorDtype::kI64, TensorDtype::kI32}));
     SHEAF_RETURN_IF_ERROR(CheckShape(*plan.shape, {2}));
   }
-  plan.zeros = checkpoint.Find(plan.prefix + ".weight_zero_point");
+  const std::string zeros = plan.prefix + ".weight_zero_point";
+  plan.zeros = checkpoint.Find(zeros);
   if (plan.zeros != nullptr) {
-    SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.zeros, kWordDtypes));
-    SHEAF_RETURN_IF_ERROR(CheckShape(*plan.zeros, {(plan.n + 7) / 8, groups}));
+    SHEAF_RETURN_IF_ERROR(CheckZeros(*plan.zeros, {}, plan.n, groups));
     plan.zero_points = ZeroPoints::kStored;
+  } else if (plan.claim.symmetric == false) {
+    return RequireTensor(checkpoint, zeros).status();
   }
   plan.g_idx = checkpoint.Find(plan.prefix + ".weight_g_idx");
   if (plan.g_idx != nullptr) {
     SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.g_idx, {TensorDtype::kI32}));
     SHEAF_RETURN_IF_ERROR(CheckShape(*plan.g_idx, {plan.k}));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status PlanFusedPackQuantized(const Checkpoint& checkpoint, const std::string& base,
+                                    const FusedPart& part, LinearPlan& plan) {
+  plan.format = WeightFormat::kPackQuantized;
+  const bool dotted = checkpoint.Find(base + ".weight_packed") != nullptr;
+  const std::string stem = base + (dotted ? ".weight_" : "_");
+  const int64_t experts = part.num_experts;
+  const auto first_row = static_cast<uint64_t>(part.expert) * part.rows + part.first_row;
+  SHEAF_ASSIGN_OR_RETURN(plan.codes, RequireTensor(checkpoint, stem + "packed"));
+  SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.codes, kWordDtypes));
+  SHEAF_RETURN_IF_ERROR(CheckShape(*plan.codes, {experts, part.rows, (part.k + 7) / 8}));
+  plan.codes_offset = first_row * RowWords(plan) * sizeof(uint32_t);
+
+  SHEAF_ASSIGN_OR_RETURN(plan.scales, RequireTensor(checkpoint, stem + "scale"));
+  SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.scales, kFloatDtypes));
+  const int64_t groups = plan.scales->shape.size() == 3 ? plan.scales->shape[2] : 0;
+  plan.group_size = GroupSize(part.k, groups, plan.group_size);
+  if (plan.group_size == 0) {
+    return TensorError(*plan.scales,
+                       absl::StrFormat("shape [%d, %d, groups], groups of a multiple of 32 of %d "
+                                       "inputs",
+                                       experts, part.rows, part.k),
+                       ShapeString(plan.scales->shape));
+  }
+  SHEAF_RETURN_IF_ERROR(CheckShape(*plan.scales, {experts, part.rows, groups}));
+  plan.groups = static_cast<int>(groups);
+  plan.scales_offset = first_row * groups * DtypeBytes(plan.scales->dtype);
+
+  plan.whole = {experts, part.rows, part.k};
+  plan.shape = checkpoint.Find(stem + "shape");
+  if (plan.shape != nullptr) {
+    SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.shape, {TensorDtype::kI64, TensorDtype::kI32}));
+    const bool of_one = plan.shape->shape == std::vector<int64_t>{2};
+    SHEAF_RETURN_IF_ERROR(CheckShape(*plan.shape, {of_one ? 2 : 3}));
+  }
+  plan.zeros = checkpoint.Find(stem + "zero_point");
+  if (plan.zeros != nullptr) {
+    SHEAF_RETURN_IF_ERROR(CheckZeros(*plan.zeros, {experts}, part.rows, groups));
+    plan.zero_points = ZeroPoints::kStored;
+    const bool packed = plan.zeros->dtype != TensorDtype::kI8;
+    if (packed && part.first_row % 8 != 0) {
+      return TensorError(*plan.zeros, "parts of a multiple of 8 rows",
+                         absl::StrFormat("a part from row %d on", part.first_row));
+    }
+    const uint64_t rows_before =
+        packed ? static_cast<uint64_t>(part.expert) * ((part.rows + 7) / 8) + part.first_row / 8
+               : first_row;
+    plan.zeros_offset = rows_before * groups * DtypeBytes(plan.zeros->dtype);
+  } else if (plan.claim.symmetric == false) {
+    return RequireTensor(checkpoint, stem + "zero_point").status();
+  }
+  plan.g_idx = checkpoint.Find(stem + "g_idx");
+  if (plan.g_idx != nullptr) {
+    SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.g_idx, {TensorDtype::kI32}));
+    if (plan.g_idx->shape != std::vector<int64_t>{part.k}) {
+      SHEAF_RETURN_IF_ERROR(CheckShape(*plan.g_idx, {experts, part.k}));
+      plan.g_idx_offset = static_cast<uint64_t>(part.expert) * part.k * sizeof(int32_t);
+    }
   }
   return absl::OkStatus();
 }
@@ -115,6 +188,9 @@ void UnpackPackQuantized(const uint8_t* words, const LinearPlan& plan, const Unp
 }
 
 int PackQuantizedZero(const uint8_t* zeros, const LinearPlan& plan, int row, int group) {
+  if (plan.zeros->dtype == TensorDtype::kI8) {
+    return static_cast<int8_t>(zeros[static_cast<size_t>(row) * plan.groups + group]) + 8;
+  }
   const uint32_t word = LoadWord(zeros, static_cast<size_t>(row / 8) * plan.groups + group);
   return static_cast<int>((word >> (4 * (row % 8))) & 15u);
 }

@@ -28,7 +28,7 @@ absl::StatusOr<std::vector<int32_t>> ReadGIdx(const Checkpoint& checkpoint,
   if (plan.g_idx == nullptr) return g_idx;
   SHEAF_ASSIGN_OR_RETURN(const std::vector<uint8_t> bytes, checkpoint.ReadAll(*plan.g_idx));
   g_idx.resize(static_cast<size_t>(plan.k));
-  std::memcpy(g_idx.data(), bytes.data(), g_idx.size() * sizeof(int32_t));
+  std::memcpy(g_idx.data(), bytes.data() + plan.g_idx_offset, g_idx.size() * sizeof(int32_t));
   bool all_zero = true;
   for (int i = 0; i < plan.k; ++i) {
     if (g_idx[i] < 0 || g_idx[i] >= plan.groups) {

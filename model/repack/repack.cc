@@ -15,6 +15,7 @@
 #include "model/absent_tensors.h"
 #include "model/files/weight_files.h"
 #include "model/model_layout.h"
+#include "model/quantization/zero_points.h"
 #include "model/repack/quantization_config.h"
 #include "model/repack/safetensors_writer.h"
 
@@ -144,6 +145,11 @@ absl::StatusOr<Source> ReadSource(const std::string& from) {
     if (!EndsWith(tensor->name, ".qweight") && !EndsWith(tensor->name, ".weight_packed")) continue;
     SHEAF_ASSIGN_OR_RETURN(LinearPlan plan,
                            PlanOf(*source.checkpoint, config.quantization, *tensor));
+    if (plan.zeros != nullptr) {
+      SHEAF_ASSIGN_OR_RETURN(const std::vector<uint8_t> zeros,
+                             source.checkpoint->ReadAll(*plan.zeros));
+      SHEAF_ASSIGN_OR_RETURN(plan.zero_points, DecideZeroPoints(plan, zeros));
+    }
     if (plan.zero_points != ZeroPoints::kSymmetric) source.facts.symmetric = false;
     for (const TensorInfo* part : {plan.codes, plan.scales, plan.zeros, plan.g_idx, plan.shape}) {
       if (part != nullptr) source.parts.insert(part->name);

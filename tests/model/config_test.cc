@@ -176,7 +176,7 @@ TEST(Config, QuantizationHintsOfEachTool) {
       {"GPTQModel",
        R"({"bits":4,"group_size":64,"desc_act":true,"sym":false,"method":"gptq","format":"gptq_v2",
         "meta":{"a":null},"dynamic":{"-:.*x":{},"+:.*y":{"bits":4}}})",
-       {"gptq", "gptq_v2", "", 4, 64, false, true, {"re:.*x"}}},
+       {"gptq", "gptq_v2", "", 4, 64, false, true, {"re:.*x"}, {}, {}, {}}},
       {"AutoRound",
        R"({"quant_method":"auto-round","packing_format":"auto_round:auto_gptq","bits":4,"group_size":128,
         "sym":true,"extra_config":{"model.layers.3.mlp.gate":{"bits":16},".*l\\.4\\.gate.*":{"bits":16},"k":{"bits":4}}})",
@@ -187,16 +187,16 @@ TEST(Config, QuantizationHintsOfEachTool) {
         128,
         true,
         false,
-        {"re:.*l\\.4\\.gate.*", "model.layers.3.mlp.gate"}}},
+        {"model.layers.3.mlp.gate", "re:.*l\\.4\\.gate.*"}, {}, {}, {}}},
       {"CompressedTensors",
        R"({"quant_method":"compressed-tensors","format":"pack-quantized","ignore":["lm_head"],
         "config_groups":{"group_0":{"weights":{"num_bits":4,"group_size":128,"symmetric":false,"strategy":"group",
         "actorder":"group"}}}})",
-       {"compressed-tensors", "pack-quantized", "", 4, 128, false, true, {"lm_head"}}},
+       {"compressed-tensors", "pack-quantized", "", 4, 128, false, true, {"lm_head"}, {}, {}, {}}},
       {"AutoAwq",
        R"({"quant_method":"awq","bits":4,"group_size":128,"zero_point":true,"version":"gemm",
         "modules_to_not_convert":["gate"]})",
-       {"awq", "", "", 4, 128, false, false, {"gate"}}},
+       {"awq", "", "", 4, 128, false, false, {"gate"}, {}, {}, {}}},
   };
   for (const HintsCase& test : cases) {
     SCOPED_TRACE(test.name);

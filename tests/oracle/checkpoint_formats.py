@@ -21,6 +21,7 @@ class Format:
     scale_dtype: str = "F16"
     symmetric: bool = True
     negative_scales: bool = False
+    zero_dtype: str = "I32"  # compressed-tensors' zero points: words, or I8
     g_idx: str = "none"  # none | sequential | permuted
     plain_linears: tuple[str, ...] = ()  # kinds (see linear_kind) that are left unquantized
     method: str = ""  # gptq | auto-round | auto-round-export | compressed-tensors | awq
@@ -53,6 +54,8 @@ FORMATS: dict[str, Format] = {
                  method="compressed-tensors"),
     "ct_asym": Format("pack_quantized", bias_dtype="BF16", scale_dtype="BF16", symmetric=False,
                       method="compressed-tensors"),
+    "ct_asym_i8": Format("pack_quantized", bias_dtype="BF16", scale_dtype="BF16", symmetric=False,
+                         zero_dtype="I8", method="compressed-tensors"),
     "ct_g_idx": Format("pack_quantized", bias_dtype="BF16", scale_dtype="BF16", g_idx="permuted",
                        method="compressed-tensors"),
     "awq": Format("awq", symmetric=False, method="awq"),

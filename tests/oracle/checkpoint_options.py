@@ -40,6 +40,7 @@ class Options:
     shards: int = 1
     split_linears: bool = False
     fused_experts: bool = False
+    fused_joint: str = ".weight_"  # or "_", between gate_up_proj and packed, scale, ...
     # published: as the model's own config.json. v4, v5: as transformers of that version writes it
     # (v4: torch_dtype, rope_theta; v5: dtype, rope_parameters).
     config_style: str = "published"

@@ -1,8 +1,8 @@
 """Weights of a checkpoint folder as float64, in any of the formats, decided tensor by tensor.
 
 What a Linear is comes from the names that exist in the files (.qweight, .weight_packed, .weight,
-fused expert tensors); the config is asked only for what the files cannot say (the zero-point
-convention of `qweight` tensors, and whether they are symmetric).
+fused expert tensors), and whether a GPTQ one is symmetric from its zero points; the config is asked
+only for what the files cannot say (the convention of those zero points).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class CheckpointReader:
         config_class, self._model_class = ARCHITECTURES[model_type]
         self.config: decoder.Config = config_class.from_json(self.raw_config)
         self.tensors = safetensors_io.read_checkpoint_tensors(folder)
-        self._layout, self._symmetric = checkpoint_formats.layout_from_config(
+        self._layout, _ = checkpoint_formats.layout_from_config(
             self.raw_config.get("quantization_config"))
         self._cache: dict[str, np.ndarray] = {}
         self._room_bytes = cache_bytes
@@ -63,8 +63,10 @@ class CheckpointReader:
     def quantized(self, module: str) -> quantized_formats.QuantizedLinear | None:
         """The 4-bit Linear of this module name, or None where the file has it plain."""
         if f"{module}.qweight" in self.tensors:
-            return quantized_formats.unpack(self._parts(module, _GPTQ_SUFFIXES), self._layout,
-                                            symmetric=self._symmetric)
+            parts = self._parts(module, _GPTQ_SUFFIXES)
+            symmetric = (self._layout != "awq"
+                         and quantized_formats.looks_symmetric(parts["qzeros"]))
+            return quantized_formats.unpack(parts, self._layout, symmetric=symmetric)
         if f"{module}.weight_packed" in self.tensors:
             return quantized_formats.unpack(self._parts(module, _PACKED_SUFFIXES),
                                             "pack_quantized", symmetric=False)
@@ -87,15 +89,35 @@ class CheckpointReader:
                 return fused
         raise KeyError(f"{self.folder}: no tensor for {name}")
 
+    def _fused_packed(self, module: str,
+                      expert: int) -> quantized_formats.QuantizedLinear | None:
+        """One expert's part of packed tensors with all of them."""
+        parts = {}
+        for suffix in _PACKED_SUFFIXES:
+            for joint in (".weight_", "_"):
+                tensor = self.tensors.get(module + joint + suffix.removeprefix("weight_"))
+                if tensor is not None:
+                    array = tensor.array[-2:] if suffix == "weight_shape" else tensor.array[expert]
+                    parts[suffix] = safetensors_io.Tensor(tensor.dtype, array)
+        if "weight_packed" not in parts:
+            return None
+        return quantized_formats.unpack(parts, "pack_quantized", symmetric=False)
+
     def _fused_expert(self, module: str) -> np.ndarray | None:
         """One projection of one expert out of experts.gate_up_proj [E, 2I, H] / down_proj."""
         prefix, separator, rest = module.partition(".mlp.experts.")
         expert, _, projection = rest.partition(".")
         fused = "down_proj" if projection == "down_proj" else "gate_up_proj"
-        tensor = self.tensors.get(f"{prefix}.mlp.experts.{fused}")
-        if not separator or tensor is None:
+        if not separator:
             return None
-        matrix = safetensors_io.Tensor(tensor.dtype, tensor.array[int(expert)]).to_float64()
+        tensor = self.tensors.get(f"{prefix}.mlp.experts.{fused}")
+        if tensor is not None:
+            matrix = safetensors_io.Tensor(tensor.dtype, tensor.array[int(expert)]).to_float64()
+        else:
+            packed = self._fused_packed(f"{prefix}.mlp.experts.{fused}", int(expert))
+            if packed is None:
+                return None
+            matrix = packed.dequantize()
         width = self.config.moe_intermediate_size
         return {"gate_proj": matrix[:width], "up_proj": matrix[width:],
                 "down_proj": matrix}[projection]

@@ -63,6 +63,16 @@ class Glm4Moe(decoder.Decoder):
         logits, routes = self._run(ids, seen, lambda x, layer: self._attention(x, layer, seen))
         return Output(logits, routes)
 
+    def _cached(self, values: Array, scale_name: str) -> Array:
+        """As the cache gives them back; in e4m3 divided by the calibrated scale, if there is one."""
+        scale = 1.0
+        if self._kv_rounding == "fp8_e4m3":
+            try:
+                scale = float(self._weights(scale_name).reshape(()))
+            except KeyError:
+                pass
+        return float_formats.round_kv(values / scale, self._kv_rounding) * scale
+
     def _attention(self, x: Array, layer: int, cache: KvCache) -> Array:
         config, name = self.config, f"model.layers.{layer}.self_attn"
         bias, dim = config.attention_bias, config.head_dim
@@ -76,6 +86,6 @@ class Glm4Moe(decoder.Decoder):
         rotary = int(dim * config.partial_rotary_factor)
         q = decoder.rope_half_split(q, positions, config.rope_theta, rotary)
         k = decoder.rope_half_split(k, positions, config.rope_theta, rotary)
-        k = decoder.extend(cache.keys, layer, float_formats.round_kv(k, self._kv_rounding))
-        v = decoder.extend(cache.values, layer, float_formats.round_kv(v, self._kv_rounding))
+        k = decoder.extend(cache.keys, layer, self._cached(k, f"{name}.k_scale"))
+        v = decoder.extend(cache.values, layer, self._cached(v, f"{name}.v_scale"))
         return self._linear(causal_attention(q, k, v, cache.length), f"{name}.o_proj")

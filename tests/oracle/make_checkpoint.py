@@ -56,7 +56,8 @@ def draw_weights(options: Options) -> WeightSource:
                         dtype="F32")
         source.plain_modules.append(f"{prefix}.mlp.gate")
         if options.fused_experts:
-            source.fused_experts(f"{prefix}.mlp.experts", experts, hidden, width)
+            source.fused_experts(f"{prefix}.mlp.experts", experts, hidden, width,
+                                 options.fused_joint)
         else:
             for expert in range(experts):
                 source.mlp(f"{prefix}.mlp.experts.{expert}", hidden, width)
@@ -106,8 +107,9 @@ def make_checkpoint(out: Path, options: Options) -> None:
     if options.format not in checkpoint_formats.FORMAT_NAMES:
         raise ValueError(f"format {options.format!r}: want one of "
                          f"{', '.join(checkpoint_formats.FORMAT_NAMES)}")
-    if options.fused_experts and checkpoint_formats.base_format(options.format).layout:
-        raise ValueError("fused experts exist in plain dtypes only (bf16, f16, f32)")
+    layout = checkpoint_formats.base_format(options.format).layout
+    if options.fused_experts and layout not in (None, "pack_quantized"):
+        raise ValueError("fused experts exist in plain dtypes (bf16, f16, f32) and pack_quantized")
     if options.top_k > options.experts:
         raise ValueError(f"top-k {options.top_k} of {options.experts} experts")
     out.mkdir(parents=True, exist_ok=True)

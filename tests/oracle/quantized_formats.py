@@ -10,7 +10,8 @@ Layouts (all words are int32, low nibble first):
   gptq_v2        the same with the zero itself in qzeros
   awq            qweight [in, out/8] and qzeros [groups, out/8], 8 columns a word in AWQ's order
   pack_quantized weight_packed [out, ceil(in/8)], weight_scale [out, groups], weight_shape [2];
-                 weight_zero_point [ceil(out/8), groups] packed along out; weight_g_idx [in]
+                 weight_zero_point [ceil(out/8), groups] packed along out, or I8 [out, groups] of
+                 the zero minus 8; weight_g_idx [in]
 """
 
 from __future__ import annotations
@@ -96,9 +97,9 @@ def _check(linear: QuantizedLinear, layout: str) -> None:
 
 
 def pack(linear: QuantizedLinear, layout: str, scale_dtype: str, *, store_g_idx: bool = False,
-         store_zeros: bool = True) -> dict[str, Tensor]:
-    """Tensors by suffix. `store_g_idx` writes g_idx even when it is sequential. `store_zeros`
-    matters to pack_quantized alone: a symmetric file has no zero points."""
+         store_zeros: bool = True, zero_dtype: str = "I32") -> dict[str, Tensor]:
+    """Tensors by suffix. `store_g_idx` writes g_idx even when it is sequential. `store_zeros` and
+    `zero_dtype` matter to pack_quantized alone: a symmetric file has no zero points."""
     _check(linear, layout)
     scales = linear.scales
     store_g_idx = store_g_idx or linear.g_idx is not None
@@ -109,7 +110,9 @@ def pack(linear: QuantizedLinear, layout: str, scale_dtype: str, *, store_g_idx:
             "weight_scale": float_tensor(scale_dtype, scales),
             "weight_shape": int_tensor("I64", np.array(linear.codes.shape)),
         }
-        if store_zeros:
+        if store_zeros and zero_dtype == "I8":
+            tensors["weight_zero_point"] = int_tensor("I8", linear.zeros.astype(np.int8) - 8)
+        elif store_zeros:
             tensors["weight_zero_point"] = int_tensor("I32", pack_nibbles(linear.zeros, 0))
         elif np.any(linear.zeros != SYMMETRIC_ZERO):
             raise ValueError("zero points other than 8 need store_zeros")
@@ -142,6 +145,12 @@ def pack(linear: QuantizedLinear, layout: str, scale_dtype: str, *, store_g_idx:
     return tensors
 
 
+def looks_symmetric(qzeros: Tensor) -> bool:
+    """Whether a GPTQ file's stored zero points are 7 everywhere, or 8 everywhere."""
+    nibbles = unpack_nibbles(qzeros.array, 1)
+    return bool(np.all(nibbles == 7) or np.all(nibbles == 8))
+
+
 def unpack(tensors: Mapping[str, Tensor], layout: str, *, symmetric: bool) -> QuantizedLinear:
     """The Linear of these tensors (by suffix). `symmetric` means zero point 8 whatever the file's
     zero points say, as every reader of symmetric files has it."""
@@ -151,7 +160,9 @@ def unpack(tensors: Mapping[str, Tensor], layout: str, *, symmetric: bool) -> Qu
         scales = tensors["weight_scale"].to_float64()
         zeros = np.full(scales.shape, SYMMETRIC_ZERO, np.uint8)
         if "weight_zero_point" in tensors:
-            zeros = unpack_nibbles(tensors["weight_zero_point"].array, 0, outputs)
+            stored = tensors["weight_zero_point"]
+            zeros = ((stored.array + 8).astype(np.uint8) if stored.dtype == "I8"
+                     else unpack_nibbles(stored.array, 0, outputs))
         g_idx = tensors["weight_g_idx"].array if "weight_g_idx" in tensors else None
         linear = QuantizedLinear(codes, scales, zeros, g_idx)
     elif layout == "awq":

@@ -55,6 +55,8 @@ PACKED = {"weight_packed", "weight_scale", "weight_shape"}
     ("ct", PACKED, PACKED, PLAIN, PACKED),
     ("ct_asym", PACKED | {"weight_zero_point"}, PACKED | {"weight_zero_point"},
      PACKED | {"weight_zero_point"}, PACKED | {"weight_zero_point"}),
+    ("ct_asym_i8", PACKED | {"weight_zero_point"}, PACKED | {"weight_zero_point"},
+     PACKED | {"weight_zero_point"}, PACKED | {"weight_zero_point"}),
     ("ct_g_idx", PACKED | {"weight_g_idx"}, PACKED | {"weight_g_idx"}, PACKED | {"weight_g_idx"},
      PACKED | {"weight_g_idx"}),
     ("awq", GPTQ, GPTQ, GPTQ, GPTQ),

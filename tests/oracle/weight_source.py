@@ -58,7 +58,8 @@ class WeightSource:
         quantized = self._draw_quantized(module, outputs, inputs, std, spec)
         packed = quantized_formats.pack(quantized, spec.layout, spec.scale_dtype,
                                         store_g_idx=spec.g_idx != "none",
-                                        store_zeros=not spec.symmetric)
+                                        store_zeros=not spec.symmetric,
+                                        zero_dtype=spec.zero_dtype)
         for suffix, tensor in packed.items():
             self.tensors[f"{module}.{suffix}"] = tensor
 
@@ -99,7 +100,25 @@ class WeightSource:
         self.linear(f"{prefix}.up_proj", width, hidden, 1.0)
         self.linear(f"{prefix}.down_proj", hidden, width, 2.0)
 
-    def fused_experts(self, prefix: str, experts: int, hidden: int, width: int) -> None:
-        """gate and up of all experts in one tensor, down in another; plain dtypes only."""
-        self.gaussian(f"{prefix}.gate_up_proj", (experts, 2 * width, hidden), hidden ** -0.5)
-        self.gaussian(f"{prefix}.down_proj", (experts, hidden, width), 2.0 * width ** -0.5)
+    def fused_experts(self, prefix: str, experts: int, hidden: int, width: int,
+                      joint: str = ".weight_") -> None:
+        """gate and up of all experts in one tensor, down in another: plain, or pack_quantized with
+        `joint` between a module's name and "packed", "scale" and so on."""
+        for module, outputs, inputs, gain in ((f"{prefix}.gate_up_proj", 2 * width, hidden, 1.0),
+                                              (f"{prefix}.down_proj", hidden, width, 2.0)):
+            spec = checkpoint_formats.format_of_linear(self._format, module)
+            if spec.layout is None:
+                self.gaussian(module, (experts, outputs, inputs), gain * inputs ** -0.5)
+                continue
+            self.quantized_modules.append(module)
+            packed = [quantized_formats.pack(
+                self._draw_quantized(module, outputs, inputs, gain * inputs ** -0.5, spec),
+                spec.layout, spec.scale_dtype, store_g_idx=spec.g_idx != "none",
+                store_zeros=not spec.symmetric, zero_dtype=spec.zero_dtype)
+                for _ in range(experts)]
+            for suffix, first in packed[0].items():
+                stacked = np.stack([one[suffix].array for one in packed])
+                if suffix == "weight_shape":
+                    stacked = np.array([experts, outputs, inputs], first.array.dtype)
+                name = module + joint + suffix.removeprefix("weight_")
+                self.tensors[name] = Tensor(first.dtype, stacked)

@@ -215,17 +215,34 @@ ApiResult<int32_t> MaxTokens(const ParsedRequest& request, const ValidationConte
             prompt, wanted)}});
 }
 
+// A tokenizer may have tokens that the model has no row for.
+ApiResult<std::vector<TokenId>> Encode(const std::string& text, bool add_special_tokens,
+                                       const std::string& field, const ValidationContext& context) {
+  auto tokens = context.codec.Encode(text, add_special_tokens);
+  if (!tokens.ok()) return InvalidFields({{field, std::string(tokens.status().message())}});
+  const int vocab_size = context.model.config.vocab_size;
+  for (const TokenId id : *tokens) {
+    if (id >= 0 && id < vocab_size) continue;
+    return InvalidFields(
+        {{field, absl::StrFormat("token id %d (\"%s\") is outside the vocabulary [0, %d)", id,
+                                 context.codec.TokenText(id), vocab_size)}});
+  }
+  return *std::move(tokens);
+}
+
 ApiResult<std::vector<PreparedPrompt>> Tokenize(const ParsedRequest& request,
-                                                const TextCodec& codec) {
+                                                const ValidationContext& context) {
+  const TextCodec& codec = context.codec;
   std::vector<PreparedPrompt> prompts;
   if (request.chat) {
     auto text = ChatPromptText(*request.chat, codec);
     if (auto* error = std::get_if<ApiError>(&text)) return std::move(*error);
     std::string& prompt = std::get<std::string>(text);
-    auto tokens = codec.Encode(prompt, request.add_special_tokens.value_or(false));
-    if (!tokens.ok()) return InvalidFields({{"messages", std::string(tokens.status().message())}});
-    if (tokens->empty()) return InvalidFields({{"messages", "render to an empty prompt"}});
-    prompts.push_back({*std::move(tokens), std::move(prompt)});
+    auto encoded = Encode(prompt, request.add_special_tokens.value_or(false), "messages", context);
+    if (auto* error = std::get_if<ApiError>(&encoded)) return std::move(*error);
+    auto& tokens = std::get<std::vector<TokenId>>(encoded);
+    if (tokens.empty()) return InvalidFields({{"messages", "render to an empty prompt"}});
+    prompts.push_back({std::move(tokens), std::move(prompt)});
     return prompts;
   }
   for (size_t i = 0; i < request.prompts.size(); ++i) {
@@ -239,11 +256,10 @@ ApiResult<std::vector<PreparedPrompt>> Tokenize(const ParsedRequest& request,
       }
     } else {
       prompt.text = std::get<std::string>(request.prompts[i]);
-      auto tokens = codec.Encode(prompt.text, request.add_special_tokens.value_or(true));
-      if (!tokens.ok()) {
-        return InvalidFields({{PromptField(request, i), std::string(tokens.status().message())}});
-      }
-      prompt.tokens = *std::move(tokens);
+      auto encoded = Encode(prompt.text, request.add_special_tokens.value_or(true),
+                            PromptField(request, i), context);
+      if (auto* error = std::get_if<ApiError>(&encoded)) return std::move(*error);
+      prompt.tokens = std::get<std::vector<TokenId>>(std::move(encoded));
       if (prompt.tokens.empty()) return InvalidFields({{PromptField(request, i), "has no tokens"}});
     }
     prompts.push_back(std::move(prompt));
@@ -320,7 +336,7 @@ ApiResult<PreparedRequest> PrepareRequest(const ParsedRequest& request,
   if (auto violations = CheckFields(request, context); !violations.empty()) {
     return InvalidFields(std::move(violations));
   }
-  auto prompts = Tokenize(request, context.codec);
+  auto prompts = Tokenize(request, context);
   if (auto* error = std::get_if<ApiError>(&prompts)) return std::move(*error);
 
   PreparedRequest prepared;

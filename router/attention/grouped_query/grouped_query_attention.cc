@@ -44,9 +44,12 @@ void GroupedQueryAttention::Run(int layer, std::span<const StepRow> rows, const 
                                 float* out) {
   const auto& weights = std::get<GroupedQueryWeights>(parts_.weights.layers[layer].attention);
   const kernels::KvPool kv = Pool(shape_, parts_.heads, parts_.cache, layer);
+  // The other formats hold what e4m3 needs scales for.
+  const KvScales scales =
+      kv.format == kernels::KvFormat::kFp8E4M3 ? weights.kv_scales : KvScales{};
   Project(weights, normed);
-  RotateAndStore(weights, kv, rows);
-  AttendTo(kv, rows);
+  RotateAndStore(weights, kv, scales, rows);
+  AttendTo(kv, scales, rows);
 
   StageTimer timer(parts_.timings, &StepTimings::output);
   const int num_rows = static_cast<int>(rows.size());
@@ -67,7 +70,7 @@ void GroupedQueryAttention::Project(const GroupedQueryWeights& weights, const Ac
 }
 
 void GroupedQueryAttention::RotateAndStore(const GroupedQueryWeights& weights,
-                                           const kernels::KvPool& kv,
+                                           const kernels::KvPool& kv, const KvScales& scales,
                                            std::span<const StepRow> rows) {
   StageTimer timer(parts_.timings, &StepTimings::rope_store);
   const int head_dim = shape_.head_dim;
@@ -83,11 +86,16 @@ void GroupedQueryAttention::RotateAndStore(const GroupedQueryWeights& weights,
     const StepRow& row = rows[static_cast<size_t>(r)];
     kernels::ApplyRope(q, num_heads_, head_dim, rope_, row.position);
     kernels::ApplyRope(k, parts_.heads.count, head_dim, rope_, row.position);
+    if (!scales.identity()) {
+      for (int i = 0; i < kv_size_; ++i) k[i] /= scales.k;
+      for (int i = kv_size_; i < 2 * kv_size_; ++i) k[i] /= scales.v;
+    }
     kernels::StoreKvToken(kv, row.block_table, row.position, k, k + kv_size_);
   });
 }
 
-void GroupedQueryAttention::AttendTo(const kernels::KvPool& kv, std::span<const StepRow> rows) {
+void GroupedQueryAttention::AttendTo(const kernels::KvPool& kv, const KvScales& scales,
+                                     std::span<const StepRow> rows) {
   StageTimer timer(parts_.timings, &StepTimings::attention);
   sequences_.clear();
   for (size_t first = 0; first < rows.size();) {
@@ -98,8 +106,13 @@ void GroupedQueryAttention::AttendTo(const kernels::KvPool& kv, std::span<const 
                           attended_.data() + first * q_size_});
     first = end;
   }
-  const float scale = 1.0f / std::sqrt(static_cast<float>(shape_.head_dim));
+  const float scale = 1.0f / std::sqrt(static_cast<float>(shape_.head_dim)) * scales.k;
   kernels::PagedAttention(parts_.pool, kv, num_heads_, scale, sequences_, stride_, q_size_);
+  if (scales.v == 1.0f) return;
+  parts_.pool.ParallelFor(static_cast<int64_t>(rows.size()), [&](int64_t r, int) {
+    float* const out = attended_.data() + r * q_size_;
+    for (int i = 0; i < q_size_; ++i) out[i] *= scales.v;
+  });
 }
 
 }  // namespace sheaf

@@ -4,7 +4,9 @@
 //   q, k, v = projections (+ bias);  q, k = norm over each head;  RoPE on the first rotary_dim
 //   out = o_proj(softmax(q . K / sqrt(head_dim)) V)
 //
-// Cache      plane l: layer l's keys and values, kernels::KvPool.
+// Cache      plane l: layer l's keys and values, kernels::KvPool. In e4m3 they are divided by the
+//            layer's calibrated scales (model/attention/kv_scales.h), which come back as factors of
+//            the scores and of the output.
 // Everything else as router/attention/attention.h says.
 
 #include <vector>
@@ -32,8 +34,8 @@ class GroupedQueryAttention final : public Attention {
  private:
   void Project(const GroupedQueryWeights& weights, const kernels::Activations& normed);
   void RotateAndStore(const GroupedQueryWeights& weights, const kernels::KvPool& kv,
-                      std::span<const StepRow> rows);
-  void AttendTo(const kernels::KvPool& kv, std::span<const StepRow> rows);
+                      const KvScales& scales, std::span<const StepRow> rows);
+  void AttendTo(const kernels::KvPool& kv, const KvScales& scales, std::span<const StepRow> rows);
 
   const AttentionParts parts_;
   const GroupedQueryShape& shape_;
