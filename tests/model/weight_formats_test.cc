@@ -91,7 +91,7 @@ TEST_P(WeightFormats, GivesTheQuantizedMatrix) {
     const Linear& view = linear->view();
     ASSERT_EQ(view.storage, Linear::Storage::kW4);
     EXPECT_EQ(MatrixOf(view), matrix.Dequantized());
-    EXPECT_EQ(reinterpret_cast<uintptr_t>(view.w4.nibbles) % 64, 0u);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(view.w4.codes) % 64, 0u);
     EXPECT_EQ(view.w4.permutation != nullptr, format.options.permuted_groups);
     EXPECT_EQ(view.bias, nullptr);
     if (format.options.symmetric) {
@@ -112,7 +112,7 @@ TEST_P(WeightFormats, PaddingRowsAndInputsAreZero) {
   const auto linear = LoadLinear(**checkpoint, HintsOf(format), "m", n, k);
   ASSERT_TRUE(linear.ok()) << linear.status();
   const kernels::PackedW4& w4 = linear->view().w4;
-  const auto* const words = reinterpret_cast<const uint32_t*>(w4.nibbles);
+  const auto* const words = reinterpret_cast<const uint32_t*>(w4.codes);
   for (int block = 0; block < w4.row_blocks(); ++block) {
     for (int step = 0; step < w4.steps(); ++step) {
       for (int lane = 0; lane < 16; ++lane) {
@@ -236,7 +236,7 @@ TEST(WeightFormats, PackQuantizedRowsMayEndInsideAWord) {
   const auto linear = LoadLinear(**checkpoint, {}, "m", 19, 77);
   ASSERT_TRUE(linear.ok()) << linear.status();
   EXPECT_EQ(MatrixOf(linear->view()), matrix.Dequantized());
-  const auto* const words = reinterpret_cast<const uint32_t*>(linear->view().w4.nibbles);
+  const auto* const words = reinterpret_cast<const uint32_t*>(linear->view().w4.codes);
   EXPECT_EQ(words[9 * 16] >> 20, 0u);
 }
 

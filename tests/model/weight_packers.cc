@@ -222,7 +222,7 @@ std::vector<float> MatrixOf(const kernels::Linear& linear) {
     for (int i = 0; i < k; ++i) {
       const size_t block = static_cast<size_t>(row) / 16, lane = static_cast<size_t>(row) % 16;
       uint32_t word;
-      std::memcpy(&word, w4.nibbles + 4 * ((block * w4.steps() + i / 8) * 16 + lane), 4);
+      std::memcpy(&word, w4.codes + 4 * ((block * w4.steps() + i / 8) * 16 + lane), 4);
       const int code = static_cast<int>(word >> (4 * (i % 8)) & 15);
       const size_t at = (block * w4.segments() + i / w4.segment) * 16 + lane;
       const int zero = w4.zeros == nullptr ? 8 : w4.zeros[at];
