@@ -18,10 +18,12 @@ std::string_view ConfigName(TensorDtype dtype) {
   }
 }
 
-WeightFormat FormatOfMethod(const QuantizationHints& hints) {
-  if (hints.method == "compressed-tensors") return WeightFormat::kPackQuantized;
+bool IsFormatOfMethod(WeightFormat format, const QuantizationHints& hints) {
+  if (hints.method == "compressed-tensors") {
+    return format == WeightFormat::kPackQuantized || format == WeightFormat::kIntQuantized;
+  }
   const bool awq = hints.method == "awq" || hints.packing_format == "auto_round:auto_awq";
-  return awq ? WeightFormat::kAwq : WeightFormat::kGptq;
+  return format == (awq ? WeightFormat::kAwq : WeightFormat::kGptq);
 }
 
 }  // namespace
@@ -40,6 +42,7 @@ void ConfigDisagreements::AddLinear(const LinearPlan& plan, ModelPart part) {
   }
   quantized_.Add(plan.prefix);
   formats_[plan.format].Add(plan.prefix);
+  ++bits_[plan.bits];
   if (plan.format == WeightFormat::kPackQuantized && plan.zeros != nullptr)
     with_zero_points_.Add(plan.prefix);
   const int said = config_.quantization.group_size;
@@ -69,7 +72,7 @@ void ConfigDisagreements::AddQuantization(std::vector<std::string>& out) const {
   const QuantizationHints& hints = config_.quantization;
   if (hints.method.empty()) {
     if (quantized_.count > 0) {
-      out.push_back(absl::StrFormat("no quantization_config, but %d Linears are 4-bit, e.g. %s",
+      out.push_back(absl::StrFormat("no quantization_config, but %d Linears are quantized, e.g. %s",
                                     quantized_.count, quantized_.example));
     }
     return;
@@ -79,12 +82,20 @@ void ConfigDisagreements::AddQuantization(std::vector<std::string>& out) const {
         absl::StrFormat("quantization_config says %s, but no Linear is quantized", hints.method));
     return;
   }
-  if (hints.bits != 0 && hints.bits != 4) {
-    out.push_back(absl::StrFormat("quantization_config says %d bits, but %d Linears are 4-bit",
-                                  hints.bits, quantized_.count));
+  // Of several widths the config says one as the default.
+  if (hints.bits != 0 && !bits_.contains(hints.bits)) {
+    for (const auto& [bits, count] : bits_) {
+      out.push_back(absl::StrFormat("quantization_config says %d bits, but %d Linears are %d-bit",
+                                    hints.bits, count, bits));
+    }
+  }
+  if (hints.activation_bits > 0 && hints.activation_bits < 16) {
+    out.push_back(absl::StrFormat(
+        "quantization_config says %d-bit activations: activations are 16-bit here",
+        hints.activation_bits));
   }
   for (const auto& [format, tally] : formats_) {
-    if (format == FormatOfMethod(hints)) continue;
+    if (IsFormatOfMethod(format, hints)) continue;
     out.push_back(
         absl::StrFormat("quantization_config says %s, but %d Linears are stored as %s, e.g. %s",
                         hints.method, tally.count, WeightFormatName(format), tally.example));
@@ -101,7 +112,7 @@ void ConfigDisagreements::AddQuantization(std::vector<std::string>& out) const {
   }
   if (named_but_quantized_.count > 0) {
     out.push_back(
-        absl::StrFormat("quantization_config calls %d Linears unquantized that are 4-bit, e.g. %s",
+        absl::StrFormat("quantization_config calls %d Linears unquantized that are not, e.g. %s",
                         named_but_quantized_.count, named_but_quantized_.example));
   }
   if (plain_but_not_named_.count > 0) {

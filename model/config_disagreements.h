@@ -48,6 +48,7 @@ class ConfigDisagreements {
   const ModulePatterns unquantized_;
   std::map<TensorDtype, uint64_t> plain_dtypes_;
   std::map<WeightFormat, Tally> formats_;
+  std::map<int, uint64_t> bits_;
   std::map<int, Tally> other_group_sizes_;
   Tally quantized_, with_zero_points_, named_but_quantized_, plain_but_not_named_, mtp_, unused_;
 };

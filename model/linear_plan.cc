@@ -10,8 +10,8 @@ namespace {
 
 // GPTQ and AWQ share their tensor names; the words' shape tells them apart, whatever the config
 // says.
-bool LooksLikeAwq(const TensorInfo& words, int n, int k) {
-  return words.shape == std::vector<int64_t>{k, n / 8};
+bool LooksLikeAwq(const TensorInfo& words, int k) {
+  return words.shape.size() == 2 && words.shape[0] == k;
 }
 
 absl::Status PlanBias(const Checkpoint& checkpoint, LinearPlan& plan) {
@@ -33,6 +33,8 @@ std::string_view WeightFormatName(WeightFormat format) {
       return "awq";
     case WeightFormat::kPackQuantized:
       return "pack-quantized";
+    case WeightFormat::kIntQuantized:
+      return "int-quantized";
   }
   return "";
 }
@@ -74,7 +76,7 @@ absl::StatusOr<LinearPlan> PlanLinear(const Checkpoint& checkpoint, const Quanti
   plan.n = n;
   plan.k = k;
   if ((plan.codes = checkpoint.Find(prefix + ".qweight")) != nullptr) {
-    if (LooksLikeAwq(*plan.codes, n, k)) {
+    if (LooksLikeAwq(*plan.codes, k)) {
       SHEAF_RETURN_IF_ERROR(PlanAwq(checkpoint, hints, plan));
     } else {
       SHEAF_RETURN_IF_ERROR(PlanGptq(checkpoint, hints, plan));
@@ -82,7 +84,9 @@ absl::StatusOr<LinearPlan> PlanLinear(const Checkpoint& checkpoint, const Quanti
   } else if ((plan.codes = checkpoint.Find(prefix + ".weight_packed")) != nullptr) {
     SHEAF_RETURN_IF_ERROR(PlanPackQuantized(checkpoint, hints, plan));
   } else if ((plan.codes = checkpoint.Find(prefix + ".weight")) != nullptr) {
-    SHEAF_RETURN_IF_ERROR(PlanDense(checkpoint, plan));
+    SHEAF_RETURN_IF_ERROR(plan.codes->dtype == TensorDtype::kI8
+                              ? PlanIntQuantized(checkpoint, hints, plan)
+                              : PlanDense(checkpoint, plan));
   } else {
     return absl::NotFoundError(
         absl::StrFormat("%s: missing tensor %s: wanted one of .qweight, .weight_packed, .weight",

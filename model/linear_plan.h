@@ -9,7 +9,7 @@
 // Ownership  tensor pointers live as long as the Checkpoint.
 // Threads    pure.
 // Errors     kNotFound: no such Linear. kInvalidArgument: missing part, wrong dtype or shape, bits
-//            other than 4. kUnimplemented: a format that we know of and do not read. Messages name
+//            other than 4 and 8. kUnimplemented: a format that we know of and do not read. Messages name
 //            file, tensor, wanted, got.
 
 #include <cstddef>
@@ -23,14 +23,15 @@
 
 namespace sheaf {
 
-enum class WeightFormat : uint8_t { kDense, kGptq, kAwq, kPackQuantized };
-std::string_view WeightFormatName(WeightFormat format);  // "plain", "gptq", "awq", "pack-quantized"
+enum class WeightFormat : uint8_t { kDense, kGptq, kAwq, kPackQuantized, kIntQuantized };
+// "plain", "gptq", "awq", "pack-quantized", "int-quantized"
+std::string_view WeightFormatName(WeightFormat format);
 
-// What the stored nibble of a zero point means.
+// What a stored zero point means.
 enum class ZeroPoints : uint8_t {
-  kSymmetric,  // none stored, or to be ignored: 8
+  kSymmetric,  // none stored, or to be ignored: symmetric_zero()
   kStored,     // the zero point itself
-  kMinusOne    // zero point - 1, modulo 16 (GPTQ v1)
+  kMinusOne    // zero point - 1, modulo 16 or 256 (GPTQ v1)
 };
 
 struct LinearPlan {
@@ -38,6 +39,7 @@ struct LinearPlan {
   int n = 0;  // of the whole tensor
   int k = 0;
   WeightFormat format = WeightFormat::kDense;
+  int bits = 4;  // of a code: 4 or 8
   ZeroPoints zero_points = ZeroPoints::kSymmetric;
   int groups = 0;                     // scales a row; 0 = plain
   int group_size = 0;                 // inputs a scale, in file order
@@ -49,6 +51,8 @@ struct LinearPlan {
   const TensorInfo* bias = nullptr;
   uint64_t plain_offset = 0;  // bytes into `codes` (one expert of a fused tensor)
 
+  int symmetric_zero() const { return 1 << (bits - 1); }
+  int codes_a_word() const { return 32 / bits; }
   bool quantized() const { return format != WeightFormat::kDense; }
   uint64_t file_bytes() const;  // of all its tensors; of n * k elements if plain
   // Asks the kernel for the bytes that loading reads.

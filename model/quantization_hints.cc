@@ -19,6 +19,10 @@ absl::Status ReadConfigGroups(const JsonObject& object, std::string_view source,
     if (!group.is_object() || !group.contains("weights") || !group["weights"].is_object()) continue;
     const JsonObject weights(group["weights"], source);
     SHEAF_RETURN_IF_ERROR(weights.Int({"num_bits"}, 0, 64, hints.bits));
+    if (const auto at = group.find("input_activations"); at != group.end() && at->is_object()) {
+      SHEAF_RETURN_IF_ERROR(
+          JsonObject(*at, source).Int({"num_bits"}, 0, 64, hints.activation_bits));
+    }
     SHEAF_RETURN_IF_ERROR(weights.Int({"group_size"}, -1, kMaxGroupSize, hints.group_size));
     SHEAF_RETURN_IF_ERROR(weights.Bool({"symmetric"}, hints.symmetric));
     std::string strategy;
@@ -71,6 +75,7 @@ absl::StatusOr<QuantizationHints> ReadQuantizationHints(const nlohmann::json& qu
   SHEAF_RETURN_IF_ERROR(object.String({"checkpoint_format", "format"}, hints.checkpoint_format));
   SHEAF_RETURN_IF_ERROR(object.String({"packing_format"}, hints.packing_format));
   SHEAF_RETURN_IF_ERROR(object.Int({"bits", "w_bit"}, 0, 64, hints.bits));
+  SHEAF_RETURN_IF_ERROR(object.Int({"act_bits"}, 0, 64, hints.activation_bits));
   SHEAF_RETURN_IF_ERROR(
       object.Int({"group_size", "q_group_size"}, -1, kMaxGroupSize, hints.group_size));
   bool zero_point = false;

@@ -6,6 +6,7 @@
 #include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "kernels/packed_w4.h"
+#include "model/formats/byte_codes.h"
 #include "model/formats/formats.h"
 #include "model/formats/tensor_checks.h"
 
@@ -16,17 +17,31 @@ using kernels::kRowBlock;
 
 size_t RowWords(const LinearPlan& plan) { return (static_cast<size_t>(plan.k) + 7) / 8; }
 
-absl::Status CheckWords(const TensorInfo& words, int n, int k) {
+// The shape of the words tells their bits.
+absl::Status PlanWords(const TensorInfo& words, LinearPlan& plan) {
   SHEAF_RETURN_IF_ERROR(CheckDtype(words, kWordDtypes));
-  const std::vector<int64_t> wanted = {n, (k + 7) / 8};
-  if (words.shape == wanted) return absl::OkStatus();
+  const int64_t n = plan.n, k = plan.k;
+  const std::vector<int64_t> four_bit = {n, (k + 7) / 8}, eight_bit = {n, (k + 3) / 4};
+  plan.bits = words.shape == eight_bit && eight_bit != four_bit ? 8 : 4;
+  if (plan.bits == 8 || words.shape == four_bit) return absl::OkStatus();
   std::string note;
   if (words.shape.size() == 2 && words.shape[0] == n && (words.shape[1] * 32) % k == 0) {
-    note =
-        absl::StrFormat(" (%d-bit weights; only 4-bit ones are served)", words.shape[1] * 32 / k);
+    note = absl::StrFormat(" (%d-bit weights; only 4-bit and 8-bit ones are served)",
+                           words.shape[1] * 32 / k);
   }
-  return TensorError(words, absl::StrFormat("shape %s of 4-bit words", ShapeString(wanted)),
+  return TensorError(words,
+                     absl::StrFormat("shape %s of 4-bit words or %s of 8-bit words",
+                                     ShapeString(four_bit), ShapeString(eight_bit)),
                      ShapeString(words.shape) + note);
+}
+
+// Words of rows; of 8-bit weights also a signed byte a row.
+absl::Status CheckZeros(const LinearPlan& plan, int64_t groups) {
+  if (plan.bits == 8 && plan.zeros->dtype == TensorDtype::kI8) {
+    return CheckShape(*plan.zeros, {plan.n, groups});
+  }
+  SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.zeros, kWordDtypes));
+  return CheckShape(*plan.zeros, {(plan.n + plan.codes_a_word() - 1) / plan.codes_a_word(), groups});
 }
 
 // Rows in order: 16 streams of words become one.
@@ -73,7 +88,7 @@ void GatherNibbles(const uint8_t* words, const LinearPlan& plan, const UnpackRan
 absl::Status PlanPackQuantized(const Checkpoint& checkpoint, const QuantizationHints& hints,
                                LinearPlan& plan) {
   plan.format = WeightFormat::kPackQuantized;
-  SHEAF_RETURN_IF_ERROR(CheckWords(*plan.codes, plan.n, plan.k));
+  SHEAF_RETURN_IF_ERROR(PlanWords(*plan.codes, plan));
   SHEAF_ASSIGN_OR_RETURN(plan.scales, RequireTensor(checkpoint, plan.prefix + ".weight_scale"));
   SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.scales, kFloatDtypes));
   const int64_t groups = plan.scales->shape.size() == 2 ? plan.scales->shape[1] : 0;
@@ -93,8 +108,7 @@ absl::Status PlanPackQuantized(const Checkpoint& checkpoint, const QuantizationH
   }
   plan.zeros = checkpoint.Find(plan.prefix + ".weight_zero_point");
   if (plan.zeros != nullptr) {
-    SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.zeros, kWordDtypes));
-    SHEAF_RETURN_IF_ERROR(CheckShape(*plan.zeros, {(plan.n + 7) / 8, groups}));
+    SHEAF_RETURN_IF_ERROR(CheckZeros(plan, groups));
     plan.zero_points = ZeroPoints::kStored;
   }
   plan.g_idx = checkpoint.Find(plan.prefix + ".weight_g_idx");
@@ -106,17 +120,23 @@ absl::Status PlanPackQuantized(const Checkpoint& checkpoint, const QuantizationH
 }
 
 void UnpackPackQuantized(const uint8_t* words, const LinearPlan& plan, const UnpackRange& range,
-                         const WeightGroups& groups, uint32_t* nibbles) {
-  if (groups.permutation.empty()) {
-    MoveWords(words, plan, range, nibbles);
+                         const WeightGroups& groups, uint32_t* codes) {
+  if (plan.bits == 8) {
+    const size_t row_bytes = (static_cast<size_t>(plan.k) + 3) / 4 * 4;
+    UnpackRowsOfBytes(words, row_bytes, /*flip=*/0, range, groups, codes);
+  } else if (groups.permutation.empty()) {
+    MoveWords(words, plan, range, codes);
   } else {
-    GatherNibbles(words, plan, range, groups.permutation, nibbles);
+    GatherNibbles(words, plan, range, groups.permutation, codes);
   }
 }
 
 int PackQuantizedZero(const uint8_t* zeros, const LinearPlan& plan, int row, int group) {
-  const uint32_t word = LoadWord(zeros, static_cast<size_t>(row / 8) * plan.groups + group);
-  return static_cast<int>((word >> (4 * (row % 8))) & 15u);
+  if (plan.zeros->dtype == TensorDtype::kI8) return IntQuantizedZero(zeros, plan, row, group);
+  const int rows_a_word = plan.codes_a_word();
+  const size_t word = static_cast<size_t>(row / rows_a_word) * plan.groups + group;
+  return CodeOfWords(zeros + word * sizeof(uint32_t), static_cast<size_t>(row % rows_a_word),
+                     plan.bits);
 }
 
 }  // namespace sheaf
