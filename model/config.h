@@ -27,12 +27,12 @@ struct QuantizationHints {
   std::string checkpoint_format;  // "gptq", "gptq_v2", ...; "" = not said
   std::string packing_format;     // auto-round: "auto_round:auto_gptq", ...
   int bits = 0;                   // 0 = not said
-  int activation_bits = 0;        // 0 = not said
   int group_size = 0;             // -1 = one group a row, 0 = not said
   bool symmetric = true;
   bool desc_act = false;
   // Modules that it calls unquantized: names, class names, or regular expressions after "re:".
   std::vector<std::string> unquantized;
+  int activation_bits = 0;  // 0 = not said
 };
 
 // Sampling defaults of generation_config.json; absent = the server's own default.
