@@ -4,23 +4,24 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "kernels/integer_product.h"
 #include "kernels/silu_mul.h"
-#include "kernels/w4a16.h"
 
 namespace sheaf::kernels {
 namespace {
 
 constexpr int kGroupBlocks = kActivationGroup / kRowBlock;
 
-bool IsPlainW4(const Linear& linear) {
-  return linear.storage == Linear::Storage::kW4 && linear.w4.permutation == nullptr;
+bool IsPlainInteger(const Linear& linear) {
+  return linear.is_integer() && linear.permutation() == nullptr;
 }
 
-bool IsPlainW4(const ExpertWeights& weights) {
-  return IsPlainW4(weights.gate) && IsPlainW4(weights.up) && IsPlainW4(weights.down);
+bool IsPlainInteger(const ExpertWeights& weights) {
+  return IsPlainInteger(weights.gate) && IsPlainInteger(weights.up) &&
+         IsPlainInteger(weights.down);
 }
 
-// One 4-bit expert with its rows of the layer's inner activations.
+// One expert of integer weights with its rows of the layer's inner activations.
 struct PlainJob {
   const ExpertJob* job = nullptr;
   int first_inner_row = 0;
@@ -46,7 +47,7 @@ void RunInnerGroup(const PlainJob& plain, const QuantizedRows& x, int group,
   const int num_tiles = (num_rows + kMaxTileRows - 1) / kMaxTileRows;
   alignas(64) float gate[kMaxTileRows][kActivationGroup];
   alignas(64) float up[kMaxTileRows][kActivationGroup];
-  W4Piece piece;
+  IntegerPiece piece;
   piece.x = x;
   piece.rows = plain.job->rows.data();
   piece.block_begin = group * kGroupBlocks;
@@ -55,14 +56,10 @@ void RunInnerGroup(const PlainJob& plain, const QuantizedRows& x, int group,
   for (int tile = 0; tile < num_tiles; ++tile) {
     piece.row_begin = static_cast<int>(int64_t{num_rows} * tile / num_tiles);
     piece.row_end = static_cast<int>(int64_t{num_rows} * (tile + 1) / num_tiles);
-    piece.w = &weights.gate.w4;
-    piece.bias = weights.gate.bias;
     piece.y = gate[0];
-    MultiplyW4(piece);
-    piece.w = &weights.up.w4;
-    piece.bias = weights.up.bias;
+    MultiplyIntegers(weights.gate, piece);
     piece.y = up[0];
-    MultiplyW4(piece);
+    MultiplyIntegers(weights.up, piece);
     for (int i = piece.row_begin; i < piece.row_end; ++i) {
       float* values = gate[i - piece.row_begin];
       SiluMul(values, up[i - piece.row_begin], count, values);
@@ -75,17 +72,15 @@ void RunInnerGroup(const PlainJob& plain, const QuantizedRows& x, int group,
 
 void RunDown(const PlainJob& plain, const QuantizedRows& inner, int chunk) {
   const Linear& down = plain.job->weights->down;
-  W4Piece piece;
-  piece.w = &down.w4;
-  piece.bias = down.bias;
+  IntegerPiece piece;
   piece.x = inner;
   piece.row_begin = plain.first_inner_row;
   piece.row_end = plain.first_inner_row + static_cast<int>(plain.job->rows.size());
   piece.block_begin = chunk * kGroupBlocks;
-  piece.block_end = std::min(down.w4.row_blocks(), piece.block_begin + kGroupBlocks);
+  piece.block_end = std::min(NumRowBlocks(down.n()), piece.block_begin + kGroupBlocks);
   piece.y = plain.job->out + chunk * kActivationGroup;
   piece.y_stride = down.n();
-  MultiplyW4(piece);
+  MultiplyIntegers(down, piece);
 }
 
 void RunPlainJobs(ThreadPool& pool, const QuantizedRows& x, std::span<PlainJob> jobs,
@@ -165,11 +160,11 @@ void RunExperts(ThreadPool& pool, const QuantizedRows& x, std::span<const Expert
   std::vector<PlainJob> plain;
   plain.reserve(jobs.size());
   for (const ExpertJob& job : jobs) {
-    if (!job.rows.empty() && IsPlainW4(*job.weights)) plain.push_back({.job = &job});
+    if (!job.rows.empty() && IsPlainInteger(*job.weights)) plain.push_back({.job = &job});
   }
   RunPlainJobs(pool, x, plain, scratch.inner_quantized);
   for (const ExpertJob& job : jobs) {
-    if (!job.rows.empty() && !IsPlainW4(*job.weights)) RunOtherJob(pool, x, job, scratch);
+    if (!job.rows.empty() && !IsPlainInteger(*job.weights)) RunOtherJob(pool, x, job, scratch);
   }
 }
 

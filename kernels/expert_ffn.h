@@ -38,7 +38,7 @@ struct ExpertJob {
 // Scratch memory, reused from call to call; one per calling thread.
 class ExpertScratch {
  public:
-  QuantizedRowsBuffer inner_quantized;  // silu(gate) * up of all 4-bit experts' rows
+  QuantizedRowsBuffer inner_quantized;  // silu(gate) * up of all integer experts' rows
   // For experts with float weights or permuted inputs, which run one after the other.
   QuantizedRowsBuffer gathered;  // the expert's rows of x
   std::vector<float> inner;      // gate, then silu(gate) * up; up

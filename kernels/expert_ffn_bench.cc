@@ -1,6 +1,7 @@
 // Prints the speed of the routed experts of one GLM-4.6 layer (hidden 5120, intermediate 1536):
 // decode with 8 experts a token, and prefill with every expert of a layer at work; each as a share
-// of what the machine can read and multiply, measured in the same run.
+// of what the machine can read and multiply, measured in the same run. With 4-bit weights, then with
+// 8-bit ones.
 //
 //   expert_ffn_bench [threads] [seconds per case]
 
@@ -23,8 +24,10 @@ constexpr int kIntermediate = 1536;
 
 class Layer {
  public:
-  explicit Layer(int num_experts)
-      : memory_(num_experts * size_t{3} * kHidden * kIntermediate / 2), scales_(size_t{4} << 20) {
+  Layer(int num_experts, int bits)
+      : bits_(bits),
+        memory_(num_experts * size_t{3} * kHidden * kIntermediate * bits / 8),
+        scales_(size_t{4} << 20) {
     // 2^-7 in float16: activations stay of ordinary size.
     std::fill_n(reinterpret_cast<uint16_t*>(scales_.data()), scales_.size() / 2, uint16_t{0x2000});
     for (int expert = 0; expert < num_experts; ++expert) {
@@ -35,18 +38,27 @@ class Layer {
   }
   const ExpertWeights& expert(int i) const { return experts_[i % experts_.size()]; }
   int size() const { return static_cast<int>(experts_.size()); }
+  int bits() const { return bits_; }
   const BenchMemory& memory() const { return memory_; }
 
  private:
   Linear Part(int index, int n, int k) const {
     Linear linear;
+    if (bits_ == 8) {
+      linear.storage = Linear::Storage::kW8;
+      linear.w8 = {.n = n, .k = k, .segment = 128, .scale_format = ScaleFormat::kF16};
+      linear.w8.codes = memory_.data() + index * linear.w8.code_bytes();
+      linear.w8.scales = scales_.data();
+      return linear;
+    }
     linear.storage = Linear::Storage::kW4;
     linear.w4 = {.n = n, .k = k, .segment = 128, .scale_format = ScaleFormat::kF16};
-    linear.w4.nibbles = memory_.data() + index * linear.w4.nibble_bytes();
+    linear.w4.codes = memory_.data() + index * linear.w4.code_bytes();
     linear.w4.scales = scales_.data();
     return linear;
   }
 
+  const int bits_;
   BenchMemory memory_;
   BenchMemory scales_;
   std::vector<ExpertWeights> experts_;
@@ -80,30 +92,34 @@ void RunCase(ThreadPool& pool, const Layer& layer, int num_experts, int rows_eac
       },
       budget_s);
   const double weights = 3.0 * kHidden * kIntermediate;
-  const double gbytes = 1e-9 * num_experts * weights / 2 / seconds;
+  const double gbytes = 1e-9 * num_experts * weights * layer.bits() / 8 / seconds;
   const double gmacs = 1e-9 * num_experts * rows_each * weights / seconds;
   std::printf(
-      "%3d experts x %3d rows %9.0f us %6.1f GB/s (%3.0f%% of read) %7.1f GMAC/s (%3.0f%% of "
+      "w%d %3d experts x %3d rows %9.0f us %6.1f GB/s (%3.0f%% of read) %7.1f GMAC/s (%3.0f%% of "
       "peak)\n",
-      num_experts, rows_each, seconds * 1e6, gbytes, 100 * gbytes / bandwidth, gmacs,
+      layer.bits(), num_experts, rows_each, seconds * 1e6, gbytes, 100 * gbytes / bandwidth, gmacs,
       peak > 0 ? 100 * gmacs / peak : 0);
   std::fflush(stdout);
 }
 
-int Main(int argc, char** argv) {
-  const int threads = argc > 1 ? std::atoi(argv[1]) : 2;
-  const double budget_s = argc > 2 ? std::atof(argv[2]) : 1.0;
-  ThreadPool pool(threads);
-  const Layer layer(96);
+void RunLayer(ThreadPool& pool, const Layer& layer, double budget_s) {
   const double peak = TwoPlanePeak(pool);
   std::printf("target %s, %d threads, two-plane peak %.0f GMAC/s, read %.1f GB/s\n",
-              ActiveCpuTarget().c_str(), threads, peak, ReadBandwidth(pool, layer.memory()));
+              ActiveCpuTarget().c_str(), pool.num_threads(), peak,
+              ReadBandwidth(pool, layer.memory()));
   RunCase(pool, layer, 8, 1, peak, budget_s);
   RunCase(pool, layer, 48, 1, peak, budget_s);
   RunCase(pool, layer, 24, 3, peak, budget_s);
   RunCase(pool, layer, 8, 12, peak, budget_s);
   RunCase(pool, layer, 16, 43, peak, budget_s);
   RunCase(pool, layer, 8, 128, peak, budget_s);
+}
+
+int Main(int argc, char** argv) {
+  const int threads = argc > 1 ? std::atoi(argv[1]) : 2;
+  const double budget_s = argc > 2 ? std::atof(argv[2]) : 1.0;
+  ThreadPool pool(threads);
+  for (const int bits : {4, 8}) RunLayer(pool, Layer(bits == 4 ? 96 : 48, bits), budget_s);
   return 0;
 }
 

@@ -6,7 +6,7 @@
 
 #include "base/check.h"
 #include "kernels/dense_product.h"
-#include "kernels/w4a16.h"
+#include "kernels/integer_product.h"
 
 namespace sheaf::kernels {
 namespace {
@@ -95,7 +95,7 @@ class Forms {
 // One product, cut into columns of 16 outputs ("blocks") times chunks of rows.
 struct Work {
   const LinearCall* call = nullptr;
-  QuantizedRows rows;             // 4-bit weights
+  QuantizedRows rows;             // integer weights
   const float* floats = nullptr;  // float weights
   int num_blocks = 0;
   int item_blocks = 0;
@@ -110,16 +110,14 @@ struct Work {
     const int row_begin = static_cast<int>(item % row_items) * item_rows;
     const int row_end = std::min(call->x->num_rows, row_begin + item_rows);
     float* y = call->y + row_begin * call->y_stride + block_begin * kRowBlock;
-    if (linear.storage == Linear::Storage::kW4) {
-      MultiplyW4({.w = &linear.w4,
-                  .bias = linear.bias,
-                  .x = rows,
-                  .row_begin = row_begin,
-                  .row_end = row_end,
-                  .block_begin = block_begin,
-                  .block_end = block_end,
-                  .y = y,
-                  .y_stride = call->y_stride});
+    if (linear.is_integer()) {
+      MultiplyIntegers(linear, {.x = rows,
+                                .row_begin = row_begin,
+                                .row_end = row_end,
+                                .block_begin = block_begin,
+                                .block_end = block_end,
+                                .y = y,
+                                .y_stride = call->y_stride});
     } else {
       MultiplyDense({.w = &linear.dense,
                      .bias = linear.bias,
@@ -155,8 +153,8 @@ void RunLinears(ThreadPool& pool, std::span<const LinearCall> calls) {
     Work work;
     work.call = &call;
     work.num_blocks = NumRowBlocks(linear.n());
-    if (linear.storage == Linear::Storage::kW4) {
-      work.rows = forms.Quantized(*call.x, linear.w4.permutation);
+    if (linear.is_integer()) {
+      work.rows = forms.Quantized(*call.x, linear.permutation());
     } else {
       work.floats = forms.Floats(*call.x);
     }

@@ -1,7 +1,7 @@
 // Prints speed of the products at the shapes of GLM-4.6: median time, bytes and multiply-adds a
 // second, and their share of what the machine can read and multiply, measured in the same run.
 //
-//   linear_bench [threads] [seconds per case]
+//   linear_bench [threads] [seconds per case] [part of a case's name]
 //
 // Weights rotate over more memory than any cache holds, so that each repetition reads them cold.
 
@@ -20,25 +20,30 @@
 namespace sheaf::kernels {
 namespace {
 
-constexpr int kRows[] = {1, 8, 32, 43, 512};
+constexpr int kRows[] = {1, 8, 32, 43, 64, 512};
 
 struct Case {
   const char* name;
   int n;
   int k;
-  bool is_w4;
+  int bits;  // of integer weights; 0 = floats
   FloatFormat format;
 };
 
-// All copies share one set of scales (2^-7 in float16), which stays in the cache: only the nibbles
+// All copies share one set of scales (2^-7 in float16), which stays in the cache: only the codes
 // are counted.
 Linear MakeLinear(const Case& c, const BenchMemory& memory, const BenchMemory& scales, int copy) {
   Linear linear;
-  if (c.is_w4) {
+  if (c.bits == 8) {
+    linear.storage = Linear::Storage::kW8;
+    linear.w8 = {.n = c.n, .k = c.k, .segment = 128, .scale_format = ScaleFormat::kF16};
+    linear.w8.codes = memory.data() + copy * linear.w8.code_bytes();
+    linear.w8.scales = scales.data();
+  } else if (c.bits == 4) {
     linear.storage = Linear::Storage::kW4;
     linear.w4 = {.n = c.n, .k = c.k, .segment = 128, .scale_format = ScaleFormat::kF16};
-    const size_t bytes = linear.w4.nibble_bytes() / 64 * 64;
-    linear.w4.nibbles = memory.data() + copy * bytes;
+    const size_t bytes = linear.w4.code_bytes() / 64 * 64;
+    linear.w4.codes = memory.data() + copy * bytes;
     linear.w4.scales = scales.data();
   } else {
     linear.storage = Linear::Storage::kDense;
@@ -50,7 +55,8 @@ Linear MakeLinear(const Case& c, const BenchMemory& memory, const BenchMemory& s
 }
 
 size_t WeightBytes(const Linear& linear) {
-  if (linear.storage == Linear::Storage::kW4) return linear.w4.nibble_bytes();
+  if (linear.storage == Linear::Storage::kW4) return linear.w4.code_bytes();
+  if (linear.storage == Linear::Storage::kW8) return linear.w8.code_bytes();
   return static_cast<size_t>(linear.dense.n) * linear.dense.k * FloatBytes(linear.dense.format);
 }
 
@@ -99,14 +105,17 @@ int Main(int argc, char** argv) {
   std::printf(
       "target %s, %d threads, two-plane peak %.0f GMAC/s, float peak %.0f GMAC/s, read %.1f GB/s\n",
       ActiveCpuTarget().c_str(), threads, two_plane, fma, ReadBandwidth(pool, memory));
-  const Case cases[] = {{"w4 q_proj 12288x5120", 12288, 5120, true, {}},
-                        {"w4 gate 1536x5120", 1536, 5120, true, {}},
-                        {"w4 down 5120x1536", 5120, 1536, true, {}},
-                        {"bf16 lm_head 8192x5120", 8192, 5120, false, FloatFormat::kBF16},
-                        {"f32 gate 96x5120", 96, 5120, false, FloatFormat::kF32}};
+  const Case cases[] = {{"w4 q_proj 12288x5120", 12288, 5120, 4, {}},
+                        {"w8 q_proj 12288x5120", 12288, 5120, 8, {}},
+                        {"w4 gate 1536x5120", 1536, 5120, 4, {}},
+                        {"w8 gate 1536x5120", 1536, 5120, 8, {}},
+                        {"w4 down 5120x1536", 5120, 1536, 4, {}},
+                        {"w8 down 5120x1536", 5120, 1536, 8, {}},
+                        {"bf16 lm_head 8192x5120", 8192, 5120, 0, FloatFormat::kBF16},
+                        {"f32 gate 96x5120", 96, 5120, 0, FloatFormat::kF32}};
   for (const Case& c : cases) {
     if (std::string(c.name).find(only) == std::string::npos) continue;
-    RunCase(pool, c, memory, scales, c.is_w4 ? two_plane : fma, budget_s);
+    RunCase(pool, c, memory, scales, c.bits != 0 ? two_plane : fma, budget_s);
   }
   return 0;
 }

@@ -3,6 +3,7 @@
 #include "kernels/dense_product.h"
 #include "kernels/linear.h"
 #include "kernels/w4a16.h"
+#include "kernels/w8a16.h"
 
 namespace sheaf::kernels::ref {
 namespace {
@@ -50,25 +51,30 @@ void RunLinear(const Linear& linear, const Activations& x, float* y, ptrdiff_t y
     rows = quantized.view();
   }
   QuantizedRowsBuffer permuted;
-  if (linear.w4.permutation != nullptr) {
+  const int32_t* const permutation = linear.permutation();
+  if (permutation != nullptr) {
     const std::vector<float> floats = DequantizeAll(rows);
     std::vector<float> ordered(floats.size());
     for (size_t i = 0; i < floats.size(); ++i) {
       const size_t row = i / x.k;
-      ordered[i] = floats[row * x.k + linear.w4.permutation[i - row * x.k]];
+      ordered[i] = floats[row * x.k + permutation[i - row * x.k]];
     }
     QuantizeAll(ordered.data(), x.num_rows, x.k, permuted);
     rows = permuted.view();
   }
-  ref::MultiplyW4({.w = &linear.w4,
-                   .bias = linear.bias,
-                   .x = rows,
-                   .row_begin = 0,
-                   .row_end = x.num_rows,
-                   .block_begin = 0,
-                   .block_end = linear.w4.row_blocks(),
-                   .y = y,
-                   .y_stride = y_stride});
+  const IntegerPiece piece = {.bias = linear.bias,
+                              .x = rows,
+                              .row_begin = 0,
+                              .row_end = x.num_rows,
+                              .block_begin = 0,
+                              .block_end = NumRowBlocks(linear.n()),
+                              .y = y,
+                              .y_stride = y_stride};
+  if (linear.storage == Linear::Storage::kW4) {
+    ref::MultiplyW4(linear.w4, piece);
+  } else {
+    ref::MultiplyW8(linear.w8, piece);
+  }
 }
 
 }  // namespace sheaf::kernels::ref

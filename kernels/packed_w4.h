@@ -1,50 +1,11 @@
 #pragma once
-// A 4-bit weight matrix W [n][k] in the layout that the CPU kernels read, whatever file format it came from.
-//
-//   W[row][i] = scale[row][i / segment] * (nibble[row][i] - zero[row][i / segment]),   zero = 8 if symmetric
-//
-// 16 output rows make a row block, 8 inputs a step; one (row block, step) is 64 bytes: 16 little-endian
-// 32-bit words, word r holding row r's 8 nibbles, input j at bits 4j (the word of a GPTQ file):
-//
-//   nibbles  [ceil(n/16)][PaddedK(k)/8][16 words]
-//   scales   [ceil(n/16)][PaddedK(k)/segment][16]      f16, bf16 or f32; of either sign
-//   zeros    [ceil(n/16)][PaddedK(k)/segment][16] u8   absent when symmetric
-//
-// Padding rows and inputs have nibble 0 and scale 0. `segment` is 32, 64 or 128: files with larger groups
-// (or one scale a row) repeat the scale, so that a segment never spans two activation groups.
-// `permutation` (desc_act files): packed input i multiplies activation permutation[i]; absent = identity.
-//
-// Ownership  a view; model/ owns the memory (64-byte aligned nibbles).
+// 4-bit weights (kernels/packed_integers.h). One (row block, step) is 64 bytes: 16 little-endian 32-bit
+// words, word r holding row r's 8 nibbles, input j at bits 4j (the word of a GPTQ file).
 
-#include <cstddef>
-#include <cstdint>
-
-#include "kernels/quantized_rows.h"
+#include "kernels/packed_integers.h"
 
 namespace sheaf::kernels {
 
-inline constexpr int kRowBlock = 16;
-
-enum class ScaleFormat : uint8_t { kF16, kBF16, kF32 };
-
-constexpr size_t ScaleBytes(ScaleFormat format) { return format == ScaleFormat::kF32 ? 4 : 2; }
-constexpr int NumRowBlocks(int n) { return (n + kRowBlock - 1) / kRowBlock; }
-
-struct PackedW4 {
-  int n = 0;
-  int k = 0;
-  int segment = 128;
-  ScaleFormat scale_format = ScaleFormat::kF16;
-  const uint8_t* nibbles = nullptr;
-  const void* scales = nullptr;
-  const uint8_t* zeros = nullptr;
-  const int32_t* permutation = nullptr;  // [k]
-
-  int row_blocks() const { return NumRowBlocks(n); }
-  int steps() const { return PaddedK(k) / 8; }
-  int segments() const { return PaddedK(k) / segment; }
-  size_t nibble_bytes() const { return size_t{64} * steps() * row_blocks(); }
-  size_t scale_count() const { return size_t{kRowBlock} * segments() * row_blocks(); }
-};
+using PackedW4 = PackedIntegers<4>;
 
 }  // namespace sheaf::kernels

@@ -39,6 +39,7 @@ struct QuantizationHints {
 
   // What it says of one module.
   ModuleHints Of(std::string_view module) const;
+  int activation_bits = 0;  // 0 = not said
 };
 
 // Sampling defaults of generation_config.json; absent = the server's own default.

@@ -5,8 +5,6 @@
 namespace sheaf {
 namespace {
 
-constexpr int kBits = 4;
-
 std::string_view ConfigName(TensorDtype dtype) {
   switch (dtype) {
     case TensorDtype::kBF16:
@@ -20,10 +18,12 @@ std::string_view ConfigName(TensorDtype dtype) {
   }
 }
 
-WeightFormat FormatOfMethod(const QuantizationHints& hints) {
-  if (hints.method == "compressed-tensors") return WeightFormat::kPackQuantized;
+bool IsFormatOfMethod(WeightFormat format, const QuantizationHints& hints) {
+  if (hints.method == "compressed-tensors") {
+    return format == WeightFormat::kPackQuantized || format == WeightFormat::kIntQuantized;
+  }
   const bool awq = hints.method == "awq" || hints.packing_format == "auto_round:auto_awq";
-  return awq ? WeightFormat::kAwq : WeightFormat::kGptq;
+  return format == (awq ? WeightFormat::kAwq : WeightFormat::kGptq);
 }
 
 }  // namespace
@@ -49,7 +49,7 @@ void ConfigDisagreements::AddLinear(const LinearPlan& plan, ModelPart part) {
       hints.symmetric == true) {
     with_zero_points_.Add(plan.prefix);
   }
-  if (hints.bits != 0 && hints.bits != kBits) other_bits_[hints.bits].Add(plan.prefix);
+  if (hints.bits != 0 && hints.bits != plan.bits) other_bits_[{hints.bits, plan.bits}].Add(plan.prefix);
   const int said = hints.group_size;
   const bool same = said == plan.group_size || (said <= 0 && plan.groups == 1) ||
                     (plan.groups == 1 && said >= plan.k);
@@ -77,7 +77,7 @@ void ConfigDisagreements::AddQuantization(std::vector<std::string>& out) const {
   const QuantizationHints& hints = config_.quantization;
   if (hints.method.empty()) {
     if (quantized_.count > 0) {
-      out.push_back(absl::StrFormat("no quantization_config, but %d Linears are 4-bit, e.g. %s",
+      out.push_back(absl::StrFormat("no quantization_config, but %d Linears are quantized, e.g. %s",
                                     quantized_.count, quantized_.example));
     }
     return;
@@ -88,13 +88,18 @@ void ConfigDisagreements::AddQuantization(std::vector<std::string>& out) const {
         absl::StrFormat("quantization_config says %s, but no Linear is quantized", hints.method));
     return;
   }
-  for (const auto& [bits, tally] : other_bits_) {
-    out.push_back(
-        absl::StrFormat("quantization_config says %d bits, but %d Linears are %d-bit, e.g. %s", bits,
-                        tally.count, kBits, tally.example));
+  for (const auto& [said_stored, tally] : other_bits_) {
+    out.push_back(absl::StrFormat(
+        "quantization_config says %d bits, but %d Linears are %d-bit, e.g. %s", said_stored.first,
+        tally.count, said_stored.second, tally.example));
+  }
+  if (hints.activation_bits > 0 && hints.activation_bits < 16) {
+    out.push_back(absl::StrFormat(
+        "quantization_config says %d-bit activations: activations are 16-bit here",
+        hints.activation_bits));
   }
   for (const auto& [format, tally] : formats_) {
-    if (format == FormatOfMethod(hints)) continue;
+    if (IsFormatOfMethod(format, hints)) continue;
     out.push_back(
         absl::StrFormat("quantization_config says %s, but %d Linears are stored as %s, e.g. %s",
                         hints.method, tally.count, WeightFormatName(format), tally.example));
@@ -111,7 +116,7 @@ void ConfigDisagreements::AddQuantization(std::vector<std::string>& out) const {
   }
   if (named_but_quantized_.count > 0) {
     out.push_back(
-        absl::StrFormat("quantization_config calls %d Linears unquantized that are 4-bit, e.g. %s",
+        absl::StrFormat("quantization_config calls %d Linears unquantized that are not, e.g. %s",
                         named_but_quantized_.count, named_but_quantized_.example));
   }
   if (plain_but_not_named_.count > 0) {

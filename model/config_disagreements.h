@@ -56,7 +56,7 @@ class ConfigDisagreements {
   const ModulePatterns unquantized_;
   std::map<TensorDtype, uint64_t> plain_dtypes_;
   std::map<WeightFormat, Tally> formats_;
-  std::map<int, Tally> other_bits_;                         // by what the config says
+  std::map<std::pair<int, int>, Tally> other_bits_;         // said, stored
   std::map<std::pair<int, int>, Tally> other_group_sizes_;  // said, stored
   Tally quantized_, with_zero_points_, named_but_quantized_, plain_but_not_named_, mtp_, unused_;
   Tally kv_scales_, unused_kv_scales_;

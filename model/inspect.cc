@@ -29,7 +29,7 @@ class Grouping {
   // new_tensors: those that no Linear before it has (experts share fused tensors).
   void Add(ModelPart part, const LinearPlan& plan, bool symmetric, uint64_t new_tensors) {
     TensorGroup& group = plan.quantized()
-                             ? Entry(part, std::string(WeightFormatName(plan.format)), 4,
+                             ? Entry(part, std::string(WeightFormatName(plan.format)), plan.bits,
                                      plan.group_size, symmetric)
                              : Plain(part, plan.codes->dtype);
     group.modules += 1;

@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"
-#include "kernels/packed_w4.h"
+#include "kernels/packed_integers.h"
 #include "model/formats/formats.h"
 #include "model/formats/tensor_checks.h"
 #include "model/quantization/zero_points.h"
@@ -15,7 +15,6 @@ namespace sheaf {
 
 using kernels::kRowBlock;
 using kernels::Linear;
-using kernels::PackedW4;
 
 struct LoadedLinear::Memory {
   std::shared_ptr<PackedArena> arena;
@@ -32,7 +31,7 @@ size_t LoadedLinear::owned_bytes() const { return memory_ == nullptr ? 0 : memor
 namespace {
 
 constexpr int kMinSegment = 32;
-constexpr int kRowsAWord = 8;
+constexpr int kRowsAWord = 8;  // at most
 constexpr size_t kCheckedBytes = size_t{1} << 20;
 
 LinearSlice Resolved(const LinearPlan& plan, LinearSlice slice) {
@@ -88,7 +87,7 @@ kernels::ScaleFormat ToScaleFormat(TensorDtype dtype) {
   }
 }
 
-// Rows of a 4-bit matrix that are repacked together, as a matrix of their own.
+// Rows of an integer matrix that are repacked together, as a matrix of their own.
 struct Piece {
   LinearPlan plan;    // of the piece: its n is the piece's
   UnpackRange range;  // within the piece
@@ -150,13 +149,15 @@ int ZeroPoint(const uint8_t* zeros, const LinearPlan& plan, int row, int group) 
       return GptqZero(zeros, plan, row, group);
     case WeightFormat::kAwq:
       return AwqZero(zeros, plan, row, group);
+    case WeightFormat::kIntQuantized:
+      return IntQuantizedZero(zeros, plan, row, group);
     default:
       return PackQuantizedZero(zeros, plan, row, group);
   }
 }
 
 // Zero points in [row block][segment][16], of the slice's rows of the whole matrix; false when they
-// are all 8, the kernels' cheaper case.
+// are all 8 (128 of 8 bits), the kernels' cheaper case.
 bool CopyZeros(const LinearPlan& plan, const LinearSlice& slice, std::span<const uint8_t> stored,
                const WeightGroups& groups, uint8_t* out) {
   bool asymmetric = false;
@@ -165,7 +166,7 @@ bool CopyZeros(const LinearPlan& plan, const LinearSlice& slice, std::span<const
     for (const int32_t group : groups.group_of_segment) {
       for (int r = 0; group >= 0 && r < rows; ++r) {
         const int zero = ZeroPoint(stored.data(), plan, slice.first_row + row + r, group);
-        asymmetric = asymmetric || zero != 8;
+        asymmetric = asymmetric || zero != plan.symmetric_zero();
         out[r] = static_cast<uint8_t>(zero);
       }
       out += kRowBlock;
@@ -174,14 +175,16 @@ bool CopyZeros(const LinearPlan& plan, const LinearSlice& slice, std::span<const
   return asymmetric;
 }
 
-void UnpackCodes(const Piece& piece, const WeightGroups& groups, uint32_t* nibbles) {
+void UnpackCodes(const Piece& piece, const WeightGroups& groups, uint32_t* codes) {
   switch (piece.plan.format) {
     case WeightFormat::kGptq:
-      return UnpackGptq(piece.codes.data(), piece.plan, piece.range, groups, nibbles);
+      return UnpackGptq(piece.codes.data(), piece.plan, piece.range, groups, codes);
     case WeightFormat::kAwq:
-      return UnpackAwq(piece.codes.data(), piece.plan, piece.range, nibbles);
+      return UnpackAwq(piece.codes.data(), piece.plan, piece.range, codes);
+    case WeightFormat::kIntQuantized:
+      return UnpackIntQuantized(piece.codes.data(), piece.plan, piece.range, groups, codes);
     default:
-      return UnpackPackQuantized(piece.codes.data(), piece.plan, piece.range, groups, nibbles);
+      return UnpackPackQuantized(piece.codes.data(), piece.plan, piece.range, groups, codes);
   }
 }
 
@@ -288,45 +291,53 @@ class LinearBuilder {
       return TensorError(*plan_.g_idx, "groups in order for a part of the columns",
                          "a g_idx that permutes them");
     }
+    if (plan_.bits == 8) {
+      linear_.view_.storage = Linear::Storage::kW8;
+      return FillPacked(groups, linear_.view_.w8);
+    }
     linear_.view_.storage = Linear::Storage::kW4;
-    PackedW4& w4 = linear_.view_.w4;
-    w4.n = slice_.num_rows;
-    w4.k = slice_.num_columns;
-    w4.segment = groups.segment;
-    w4.scale_format = ToScaleFormat(plan_.scales->dtype);
+    return FillPacked(groups, linear_.view_.w4);
+  }
 
-    auto* const scales = Allocate<uint8_t>(w4.scale_count() * kernels::ScaleBytes(w4.scale_format));
-    w4.scales = scales;
-    auto* const nibbles = Allocate<uint32_t>(w4.nibble_bytes() / sizeof(uint32_t));
-    w4.nibbles = reinterpret_cast<const uint8_t*>(nibbles);
+  template <int kBits>
+  absl::Status FillPacked(const WeightGroups& groups, kernels::PackedIntegers<kBits>& w) {
+    w.n = slice_.num_rows;
+    w.k = slice_.num_columns;
+    w.segment = groups.segment;
+    w.scale_format = ToScaleFormat(plan_.scales->dtype);
 
-    const size_t block_scales = w4.scale_count() / kernels::NumRowBlocks(w4.n);
-    const size_t block_words = w4.nibble_bytes() / sizeof(uint32_t) / kernels::NumRowBlocks(w4.n);
+    auto* const scales = Allocate<uint8_t>(w.scale_count() * kernels::ScaleBytes(w.scale_format));
+    w.scales = scales;
+    auto* const codes = Allocate<uint32_t>(w.code_bytes() / sizeof(uint32_t));
+    w.codes = reinterpret_cast<const uint8_t*>(codes);
+
+    const size_t block_scales = w.scale_count() / kernels::NumRowBlocks(w.n);
+    const size_t block_words = w.code_bytes() / sizeof(uint32_t) / kernels::NumRowBlocks(w.n);
     const int piece_rows = PieceRows();
     for (int row = 0; row < slice_.num_rows; row += piece_rows) {
       SHEAF_ASSIGN_OR_RETURN(const Piece piece,
                              ReadPiece(row, std::min(piece_rows, slice_.num_rows - row)));
       const size_t block = static_cast<size_t>(row / kRowBlock);
       SHEAF_RETURN_IF_ERROR(CopyScales(
-          piece, groups, scales + block * block_scales * kernels::ScaleBytes(w4.scale_format)));
-      UnpackCodes(piece, groups, nibbles + block * block_words);
+          piece, groups, scales + block * block_scales * kernels::ScaleBytes(w.scale_format)));
+      UnpackCodes(piece, groups, codes + block * block_words);
     }
     SHEAF_ASSIGN_OR_RETURN(const std::vector<uint8_t> zeros,
-                           ReadZeros(groups, w4.scale_count()));
+                           ReadZeros(groups, w.scale_count()));
     if (!zeros.empty()) {
       auto* const copy = Allocate<uint8_t>(zeros.size());
       std::copy(zeros.begin(), zeros.end(), copy);
-      w4.zeros = copy;
+      w.zeros = copy;
     }
     if (!groups.permutation.empty()) {
       auto* const copy = Allocate<int32_t>(groups.permutation.size());
       std::copy(groups.permutation.begin(), groups.permutation.end(), copy);
-      w4.permutation = copy;
+      w.permutation = copy;
     }
     return absl::OkStatus();
   }
 
-  // Empty when they are all 8.
+  // Empty when they are all symmetric_zero().
   absl::StatusOr<std::vector<uint8_t>> ReadZeros(const WeightGroups& groups, size_t count) {
     if (plan_.zeros == nullptr) return std::vector<uint8_t>();
     SHEAF_ASSIGN_OR_RETURN(const std::span<uint8_t> stored,
@@ -443,7 +454,7 @@ size_t MaxArenaBytes(const LinearPlan& plan, const LinearSlice& unresolved) {
   const size_t rows = static_cast<size_t>(kernels::NumRowBlocks(slice.num_rows)) * kRowBlock;
   const size_t padded_k = static_cast<size_t>(kernels::PaddedK(slice.num_columns));
   const size_t segments = padded_k / kMinSegment;
-  bytes += PackedArena::Rounded(rows * padded_k / 2);
+  bytes += PackedArena::Rounded(rows * padded_k * plan.bits / 8);
   bytes += PackedArena::Rounded(rows * segments * DtypeBytes(plan.scales->dtype));
   bytes += PackedArena::Rounded(rows * segments);  // zeros
   bytes += PackedArena::Rounded(static_cast<size_t>(slice.num_columns) *

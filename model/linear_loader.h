@@ -2,15 +2,15 @@
 // Loads one Linear of a checkpoint, whatever its storage, into what the kernels read.
 //
 // The storage is decided from the tensors that exist under the prefix (.qweight / .weight_packed /
-// .weight), then from the hints: models differ tensor by tensor. 4-bit formats are read a piece at a
-// time into scratch memory and repacked into kernels/packed_w4.h; float formats are read to where
+// .weight), then from the hints: models differ tensor by tensor. integer formats are read a piece at
+// a time into scratch memory and repacked into kernels/packed_w4.h or packed_w8.h; float formats are read to where
 // they stay.
 //
 // Ownership  LoadedLinear owns its memory (a part of the arena); nothing of the Checkpoint is needed
 //            afterwards.
 // Threads    pure but for reading files; call from several threads, with a scratch each.
 // Errors     name the tensor, its file, wanted and got: missing parts, wrong shape or dtype, bits
-//            other than 4, an unknown format, NaN or Inf in scales or weights; those of
+//            other than 4 and 8, an unknown format, NaN or Inf in scales or weights; those of
 //            Checkpoint::Read.
 // Memory     while loading, beside the result: kPieceBytes of codes (model/files/row_reader.h) with
 //            their scales and zero points, at most about 11 MiB.
@@ -32,7 +32,7 @@
 namespace sheaf {
 
 // A part of a Linear: some output rows, some input columns. 0 rows or columns = all from the first
-// on. Columns of a 4-bit matrix are cut at activation groups (multiples of 128), and not where a
+// on. Columns of an integer matrix are cut at activation groups (multiples of 128), and not where a
 // g_idx permutes them.
 struct LinearSlice {
   int first_row = 0;

@@ -10,8 +10,8 @@ namespace {
 
 // GPTQ and AWQ share their tensor names; the words' shape tells them apart, whatever the config
 // says.
-bool LooksLikeAwq(const TensorInfo& words, int n, int k) {
-  return words.shape == std::vector<int64_t>{k, n / 8};
+bool LooksLikeAwq(const TensorInfo& words, int k) {
+  return words.shape.size() == 2 && words.shape[0] == k;
 }
 
 // What the config says of the module, for the formats' plans.
@@ -53,6 +53,8 @@ std::string_view WeightFormatName(WeightFormat format) {
       return "awq";
     case WeightFormat::kPackQuantized:
       return "pack-quantized";
+    case WeightFormat::kIntQuantized:
+      return "int-quantized";
   }
   return "";
 }
@@ -111,7 +113,7 @@ absl::StatusOr<LinearPlan> PlanLinear(const Checkpoint& checkpoint, const Quanti
   SHEAF_RETURN_IF_ERROR(CheckNotRotated(checkpoint, prefix));
   if ((plan.codes = checkpoint.Find(prefix + ".qweight")) != nullptr) {
     SetClaim(hints, prefix, plan);
-    if (LooksLikeAwq(*plan.codes, n, k)) {
+    if (LooksLikeAwq(*plan.codes, k)) {
       SHEAF_RETURN_IF_ERROR(PlanAwq(checkpoint, plan));
     } else {
       SHEAF_RETURN_IF_ERROR(PlanGptq(checkpoint, hints, plan));
@@ -120,7 +122,10 @@ absl::StatusOr<LinearPlan> PlanLinear(const Checkpoint& checkpoint, const Quanti
     SetClaim(hints, prefix, plan);
     SHEAF_RETURN_IF_ERROR(PlanPackQuantized(checkpoint, plan));
   } else if ((plan.codes = checkpoint.Find(prefix + ".weight")) != nullptr) {
-    SHEAF_RETURN_IF_ERROR(PlanDense(checkpoint, plan));
+    SetClaim(hints, prefix, plan);
+    SHEAF_RETURN_IF_ERROR(plan.codes->dtype == TensorDtype::kI8
+                              ? PlanIntQuantized(checkpoint, plan)
+                              : PlanDense(checkpoint, plan));
   } else {
     return absl::NotFoundError(
         absl::StrFormat("%s: missing tensor %s: wanted one of .qweight, .weight_packed, .weight",

@@ -9,7 +9,7 @@
 // Ownership  tensor pointers live as long as the Checkpoint.
 // Threads    pure.
 // Errors     kNotFound: no such Linear. kInvalidArgument: missing part, wrong dtype or shape, bits
-//            other than 4. kUnimplemented: a format that we know of and do not read. Messages name
+//            other than 4 and 8. kUnimplemented: a format that we know of and do not read. Messages name
 //            file, tensor, wanted, got.
 
 #include <cstddef>
@@ -25,14 +25,15 @@
 
 namespace sheaf {
 
-enum class WeightFormat : uint8_t { kDense, kGptq, kAwq, kPackQuantized };
-std::string_view WeightFormatName(WeightFormat format);  // "plain", "gptq", "awq", "pack-quantized"
+enum class WeightFormat : uint8_t { kDense, kGptq, kAwq, kPackQuantized, kIntQuantized };
+// "plain", "gptq", "awq", "pack-quantized", "int-quantized"
+std::string_view WeightFormatName(WeightFormat format);
 
 // What the stored value of a zero point means.
 enum class ZeroPoints : uint8_t {
-  kSymmetric,  // none stored, or all of them mean 8
+  kSymmetric,  // none stored, or all of them mean symmetric_zero()
   kStored,     // the zero point itself
-  kMinusOne    // zero point - 1, modulo 16 (GPTQ v1)
+  kMinusOne    // zero point - 1, modulo 16 or 256 (GPTQ v1)
 };
 
 // What the config says about a Linear's zero points.
@@ -47,6 +48,7 @@ struct LinearPlan {
   int n = 0;  // of the whole tensor
   int k = 0;
   WeightFormat format = WeightFormat::kDense;
+  int bits = 4;  // of a code: 4 or 8
   // What a stored value means unless the values show otherwise (DecideZeroPoints).
   ZeroPoints zero_points = ZeroPoints::kSymmetric;
   ZeroPointClaim claim;
@@ -71,6 +73,8 @@ struct LinearPlan {
   bool counts_whole = true;    // file_bytes() has what the parts share: true of one of them
   std::vector<int64_t> whole;  // what weight_shape says, or the end of it
 
+  int symmetric_zero() const { return 1 << (bits - 1); }
+  int codes_a_word() const { return 32 / bits; }
   bool quantized() const { return format != WeightFormat::kDense; }
   // Of its part of each tensor.
   uint64_t codes_bytes() const;

@@ -45,6 +45,7 @@ class Reader {
     if (const Json* const desc_act = FindKey(root_, "desc_act")) {
       hints_.desc_act = LenientBool(*desc_act).value_or(false);
     }
+    Number(root_, std::string(kRoot), "act_bits", 0, kMaxBits, hints_.activation_bits);
     ReadConfigGroups(all);
     hints_.bits = all.bits;
     hints_.group_size = all.group_size;
@@ -162,6 +163,11 @@ class Reader {
         if (first && order != nullptr) hints_.desc_act = *order == "group";
       } else {
         continue;  // activations alone
+      }
+      if (const Json* const activations = FindKey(group, "input_activations");
+          activations != nullptr && activations->is_object()) {
+        Number(*activations, where + ".input_activations", "num_bits", 0, kMaxBits,
+               hints_.activation_bits);
       }
       if (std::exchange(first, false)) {
         all.bits = of_group.bits;

@@ -14,30 +14,49 @@ using kernels::DenseMatrix;
 using kernels::FloatFormat;
 using kernels::kRowBlock;
 using kernels::Linear;
-using kernels::PackedW4;
+using kernels::PackedIntegers;
 
 constexpr uint16_t kF16One = 0x3c00;
 
-// A nibble's word and its bits in it; i counts the packed inputs (kernels/packed_w4.h).
-size_t WordIndex(const PackedW4& w, int row, int i) {
+// The word of a row's inputs i.. of a step (of 8 bits: of the step's even inputs); i counts the packed
+// inputs (kernels/packed_integers.h).
+template <int kBits>
+size_t WordIndex(const PackedIntegers<kBits>& w, int row, int i) {
   return (static_cast<size_t>(row / kRowBlock) * w.steps() + static_cast<size_t>(i / 8)) *
-             kRowBlock +
+             (w.kStepBytes / 4) +
          static_cast<size_t>(row % kRowBlock);
 }
 
-size_t ScaleIndex(const PackedW4& w, int row, int segment) {
+template <int kBits>
+size_t ScaleIndex(const PackedIntegers<kBits>& w, int row, int segment) {
   return (static_cast<size_t>(row / kRowBlock) * w.segments() + static_cast<size_t>(segment)) *
              kRowBlock +
          static_cast<size_t>(row % kRowBlock);
 }
 
-uint32_t CodeAt(const PackedW4& w, int row, int i) {
-  uint32_t word;
-  std::memcpy(&word, w.nibbles + 4 * WordIndex(w, row, i), 4);
-  return (word >> (4 * (i % 8))) & 15;
+// Where in the step's word, or words, input i is: of 8 bits, the odd inputs come a row block later.
+struct CodePlace {
+  size_t word = 0;
+  int shift = 0;
+};
+
+template <int kBits>
+CodePlace PlaceOf(const PackedIntegers<kBits>& w, int row, int i) {
+  const size_t word = WordIndex(w, row, i);
+  if constexpr (kBits == 8) return {word + i % 2 * kRowBlock, i % 8 / 2 * 8};
+  return {word, i % 8 * 4};
 }
 
-float ScaleAt(const PackedW4& w, size_t index) {
+template <int kBits>
+uint32_t CodeAt(const PackedIntegers<kBits>& w, int row, int i) {
+  const CodePlace place = PlaceOf(w, row, i);
+  uint32_t word;
+  std::memcpy(&word, w.codes + 4 * place.word, 4);
+  return (word >> place.shift) & ((1u << kBits) - 1);
+}
+
+template <int kBits>
+float ScaleAt(const PackedIntegers<kBits>& w, size_t index) {
   switch (w.scale_format) {
     case kernels::ScaleFormat::kF16:
       return kernels::F16ToFloat(static_cast<const uint16_t*>(w.scales)[index]);
@@ -48,27 +67,34 @@ float ScaleAt(const PackedW4& w, size_t index) {
   }
 }
 
-// One row's values, columns in the file's order.
-void ReadRow(const Linear& linear, int row, float* out) {
-  if (linear.storage == Linear::Storage::kDense) {
-    kernels::WidenToFloat(linear.dense.row(row), linear.dense.format,
-                          static_cast<size_t>(linear.dense.k), out);
-    return;
-  }
-  const PackedW4& w = linear.w4;
+template <int kBits>
+void ReadRow(const PackedIntegers<kBits>& w, int row, float* out) {
   for (int i = 0; i < w.k; ++i) {
     const size_t at = ScaleIndex(w, row, i / w.segment);
-    const int zero = w.zeros == nullptr ? 8 : w.zeros[at];
+    const int zero = w.zeros == nullptr ? w.kSymmetricZero : w.zeros[at];
     out[w.permutation == nullptr ? i : w.permutation[i]] =
         ScaleAt(w, at) * static_cast<float>(static_cast<int>(CodeAt(w, row, i)) - zero);
+  }
+}
+
+// One row's values, columns in the file's order.
+void ReadRow(const Linear& linear, int row, float* out) {
+  switch (linear.storage) {
+    case Linear::Storage::kW4:
+      return ReadRow(linear.w4, row, out);
+    case Linear::Storage::kW8:
+      return ReadRow(linear.w8, row, out);
+    default:
+      return kernels::WidenToFloat(linear.dense.row(row), linear.dense.format,
+                                   static_cast<size_t>(linear.dense.k), out);
   }
 }
 
 // The smallest format that has every value.
 FloatFormat ExactFormat(const Linear& linear) {
   if (linear.storage == Linear::Storage::kDense) return linear.dense.format;
-  std::vector<float> row(static_cast<size_t>(linear.w4.k));
-  for (int r = 0; r < linear.w4.n; ++r) {
+  std::vector<float> row(static_cast<size_t>(linear.k()));
+  for (int r = 0; r < linear.n(); ++r) {
     ReadRow(linear, r, row.data());
     for (const float value : row) {
       if (kernels::F16ToFloat(kernels::FloatToF16(value)) != value) return FloatFormat::kF32;
@@ -105,14 +131,15 @@ Linear DenseLinear(int n, int k, FloatFormat format, const uint8_t* data) {
   return linear;
 }
 
-// Whether 4-bit parts stand for the matrix.
-bool StaysPacked(const Linear& kv_b) {
-  return kv_b.storage == Linear::Storage::kW4 && kv_b.w4.zeros == nullptr &&
-         kv_b.w4.permutation == nullptr && kv_b.w4.k % kv_b.w4.segment == 0;
+// Whether integer parts stand for the matrix.
+template <int kBits>
+bool StaysPacked(const PackedIntegers<kBits>& kv_b) {
+  return kv_b.zeros == nullptr && kv_b.permutation == nullptr && kv_b.k % kv_b.segment == 0;
 }
 
-PackedW4 PackedShape(int n, int k, int segment, kernels::ScaleFormat scale_format) {
-  PackedW4 w;
+template <int kBits>
+PackedIntegers<kBits> PackedShape(int n, int k, int segment, kernels::ScaleFormat scale_format) {
+  PackedIntegers<kBits> w;
   w.n = n;
   w.k = k;
   w.segment = segment;
@@ -120,9 +147,37 @@ PackedW4 PackedShape(int n, int k, int segment, kernels::ScaleFormat scale_forma
   return w;
 }
 
-size_t PackedBytes(const PackedW4& w) {
-  return PackedArena::Rounded(w.nibble_bytes()) +
+template <int kBits>
+size_t PackedBytes(const PackedIntegers<kBits>& w) {
+  return PackedArena::Rounded(w.code_bytes()) +
          PackedArena::Rounded(w.scale_count() * kernels::ScaleBytes(w.scale_format));
+}
+
+Linear IntegerLinear(const PackedIntegers<4>& w) {
+  Linear linear;
+  linear.storage = Linear::Storage::kW4;
+  linear.w4 = w;
+  return linear;
+}
+
+Linear IntegerLinear(const PackedIntegers<8>& w) {
+  Linear linear;
+  linear.storage = Linear::Storage::kW8;
+  linear.w8 = w;
+  return linear;
+}
+
+// Of a head's value and of all its key parts, inputs' scales with them.
+template <int kBits>
+size_t PackedHeadBytes(int rank, int nope_dim, int v_dim, int segment,
+                       kernels::ScaleFormat scale_format) {
+  const auto value = PackedShape<kBits>(v_dim, rank, segment, scale_format);
+  const auto key = PackedShape<kBits>(segment, nope_dim, kernels::kActivationGroup,
+                                      kernels::ScaleFormat::kF16);
+  const auto parts = static_cast<size_t>(rank / segment);
+  return PackedBytes(value) +
+         parts * (PackedBytes(key) +
+                  PackedArena::Rounded(static_cast<size_t>(nope_dim) * sizeof(float)));
 }
 
 }  // namespace
@@ -132,23 +187,21 @@ class AbsorbedKvBuilder {
   AbsorbedKvBuilder(const Linear& kv_b, int num_heads, int nope_dim, int v_dim)
       : kv_b_(kv_b), num_heads_(num_heads), nope_dim_(nope_dim), v_dim_(v_dim), rank_(kv_b.k()) {}
 
-  absl::StatusOr<AbsorbedKv> Packed() {
-    const PackedW4& all = kv_b_.w4;
-    const PackedW4 value = PackedShape(v_dim_, rank_, all.segment, all.scale_format);
+  template <int kBits>
+  absl::StatusOr<AbsorbedKv> Packed(const PackedIntegers<kBits>& all) {
+    const auto value = PackedShape<kBits>(v_dim_, rank_, all.segment, all.scale_format);
     // Inputs that carry scales; the weights' own are 1.
-    const PackedW4 key =
-        PackedShape(all.segment, nope_dim_, kernels::kActivationGroup, kernels::ScaleFormat::kF16);
+    const auto key = PackedShape<kBits>(all.segment, nope_dim_, kernels::kActivationGroup,
+                                        kernels::ScaleFormat::kF16);
     out_.parts_a_head_ = static_cast<size_t>(rank_ / all.segment);
-    const size_t scales_bytes = static_cast<size_t>(nope_dim_) * sizeof(float);
     SHEAF_RETURN_IF_ERROR(
-        Reserve(num_heads_ *
-                (PackedBytes(value) +
-                 out_.parts_a_head_ * (PackedBytes(key) + PackedArena::Rounded(scales_bytes)))));
+        Reserve(num_heads_ * PackedHeadBytes<kBits>(rank_, nope_dim_, v_dim_, all.segment,
+                                                    all.scale_format)));
     for (int head = 0; head < num_heads_; ++head) {
       const int first = head * (nope_dim_ + v_dim_);
       for (int segment = 0; segment < rank_ / all.segment; ++segment)
-        AddKeyPart(key, first, segment);
-      AddValueRows(value, first + nope_dim_);
+        AddKeyPart(all, key, first, segment);
+      AddValueRows(all, value, first + nope_dim_);
     }
     return std::move(out_);
   }
@@ -193,39 +246,40 @@ class AbsorbedKvBuilder {
   }
 
   // Columns of one segment, transposed: output j of the part is column `segment` * size + j.
-  void AddKeyPart(PackedW4 key, int first_row, int segment) {
-    const PackedW4& all = kv_b_.w4;
-    auto* const nibbles = Allocate<uint32_t>(key.nibble_bytes() / sizeof(uint32_t));
+  template <int kBits>
+  void AddKeyPart(const PackedIntegers<kBits>& all, PackedIntegers<kBits> key, int first_row,
+                  int segment) {
+    auto* const codes = Allocate<uint32_t>(key.code_bytes() / sizeof(uint32_t));
     auto* const ones = Allocate<uint16_t>(key.scale_count());
     auto* const input_scales = Allocate<float>(static_cast<size_t>(nope_dim_));
     for (int i = 0; i < nope_dim_; ++i) {
       input_scales[i] = ScaleAt(all, ScaleIndex(all, first_row + i, segment));
       for (int j = 0; j < all.segment; ++j) {
-        nibbles[WordIndex(key, j, i)] |= CodeAt(all, first_row + i, segment * all.segment + j)
-                                         << (4 * (i % 8));
+        const CodePlace place = PlaceOf(key, j, i);
+        codes[place.word] |= CodeAt(all, first_row + i, segment * all.segment + j) << place.shift;
       }
     }
     for (int j = 0; j < all.segment; ++j) {
       for (int s = 0; s < key.segments(); ++s) ones[ScaleIndex(key, j, s)] = kF16One;
     }
-    key.nibbles = reinterpret_cast<const uint8_t*>(nibbles);
+    key.codes = reinterpret_cast<const uint8_t*>(codes);
     key.scales = ones;
-    Linear linear;
-    linear.storage = Linear::Storage::kW4;
-    linear.w4 = key;
-    out_.key_parts_.push_back({linear, segment * all.segment, input_scales});
+    out_.key_parts_.push_back({IntegerLinear(key), segment * all.segment, input_scales});
   }
 
   // Rows as they are; they need not begin at a row block.
-  void AddValueRows(PackedW4 value, int first_row) {
-    const PackedW4& all = kv_b_.w4;
+  template <int kBits>
+  void AddValueRows(const PackedIntegers<kBits>& all, PackedIntegers<kBits> value, int first_row) {
     const size_t scale_bytes = kernels::ScaleBytes(all.scale_format);
-    auto* const nibbles = Allocate<uint32_t>(value.nibble_bytes() / sizeof(uint32_t));
+    auto* const codes = Allocate<uint32_t>(value.code_bytes() / sizeof(uint32_t));
     auto* const scales = Allocate<uint8_t>(value.scale_count() * scale_bytes);
     for (int row = 0; row < v_dim_; ++row) {
       for (int i = 0; i < rank_; i += 8) {
-        std::memcpy(&nibbles[WordIndex(value, row, i)],
-                    all.nibbles + 4 * WordIndex(all, first_row + row, i), 4);
+        for (int word = 0; word < kBits / 4; ++word) {  // of a step
+          const size_t further = static_cast<size_t>(word) * kRowBlock;
+          std::memcpy(&codes[WordIndex(value, row, i) + further],
+                      all.codes + 4 * (WordIndex(all, first_row + row, i) + further), 4);
+        }
       }
       for (int s = 0; s < value.segments(); ++s) {
         std::memcpy(scales + ScaleIndex(value, row, s) * scale_bytes,
@@ -234,12 +288,9 @@ class AbsorbedKvBuilder {
                     scale_bytes);
       }
     }
-    value.nibbles = reinterpret_cast<const uint8_t*>(nibbles);
+    value.codes = reinterpret_cast<const uint8_t*>(codes);
     value.scales = scales;
-    Linear linear;
-    linear.storage = Linear::Storage::kW4;
-    linear.w4 = value;
-    out_.value_up_.push_back(linear);
+    out_.value_up_.push_back(IntegerLinear(value));
   }
 
   const Linear& kv_b_;
@@ -254,23 +305,21 @@ size_t AbsorbedKv::MemoryBytes(const LinearPlan& kv_b, int nope_dim, int v_dim) 
     return elements * (kv_b.scales->dtype == TensorDtype::kBF16 ? 2 : 4);
   }
   const size_t heads = static_cast<size_t>(kv_b.n / (nope_dim + v_dim));
-  const size_t segment = static_cast<size_t>(std::min(kv_b.group_size, kernels::kActivationGroup));
-  const size_t parts = static_cast<size_t>(kv_b.k) / std::max<size_t>(segment, 1);
-  const PackedW4 key = PackedShape(static_cast<int>(segment), nope_dim, kernels::kActivationGroup,
-                                   kernels::ScaleFormat::kF16);
-  const PackedW4 value =
-      PackedShape(v_dim, kv_b.k, static_cast<int>(segment),
-                  kv_b.scales->dtype == TensorDtype::kF32 ? kernels::ScaleFormat::kF32
-                                                          : kernels::ScaleFormat::kF16);
-  return heads * (PackedBytes(value) +
-                  parts * (PackedBytes(key) + PackedArena::Rounded(nope_dim * sizeof(float))));
+  const int segment = std::clamp(kv_b.group_size, 1, kernels::kActivationGroup);
+  const auto scale_format = kv_b.scales->dtype == TensorDtype::kF32 ? kernels::ScaleFormat::kF32
+                                                                    : kernels::ScaleFormat::kF16;
+  return heads *
+         (kv_b.bits == 8 ? PackedHeadBytes<8>(kv_b.k, nope_dim, v_dim, segment, scale_format)
+                         : PackedHeadBytes<4>(kv_b.k, nope_dim, v_dim, segment, scale_format));
 }
 
 absl::StatusOr<AbsorbedKv> AbsorbedKv::Build(const Linear& kv_b, int num_heads, int nope_dim,
                                              int v_dim) {
   SHEAF_CHECK(kv_b.n() == num_heads * (nope_dim + v_dim), "kv_b_proj has nope + v rows a head");
   AbsorbedKvBuilder builder(kv_b, num_heads, nope_dim, v_dim);
-  return StaysPacked(kv_b) ? builder.Packed() : builder.Floats();
+  if (kv_b.storage == Linear::Storage::kW4 && StaysPacked(kv_b.w4)) return builder.Packed(kv_b.w4);
+  if (kv_b.storage == Linear::Storage::kW8 && StaysPacked(kv_b.w8)) return builder.Packed(kv_b.w8);
+  return builder.Floats();
 }
 
 }  // namespace sheaf

@@ -5,17 +5,18 @@
 // v_dim rows W_UV. Instead of expanding every cached latent, a query is brought into the latent's
 // space once, q_latent = W_UK^T q_nope, and so is the weighted sum out of it, v = W_UV o_latent.
 //
-// W_UV of 4-bit weights stays as it is: some rows of the matrix. W_UK is used transposed, across
-// its scale groups: for the latents j of a group g, W_UK[i][j] = s[i][g] (code[i][j] - 8), so
-//   q_latent[j] = sum_i (q[i] s[i][g]) (code[i][j] - 8)
-// is a product of 4-bit weights without scales and an input that carries them: one part a group.
+// W_UV of integer weights stays as it is: some rows of the matrix. W_UK is used transposed, across
+// its scale groups: for the latents j of a group g, W_UK[i][j] = s[i][g] (code[i][j] - z), z = 8 or
+// 128, so
+//   q_latent[j] = sum_i (q[i] s[i][g]) (code[i][j] - z)
+// is a product of integer weights without scales and an input that carries them: one part a group.
 // Files for which this does not hold (zero points, act-order) and float files make one float part
 // of each head, in the smallest format that has every value.
 //
 // Shapes     kv_b [heads * (nope_dim + v_dim)][rank]; the parts of key_up(h) have [columns][nope_dim]
 //            and together all `rank` columns; value_up(h) [v_dim][rank].
 // Ownership  owns a copy. Threads: constant after Build.
-// Memory     about that of the file for 4-bit weights, 2 or 4 bytes an element for floats.
+// Memory     about that of the file for integer weights, 2 or 4 bytes an element for floats.
 // Source     DeepSeek-V2, section 2.1 (absorption); docs/decisions/0009.
 
 #include <cstddef>

@@ -43,6 +43,13 @@ absl::Status PlanAwq(const Checkpoint& checkpoint, LinearPlan& plan) {
     return TensorError(*plan.codes, "a matrix of multiples of 8",
                        absl::StrFormat("[%d, %d]", plan.n, plan.k));
   }
+  const int64_t bits = plan.codes->shape.size() == 2 ? plan.codes->shape[1] * 32 / plan.n : 0;
+  if (bits != 4) {
+    return TensorError(*plan.codes,
+                       absl::StrFormat("shape %s of 4-bit words", ShapeString({plan.k, row_words})),
+                       absl::StrFormat("%s (%d-bit weights in AutoAWQ's layout)",
+                                       ShapeString(plan.codes->shape), bits));
+  }
   SHEAF_RETURN_IF_ERROR(CheckShape(*plan.codes, {plan.k, row_words}));
   SHEAF_ASSIGN_OR_RETURN(plan.scales, RequireTensor(checkpoint, plan.prefix + ".scales"));
   SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.scales, kFloatDtypes));

@@ -1,7 +1,7 @@
 // GPTQ v1 and v2, and AutoRound's packing formats with the same words.
 //
 // qweight word (k/8, n) holds 8 inputs of output n, low nibble first: already a word of the packed
-// layout, so repacking moves 64-byte runs. Sizes and shapes: docs/weight_formats.md.
+// layout, so repacking moves 64-byte runs (8-bit words: formats/byte_codes.h). Sizes and shapes: docs/weight_formats.md.
 
 #include <algorithm>
 #include <cstring>
@@ -10,6 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "kernels/packed_w4.h"
+#include "model/formats/byte_codes.h"
 #include "model/formats/formats.h"
 #include "model/formats/tensor_checks.h"
 
@@ -40,6 +41,27 @@ absl::StatusOr<ZeroPoints> ZeroConvention(const QuantizationHints& hints, const 
                      absl::StrFormat("\"%s\"", format.substr(0, 60)));
 }
 
+// The shape of the words tells their bits.
+absl::Status PlanWords(const TensorInfo& words, LinearPlan& plan) {
+  SHEAF_RETURN_IF_ERROR(CheckDtype(words, kWordDtypes));
+  const int64_t n = plan.n, k = plan.k;
+  std::string note;
+  if (words.shape.size() == 2 && words.shape[1] == n && (words.shape[0] * 32) % k == 0) {
+    const int64_t bits = words.shape[0] * 32 / k;
+    plan.bits = bits == 8 ? 8 : 4;
+    if (bits == plan.bits) return absl::OkStatus();
+    note = absl::StrFormat(" (%d-bit weights; only 4-bit and 8-bit ones are served)", bits);
+  }
+  return TensorError(words,
+                     absl::StrFormat("shape %s of 4-bit words or %s of 8-bit words",
+                                     ShapeString({k / 8, n}), ShapeString({k / 4, n})),
+                     ShapeString(words.shape) + note);
+}
+
+int64_t ZeroWordsAGroup(const LinearPlan& plan) {
+  return (plan.n + plan.codes_a_word() - 1) / plan.codes_a_word();
+}
+
 absl::Status PlanZeroPoints(const Checkpoint& checkpoint, const QuantizationHints& hints,
                             LinearPlan& plan) {
   const std::string name = plan.prefix + ".qzeros";
@@ -49,7 +71,7 @@ absl::Status PlanZeroPoints(const Checkpoint& checkpoint, const QuantizationHint
                                          : absl::OkStatus();
   }
   SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.zeros, kWordDtypes));
-  SHEAF_RETURN_IF_ERROR(CheckShape(*plan.zeros, {plan.groups, (plan.n + 7) / 8}));
+  SHEAF_RETURN_IF_ERROR(CheckShape(*plan.zeros, {plan.groups, ZeroWordsAGroup(plan)}));
   auto convention = ZeroConvention(hints, *plan.zeros);
   // Zero points that are told to be all alike need no convention.
   if (!convention.ok() && plan.claim.symmetric != true) return convention.status();
@@ -58,19 +80,6 @@ absl::Status PlanZeroPoints(const Checkpoint& checkpoint, const QuantizationHint
       convention.ok() && (!hints.packing_format.empty() || hints.checkpoint_format == "gptq" ||
                           hints.checkpoint_format == "gptq_v2");
   return absl::OkStatus();
-}
-
-absl::Status CheckWords(const TensorInfo& words, int n, int k) {
-  SHEAF_RETURN_IF_ERROR(CheckDtype(words, kWordDtypes));
-  const std::vector<int64_t> wanted = {k / 8, n};
-  if (words.shape == wanted && k % 8 == 0) return absl::OkStatus();
-  std::string note;
-  if (words.shape.size() == 2 && words.shape[1] == n && (words.shape[0] * 32) % k == 0) {
-    note =
-        absl::StrFormat(" (%d-bit weights; only 4-bit ones are served)", words.shape[0] * 32 / k);
-  }
-  return TensorError(words, absl::StrFormat("shape %s of 4-bit words", ShapeString(wanted)),
-                     ShapeString(words.shape) + note);
 }
 
 // Whole words: 16 outputs of one step are 64 contiguous bytes on both sides.
@@ -129,7 +138,7 @@ void GatherNibbles(const uint8_t* words, int n, const UnpackRange& range,
 absl::Status PlanGptq(const Checkpoint& checkpoint, const QuantizationHints& hints,
                       LinearPlan& plan) {
   plan.format = WeightFormat::kGptq;
-  SHEAF_RETURN_IF_ERROR(CheckWords(*plan.codes, plan.n, plan.k));
+  SHEAF_RETURN_IF_ERROR(PlanWords(*plan.codes, plan));
   SHEAF_ASSIGN_OR_RETURN(plan.scales, RequireTensor(checkpoint, plan.prefix + ".scales"));
   SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.scales, kFloatDtypes));
   const int64_t groups = plan.scales->shape.size() == 2 ? plan.scales->shape[0] : 0;
@@ -152,23 +161,24 @@ absl::Status PlanGptq(const Checkpoint& checkpoint, const QuantizationHints& hin
 }
 
 void UnpackGptq(const uint8_t* words, const LinearPlan& plan, const UnpackRange& range,
-                const WeightGroups& groups, uint32_t* nibbles) {
-  if (groups.permutation.empty()) {
-    MoveWords(words, plan.n, range, nibbles);
+                const WeightGroups& groups, uint32_t* codes) {
+  if (plan.bits == 8) {
+    UnpackColumnsOfBytes(words, plan.n, plan.k, range, groups, codes);
+  } else if (groups.permutation.empty()) {
+    MoveWords(words, plan.n, range, codes);
   } else {
-    GatherNibbles(words, plan.n, range, groups.permutation, nibbles);
+    GatherNibbles(words, plan.n, range, groups.permutation, codes);
   }
 }
 
 int StoredGptqZero(const uint8_t* zeros, const LinearPlan& plan, int row, int group) {
-  const size_t words_per_group = static_cast<size_t>(plan.n + 7) / 8;
-  const uint32_t word = LoadWord(zeros, group * words_per_group + row / 8);
-  return static_cast<int>((word >> (4 * (row % 8))) & 15u);
+  return CodeOfWords(zeros + group * ZeroWordsAGroup(plan) * sizeof(uint32_t), row, plan.bits);
 }
 
 int GptqZero(const uint8_t* zeros, const LinearPlan& plan, int row, int group) {
   const int stored = StoredGptqZero(zeros, plan, row, group);
-  return plan.zero_points == ZeroPoints::kMinusOne ? (stored + 1) & 15 : stored;
+  const int mask = (1 << plan.bits) - 1;
+  return plan.zero_points == ZeroPoints::kMinusOne ? (stored + 1) & mask : stored;
 }
 
 }  // namespace sheaf

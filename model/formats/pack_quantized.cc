@@ -1,11 +1,13 @@
 // compressed-tensors "pack-quantized": each row's 8-input words in order, signed values stored with
-// 8 added, which makes the stored nibble minus 8 (or minus the stored zero point) the value.
+// 8 added, which makes the stored nibble minus 8 (or minus the stored zero point) the value. Of 8 bits:
+// 4-input words, and 128.
 
 #include <algorithm>
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "kernels/packed_w4.h"
+#include "model/formats/byte_codes.h"
 #include "model/formats/formats.h"
 #include "model/formats/tensor_checks.h"
 
@@ -14,29 +16,43 @@ namespace {
 
 using kernels::kRowBlock;
 
-size_t RowWords(const LinearPlan& plan) { return (static_cast<size_t>(plan.k) + 7) / 8; }
+size_t RowWords(const LinearPlan& plan) {
+  const auto codes_a_word = static_cast<size_t>(plan.codes_a_word());
+  return (static_cast<size_t>(plan.k) + codes_a_word - 1) / codes_a_word;
+}
 
-absl::Status CheckWords(const TensorInfo& words, int n, int k) {
+// The shape of the words tells their bits; `before` holds the dimensions before the rows.
+absl::Status PlanWords(std::vector<int64_t> before, int64_t rows, LinearPlan& plan) {
+  const TensorInfo& words = *plan.codes;
   SHEAF_RETURN_IF_ERROR(CheckDtype(words, kWordDtypes));
-  const std::vector<int64_t> wanted = {n, (k + 7) / 8};
-  if (words.shape == wanted) return absl::OkStatus();
+  const int64_t k = plan.k;
+  before.push_back(rows);
+  std::vector<int64_t> four_bit = before, eight_bit = before;
+  four_bit.push_back((k + 7) / 8);
+  eight_bit.push_back((k + 3) / 4);
+  plan.bits = words.shape == eight_bit && eight_bit != four_bit ? 8 : 4;
+  if (plan.bits == 8 || words.shape == four_bit) return absl::OkStatus();
   std::string note;
-  if (words.shape.size() == 2 && words.shape[0] == n && (words.shape[1] * 32) % k == 0) {
-    note =
-        absl::StrFormat(" (%d-bit weights; only 4-bit ones are served)", words.shape[1] * 32 / k);
+  if (words.shape.size() == four_bit.size() && (words.shape.back() * 32) % k == 0 &&
+      std::equal(before.begin(), before.end(), words.shape.begin())) {
+    note = absl::StrFormat(" (%d-bit weights; only 4-bit and 8-bit ones are served)",
+                           words.shape.back() * 32 / k);
   }
-  return TensorError(words, absl::StrFormat("shape %s of 4-bit words", ShapeString(wanted)),
+  return TensorError(words,
+                     absl::StrFormat("shape %s of 4-bit words or %s of 8-bit words",
+                                     ShapeString(four_bit), ShapeString(eight_bit)),
                      ShapeString(words.shape) + note);
 }
 
-// Words of 8 rows, or a signed byte a row; `wanted` holds the dimensions before them.
-absl::Status CheckZeros(const TensorInfo& zeros, std::vector<int64_t> wanted, int64_t rows,
+// Words of rows, or a signed byte a row; `wanted` holds the dimensions before them.
+absl::Status CheckZeros(const LinearPlan& plan, std::vector<int64_t> wanted, int64_t rows,
                         int64_t groups) {
-  const bool bytes = zeros.dtype == TensorDtype::kI8;
-  if (!bytes) SHEAF_RETURN_IF_ERROR(CheckDtype(zeros, kWordDtypes));
-  wanted.push_back(bytes ? rows : (rows + 7) / 8);
+  const bool bytes = plan.zeros->dtype == TensorDtype::kI8;
+  if (!bytes) SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.zeros, kWordDtypes));
+  const int rows_a_word = plan.codes_a_word();
+  wanted.push_back(bytes ? rows : (rows + rows_a_word - 1) / rows_a_word);
   wanted.push_back(groups);
-  return CheckShape(zeros, wanted);
+  return CheckShape(*plan.zeros, wanted);
 }
 
 // Rows in order: 16 streams of words become one.
@@ -82,7 +98,7 @@ void GatherNibbles(const uint8_t* words, const LinearPlan& plan, const UnpackRan
 
 absl::Status PlanPackQuantized(const Checkpoint& checkpoint, LinearPlan& plan) {
   plan.format = WeightFormat::kPackQuantized;
-  SHEAF_RETURN_IF_ERROR(CheckWords(*plan.codes, plan.n, plan.k));
+  SHEAF_RETURN_IF_ERROR(PlanWords({}, plan.n, plan));
   SHEAF_ASSIGN_OR_RETURN(plan.scales, RequireTensor(checkpoint, plan.prefix + ".weight_scale"));
   SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.scales, kFloatDtypes));
   const int64_t groups = plan.scales->shape.size() == 2 ? plan.scales->shape[1] : 0;
@@ -104,7 +120,7 @@ absl::Status PlanPackQuantized(const Checkpoint& checkpoint, LinearPlan& plan) {
   const std::string zeros = plan.prefix + ".weight_zero_point";
   plan.zeros = checkpoint.Find(zeros);
   if (plan.zeros != nullptr) {
-    SHEAF_RETURN_IF_ERROR(CheckZeros(*plan.zeros, {}, plan.n, groups));
+    SHEAF_RETURN_IF_ERROR(CheckZeros(plan, {}, plan.n, groups));
     plan.zero_points = ZeroPoints::kStored;
   } else if (plan.claim.symmetric == false) {
     return RequireTensor(checkpoint, zeros).status();
@@ -125,8 +141,7 @@ absl::Status PlanFusedPackQuantized(const Checkpoint& checkpoint, const std::str
   const int64_t experts = part.num_experts;
   const auto first_row = static_cast<uint64_t>(part.expert) * part.rows + part.first_row;
   SHEAF_ASSIGN_OR_RETURN(plan.codes, RequireTensor(checkpoint, stem + "packed"));
-  SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.codes, kWordDtypes));
-  SHEAF_RETURN_IF_ERROR(CheckShape(*plan.codes, {experts, part.rows, (part.k + 7) / 8}));
+  SHEAF_RETURN_IF_ERROR(PlanWords({experts}, part.rows, plan));
   plan.codes_offset = first_row * RowWords(plan) * sizeof(uint32_t);
 
   SHEAF_ASSIGN_OR_RETURN(plan.scales, RequireTensor(checkpoint, stem + "scale"));
@@ -153,15 +168,17 @@ absl::Status PlanFusedPackQuantized(const Checkpoint& checkpoint, const std::str
   }
   plan.zeros = checkpoint.Find(stem + "zero_point");
   if (plan.zeros != nullptr) {
-    SHEAF_RETURN_IF_ERROR(CheckZeros(*plan.zeros, {experts}, part.rows, groups));
+    SHEAF_RETURN_IF_ERROR(CheckZeros(plan, {experts}, part.rows, groups));
     plan.zero_points = ZeroPoints::kStored;
     const bool packed = plan.zeros->dtype != TensorDtype::kI8;
-    if (packed && part.first_row % 8 != 0) {
-      return TensorError(*plan.zeros, "parts of a multiple of 8 rows",
+    const int rows_a_word = plan.codes_a_word();
+    if (packed && part.first_row % rows_a_word != 0) {
+      return TensorError(*plan.zeros, absl::StrFormat("parts of a multiple of %d rows", rows_a_word),
                          absl::StrFormat("a part from row %d on", part.first_row));
     }
     const uint64_t rows_before =
-        packed ? static_cast<uint64_t>(part.expert) * ((part.rows + 7) / 8) + part.first_row / 8
+        packed ? static_cast<uint64_t>(part.expert) * ((part.rows + rows_a_word - 1) / rows_a_word) +
+                     part.first_row / rows_a_word
                : first_row;
     plan.zeros_offset = rows_before * groups * DtypeBytes(plan.zeros->dtype);
   } else if (plan.claim.symmetric == false) {
@@ -179,20 +196,25 @@ absl::Status PlanFusedPackQuantized(const Checkpoint& checkpoint, const std::str
 }
 
 void UnpackPackQuantized(const uint8_t* words, const LinearPlan& plan, const UnpackRange& range,
-                         const WeightGroups& groups, uint32_t* nibbles) {
-  if (groups.permutation.empty()) {
-    MoveWords(words, plan, range, nibbles);
+                         const WeightGroups& groups, uint32_t* codes) {
+  if (plan.bits == 8) {
+    UnpackRowsOfBytes(words, RowWords(plan) * sizeof(uint32_t), /*flip=*/0, range, groups, codes);
+  } else if (groups.permutation.empty()) {
+    MoveWords(words, plan, range, codes);
   } else {
-    GatherNibbles(words, plan, range, groups.permutation, nibbles);
+    GatherNibbles(words, plan, range, groups.permutation, codes);
   }
 }
 
 int PackQuantizedZero(const uint8_t* zeros, const LinearPlan& plan, int row, int group) {
   if (plan.zeros->dtype == TensorDtype::kI8) {
-    return static_cast<int8_t>(zeros[static_cast<size_t>(row) * plan.groups + group]) + 8;
+    return static_cast<int8_t>(zeros[static_cast<size_t>(row) * plan.groups + group]) +
+           plan.symmetric_zero();
   }
-  const uint32_t word = LoadWord(zeros, static_cast<size_t>(row / 8) * plan.groups + group);
-  return static_cast<int>((word >> (4 * (row % 8))) & 15u);
+  const int rows_a_word = plan.codes_a_word();
+  const size_t word = static_cast<size_t>(row / rows_a_word) * plan.groups + group;
+  return CodeOfWords(zeros + word * sizeof(uint32_t), static_cast<size_t>(row % rows_a_word),
+                     plan.bits);
 }
 
 }  // namespace sheaf

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <string>
 
 #include "absl/strings/str_format.h"
 #include "model/formats/formats.h"
@@ -9,9 +10,6 @@
 
 namespace sheaf {
 namespace {
-
-constexpr int kSymmetric = 8;
-constexpr int kSymmetricMinusOne = 7;
 
 struct StoredZero {
   int value = 0;
@@ -25,6 +23,8 @@ int StoredValue(const LinearPlan& plan, const uint8_t* zeros, int row, int group
       return StoredGptqZero(zeros, plan, row, group);
     case WeightFormat::kAwq:
       return AwqZero(zeros, plan, row, group);
+    case WeightFormat::kIntQuantized:
+      return IntQuantizedZero(zeros, plan, row, group);
     default:
       return PackQuantizedZero(zeros, plan, row, group);
   }
@@ -33,7 +33,8 @@ int StoredValue(const LinearPlan& plan, const uint8_t* zeros, int row, int group
 // All bytes alike, and both nibbles of a byte: nearly every file, and fast to see.
 bool AllAlike(const LinearPlan& plan, std::span<const uint8_t> bytes) {
   const uint8_t first = bytes.front();
-  if (plan.zeros->dtype != TensorDtype::kI8 && first >> 4 != (first & 15)) return false;
+  const bool nibbles = plan.bits == 4 && plan.zeros->dtype != TensorDtype::kI8;
+  if (nibbles && first >> 4 != (first & 15)) return false;
   return std::all_of(bytes.begin(), bytes.end(), [=](uint8_t byte) { return byte == first; });
 }
 
@@ -49,7 +50,7 @@ std::optional<StoredZero> FirstOther(const LinearPlan& plan, const uint8_t* zero
 }
 
 absl::Status CheckRange(const LinearPlan& plan, std::span<const uint8_t> bytes) {
-  if (plan.zeros->dtype != TensorDtype::kI8) return absl::OkStatus();
+  if (plan.bits == 8 || plan.zeros->dtype != TensorDtype::kI8) return absl::OkStatus();
   for (size_t i = 0; i < bytes.size(); ++i) {
     const auto value = static_cast<int8_t>(bytes[i]);
     if (value < -8 || value > 7) {
@@ -64,11 +65,14 @@ absl::Status CheckRange(const LinearPlan& plan, std::span<const uint8_t> bytes) 
 
 absl::Status Contradiction(const LinearPlan& plan, int first, const StoredZero& at) {
   const bool gptq = plan.format == WeightFormat::kGptq;
-  const int offset = plan.zeros->dtype == TensorDtype::kI8 ? kSymmetric : 0;
+  const int symmetric = plan.symmetric_zero();
+  const int offset = plan.zeros->dtype == TensorDtype::kI8 ? symmetric : 0;
+  const std::string wanted = offset != 0 ? "0"
+                             : gptq      ? absl::StrFormat("%d or %d", symmetric - 1, symmetric)
+                                         : absl::StrFormat("%d", symmetric);
   return TensorError(
       *plan.zeros,
-      absl::StrFormat("%s everywhere, as %s", offset != 0 ? "0" : gptq ? "7 or 8" : "8",
-                      plan.claim.source),
+      absl::StrFormat("%s everywhere, as %s", wanted, plan.claim.source),
       absl::StrFormat("%d at output row %d, group %d (%d at row 0, group 0)", at.value - offset,
                       at.row, at.group, first - offset));
 }
@@ -83,9 +87,10 @@ absl::StatusOr<ZeroPoints> DecideZeroPoints(const LinearPlan& plan,
   const int value = StoredValue(plan, bytes.data(), 0, 0);
   std::optional<StoredZero> other;
   if (!AllAlike(plan, bytes)) other = FirstOther(plan, bytes.data(), value);
-  const int expected = plan.zero_points == ZeroPoints::kMinusOne ? kSymmetricMinusOne : kSymmetric;
+  const int symmetric = plan.symmetric_zero();
+  const int expected = plan.zero_points == ZeroPoints::kMinusOne ? symmetric - 1 : symmetric;
   if (!other && value == expected) return ZeroPoints::kSymmetric;
-  if (!other && gptq && (value == kSymmetric || value == kSymmetricMinusOne)) {
+  if (!other && gptq && (value == symmetric || value == symmetric - 1)) {
     const bool literal = plan.claim.symmetric == false && plan.claim.convention_said;
     return literal ? plan.zero_points : ZeroPoints::kSymmetric;
   }

@@ -68,8 +68,7 @@ int ZeroOf(const LinearPlan& plan, const uint8_t* zeros, int row, int group) {
       return AwqZero(zeros, plan, row, group);
     case WeightFormat::kPackQuantized:
       return PackQuantizedZero(zeros, plan, row, group);
-    case WeightFormat::kGptq:
-    case WeightFormat::kDense:
+    default:
       break;
   }
   return GptqZero(zeros, plan, row, group);
@@ -171,8 +170,7 @@ absl::StatusOr<FileLinear> ReadFileLinear(const Checkpoint& checkpoint, const Li
       linear.words = Transposed(WordsOf(codes).data(), n, size_t(plan.k) / 8);
       linear.scales = TransposedScales(linear.scales, DtypeBytes(linear.scale_dtype), n, groups);
       break;
-    case WeightFormat::kGptq:
-    case WeightFormat::kDense:
+    default:
       linear.words = WordsOf(codes);
       break;
   }

@@ -13,6 +13,7 @@
 #include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "model/absent_tensors.h"
+#include "model/attention/attention_tensors.h"
 #include "model/files/weight_files.h"
 #include "model/model_layout.h"
 #include "model/quantization/zero_points.h"
@@ -73,11 +74,48 @@ absl::Status WriteJson(const fs::path& path, const Json& json) {
                         {reinterpret_cast<const uint8_t*>(text.data()), text.size()});
 }
 
-// n and k of a 4-bit Linear whose words are this tensor.
+// The model's Linears by name: beside n and k, the shape of words shows their bits.
+using NamedShapes = std::map<std::string, NamedLinear>;
+
+NamedShapes ShapesOf(const ModelConfig& config) {
+  NamedShapes shapes;
+  const auto add = [&](const NamedLinear& linear) { shapes.emplace(linear.prefix, linear); };
+  const auto add_mlp = [&](const std::string& prefix, int width, ModelPart part) {
+    for (const NamedLinear& linear : MlpLinears(prefix, config.hidden_size, width, part))
+      add(linear);
+  };
+  for (int layer = 0; layer < config.num_layers; ++layer) {
+    for (const NamedLinear& linear : AttentionLinears(config, layer)) add(linear);
+    const std::string mlp = LayerPrefix(layer) + ".mlp";
+    if (!config.is_moe_layer(layer)) {
+      add_mlp(mlp, config.intermediate_size, ModelPart::kDenseMlp);
+      continue;
+    }
+    add_mlp(mlp + ".shared_experts", config.shared_intermediate_size(), ModelPart::kSharedExperts);
+    for (int expert = 0; expert < config.num_experts; ++expert)
+      add_mlp(ExpertPrefix(layer, expert), config.moe_intermediate_size, ModelPart::kRoutedExperts);
+  }
+  add(LmHead(config));
+  return shapes;
+}
+
+absl::Status RefuseEightBits(const TensorInfo& codes) {
+  return absl::UnimplementedError(absl::StrFormat(
+      "%s: tensor %s: 8-bit weights, which are served as they are: only 4-bit ones are repacked",
+      codes.file, codes.name));
+}
+
+// A 4-bit Linear whose words are this tensor.
 absl::StatusOr<LinearPlan> PlanOf(const Checkpoint& checkpoint, const QuantizationHints& hints,
-                                  const TensorInfo& codes) {
+                                  const NamedShapes& shapes, const TensorInfo& codes) {
   const size_t dot = codes.name.rfind('.');
   const std::string prefix = codes.name.substr(0, dot);
+  if (const auto known = shapes.find(prefix); known != shapes.end()) {
+    SHEAF_ASSIGN_OR_RETURN(
+        LinearPlan plan, PlanLinear(checkpoint, hints, prefix, known->second.n, known->second.k));
+    if (plan.bits == 8) return RefuseEightBits(codes);
+    return plan;
+  }
   if (codes.shape.size() != 2) {
     return absl::InvalidArgumentError(absl::StrFormat("%s: tensor %s: wanted 2 dimensions, got %s",
                                                       codes.file, codes.name,
@@ -141,10 +179,13 @@ absl::StatusOr<Source> ReadSource(const std::string& from) {
   SHEAF_ASSIGN_OR_RETURN(const ModelConfig config, LoadModelConfig(from));
   SHEAF_ASSIGN_OR_RETURN(source.checkpoint, Checkpoint::Open(from));
   SHEAF_RETURN_IF_ERROR(JudgeAbsentTensors(*source.checkpoint, config).status());
+  const NamedShapes shapes = ShapesOf(config);
   for (const TensorInfo* tensor : source.checkpoint->tensors()) {
+    if (EndsWith(tensor->name, ".weight") && tensor->dtype == TensorDtype::kI8)
+      return RefuseEightBits(*tensor);
     if (!EndsWith(tensor->name, ".qweight") && !EndsWith(tensor->name, ".weight_packed")) continue;
     SHEAF_ASSIGN_OR_RETURN(LinearPlan plan,
-                           PlanOf(*source.checkpoint, config.quantization, *tensor));
+                           PlanOf(*source.checkpoint, config.quantization, shapes, *tensor));
     if (plan.zeros != nullptr) {
       SHEAF_ASSIGN_OR_RETURN(const std::vector<uint8_t> zeros,
                              source.checkpoint->ReadAll(*plan.zeros));

@@ -1,6 +1,6 @@
 #pragma once
 // Rewrites a 4-bit checkpoint in another file format: the same nibbles, scales and zero points, so
-// the same model to the bit.
+// the same model to the bit. Checkpoints with 8-bit parts are refused.
 //
 // Tensors stay in the shards in which their Linear's words are; what is not a 4-bit Linear is
 // copied. config.json gets a new quantization_config; other files (tokenizer, template, ...) are

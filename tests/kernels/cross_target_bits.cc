@@ -12,6 +12,7 @@
 #include <cstring>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -242,23 +243,45 @@ void Products(Random& random) {
   w4.w4.k = k;
   w4.w4.segment = 64;
   w4.w4.scale_format = ScaleFormat::kF32;
-  std::vector<uint32_t> nibbles(w4.w4.nibble_bytes() / 4);
+  std::vector<uint32_t> nibbles(w4.w4.code_bytes() / 4);
   for (uint32_t& word : nibbles) word = random.Next();
   const std::vector<float> scales = random.Floats(w4.w4.scale_count(), 0.1f);
-  w4.w4.nibbles = reinterpret_cast<const uint8_t*>(nibbles.data());
+  w4.w4.codes = reinterpret_cast<const uint8_t*>(nibbles.data());
   w4.w4.scales = scales.data();
+
+  Linear w8;
+  w8.storage = Linear::Storage::kW8;
+  w8.w8 = {.n = n, .k = k, .segment = 64, .scale_format = ScaleFormat::kF32};
+  std::vector<uint32_t> codes(w8.w8.code_bytes() / 4);
+  for (uint32_t& word : codes) word = random.Next();
+  w8.w8.codes = reinterpret_cast<const uint8_t*>(codes.data());
+  w8.w8.scales = scales.data();
+  Linear w8_zeros = w8;
+  std::vector<uint8_t> zeros(w8.w8.scale_count());
+  for (uint8_t& zero : zeros) zero = static_cast<uint8_t>(random.Next());
+  w8_zeros.w8.zeros = zeros.data();
+  // Products of the extremes: what 16-bit sums of signed bytes would not hold.
+  Linear w8_extremes = w8;
+  std::vector<uint8_t> extremes(w8.w8.code_bytes());
+  for (uint8_t& code : extremes) code = random.Next() % 8 == 0 ? 255 : 0;
+  w8_extremes.w8.codes = extremes.data();
 
   Linear dense;
   dense.storage = Linear::Storage::kDense;
   const std::vector<float> weights = random.Floats(n * k, 0.1f);
   dense.dense = {.n = n, .k = k, .format = FloatFormat::kF32, .data = weights.data()};
 
-  for (const Linear* linear : {&w4, &dense}) {
+  const std::pair<const char*, const Linear*> linears[] = {{"w4a16", &w4},
+                                                           {"w8a16", &w8},
+                                                           {"w8a16 with zeros", &w8_zeros},
+                                                           {"w8a16 of extremes", &w8_extremes},
+                                                           {"dense_product", &dense}};
+  for (const auto& [name, linear] : linears) {
     std::vector<float> y(rows * n), y_ref(rows * n);
     const LinearCall call = {linear, &activations, y.data(), n};
     RunLinears(pool, std::span(&call, 1));
     ref::RunLinear(*linear, activations, y_ref.data(), n);
-    Report(linear == &w4 ? "w4a16" : "dense_product", y, y_ref);
+    Report(name, y, y_ref);
   }
 }
 

@@ -82,7 +82,14 @@ TEST_P(ExpertFfnTest, EveryStorageInOneCallAsTheReference) {
         MakeExpert(random_, hidden, intermediate, W4Options{.scale_format = ScaleFormat::kBF16}));
     // One expert of mixed storage: its down is 4-bit, its gate and up are floats.
     experts[4]->weights.down = experts[0]->weights.down;
-    const int counts[] = {43, 7, 1, 13, 3, 0};
+    experts.push_back(MakeExpert(random_, hidden, intermediate,
+                                 IntegerOptions{.segment = 64, .zeros = true, .bits = 8}));
+    // 4-bit gate and up, 8-bit down.
+    experts.push_back(MakeExpert(random_, hidden, intermediate, IntegerOptions{.bits = 4}));
+    experts[7]->weights.down = experts[6]->weights.down;
+    experts.push_back(MakeExpert(random_, hidden, intermediate,
+                                 IntegerOptions{.segment = 32, .permutation = true, .bits = 8}));
+    const int counts[] = {43, 7, 1, 13, 3, 0, 15, 2, 4};
     std::vector<std::vector<int32_t>> rows;
     std::vector<std::vector<float>> out, expected;
     for (int count : counts) {

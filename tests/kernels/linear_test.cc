@@ -88,7 +88,7 @@ TEST_P(LinearTest, FourBitProductByHand) {
                .k = 8,
                .segment = 32,
                .scale_format = ScaleFormat::kF32,
-               .nibbles = nibbles.data(),
+               .codes = nibbles.data(),
                .scales = scales.data()};
   const float bias = 10;
   linear.bias = &bias;
@@ -114,7 +114,7 @@ TEST_P(LinearTest, ZeroPointsAndNegativeScalesByHand) {
                .k = 2,
                .segment = 32,
                .scale_format = ScaleFormat::kF32,
-               .nibbles = nibbles.data(),
+               .codes = nibbles.data(),
                .scales = scales.data(),
                .zeros = zeros.data()};
   const std::vector<float> x = {32512, 2};
@@ -124,17 +124,96 @@ TEST_P(LinearTest, ZeroPointsAndNegativeScalesByHand) {
   EXPECT_EQ(y[1], -2.0f * (32512 * (3 - 5) + 2 * (15 - 5)));
 }
 
-TEST_P(LinearTest, FourBitShapesAtTheEdgesOfTiles) {
+TEST_P(LinearTest, EightBitProductByHand) {
+  // One output, 8 inputs of a 32-group: codes 0 1 127 128 129 254 255 200 less 128, scale 0.5; the largest
+  // activation is 32512, so that q = x.
+  std::vector<uint8_t> codes(128 * 16, 0);
+  const uint8_t even[4] = {0, 127, 129, 255};  // inputs 0 2 4 6
+  const uint8_t odd[4] = {1, 128, 254, 200};   // inputs 1 3 5 7
+  std::memcpy(codes.data(), even, 4);
+  std::memcpy(codes.data() + 64, odd, 4);
+  std::vector<float> scales(4 * 16, 0.0f);
+  scales[0] = 0.5f;
+  Linear linear;
+  linear.storage = Linear::Storage::kW8;
+  linear.w8 = {.n = 1,
+               .k = 8,
+               .segment = 32,
+               .scale_format = ScaleFormat::kF32,
+               .codes = codes.data(),
+               .scales = scales.data()};
+  const float bias = 10;
+  linear.bias = &bias;
+  const std::vector<float> x = {32512, 1, 3, 1000, 2, -2, 3, 100};
+  const Activations rows{.num_rows = 1, .k = 8, .floats = x.data(), .quantized = {}};
+  const std::vector<float> y = Multiply(pool_, linear, rows, 1);
+  // 32512 * -128 + 1 * -127 + 3 * -1 + 1000 * 0 + 2 * 1 + -2 * 126 + 3 * 127 + 100 * 72 = -4154335, times
+  // 0.5, plus 10.
+  EXPECT_EQ(y[0], -2077157.5f);
+  EXPECT_EQ(y[1], kUntouched);
+}
+
+TEST_P(LinearTest, EightBitZeroPointsAndNegativeScalesByHand) {
+  std::vector<uint8_t> codes(128 * 16, 0);
+  codes[4] = 3;         // output 1: input 0
+  codes[64 + 4] = 255;  // and input 1
+  std::vector<float> scales(4 * 16, 0.0f);
+  scales[1] = -2.0f;
+  std::vector<uint8_t> zeros(4 * 16, 0);
+  zeros[1] = 250;
+  Linear linear;
+  linear.storage = Linear::Storage::kW8;
+  linear.w8 = {.n = 2,
+               .k = 2,
+               .segment = 32,
+               .scale_format = ScaleFormat::kF32,
+               .codes = codes.data(),
+               .scales = scales.data(),
+               .zeros = zeros.data()};
+  const std::vector<float> x = {32512, 2};
+  const Activations rows{.num_rows = 1, .k = 2, .floats = x.data(), .quantized = {}};
+  const std::vector<float> y = Multiply(pool_, linear, rows, 2);
+  EXPECT_EQ(y[0], 0.0f);
+  EXPECT_EQ(y[1], -2.0f * (32512 * (3 - 250) + 2 * (255 - 250)));
+}
+
+// The largest sums of a segment, of both signs: 128 inputs of 32512 times 255, and times -255.
+TEST_P(LinearTest, EightBitSumsDoNotOverflow) {
+  for (const float sign : {1.0f, -1.0f}) {
+    for (const int zero : {0, 255}) {
+      PackedW8 w = {.n = 16, .k = 128, .segment = 128, .scale_format = ScaleFormat::kF32};
+      const std::vector<uint8_t> codes(w.code_bytes(), static_cast<uint8_t>(255 - zero));
+      const std::vector<float> scales(16, 1.0f);
+      const std::vector<uint8_t> zeros(16, static_cast<uint8_t>(zero));
+      w.codes = codes.data();
+      w.scales = scales.data();
+      w.zeros = zeros.data();
+      Linear linear;
+      linear.storage = Linear::Storage::kW8;
+      linear.w8 = w;
+      for (const int num_rows : {1, 5, 13}) {
+        const std::vector<float> x(size_t(num_rows) * 128, sign * 32512);
+        const Activations rows{.num_rows = num_rows, .k = 128, .floats = x.data(), .quantized = {}};
+        const std::vector<float> y = Multiply(pool_, linear, rows, 16);
+        const float wanted = sign * (zero == 0 ? 1.0f : -1.0f) * 128.0f * 255.0f * 32512.0f;
+        for (int i = 0; i < num_rows * 16; ++i) ASSERT_EQ(y[i], wanted) << i;
+      }
+    }
+  }
+}
+
+TEST_P(LinearTest, IntegerShapesAtTheEdgesOfTiles) {
   for (int n : {1, 15, 16, 17, 100, 130}) {
-    for (int k : {32, 64, 100, 128, 129, 384}) {
+    for (int k : {32, 64, 100, 128, 129, 384, 385}) {
       const int segments[] = {32, 64, 128};
-      W4Options options{.n = n, .k = k, .segment = segments[random_() % 3]};
+      IntegerOptions options{.n = n, .k = k, .segment = segments[random_() % 3]};
+      options.bits = n % 2 == k % 2 ? 4 : 8;
       options.scale_format = static_cast<ScaleFormat>(random_() % 3);
       options.zeros = random_() % 2 == 0;
       options.bias = random_() % 2 == 0;
       SCOPED_TRACE(testing::Message()
                    << "n=" << n << " k=" << k << " segment=" << options.segment
-                   << " format=" << int(options.scale_format) << " zeros=" << options.zeros);
+                   << " format=" << int(options.scale_format) << " zeros=" << options.zeros << " bits=" << options.bits);
       const RandomLinear weights(random_, options);
       Check(weights, 1 + static_cast<int>(random_() % 3));
       if (HasFatalFailure()) return;
@@ -146,13 +225,18 @@ TEST_P(LinearTest, EverySegmentAndScaleFormat) {
   for (int segment : {32, 64, 128}) {
     for (ScaleFormat format : {ScaleFormat::kF16, ScaleFormat::kBF16, ScaleFormat::kF32}) {
       for (bool zeros : {false, true}) {
-        SCOPED_TRACE(testing::Message() << segment << " " << int(format) << " " << zeros);
-        const RandomLinear weights(
-            random_,
-            W4Options{
-                .n = 33, .k = 300, .segment = segment, .scale_format = format, .zeros = zeros});
-        Check(weights, 5);
-        if (HasFatalFailure()) return;
+        for (int bits : {4, 8}) {
+          SCOPED_TRACE(testing::Message()
+                       << segment << " " << int(format) << " " << zeros << " bits=" << bits);
+          const RandomLinear weights(random_, IntegerOptions{.n = 33,
+                                                             .k = 300,
+                                                             .segment = segment,
+                                                             .scale_format = format,
+                                                             .zeros = zeros,
+                                                             .bits = bits});
+          Check(weights, 5);
+          if (HasFatalFailure()) return;
+        }
       }
     }
   }
@@ -167,18 +251,34 @@ TEST_P(LinearTest, FourBitEveryNumberOfRows) {
   }
 }
 
+TEST_P(LinearTest, EightBitEveryNumberOfRows) {
+  const RandomLinear weights(
+      random_, IntegerOptions{.n = 72, .k = 1200, .segment = 64, .bias = true, .bits = 8});
+  for (int num_rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 25, 43, 101}) {
+    SCOPED_TRACE(num_rows);
+    Check(weights, num_rows);
+    if (HasFatalFailure()) return;
+  }
+}
+
 TEST_P(LinearTest, OneRowOverMoreGroupsThanARun) {
-  const RandomLinear weights(random_,
-                             W4Options{.n = 17, .k = 66 * 128, .segment = 32, .zeros = true});
-  Check(weights, 1);
+  for (int bits : {4, 8}) {
+    const RandomLinear weights(
+        random_,
+        IntegerOptions{.n = 17, .k = 66 * 128, .segment = 32, .zeros = true, .bits = bits});
+    Check(weights, 1);
+  }
 }
 
 TEST_P(LinearTest, PermutedInputs) {
-  for (int num_rows : {1, 13}) {
-    const RandomLinear weights(random_,
-                               W4Options{.n = 20, .k = 389, .segment = 64, .permutation = true});
-    Check(weights, num_rows);
-    if (HasFatalFailure()) return;
+  for (int bits : {4, 8}) {
+    for (int num_rows : {1, 13}) {
+      const RandomLinear weights(
+          random_,
+          IntegerOptions{.n = 20, .k = 389, .segment = 64, .permutation = true, .bits = bits});
+      Check(weights, num_rows);
+      if (HasFatalFailure()) return;
+    }
   }
 }
 
@@ -204,12 +304,13 @@ TEST_P(LinearTest, ARowDoesNotDependOnItsNeighboursNorOnThreads) {
   const int n = 90;
   const int num_rows = 30;
   const RandomLinear four_bit(random_, W4Options{.n = n, .k = k, .segment = 64, .zeros = true});
+  const RandomLinear eight_bit(random_, IntegerOptions{.n = n, .k = k, .zeros = true, .bits = 8});
   const RandomLinear dense(random_, DenseOptions{.n = n, .k = k});
   const std::vector<float> floats = RandomActivations(random_, size_t(num_rows) * k);
   const Activations all{.num_rows = num_rows, .k = k, .floats = floats.data(), .quantized = {}};
   ThreadPool one(1);
   ThreadPool three(3);
-  for (const RandomLinear* weights : {&four_bit, &dense}) {
+  for (const RandomLinear* weights : {&four_bit, &eight_bit, &dense}) {
     const std::vector<float> y = Multiply(three, weights->linear(), all, n);
     ExpectSameBits(Multiply(one, weights->linear(), all, n), y);
     for (int row = 0; row < num_rows; ++row) {
@@ -224,11 +325,12 @@ TEST_P(LinearTest, ARowDoesNotDependOnItsNeighboursNorOnThreads) {
 TEST_P(LinearTest, NotANumberStaysInItsRow) {
   const int k = 300;
   const RandomLinear four_bit(random_, W4Options{.n = 20, .k = k});
+  const RandomLinear eight_bit(random_, IntegerOptions{.n = 20, .k = k, .bits = 8});
   const RandomLinear dense(random_, DenseOptions{.n = 20, .k = k});
   std::vector<float> floats = RandomActivations(random_, size_t{14} * k);
   floats[5 * k + 299] = std::numeric_limits<float>::quiet_NaN();
   const Activations x{.num_rows = 14, .k = k, .floats = floats.data(), .quantized = {}};
-  for (const RandomLinear* weights : {&four_bit, &dense}) {
+  for (const RandomLinear* weights : {&four_bit, &eight_bit, &dense}) {
     const std::vector<float> y = Multiply(pool_, weights->linear(), x, 20);
     for (int i = 0; i < 14 * 20; ++i) ASSERT_EQ(std::isnan(y[i]), i / 20 == 5) << i;
   }
@@ -246,7 +348,9 @@ TEST_P(LinearTest, MissingFormsAreMadeFromTheOthers) {
       .num_rows = num_rows, .k = k, .floats = nullptr, .quantized = buffer.view()};
   const RandomLinear four_bit(random_, W4Options{.n = 40, .k = k});
   const RandomLinear permuted(random_, W4Options{.n = 40, .k = k, .permutation = true});
-  for (const RandomLinear* weights : {&four_bit, &permuted}) {
+  const RandomLinear eight_bit(random_,
+                               IntegerOptions{.n = 40, .k = k, .permutation = true, .bits = 8});
+  for (const RandomLinear* weights : {&four_bit, &permuted, &eight_bit}) {
     ExpectSameBits(Multiply(pool_, weights->linear(), only_floats, 40),
                    Multiply(pool_, weights->linear(), only_quantized, 40));
   }
@@ -266,7 +370,7 @@ TEST_P(LinearTest, MissingFormsAreMadeFromTheOthers) {
 TEST_P(LinearTest, SeveralProductsInOneLoop) {
   const int k = 256;
   const RandomLinear q(random_, W4Options{.n = 200, .k = k, .bias = true});
-  const RandomLinear key(random_, W4Options{.n = 24, .k = k, .permutation = true});
+  const RandomLinear key(random_, IntegerOptions{.n = 24, .k = k, .permutation = true, .bits = 8});
   const RandomLinear value(random_, DenseOptions{.n = 24, .k = k});
   const RandomLinear other(random_, DenseOptions{.n = 50, .k = 77});
   for (int num_rows : {1, 40}) {

@@ -25,14 +25,24 @@ uint16_t RandomHalf(std::mt19937& random, bool is_bf16, double& value) {
 
 }  // namespace
 
-RandomLinear::RandomLinear(std::mt19937& random, const W4Options& options) {
-  PackedW4& w = linear_.w4;
-  linear_.storage = Linear::Storage::kW4;
+RandomLinear::RandomLinear(std::mt19937& random, const IntegerOptions& options) {
+  if (options.bits == 8) {
+    linear_.storage = Linear::Storage::kW8;
+    MakeIntegers(random, options, linear_.w8);
+  } else {
+    linear_.storage = Linear::Storage::kW4;
+    MakeIntegers(random, options, linear_.w4);
+  }
+}
+
+template <int kBits>
+void RandomLinear::MakeIntegers(std::mt19937& random, const IntegerOptions& options,
+                                PackedIntegers<kBits>& w) {
   w.n = options.n;
   w.k = options.k;
   w.segment = options.segment;
   w.scale_format = options.scale_format;
-  nibbles_.assign(w.nibble_bytes(), 0);
+  codes_.assign(w.code_bytes(), 0);
   scales_.assign(w.scale_count() * ScaleBytes(w.scale_format), 0);
   if (options.zeros) zeros_.assign(w.scale_count(), 0);
   if (options.permutation) {
@@ -45,7 +55,7 @@ RandomLinear::RandomLinear(std::mt19937& random, const W4Options& options) {
     const int block = output / 16;
     const int lane = output % 16;
     double scale = 0;
-    int zero = 8;
+    int zero = 1 << (kBits - 1);
     for (int input = 0; input < options.k; ++input) {
       if (input % options.segment == 0) {
         const size_t index = (size_t(block) * w.segments() + input / options.segment) * 16 + lane;
@@ -59,18 +69,25 @@ RandomLinear::RandomLinear(std::mt19937& random, const W4Options& options) {
           std::memcpy(&scales_[index * 2], &half, 2);
         }
         if (options.zeros) {
-          zero = static_cast<int>(random() % 16);
+          zero = static_cast<int>(random() % (1 << kBits));
           zeros_[index] = static_cast<uint8_t>(zero);
         }
       }
-      const int nibble = static_cast<int>(random() % 16);
-      const size_t word = (size_t(block) * w.steps() + input / 8) * 16 + lane;
-      nibbles_[word * 4 + input % 8 / 2] |= static_cast<uint8_t>(nibble << (input % 2 * 4));
+      // Bytes of the extremes more often than chance has them: their sums are the largest.
+      const int code = kBits == 8 && random() % 4 == 0 ? static_cast<int>(random() % 2 * 255)
+                                                       : static_cast<int>(random() % (1 << kBits));
+      const size_t step = size_t(block) * w.steps() + input / 8;
+      if constexpr (kBits == 8) {
+        codes_[step * 128 + input % 2 * 64 + lane * 4 + input % 8 / 2] = static_cast<uint8_t>(code);
+      } else {
+        codes_[step * 64 + lane * 4 + input % 8 / 2] |=
+            static_cast<uint8_t>(code << (input % 2 * 4));
+      }
       const int source = options.permutation ? permutation_[input] : input;
-      weights_[size_t(output) * options.k + source] = scale * (nibble - zero);
+      weights_[size_t(output) * options.k + source] = scale * (code - zero);
     }
   }
-  w.nibbles = nibbles_.data();
+  w.codes = codes_.data();
   w.scales = scales_.data();
   w.zeros = options.zeros ? zeros_.data() : nullptr;
   w.permutation = options.permutation ? permutation_.data() : nullptr;

@@ -19,7 +19,8 @@ inline uint32_t TestSeed() {
                           : std::random_device()();
 }
 
-struct W4Options {
+// Of integer weights of either width.
+struct IntegerOptions {
   int n = 16;
   int k = 128;
   int segment = 128;
@@ -27,7 +28,10 @@ struct W4Options {
   bool zeros = false;
   bool permutation = false;
   bool bias = false;
+  int bits = 4;
 };
+
+using W4Options = IntegerOptions;
 
 struct DenseOptions {
   int n = 16;
@@ -39,7 +43,7 @@ struct DenseOptions {
 // Owns what the view `linear` points to; not movable.
 class RandomLinear {
  public:
-  RandomLinear(std::mt19937& random, const W4Options& options);
+  RandomLinear(std::mt19937& random, const IntegerOptions& options);
   RandomLinear(std::mt19937& random, const DenseOptions& options);
   RandomLinear(const RandomLinear&) = delete;
   RandomLinear& operator=(const RandomLinear&) = delete;
@@ -52,11 +56,13 @@ class RandomLinear {
   double bias(int output) const { return bias_.empty() ? 0 : bias_[output]; }
 
  private:
+  template <int kBits>
+  void MakeIntegers(std::mt19937& random, const IntegerOptions& options, PackedIntegers<kBits>& w);
   void MakeBias(std::mt19937& random, int n);
 
   Linear linear_;
   std::vector<double> weights_;
-  std::vector<uint8_t> nibbles_;
+  std::vector<uint8_t> codes_;
   std::vector<uint8_t> scales_;
   std::vector<uint8_t> zeros_;
   std::vector<int32_t> permutation_;

@@ -99,6 +99,29 @@ TEST_F(AbsorbedKvOfFiles, SymmetricNibblesStayNibbles) {
   }
 }
 
+TEST_F(AbsorbedKvOfFiles, SymmetricBytesStayBytes) {
+  for (const int group : {32, 64, 128, 0}) {
+    SCOPED_TRACE(group);
+    const testing::CodedMatrix matrix = testing::RandomMatrix(
+        kRows, kRank, {.group_size = group, .negative_scales = true, .bits = 8}, random_);
+    const AbsorbedKv kv_b = Absorb(testing::PackPackQuantized(matrix, "kv_b_proj", false, false));
+    EXPECT_EQ(kv_b.value_up(0).storage, kernels::Linear::Storage::kW8);
+    EXPECT_EQ(kv_b.key_up(0)[0].linear.storage, kernels::Linear::Storage::kW8);
+    EXPECT_EQ(kv_b.key_up(0).size(), static_cast<size_t>(kRank / (group == 0 ? 128 : group)));
+    ExpectHeadsOf(kv_b, matrix.Dequantized());
+  }
+}
+
+TEST_F(AbsorbedKvOfFiles, EightBitZeroPointsAndOrdersBecomeFloatsExactly) {
+  const testing::CodedMatrix zeros =
+      testing::RandomMatrix(kRows, kRank, {.symmetric = false, .bits = 8}, random_);
+  ExpectHeadsOf(Absorb(testing::PackIntQuantized(zeros, "kv_b_proj", true, false)),
+                zeros.Dequantized());
+  const testing::CodedMatrix permuted =
+      testing::RandomMatrix(kRows, kRank, {.permuted_groups = true, .bits = 8}, random_);
+  ExpectHeadsOf(Absorb(testing::PackGptq(permuted, "kv_b_proj", 1, true)), permuted.Dequantized());
+}
+
 // Zero points, or inputs grouped out of order: floats in which no value changes.
 TEST_F(AbsorbedKvOfFiles, OthersBecomeFloatsExactly) {
   const testing::CodedMatrix zeros =

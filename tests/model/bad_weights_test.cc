@@ -40,6 +40,14 @@ TestTensors Awq() {
   return testing::PackAwq(testing::RandomMatrix(kN, kK, {}, random), "m");
 }
 
+TestTensors IntQuantized() {
+  std::mt19937_64 random(1);
+  testing::MatrixOptions options;
+  options.symmetric = false;
+  options.bits = 8;
+  return testing::PackIntQuantized(testing::RandomMatrix(kN, kK, options, random), "m", true, false);
+}
+
 TestTensors Plain() {
   std::mt19937_64 random(1);
   return {{"m.weight", testing::PlainTensor("BF16", {kN, kK}, random)}};
@@ -97,12 +105,60 @@ std::vector<Damage> Damages() {
                    t["m.qweight"] = Words({kK * 3 / 32, kN});
                  },
                  {".safetensors", "m.qweight", "wanted shape [32, 32]", "got [24, 32]", "3-bit"}},
-          Damage{"EightBits",
+          Damage{"TwoBits",
+                 Gptq,
+                 [](TestTensors& t) {
+                   t["m.qweight"] = Words({kK / 16, kN});
+                 },
+                 {"m.qweight", "or [64, 32] of 8-bit words", "2-bit"}},
+          Damage{"FiveBits",
+                 Gptq,
+                 [](TestTensors& t) {
+                   t["m.qweight"] = Words({kK * 5 / 32, kN});
+                 },
+                 {"m.qweight", "5-bit"}},
+          Damage{"SixBits",
+                 Gptq,
+                 [](TestTensors& t) {
+                   t["m.qweight"] = Words({kK * 6 / 32, kN});
+                 },
+                 {"m.qweight", "6-bit"}},
+          Damage{"EightBitCodesWithFourBitZeros",
                  Gptq,
                  [](TestTensors& t) {
                    t["m.qweight"] = Words({kK / 4, kN});
                  },
-                 {"8-bit"}},
+                 {"m.qzeros", "wanted shape [2, 8]", "got [2, 4]"}},
+          Damage{"EightBitAwq",
+                 Awq,
+                 [](TestTensors& t) {
+                   t["m.qweight"] = Words({kK, kN / 4});
+                 },
+                 {"m.qweight", "wanted shape [256, 4] of 4-bit words", "8-bit weights in AutoAWQ"}},
+          Damage{"IntQuantizedWithoutScales",
+                 IntQuantized,
+                 [](TestTensors& t) { t.erase("m.weight_scale"); },
+                 {"missing tensor m.weight_scale"}},
+          Damage{"IntQuantizedScaleShape",
+                 IntQuantized,
+                 [](TestTensors& t) {
+                   t["m.weight_scale"].shape = {2, kN};
+                 },
+                 {"m.weight_scale", "wanted shape [32, groups]"}},
+          Damage{"IntQuantizedShape",
+                 IntQuantized,
+                 [](TestTensors& t) {
+                   t["m.weight"].shape = {kK, kN};
+                 },
+                 {"m.weight", "wanted shape [32, 256]", "got [256, 32]"}},
+          Damage{"IntQuantizedZeroDtype",
+                 IntQuantized,
+                 [](TestTensors& t) { t["m.weight_zero_point"].dtype = "U8"; },
+                 {"m.weight_zero_point", "wanted dtype I8", "got U8"}},
+          Damage{"IntQuantizedNanScale",
+                 IntQuantized,
+                 [](TestTensors& t) { SetHalf(t, "m.weight_scale", 2 * 20 + 1, 0x7E00); },
+                 {"m.weight_scale", "output row 20, group 1"}},
           Damage{"Marlin",
                  Gptq,
                  [](TestTensors& t) {
@@ -170,12 +226,18 @@ std::vector<Damage> Damages() {
                    SetHalf(t, "m.bias", 7, 0x7E00);
                  },
                  {"m.bias", "element 7"}},
-          Damage{"PackedEightBits",
+          Damage{"PackedEightBitCodesWithFourBitZeros",
                  PackQuantized,
                  [](TestTensors& t) {
                    t["m.weight_packed"] = Words({kN, kK / 4});
                  },
-                 {"m.weight_packed", "8-bit"}},
+                 {"m.weight_zero_point", "wanted shape [8, 2]", "got [4, 2]"}},
+          Damage{"PackedTwoBits",
+                 PackQuantized,
+                 [](TestTensors& t) {
+                   t["m.weight_packed"] = Words({kN, kK / 16});
+                 },
+                 {"m.weight_packed", "2-bit"}},
           Damage{"PackedNvfp4",
                  PackQuantized,
                  [](TestTensors& t) {

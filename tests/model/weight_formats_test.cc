@@ -24,7 +24,7 @@ using testing::TempDir;
 using testing::TestSeed;
 using testing::TestTensors;
 
-enum class Packing { kGptqV1, kGptqV2, kAwq, kPackQuantized };
+enum class Packing { kGptqV1, kGptqV2, kAwq, kPackQuantized, kIntQuantized };
 
 struct FormatCase {
   std::string name;
@@ -41,6 +41,8 @@ TestTensors Pack(const FormatCase& format, const CodedMatrix& matrix) {
       return testing::PackGptq(matrix, "m", 0, format.with_g_idx);
     case Packing::kAwq:
       return testing::PackAwq(matrix, "m");
+    case Packing::kIntQuantized:
+      return testing::PackIntQuantized(matrix, "m", !format.options.symmetric, format.with_g_idx);
     case Packing::kPackQuantized:
       break;
   }
@@ -49,7 +51,9 @@ TestTensors Pack(const FormatCase& format, const CodedMatrix& matrix) {
 
 QuantizationHints HintsOf(const FormatCase& format) {
   QuantizationHints hints;
-  hints.method = format.packing == Packing::kPackQuantized ? "compressed-tensors" : "gptq";
+  const bool compressed_tensors =
+      format.packing == Packing::kPackQuantized || format.packing == Packing::kIntQuantized;
+  hints.method = compressed_tensors ? "compressed-tensors" : "gptq";
   hints.checkpoint_format = format.packing == Packing::kGptqV2 ? "gptq_v2" : "";
   hints.group_size = format.options.group_size == 0 ? -1 : format.options.group_size;
   hints.symmetric = format.options.symmetric;
@@ -89,13 +93,30 @@ TEST_P(WeightFormats, GivesTheQuantizedMatrix) {
     const auto linear = LoadLinear(**checkpoint, HintsOf(format), "m", n, k);
     ASSERT_TRUE(linear.ok()) << linear.status();
     const Linear& view = linear->view();
-    ASSERT_EQ(view.storage, Linear::Storage::kW4);
+    const bool eight_bit = format.options.bits == 8;
+    ASSERT_EQ(view.storage, eight_bit ? Linear::Storage::kW8 : Linear::Storage::kW4);
     EXPECT_EQ(MatrixOf(view), matrix.Dequantized());
-    EXPECT_EQ(reinterpret_cast<uintptr_t>(view.w4.nibbles) % 64, 0u);
-    EXPECT_EQ(view.w4.permutation != nullptr, format.options.permuted_groups);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(eight_bit ? view.w8.codes : view.w4.codes) % 64, 0u);
+    EXPECT_EQ(view.permutation() != nullptr, format.options.permuted_groups);
+    EXPECT_LE(linear->owned_bytes(), MaxArenaBytes(*PlanLinear(**checkpoint, HintsOf(format), "m", n, k), {}));
     EXPECT_EQ(view.bias, nullptr);
     if (format.options.symmetric) {
-      EXPECT_EQ(view.w4.zeros, nullptr) << "zero points of 8 are the kernels' cheap case";
+      EXPECT_EQ(eight_bit ? view.w8.zeros : view.w4.zeros, nullptr)
+          << "zero points of 8 or 128 are the kernels' cheap case";
+    }
+  }
+}
+
+template <int kBits>
+void ExpectZeroPadding(const kernels::PackedIntegers<kBits>& w) {
+  constexpr int kStepWords = 16 * kBits / 4;
+  const auto* const words = reinterpret_cast<const uint32_t*>(w.codes);
+  for (int block = 0; block < w.row_blocks(); ++block) {
+    for (int step = 0; step < w.steps(); ++step) {
+      for (int word = 0; word < kStepWords; ++word) {
+        if (block * 16 + word % 16 < w.n && step * 8 < w.k) continue;
+        EXPECT_EQ(words[(block * w.steps() + step) * kStepWords + word], 0u);
+      }
     }
   }
 }
@@ -111,15 +132,10 @@ TEST_P(WeightFormats, PaddingRowsAndInputsAreZero) {
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   const auto linear = LoadLinear(**checkpoint, HintsOf(format), "m", n, k);
   ASSERT_TRUE(linear.ok()) << linear.status();
-  const kernels::PackedW4& w4 = linear->view().w4;
-  const auto* const words = reinterpret_cast<const uint32_t*>(w4.nibbles);
-  for (int block = 0; block < w4.row_blocks(); ++block) {
-    for (int step = 0; step < w4.steps(); ++step) {
-      for (int lane = 0; lane < 16; ++lane) {
-        if (block * 16 + lane < n && step * 8 < k) continue;
-        EXPECT_EQ(words[(block * w4.steps() + step) * 16 + lane], 0u);
-      }
-    }
+  if (linear->view().storage == Linear::Storage::kW8) {
+    ExpectZeroPadding(linear->view().w8);
+  } else {
+    ExpectZeroPadding(linear->view().w4);
   }
 }
 
@@ -190,6 +206,11 @@ MatrixOptions Negative(MatrixOptions options) {
   return options;
 }
 
+MatrixOptions EightBits(MatrixOptions options) {
+  options.bits = 8;
+  return options;
+}
+
 MatrixOptions Permuted(MatrixOptions options) {
   options.permuted_groups = true;
   return options;
@@ -220,7 +241,28 @@ INSTANTIATE_TEST_SUITE_P(
                    true},
         FormatCase{"PackQuantizedGIdxAsymmetric", Packing::kPackQuantized,
                    Permuted(Asymmetric(Options(64))), true},
-        FormatCase{"PackQuantizedChannel", Packing::kPackQuantized, Options(0, "F32")}),
+        FormatCase{"PackQuantizedChannel", Packing::kPackQuantized, Options(0, "F32")},
+        FormatCase{"Gptq8", Packing::kGptqV1, EightBits(Options(128)), true},
+        FormatCase{"Gptq8NegativeScales", Packing::kGptqV1, EightBits(Negative(Options(64)))},
+        FormatCase{"Gptq8Asymmetric", Packing::kGptqV1, EightBits(Asymmetric(Options(32))), true},
+        FormatCase{"Gptq8OneGroupARow", Packing::kGptqV1, EightBits(Asymmetric(Options(0)))},
+        FormatCase{"Gptq8DescAct", Packing::kGptqV1,
+                   EightBits(Permuted(Asymmetric(Options(128)))), true},
+        FormatCase{"Gptq8V2", Packing::kGptqV2, EightBits(Options(128)), true},
+        FormatCase{"Gptq8V2Asymmetric", Packing::kGptqV2, EightBits(Asymmetric(Options(96)))},
+        FormatCase{"PackQuantized8", Packing::kPackQuantized, EightBits(Options(128, "BF16"))},
+        FormatCase{"PackQuantized8Channel", Packing::kPackQuantized, EightBits(Options(0, "BF16"))},
+        FormatCase{"PackQuantized8Asymmetric", Packing::kPackQuantized,
+                   EightBits(Asymmetric(Options(32, "BF16")))},
+        FormatCase{"PackQuantized8GIdxAsymmetric", Packing::kPackQuantized,
+                   EightBits(Permuted(Asymmetric(Options(64)))), true},
+        FormatCase{"IntQuantizedChannel", Packing::kIntQuantized, EightBits(Options(0, "BF16"))},
+        FormatCase{"IntQuantizedChannelAsymmetric", Packing::kIntQuantized,
+                   EightBits(Asymmetric(Options(0, "F32")))},
+        FormatCase{"IntQuantizedGroups", Packing::kIntQuantized,
+                   EightBits(Asymmetric(Options(128)))},
+        FormatCase{"IntQuantizedGIdx", Packing::kIntQuantized,
+                   EightBits(Permuted(Options(128, "BF16"))), true}),
     [](const auto& instance) { return instance.param.name; });
 
 TEST(WeightFormats, PackQuantizedRowsMayEndInsideAWord) {
@@ -236,8 +278,93 @@ TEST(WeightFormats, PackQuantizedRowsMayEndInsideAWord) {
   const auto linear = LoadLinear(**checkpoint, {}, "m", 19, 77);
   ASSERT_TRUE(linear.ok()) << linear.status();
   EXPECT_EQ(MatrixOf(linear->view()), matrix.Dequantized());
-  const auto* const words = reinterpret_cast<const uint32_t*>(linear->view().w4.nibbles);
+  const auto* const words = reinterpret_cast<const uint32_t*>(linear->view().w4.codes);
   EXPECT_EQ(words[9 * 16] >> 20, 0u);
+}
+
+// k of no whole step of 8, in every format that has such a matrix.
+TEST(WeightFormats, EightBitRowsMayEndInsideAStep) {
+  std::mt19937_64 random(TestSeed());
+  const MatrixOptions options = EightBits(Options(0, "BF16"));
+  const CodedMatrix ragged = RandomMatrix(19, 77, options, random),
+                    words = RandomMatrix(19, 76, options, random);
+  TestTensors packed = testing::PackPackQuantized(ragged, "m", false, false);
+  // Whatever lies behind the last input of a row must not reach the packed weights.
+  packed["m.weight_packed"].bytes[4 * 20 - 1] = 0xFF;
+  const std::pair<TestTensors, const CodedMatrix*> files[] = {
+      {packed, &ragged},
+      {testing::PackIntQuantized(ragged, "m", false, false), &ragged},
+      {testing::PackGptq(words, "m", 1, false), &words}};
+  for (const auto& [tensors, matrix] : files) {
+    SCOPED_TRACE(tensors.begin()->first);
+    const TempDir dir;
+    testing::WriteCheckpoint(dir.path(), tensors);
+    const auto checkpoint = Checkpoint::Open(dir.path());
+    ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+    const auto linear = LoadLinear(**checkpoint, {}, "m", 19, matrix->k);
+    ASSERT_TRUE(linear.ok()) << linear.status();
+    EXPECT_EQ(MatrixOf(linear->view()), matrix->Dequantized());
+    // Of row 0's step 9: inputs 77 and 79 are past the end.
+    const uint8_t* const step = linear->view().w8.codes + size_t{128} * 9;
+    EXPECT_EQ(step[64 + 2], 0) << "input 77";
+    EXPECT_EQ(step[64 + 3], 0) << "input 79";
+  }
+}
+
+// Stored bytes of v1 are one less, modulo 256: 255 means 0.
+TEST(WeightFormats, EightBitZeroPointsWrapAt256) {
+  std::mt19937_64 random(TestSeed());
+  CodedMatrix matrix = RandomMatrix(16, 128, EightBits(Asymmetric(Options(128))), random);
+  matrix.zeros[3] = 0;
+  matrix.zeros[4] = 255;
+  const TempDir dir;
+  testing::WriteCheckpoint(dir.path(), testing::PackGptq(matrix, "m", 1, true));
+  const auto checkpoint = Checkpoint::Open(dir.path());
+  QuantizationHints hints;
+  hints.method = "gptq";
+  hints.symmetric = false;
+  const auto linear = LoadLinear(**checkpoint, hints, "m", 16, 128);
+  ASSERT_TRUE(linear.ok()) << linear.status();
+  EXPECT_EQ(MatrixOf(linear->view()), matrix.Dequantized());
+}
+
+TEST(WeightFormats, EightBitZeroPointsMayBeABytePerRow) {
+  std::mt19937_64 random(TestSeed());
+  const CodedMatrix matrix =
+      RandomMatrix(19, 256, EightBits(Asymmetric(Options(64, "BF16"))), random);
+  TestTensors tensors = testing::PackPackQuantized(matrix, "m", true, false);
+  tensors["m.weight_zero_point"] = testing::UnpackedZeros(matrix);
+  const TempDir dir;
+  testing::WriteCheckpoint(dir.path(), tensors);
+  const auto checkpoint = Checkpoint::Open(dir.path());
+  const auto linear = LoadLinear(**checkpoint, {}, "m", 19, 256);
+  ASSERT_TRUE(linear.ok()) << linear.status();
+  EXPECT_EQ(MatrixOf(linear->view()), matrix.Dequantized());
+}
+
+// Square matrices, and those whose shapes in one format are another's of the transposed matrix: the words'
+// shape beside n and k leaves one reading.
+TEST(WeightFormats, ShapesTellTheBitsAndTheLayout) {
+  std::mt19937_64 random(TestSeed());
+  for (const auto& [n, k] : {std::pair{128, 128}, {32, 256}, {256, 32}, {64, 128}, {128, 64}}) {
+    for (const int bits : {4, 8}) {
+      MatrixOptions options = Options(32);
+      options.bits = bits;
+      const CodedMatrix matrix = RandomMatrix(n, k, options, random);
+      std::vector<TestTensors> files = {testing::PackGptq(matrix, "m", 1, true),
+                                        testing::PackPackQuantized(matrix, "m", false, false)};
+      if (bits == 4) files.push_back(testing::PackAwq(matrix, "m"));
+      for (const TestTensors& tensors : files) {
+        SCOPED_TRACE(absl::StrFormat("%d x %d, %d bits, %s", n, k, bits, tensors.begin()->first));
+        const TempDir dir;
+        testing::WriteCheckpoint(dir.path(), tensors);
+        const auto checkpoint = Checkpoint::Open(dir.path());
+        const auto linear = LoadLinear(**checkpoint, {}, "m", n, k);
+        ASSERT_TRUE(linear.ok()) << linear.status();
+        EXPECT_EQ(MatrixOf(linear->view()), matrix.Dequantized());
+      }
+    }
+  }
 }
 
 TEST(WeightFormats, SymmetricFilesIgnoreTheirZeroPoints) {

@@ -7,17 +7,19 @@
 namespace sheaf::testing {
 namespace {
 
-// Words [rows][columns] that nibbles are put into one at a time.
+// Words [rows][columns] that codes are put into one at a time.
 class Words {
  public:
-  Words(int rows, int columns) : rows_(rows), columns_(columns), words_(size_t(rows) * columns) {}
-  void Put(int row, int column, int nibble, int value) {
-    words_[size_t(row) * columns_ + column] |= static_cast<uint32_t>(value & 15) << (4 * nibble);
+  Words(int rows, int columns, int bits)
+      : rows_(rows), columns_(columns), bits_(bits), words_(size_t(rows) * columns) {}
+  void Put(int row, int column, int place, int value) {
+    words_[size_t(row) * columns_ + column] |= static_cast<uint32_t>(value & ((1 << bits_) - 1))
+                                               << (bits_ * place);
   }
   TestTensor Tensor() const { return {"I32", {rows_, columns_}, BytesOf(words_)}; }
 
  private:
-  int rows_, columns_;
+  int rows_, columns_, bits_;
   std::vector<uint32_t> words_;
 };
 
@@ -72,8 +74,8 @@ float BFloatToFloat(uint16_t bits) {
 }
 
 float CodedMatrix::scale(int row, int group) const {
-  const uint32_t bits = scale_bits[static_cast<size_t>(row) * groups + group];
-  return WidenElement(scale_dtype, reinterpret_cast<const uint8_t*>(&bits));
+  const uint32_t stored = scale_bits[static_cast<size_t>(row) * groups + group];
+  return WidenElement(scale_dtype, reinterpret_cast<const uint8_t*>(&stored));
 }
 
 std::vector<float> CodedMatrix::Dequantized() const {
@@ -96,11 +98,13 @@ CodedMatrix RandomMatrix(int n, int k, const MatrixOptions& options, std::mt1993
   const int group_size = options.group_size == 0 ? k : options.group_size;
   matrix.groups = (k + group_size - 1) / group_size;
   matrix.scale_dtype = options.scale_dtype;
+  matrix.bits = options.bits;
+  const int codes = 1 << options.bits;
   matrix.codes.resize(static_cast<size_t>(n) * k);
-  for (auto& code : matrix.codes) code = static_cast<uint8_t>(random() % 16);
+  for (auto& code : matrix.codes) code = static_cast<uint8_t>(random() % codes);
   const size_t scales = static_cast<size_t>(n) * matrix.groups;
   for (size_t i = 0; i < scales; ++i) {
-    matrix.zeros.push_back(static_cast<uint8_t>(options.symmetric ? 8 : random() % 16));
+    matrix.zeros.push_back(static_cast<uint8_t>(options.symmetric ? codes / 2 : random() % codes));
     // Finite in each dtype: an exponent below the highest, any mantissa.
     const uint32_t sign = options.negative_scales ? static_cast<uint32_t>(random() & 1) : 0;
     const auto mantissa = static_cast<uint32_t>(random());
@@ -122,12 +126,14 @@ CodedMatrix RandomMatrix(int n, int k, const MatrixOptions& options, std::mt1993
 
 TestTensors PackGptq(const CodedMatrix& matrix, const std::string& prefix, int zero_offset,
                      bool with_g_idx) {
-  Words codes(matrix.k / 8, matrix.n), zeros(matrix.groups, (matrix.n + 7) / 8);
+  const int each = 32 / matrix.bits;
+  Words codes(matrix.k / each, matrix.n, matrix.bits),
+      zeros(matrix.groups, (matrix.n + each - 1) / each, matrix.bits);
   for (int row = 0; row < matrix.n; ++row) {
     for (int i = 0; i < matrix.k; ++i)
-      codes.Put(i / 8, row, i % 8, matrix.codes[size_t(row) * matrix.k + i]);
+      codes.Put(i / each, row, i % each, matrix.codes[size_t(row) * matrix.k + i]);
     for (int group = 0; group < matrix.groups; ++group) {
-      zeros.Put(group, row / 8, row % 8,
+      zeros.Put(group, row / each, row % each,
                 matrix.zeros[size_t(row) * matrix.groups + group] - zero_offset);
     }
   }
@@ -141,7 +147,7 @@ TestTensors PackGptq(const CodedMatrix& matrix, const std::string& prefix, int z
 TestTensors PackAwq(const CodedMatrix& matrix, const std::string& prefix) {
   // Nibble j of a word holds column 8c + order[j].
   constexpr int kOrder[8] = {0, 2, 4, 6, 1, 3, 5, 7};
-  Words codes(matrix.k, matrix.n / 8), zeros(matrix.groups, matrix.n / 8);
+  Words codes(matrix.k, matrix.n / 8, 4), zeros(matrix.groups, matrix.n / 8, 4);
   for (int column_word = 0; column_word < matrix.n / 8; ++column_word) {
     for (int j = 0; j < 8; ++j) {
       const size_t row = size_t(8) * column_word + kOrder[j];
@@ -159,12 +165,14 @@ TestTensors PackAwq(const CodedMatrix& matrix, const std::string& prefix) {
 
 TestTensors PackPackQuantized(const CodedMatrix& matrix, const std::string& prefix, bool with_zeros,
                               bool with_g_idx) {
-  Words codes(matrix.n, (matrix.k + 7) / 8), zeros((matrix.n + 7) / 8, matrix.groups);
+  const int each = 32 / matrix.bits;
+  Words codes(matrix.n, (matrix.k + each - 1) / each, matrix.bits),
+      zeros((matrix.n + each - 1) / each, matrix.groups, matrix.bits);
   for (int row = 0; row < matrix.n; ++row) {
     for (int i = 0; i < matrix.k; ++i)
-      codes.Put(row, i / 8, i % 8, matrix.codes[size_t(row) * matrix.k + i]);
+      codes.Put(row, i / each, i % each, matrix.codes[size_t(row) * matrix.k + i]);
     for (int group = 0; group < matrix.groups; ++group) {
-      zeros.Put(row / 8, group, row % 8, matrix.zeros[size_t(row) * matrix.groups + group]);
+      zeros.Put(row / each, group, row % each, matrix.zeros[size_t(row) * matrix.groups + group]);
     }
   }
   const std::vector<int64_t> shape = {matrix.n, matrix.k};
@@ -172,6 +180,24 @@ TestTensors PackPackQuantized(const CodedMatrix& matrix, const std::string& pref
                      {prefix + ".weight_scale", Scales(matrix, false)},
                      {prefix + ".weight_shape", {"I64", {2}, BytesOf(shape)}}};
   if (with_zeros) out[prefix + ".weight_zero_point"] = zeros.Tensor();
+  if (with_g_idx) out[prefix + ".weight_g_idx"] = GIdx(matrix);
+  return out;
+}
+
+TestTensor UnpackedZeros(const CodedMatrix& matrix) {
+  TestTensor zeros = {"I8", {matrix.n, matrix.groups}, {}};
+  for (const uint8_t zero : matrix.zeros)
+    zeros.bytes.push_back(static_cast<uint8_t>(zero - (1 << (matrix.bits - 1))));
+  return zeros;
+}
+
+TestTensors PackIntQuantized(const CodedMatrix& matrix, const std::string& prefix, bool with_zeros,
+                             bool with_g_idx) {
+  TestTensor weight = {"I8", {matrix.n, matrix.k}, {}};
+  for (const uint8_t code : matrix.codes) weight.bytes.push_back(static_cast<uint8_t>(code - 128));
+  TestTensors out = {{prefix + ".weight", weight},
+                     {prefix + ".weight_scale", Scales(matrix, false)}};
+  if (with_zeros) out[prefix + ".weight_zero_point"] = UnpackedZeros(matrix);
   if (with_g_idx) out[prefix + ".weight_g_idx"] = GIdx(matrix);
   return out;
 }
@@ -203,6 +229,43 @@ std::vector<float> Widened(const TestTensor& tensor) {
   return out;
 }
 
+namespace {
+
+int CodeAt(const kernels::PackedW4& w, size_t block, size_t lane, int i) {
+  uint32_t word;
+  std::memcpy(&word, w.codes + 4 * ((block * w.steps() + i / 8) * 16 + lane), 4);
+  return static_cast<int>(word >> (4 * (i % 8)) & 15);
+}
+
+int CodeAt(const kernels::PackedW8& w, size_t block, size_t lane, int i) {
+  constexpr int kWord[8] = {0, 1, 0, 1, 0, 1, 0, 1}, kByte[8] = {0, 0, 1, 1, 2, 2, 3, 3};
+  const size_t word = (block * w.steps() + i / 8) * 32 + 16 * kWord[i % 8] + lane;
+  return w.codes[4 * word + kByte[i % 8]];
+}
+
+template <int kBits>
+std::vector<float> MatrixOf(const kernels::PackedIntegers<kBits>& w) {
+  static constexpr const char* kNames[] = {"F16", "BF16", "F32"};
+  std::vector<float> out(static_cast<size_t>(w.n) * w.k);
+  const std::string dtype = kNames[static_cast<int>(w.scale_format)];
+  for (int row = 0; row < w.n; ++row) {
+    for (int i = 0; i < w.k; ++i) {
+      const size_t block = static_cast<size_t>(row) / 16, lane = static_cast<size_t>(row) % 16;
+      const size_t at = (block * w.segments() + i / w.segment) * 16 + lane;
+      const int zero = w.zeros == nullptr ? 1 << (kBits - 1) : w.zeros[at];
+      const float scale = WidenElement(
+          dtype,
+          static_cast<const uint8_t*>(w.scales) + at * kernels::ScaleBytes(w.scale_format));
+      const int input = w.permutation == nullptr ? i : w.permutation[i];
+      out[static_cast<size_t>(row) * w.k + input] =
+          scale * static_cast<float>(CodeAt(w, block, lane, i) - zero);
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
 std::vector<float> MatrixOf(const kernels::Linear& linear) {
   const int n = linear.n(), k = linear.k();
   std::vector<float> out(static_cast<size_t>(n) * k);
@@ -215,24 +278,8 @@ std::vector<float> MatrixOf(const kernels::Linear& linear) {
     }
     return out;
   }
-  static constexpr const char* kNames[] = {"F16", "BF16", "F32"};
-  const kernels::PackedW4& w4 = linear.w4;
-  const std::string dtype = kNames[static_cast<int>(w4.scale_format)];
-  for (int row = 0; row < n; ++row) {
-    for (int i = 0; i < k; ++i) {
-      const size_t block = static_cast<size_t>(row) / 16, lane = static_cast<size_t>(row) % 16;
-      uint32_t word;
-      std::memcpy(&word, w4.nibbles + 4 * ((block * w4.steps() + i / 8) * 16 + lane), 4);
-      const int code = static_cast<int>(word >> (4 * (i % 8)) & 15);
-      const size_t at = (block * w4.segments() + i / w4.segment) * 16 + lane;
-      const int zero = w4.zeros == nullptr ? 8 : w4.zeros[at];
-      const float scale = WidenElement(dtype, static_cast<const uint8_t*>(w4.scales) +
-                                                  at * kernels::ScaleBytes(w4.scale_format));
-      const int input = w4.permutation == nullptr ? i : w4.permutation[i];
-      out[static_cast<size_t>(row) * k + input] = scale * static_cast<float>(code - zero);
-    }
-  }
-  return out;
+  return linear.storage == kernels::Linear::Storage::kW8 ? MatrixOf(linear.w8)
+                                                         : MatrixOf(linear.w4);
 }
 
 }  // namespace sheaf::testing

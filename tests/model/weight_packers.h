@@ -1,6 +1,6 @@
 #pragma once
-// The quantizing tools' side of each 4-bit format: packs a matrix of codes into the tensors that
-// the tool would write, one nibble at a time, and the reader's side of the packed layout: what
+// The quantizing tools' side of each integer format: packs a matrix of codes into the tensors that
+// the tool would write, one code at a time, and the reader's side of the packed layout: what
 // matrix a Linear stands for.
 //
 // Nothing here shares code with model/formats. Threads  one.
@@ -21,6 +21,7 @@ float BFloatToFloat(uint16_t bits);
 // W[row][i] = scale[row][group_of_input[i]] * (code[row][i] - zero[row][group_of_input[i]]).
 struct CodedMatrix {
   int n = 0, k = 0, groups = 0;
+  int bits = 4;                         // 4 or 8
   std::string scale_dtype;              // "F16", "BF16", "F32"
   std::vector<uint8_t> codes;           // [n][k]
   std::vector<uint8_t> zeros;           // [n][groups]
@@ -37,6 +38,7 @@ struct MatrixOptions {
   bool symmetric = true;
   bool permuted_groups = false;
   bool negative_scales = false;
+  int bits = 4;
 };
 
 CodedMatrix RandomMatrix(int n, int k, const MatrixOptions& options, std::mt19937_64& random);
@@ -48,13 +50,18 @@ TestTensors PackGptq(const CodedMatrix& matrix, const std::string& prefix, int z
 TestTensors PackAwq(const CodedMatrix& matrix, const std::string& prefix);
 TestTensors PackPackQuantized(const CodedMatrix& matrix, const std::string& prefix, bool with_zeros,
                               bool with_g_idx);
+// compressed-tensors' signed bytes: weight, weight_scale, weight_zero_point. Of 8-bit matrices.
+TestTensors PackIntQuantized(const CodedMatrix& matrix, const std::string& prefix, bool with_zeros,
+                             bool with_g_idx);
+// [n][groups] signed bytes, as some compressed-tensors files have them.
+TestTensor UnpackedZeros(const CodedMatrix& matrix);
 
 // Plain weights: [n][k] of a dtype that holds the values exactly or not at all.
 TestTensor PlainTensor(const std::string& dtype, std::vector<int64_t> shape,
                        std::mt19937_64& random);
 std::vector<float> Widened(const TestTensor& tensor);
 
-// [n][k], as kernels/packed_w4.h and kernels/dense_matrix.h define them.
+// [n][k], as kernels/packed_w4.h, packed_w8.h and kernels/dense_matrix.h define them.
 std::vector<float> MatrixOf(const kernels::Linear& linear);
 
 }  // namespace sheaf::testing

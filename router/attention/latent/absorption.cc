@@ -12,7 +12,7 @@ using kernels::Linear;
 
 namespace {
 
-bool IsPacked(const Linear& linear) { return linear.storage == Linear::Storage::kW4; }
+bool IsPacked(const Linear& linear) { return linear.is_integer(); }
 
 }  // namespace
 

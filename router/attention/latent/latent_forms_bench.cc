@@ -58,7 +58,7 @@ class Forms {
                 .k = kRank,
                 .segment = 128,
                 .scale_format = kernels::ScaleFormat::kF16,
-                .nibbles = nibbles_.data(),
+                .codes = nibbles_.data(),
                 .scales = scales_.data()};
     absorbed_kv_ = *AbsorbedKv::Build(kv_b_, kHeads, kNope, kV);
     for (int i = 0; i * 16 < kContext; ++i) table_.push_back(kContext / 16 - 1 - i);

@@ -1,5 +1,5 @@
 // The tile in AVX-512 VNNI: 64 byte products an instruction, the high and the low plane apart.
-// Included by w4a16_tile-inl.h alone, once for each such target; hence no guard.
+// Included by integer_tile-inl.h alone, once for each such target; hence no guard.
 
 #include <immintrin.h>
 
@@ -14,6 +14,9 @@ namespace sheaf::kernels::HWY_NAMESPACE {
 inline constexpr int kTileRows = 12;
 // Up to this many rows two row blocks are taken at once: more sums in flight, fewer loads for each.
 inline constexpr int kPairRows = 4;
+
+template <int kBits>
+inline constexpr int kCodeBias = 0;
 
 // The planes of 32 inputs, as a tile wants them.
 HWY_INLINE void CopyGranule(const int8_t* hi, const int8_t* lo, int8_t* out) {
@@ -55,21 +58,32 @@ SHEAF_VNNI inline __attribute__((always_inline)) void AddDots(__m512i (&hi)[B], 
   }
 }
 
+// The codes of a step's inputs 0 2 4 6, and of 1 3 5 7.
+template <int kBits>
+SHEAF_VNNI inline __attribute__((always_inline)) void LoadCodes(const uint8_t* w, __m512i& even,
+                                                                __m512i& odd) {
+  even = _mm512_loadu_si512(w);
+  if constexpr (kBits == 8) {
+    odd = _mm512_loadu_si512(w + 64);
+  } else {
+    const __m512i low_nibble = _mm512_set1_epi8(15);
+    odd = _mm512_and_si512(_mm512_srli_epi16(even, 4), low_nibble);
+    even = _mm512_and_si512(even, low_nibble);
+  }
+}
+
 // One step (8 inputs) of a granule; `x` points to the middle of the granule's rows, so that all of
 // them are within reach of a one-byte displacement.
-template <int kStep, int B, int kChains, size_t... kRow>
+template <int kBits, int kStep, int B, int kChains, size_t... kRow>
 SHEAF_VNNI inline __attribute__((always_inline)) void AddStep(
-    std::index_sequence<kRow...>, const uint8_t* w, size_t nibble_stride, const int8_t* x,
+    std::index_sequence<kRow...>, const uint8_t* w, size_t code_stride, const int8_t* x,
     __m512i (&hi)[kChains][sizeof...(kRow)][B], __m512i (&lo)[kChains][sizeof...(kRow)][B]) {
   constexpr int R = sizeof...(kRow);
-  const __m512i low_nibble = _mm512_set1_epi8(15);
   __m512i even[B];
   __m512i odd[B];
 #pragma GCC unroll 2
   for (int b = 0; b < B; ++b) {
-    const __m512i words = _mm512_loadu_si512(w + b * nibble_stride + 64 * kStep);
-    even[b] = _mm512_and_si512(words, low_nibble);
-    odd[b] = _mm512_and_si512(_mm512_srli_epi16(words, 4), low_nibble);
+    LoadCodes<kBits>(w + b * code_stride + PackedIntegers<kBits>::kStepBytes * kStep, even[b], odd[b]);
   }
   constexpr int kOdd = kChains - 1;
   constexpr int kMiddle = R / 2;
@@ -80,13 +94,13 @@ SHEAF_VNNI inline __attribute__((always_inline)) void AddStep(
    ...);
 }
 
-template <int R, int B>
+template <int kBits, int R, int B>
 SHEAF_VNNI void MultiplyTile(const TileInput& t) {
   // Few sums in flight would wait for each other: even and odd inputs then get sums of their own.
   constexpr int kChains = R * B <= 2 ? 2 : 1;
   const int granules = kSumsPerGroup / t.segments_per_group;
   const size_t scale_bytes = kRowBlock * ScaleBytes(t.scale_format);
-  const uint8_t* w = t.nibbles;
+  const uint8_t* w = t.codes;
   const int8_t* x = t.x + R / 2 * kGranuleBytes;
   int segment = 0;
   for (int group = 0; group < t.num_groups; ++group) {
@@ -109,13 +123,14 @@ SHEAF_VNNI void MultiplyTile(const TileInput& t) {
           hi[kChains - 1][r][b] = _mm512_setzero_si512();
         }
       }
-      for (int granule = 0; granule < granules; ++granule, w += 4 * 64, x += R * kGranuleBytes) {
+      for (int granule = 0; granule < granules;
+           ++granule, w += 4 * PackedIntegers<kBits>::kStepBytes, x += R * kGranuleBytes) {
 #pragma GCC unroll 2
-        for (int b = 0; b < B; ++b) PrefetchGranule(w + b * t.nibble_stride);
-        AddStep<0, B, kChains>(std::make_index_sequence<R>(), w, t.nibble_stride, x, hi, lo);
-        AddStep<1, B, kChains>(std::make_index_sequence<R>(), w, t.nibble_stride, x, hi, lo);
-        AddStep<2, B, kChains>(std::make_index_sequence<R>(), w, t.nibble_stride, x, hi, lo);
-        AddStep<3, B, kChains>(std::make_index_sequence<R>(), w, t.nibble_stride, x, hi, lo);
+        for (int b = 0; b < B; ++b) PrefetchGranule<kBits>(w + b * t.code_stride);
+        AddStep<kBits, 0, B, kChains>(std::make_index_sequence<R>(), w, t.code_stride, x, hi, lo);
+        AddStep<kBits, 1, B, kChains>(std::make_index_sequence<R>(), w, t.code_stride, x, hi, lo);
+        AddStep<kBits, 2, B, kChains>(std::make_index_sequence<R>(), w, t.code_stride, x, hi, lo);
+        AddStep<kBits, 3, B, kChains>(std::make_index_sequence<R>(), w, t.code_stride, x, hi, lo);
       }
 #pragma GCC unroll 2
       for (int b = 0; b < B; ++b) {

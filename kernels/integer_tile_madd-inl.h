@@ -1,7 +1,7 @@
-// The tile in AVX2 and in AVX-512 without VNNI: `pmaddwd`, 16-bit nibbles times 16-bit activations.
+// The tile in AVX2 and in AVX-512 without VNNI: `pmaddwd`, codes widened to 16 bits times 16-bit activations.
 // As many multiply-adds an instruction as byte products would give (two planes cost two of those), with
 // half the sums to keep and no 16-bit sums that could overflow.
-// Included by w4a16_tile-inl.h alone, once for each such target; hence no guard.
+// Included by integer_tile-inl.h alone, once for each such target; hence no guard.
 
 #include <immintrin.h>
 
@@ -9,6 +9,9 @@ HWY_BEFORE_NAMESPACE();
 namespace sheaf::kernels::HWY_NAMESPACE {
 
 inline constexpr int kPairRows = 0;
+
+template <int kBits>
+inline constexpr int kCodeBias = 0;
 
 // A row block's 16 words fill kParts vectors. As many rows as leave registers for a word, its
 // nibbles and a broadcast.
@@ -66,8 +69,8 @@ HWY_INLINE void CopyGranule(const int8_t* hi, const int8_t* lo, int8_t* out) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 32), odd);
 }
 
-// sums += a row's pair at x times every word's pair of nibbles.
-HWY_INLINE void AddPair(Words (&sums)[kParts], const Words (&nibbles)[kParts], const int8_t* x) {
+// sums += a row's pair at x times every word's pair of codes.
+HWY_INLINE void AddPair(Words (&sums)[kParts], const Words (&codes)[kParts], const int8_t* x) {
   struct Pair {
     int16_t inputs[2];
   };
@@ -75,42 +78,54 @@ HWY_INLINE void AddPair(Words (&sums)[kParts], const Words (&nibbles)[kParts], c
 #if HWY_TARGET == HWY_AVX3
   int32_t bits;
   __builtin_memcpy(&bits, pair, sizeof(bits));
-  sums[0] = _mm512_add_epi32(sums[0], _mm512_madd_epi16(nibbles[0], _mm512_set1_epi32(bits)));
+  sums[0] = _mm512_add_epi32(sums[0], _mm512_madd_epi16(codes[0], _mm512_set1_epi32(bits)));
 #else
-  // In assembly because twelve sums, two vectors of nibbles and these two leave no register free, and
+  // In assembly because twelve sums, two vectors of codes and these two leave no register free, and
   // from intrinsics g++ 12 orders the products so that it needs more and spills.
   Words first;
   Words second;
   asm("vpbroadcastd %[pair], %[first]\n\t"
-      "vpmaddwd %[first], %[n1], %[second]\n\t"
-      "vpmaddwd %[first], %[n0], %[first]\n\t"
+      "vpmaddwd %[first], %[c1], %[second]\n\t"
+      "vpmaddwd %[first], %[c0], %[first]\n\t"
       "vpaddd %[second], %[s1], %[s1]\n\t"
       "vpaddd %[first], %[s0], %[s0]"
       : [s0] "+x"(sums[0]), [s1] "+x"(sums[1]), [first] "=&x"(first), [second] "=&x"(second)
-      : [n0] "x"(nibbles[0]), [n1] "x"(nibbles[1]), [pair] "m"(*pair));
+      : [c0] "x"(codes[0]), [c1] "x"(codes[1]), [pair] "m"(*pair));
 #endif
 }
 
-// Two of the 8 inputs of a step: every row's pair times the 16 words' nibbles kPair and kPair + 4.
-template <int kPair, int R>
-HWY_INLINE void AddNibblePair(const uint8_t* w, const int8_t* x, Words (&sums)[R][kParts]) {
-  Words nibbles[kParts];
+// Every word's codes of a step's inputs kPair and kPair + 4, as 16-bit numbers.
+template <int kBits, int kPair>
+HWY_INLINE Words LoadPair(const uint8_t* w) {
+  if constexpr (kBits == 8) {
+    const Words words = LoadWords(w + kPair % 2 * 64);
+    return kPair < 2 ? And(words, SetWords(0x00ff00ff)) : ShiftRight<8>(words);
+  } else {
+    const Words shifted = ShiftRight<4 * kPair>(LoadWords(w));
+    return kPair == 3 ? shifted : And(shifted, SetWords(0x000f000f));
+  }
+}
+
+// Two of the 8 inputs of a step: every row's pair times the 16 words' codes kPair and kPair + 4.
+template <int kBits, int kPair, int R>
+HWY_INLINE void AddCodePair(const uint8_t* w, const int8_t* x, Words (&sums)[R][kParts]) {
+  Words codes[kParts];
 #pragma GCC unroll 2
   for (int part = 0; part < kParts; ++part) {
-    const Words shifted = ShiftRight<4 * kPair>(LoadWords(w + part * kPartBytes));
-    nibbles[part] = kPair == 3 ? shifted : And(shifted, SetWords(0x000f000f));
+    codes[part] = LoadPair<kBits, kPair>(w + part * kPartBytes);
   }
   constexpr int kAt = kPair / 2 * 32 + kPair % 2 * 4;
 #pragma GCC unroll 12
-  for (int r = 0; r < R; ++r) AddPair(sums[r], nibbles, x + r * kGranuleBytes + kAt);
+  for (int r = 0; r < R; ++r) AddPair(sums[r], codes, x + r * kGranuleBytes + kAt);
 }
 
-template <int R, int B>
+template <int kBits, int R, int B>
 void MultiplyTile(const TileInput& t) {
   static_assert(B == 1);
+  constexpr int kStepBytes = PackedIntegers<kBits>::kStepBytes;
   const int granules = kSumsPerGroup / t.segments_per_group;
   const size_t scale_bytes = kRowBlock * ScaleBytes(t.scale_format);
-  const uint8_t* w = t.nibbles;
+  const uint8_t* w = t.codes;
   const int8_t* x = t.x;
   int segment = 0;
   for (int group = 0; group < t.num_groups; ++group) {
@@ -127,14 +142,15 @@ void MultiplyTile(const TileInput& t) {
                   : MulWords(offset, ZeroPoints(t.zeros + kRowBlock * segment + kPartLanes * part));
         }
       }
-      for (int granule = 0; granule < granules; ++granule, w += 4 * 64, x += R * kGranuleBytes) {
-        PrefetchGranule(w);
+      for (int granule = 0; granule < granules;
+           ++granule, w += 4 * kStepBytes, x += R * kGranuleBytes) {
+        PrefetchGranule<kBits>(w);
 #pragma GCC unroll 1
         for (int step = 0; step < 4; ++step) {
-          AddNibblePair<0>(w + 64 * step, x + 8 * step, sums);
-          AddNibblePair<1>(w + 64 * step, x + 8 * step, sums);
-          AddNibblePair<2>(w + 64 * step, x + 8 * step, sums);
-          AddNibblePair<3>(w + 64 * step, x + 8 * step, sums);
+          AddCodePair<kBits, 0>(w + kStepBytes * step, x + 8 * step, sums);
+          AddCodePair<kBits, 1>(w + kStepBytes * step, x + 8 * step, sums);
+          AddCodePair<kBits, 2>(w + kStepBytes * step, x + 8 * step, sums);
+          AddCodePair<kBits, 3>(w + kStepBytes * step, x + 8 * step, sums);
         }
       }
       const F16 w_scale = LoadScales(t.scales + scale_bytes * segment, t.scale_format);

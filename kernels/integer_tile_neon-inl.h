@@ -1,5 +1,5 @@
 // The tile in NEON: sdot where it is compiled in, widening products otherwise.
-// Included by w4a16_tile-inl.h alone, once for each such target; hence no guard.
+// Included by integer_tile-inl.h alone, once for each such target; hence no guard.
 
 #include <arm_neon.h>
 
@@ -15,15 +15,39 @@ HWY_INLINE void CopyGranule(const int8_t* hi, const int8_t* lo, int8_t* out) {
   __builtin_memcpy(out + kSumGranule, lo, kSumGranule);
 }
 
-// Four rows' words times four inputs each: nibbles are below 128, so signed products serve.
+// Signed byte products: nibbles are below 128 as they are, bytes are taken 128 lower.
+template <int kBits>
+inline constexpr int kCodeBias = kBits == 8 ? 128 : 0;
+
+// Four rows' words times four inputs each.
+template <int kBits>
 HWY_INLINE int32x4_t DotFour(int32x4_t sum, int8x16_t w, int8x16_t x) {
 #if defined(__ARM_FEATURE_DOTPROD)
   return vdotq_s32(sum, w, x);
 #else
   const int16x8_t low = vmull_s8(vget_low_s8(w), vget_low_s8(x));
   const int16x8_t high = vmull_s8(vget_high_s8(w), vget_high_s8(x));
-  return vpadalq_s16(sum, vpaddq_s16(low, high));
+  if constexpr (kBits == 8) {
+    // Two products may not fit 16 bits: 2 * 128 * 128.
+    return vaddq_s32(sum, vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)));
+  } else {
+    return vpadalq_s16(sum, vpaddq_s16(low, high));
+  }
 #endif
+}
+
+// The codes less kCodeBias of four rows' inputs 0 2 4 6 of a step, and of 1 3 5 7.
+template <int kBits>
+HWY_INLINE void LoadCodes(const uint8_t* w, int8x16_t& even, int8x16_t& odd) {
+  const uint8x16_t words = vld1q_u8(w);
+  if constexpr (kBits == 8) {
+    const uint8x16_t sign = vdupq_n_u8(0x80);
+    even = vreinterpretq_s8_u8(veorq_u8(words, sign));
+    odd = vreinterpretq_s8_u8(veorq_u8(vld1q_u8(w + 64), sign));
+  } else {
+    even = vreinterpretq_s8_u8(vandq_u8(words, vdupq_n_u8(15)));
+    odd = vreinterpretq_s8_u8(vshrq_n_u8(words, 4));
+  }
 }
 
 HWY_INLINE int8x16_t BroadcastFour(const int8_t* x) {
@@ -32,23 +56,22 @@ HWY_INLINE int8x16_t BroadcastFour(const int8_t* x) {
   return vreinterpretq_s8_s32(vdupq_n_s32(four));
 }
 
-template <int R>
+template <int kBits, int R>
 HWY_INLINE void AddGranule(const uint8_t* w, const int8_t* x, int32_t (*totals)[kRowBlock]) {
-  const uint8x16_t low_nibble = vdupq_n_u8(15);
   for (int quarter = 0; quarter < 4; ++quarter) {
     int32x4_t hi[R];
     int32x4_t lo[R];
     for (int r = 0; r < R; ++r) hi[r] = lo[r] = vdupq_n_s32(0);
     for (int step = 0; step < 4; ++step) {
-      const uint8x16_t words = vld1q_u8(w + 64 * step + 16 * quarter);
-      const int8x16_t even = vreinterpretq_s8_u8(vandq_u8(words, low_nibble));
-      const int8x16_t odd = vreinterpretq_s8_u8(vshrq_n_u8(words, 4));
+      int8x16_t even;
+      int8x16_t odd;
+      LoadCodes<kBits>(w + PackedIntegers<kBits>::kStepBytes * step + 16 * quarter, even, odd);
       for (int r = 0; r < R; ++r) {
         const int8_t* at = x + r * kGranuleBytes + 8 * step;
-        hi[r] = DotFour(hi[r], even, BroadcastFour(at));
-        lo[r] = DotFour(lo[r], even, BroadcastFour(at + 32));
-        hi[r] = DotFour(hi[r], odd, BroadcastFour(at + 4));
-        lo[r] = DotFour(lo[r], odd, BroadcastFour(at + 36));
+        hi[r] = DotFour<kBits>(hi[r], even, BroadcastFour(at));
+        lo[r] = DotFour<kBits>(lo[r], even, BroadcastFour(at + 32));
+        hi[r] = DotFour<kBits>(hi[r], odd, BroadcastFour(at + 4));
+        lo[r] = DotFour<kBits>(lo[r], odd, BroadcastFour(at + 36));
       }
     }
     for (int r = 0; r < R; ++r) {
@@ -59,13 +82,13 @@ HWY_INLINE void AddGranule(const uint8_t* w, const int8_t* x, int32_t (*totals)[
   }
 }
 
-template <int R, int B>
+template <int kBits, int R, int B>
 void MultiplyTile(const TileInput& t) {
   static_assert(B == 1);
   const hn::RebindToSigned<LaneTag> ints;
   const int granules = kSumsPerGroup / t.segments_per_group;
   const size_t scale_bytes = kRowBlock * ScaleBytes(t.scale_format);
-  const uint8_t* w = t.nibbles;
+  const uint8_t* w = t.codes;
   const int8_t* x = t.x;
   int segment = 0;
   for (int group = 0; group < t.num_groups; ++group) {
@@ -74,12 +97,15 @@ void MultiplyTile(const TileInput& t) {
       for (int r = 0; r < R; ++r) {
         const int32_t offset = t.offsets[segment * R + r];
         for (int i = 0; i < kRowBlock; ++i) {
-          totals[r][i] = t.zeros == nullptr ? offset : t.zeros[kRowBlock * segment + i] * offset;
+          totals[r][i] = t.zeros == nullptr
+                             ? offset
+                             : (t.zeros[kRowBlock * segment + i] - kCodeBias<kBits>) * offset;
         }
       }
-      for (int granule = 0; granule < granules; ++granule, w += 4 * 64, x += R * kGranuleBytes) {
-        PrefetchGranule(w);
-        AddGranule<R>(w, x, totals);
+      for (int granule = 0; granule < granules;
+           ++granule, w += 4 * PackedIntegers<kBits>::kStepBytes, x += R * kGranuleBytes) {
+        PrefetchGranule<kBits>(w);
+        AddGranule<kBits, R>(w, x, totals);
       }
       const F16 w_scale = LoadScales(t.scales + scale_bytes * segment, t.scale_format);
       for (int r = 0; r < R; ++r) {
