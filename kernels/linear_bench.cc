@@ -42,7 +42,7 @@ Linear MakeLinear(const Case& c, const BenchMemory& memory, const BenchMemory& s
     linear.w4.scales = scales.data();
   } else {
     linear.storage = Linear::Storage::kDense;
-    linear.dense = {.n = c.n, .k = c.k, .format = c.format, .data = nullptr};
+    linear.dense = {.n = c.n, .k = c.k, .format = c.format, .data = nullptr, .scales = {}};
     linear.dense.data =
         memory.data() + copy * static_cast<size_t>(c.n) * c.k * FloatBytes(c.format);
   }

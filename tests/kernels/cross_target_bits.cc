@@ -251,14 +251,27 @@ void Products(Random& random) {
   Linear dense;
   dense.storage = Linear::Storage::kDense;
   const std::vector<float> weights = random.Floats(n * k, 0.1f);
-  dense.dense = {.n = n, .k = k, .format = FloatFormat::kF32, .data = weights.data()};
+  dense.dense = {.n = n, .k = k, .format = FloatFormat::kF32, .data = weights.data(),
+                 .scales = {}};
 
-  for (const Linear* linear : {&w4, &dense}) {
+  Linear fp8;
+  fp8.storage = Linear::Storage::kDense;
+  std::vector<uint8_t> codes(n * k);
+  for (uint8_t& code : codes) code = static_cast<uint8_t>(random.Next() % 0x7F);
+  const std::vector<float> block_scales = random.Floats(4, 0.01f);
+  fp8.dense = {.n = n,
+               .k = k,
+               .format = FloatFormat::kE4M3,
+               .data = codes.data(),
+               .scales = {block_scales.data(), 32, 128, 2, 0, 0}};
+
+  for (const Linear* linear : {&w4, &dense, &fp8}) {
     std::vector<float> y(rows * n), y_ref(rows * n);
     const LinearCall call = {linear, &activations, y.data(), n};
     RunLinears(pool, std::span(&call, 1));
     ref::RunLinear(*linear, activations, y_ref.data(), n);
-    Report(linear == &w4 ? "w4a16" : "dense_product", y, y_ref);
+    Report(linear == &w4 ? "w4a16" : linear == &dense ? "dense_product" : "dense_product e4m3", y,
+           y_ref);
   }
 }
 
