@@ -40,7 +40,7 @@ struct DenseMatrix {
   int k = 0;
   FloatFormat format = FloatFormat::kF32;
   const void* data = nullptr;
-  BlockScales scales;  // kE4M3 alone
+  BlockScales scales = {};  // kE4M3 alone
 
   const uint8_t* row(int64_t r) const {
     return static_cast<const uint8_t*>(data) + static_cast<size_t>(r) * k * FloatBytes(format);

@@ -1,5 +1,5 @@
 #pragma once
-// y = x W^T + bias for a Linear of either storage: 4-bit groups (W4A16) or bf16 / f16 / f32.
+// y = x W^T + bias for a Linear of either storage: 4-bit groups (W4A16) or bf16 / f16 / f32 / e4m3.
 //
 // A Linear is quantized or not tensor by tensor, so callers keep both forms of their activations at hand:
 // 4-bit weights read the int16 groups, float weights the floats (one missing form is made here, once a call).

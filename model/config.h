@@ -32,6 +32,8 @@ struct QuantizationHints {
   bool desc_act = false;
   // Modules that it calls unquantized: names, class names, or regular expressions after "re:".
   std::vector<std::string> unquantized;
+  int block_rows = 0;  // FP8: outputs and inputs a scale; 0 = not said
+  int block_columns = 0;
 };
 
 // Sampling defaults of generation_config.json; absent = the server's own default.

@@ -41,6 +41,7 @@ class ConfigDisagreements {
     }
   };
 
+  void AddFp8(const LinearPlan& plan);
   void CheckNaming(const LinearPlan& plan, ModelPart part);
   void AddQuantization(std::vector<std::string>& out) const;
 
@@ -50,6 +51,7 @@ class ConfigDisagreements {
   std::map<WeightFormat, Tally> formats_;
   std::map<int, Tally> other_group_sizes_;
   Tally quantized_, with_zero_points_, named_but_quantized_, plain_but_not_named_, mtp_, unused_;
+  Tally other_blocks_, input_scales_;
 };
 
 }  // namespace sheaf

@@ -3,8 +3,8 @@
 //
 // Which tensors exist under the module's prefix decides the format; the hints of the config only
 // say what headers cannot (the zero point convention of GPTQ files). Every dtype and shape is
-// checked here, so unpacking (model/linear_loader.h) can fail on values alone: NaN scales, g_idx
-// out of range.
+// checked here, so unpacking (model/linear_loader.h) can fail on values alone: NaN scales or codes,
+// g_idx out of range.
 //
 // Ownership  tensor pointers live as long as the Checkpoint.
 // Threads    pure.
@@ -23,14 +23,24 @@
 
 namespace sheaf {
 
-enum class WeightFormat : uint8_t { kDense, kGptq, kAwq, kPackQuantized };
-std::string_view WeightFormatName(WeightFormat format);  // "plain", "gptq", "awq", "pack-quantized"
+enum class WeightFormat : uint8_t { kDense, kGptq, kAwq, kPackQuantized, kFp8 };
+// "plain", "gptq", "awq", "pack-quantized", "fp8"
+std::string_view WeightFormatName(WeightFormat format);
 
 // What the stored nibble of a zero point means.
 enum class ZeroPoints : uint8_t {
   kSymmetric,  // none stored, or to be ignored: 8
   kStored,     // the zero point itself
   kMinusOne    // zero point - 1, modulo 16 (GPTQ v1)
+};
+
+// Where the scales of an FP8 matrix lie in their tensor, which has one for each block.
+struct Fp8Scales {
+  int block_rows = 0;  // elements; all rows where one block spans them
+  int block_columns = 0;
+  int stride = 0;      // blocks across
+  int first_row = 0;   // of the plan's rows in the matrix that is scaled (up in gate_up)
+  uint64_t first = 0;  // element of the tensor where that matrix begins (one expert of all)
 };
 
 struct LinearPlan {
@@ -48,9 +58,12 @@ struct LinearPlan {
   const TensorInfo* shape = nullptr;  // compressed-tensors' weight_shape
   const TensorInfo* bias = nullptr;
   uint64_t plain_offset = 0;  // bytes into `codes` (one expert of a fused tensor)
+  Fp8Scales fp8;              // kFp8 alone
 
   bool quantized() const { return format != WeightFormat::kDense; }
-  uint64_t file_bytes() const;  // of all its tensors; of n * k elements if plain
+  // Repacked when loaded; other matrices of floats are kept as they are.
+  bool packed() const { return quantized() && format != WeightFormat::kFp8; }
+  uint64_t file_bytes() const;  // of all its tensors; of its share where they hold more
   // Asks the kernel for the bytes that loading reads.
   void WillNeed(const Checkpoint& checkpoint) const;
   template <typename Function>
@@ -68,9 +81,11 @@ absl::StatusOr<LinearPlan> PlanPlain(const Checkpoint& checkpoint, const std::st
 absl::StatusOr<LinearPlan> PlanLinear(const Checkpoint& checkpoint, const QuantizationHints& hints,
                                       const std::string& prefix, int n, int k);
 
-// Rows [first_row, first_row + n) of expert `expert` in a fused plain tensor
-// [num_experts][rows][k].
-absl::StatusOr<LinearPlan> PlanFusedLinear(const Checkpoint& checkpoint, const std::string& tensor,
+// Rows [first_row, first_row + n) of expert `expert` in a fused tensor [num_experts][rows][k] of
+// plain floats or FP8.
+absl::StatusOr<LinearPlan> PlanFusedLinear(const Checkpoint& checkpoint,
+                                           const QuantizationHints& hints,
+                                           const std::string& tensor,
                                            int num_experts, int rows, int k, int expert,
                                            int first_row, int n);
 

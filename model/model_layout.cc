@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "model/attention/attention_tensors.h"
 #include "model/formats/tensor_checks.h"
+#include "model/formats/unread_formats.h"
 
 namespace sheaf {
 namespace {
@@ -100,19 +101,23 @@ absl::StatusOr<std::array<LinearPlan, 3>> PlanExpert(const Checkpoint& checkpoin
     const std::string gate_up = fused + ".gate_up_proj";
     for (int part = 0; part < 2; ++part) {
       SHEAF_ASSIGN_OR_RETURN(
-          plans[part], PlanFusedLinear(checkpoint, gate_up, config.num_experts, 2 * width, hidden,
-                                       expert, part * width, width));
+          plans[part], PlanFusedLinear(checkpoint, config.quantization, gate_up, config.num_experts,
+                                       2 * width, hidden, expert, part * width, width));
     }
     SHEAF_ASSIGN_OR_RETURN(
-        plans[2], PlanFusedLinear(checkpoint, fused + ".down_proj", config.num_experts, hidden,
-                                  width, expert, 0, hidden));
+        plans[2], PlanFusedLinear(checkpoint, config.quantization, fused + ".down_proj",
+                                  config.num_experts, hidden, width, expert, 0, hidden));
     return plans;
   }
   const auto linears =
       MlpLinears(ExpertPrefix(layer, expert), hidden, width, ModelPart::kRoutedExperts);
   for (size_t i = 0; i < linears.size(); ++i) {
-    SHEAF_ASSIGN_OR_RETURN(plans[i], PlanLinear(checkpoint, config.quantization, linears[i].prefix,
-                                                linears[i].n, linears[i].k));
+    absl::StatusOr<LinearPlan> plan = PlanLinear(checkpoint, config.quantization,
+                                                 linears[i].prefix, linears[i].n, linears[i].k);
+    if (absl::IsNotFound(plan.status())) {
+      SHEAF_RETURN_IF_ERROR(RefuseUnreadFused(checkpoint, fused + ".gate_up_proj"));
+    }
+    SHEAF_ASSIGN_OR_RETURN(plans[i], std::move(plan));
   }
   return plans;
 }

@@ -32,6 +32,16 @@ absl::Status ReadConfigGroups(const JsonObject& object, std::string_view source,
   return absl::OkStatus();
 }
 
+// [128, 128]
+void ReadBlock(const nlohmann::json* block, QuantizationHints& hints) {
+  if (block == nullptr || !block->is_array() || block->size() != 2) return;
+  for (const auto& side : *block) {
+    if (!side.is_number_integer() || side < 1 || side > kMaxGroupSize) return;
+  }
+  hints.block_rows = (*block)[0].get<int>();
+  hints.block_columns = (*block)[1].get<int>();
+}
+
 void AddStrings(const nlohmann::json* list, std::vector<std::string>& out) {
   if (list == nullptr || !list->is_array()) return;
   for (const auto& entry : *list) {
@@ -79,6 +89,7 @@ absl::StatusOr<QuantizationHints> ReadQuantizationHints(const nlohmann::json& qu
   SHEAF_RETURN_IF_ERROR(object.Bool({"sym"}, hints.symmetric));
   SHEAF_RETURN_IF_ERROR(object.Bool({"desc_act"}, hints.desc_act));
   SHEAF_RETURN_IF_ERROR(ReadConfigGroups(object, source, hints));
+  ReadBlock(object.Find({"weight_block_size"}), hints);
   ReadUnquantized(object, hints);
   return hints;
 }

@@ -70,6 +70,7 @@ int ZeroOf(const LinearPlan& plan, const uint8_t* zeros, int row, int group) {
       return PackQuantizedZero(zeros, plan, row, group);
     case WeightFormat::kGptq:
     case WeightFormat::kDense:
+    case WeightFormat::kFp8:
       break;
   }
   return GptqZero(zeros, plan, row, group);
@@ -173,6 +174,7 @@ absl::StatusOr<FileLinear> ReadFileLinear(const Checkpoint& checkpoint, const Li
       break;
     case WeightFormat::kGptq:
     case WeightFormat::kDense:
+    case WeightFormat::kFp8:
       linear.words = WordsOf(codes);
       break;
   }

@@ -15,6 +15,7 @@ import numpy as np
 
 import checkpoint_formats
 import decoder
+import fp8_formats
 import glm4_moe
 import glm_moe_dsa
 import quantized_formats
@@ -76,7 +77,8 @@ class CheckpointReader:
 
     def _read(self, name: str) -> np.ndarray:
         if name in self.tensors:
-            return self.tensors[name].to_float64()
+            values = fp8_formats.unpack(name, self.tensors)
+            return values if values is not None else self.tensors[name].to_float64()
         module, _, leaf = name.rpartition(".")
         if leaf == "weight":
             linear = self.quantized(module)
@@ -95,7 +97,12 @@ class CheckpointReader:
         tensor = self.tensors.get(f"{prefix}.mlp.experts.{fused}")
         if not separator or tensor is None:
             return None
-        matrix = safetensors_io.Tensor(tensor.dtype, tensor.array[int(expert)]).to_float64()
+        names = [f"{prefix}.mlp.experts.{fused}{suffix}" for suffix in ("", "_scale_inv", "_scale")]
+        parts = {name: safetensors_io.Tensor(self.tensors[name].dtype,
+                                             self.tensors[name].array[int(expert)])
+                 for name in names if name in self.tensors}
+        values = fp8_formats.unpack(names[0], parts)
+        matrix = values if values is not None else parts[names[0]].to_float64()
         width = self.config.moe_intermediate_size
         return {"gate_proj": matrix[:width], "up_proj": matrix[width:],
                 "down_proj": matrix}[projection]

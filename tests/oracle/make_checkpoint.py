@@ -106,8 +106,9 @@ def make_checkpoint(out: Path, options: Options) -> None:
     if options.format not in checkpoint_formats.FORMAT_NAMES:
         raise ValueError(f"format {options.format!r}: want one of "
                          f"{', '.join(checkpoint_formats.FORMAT_NAMES)}")
-    if options.fused_experts and checkpoint_formats.base_format(options.format).layout:
-        raise ValueError("fused experts exist in plain dtypes only (bf16, f16, f32)")
+    expert = checkpoint_formats.format_of_linear(options.format, "model.layers.9.mlp.experts.0.up")
+    if options.fused_experts and expert.layout not in (None, "fp8_block", "fp8_channel"):
+        raise ValueError("fused experts exist in plain dtypes and FP8 only")
     if options.top_k > options.experts:
         raise ValueError(f"top-k {options.top_k} of {options.experts} experts")
     out.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ import statistics
 import numpy as np
 
 import checkpoint_formats
+import fp8_formats
 import quantized_formats
 from safetensors_io import Tensor, float_tensor
 
@@ -55,12 +56,23 @@ class WeightSource:
             self.plain_modules.append(module)
             return
         self.quantized_modules.append(module)
+        if spec.layout.startswith("fp8_"):
+            self._fp8(f"{module}.weight", (outputs, inputs), std, spec)
+            return
         quantized = self._draw_quantized(module, outputs, inputs, std, spec)
         packed = quantized_formats.pack(quantized, spec.layout, spec.scale_dtype,
                                         store_g_idx=spec.g_idx != "none",
                                         store_zeros=not spec.symmetric)
         for suffix, tensor in packed.items():
             self.tensors[f"{module}.{suffix}"] = tensor
+
+    def _fp8(self, name: str, shape: tuple[int, ...], std: float,
+             spec: checkpoint_formats.Format) -> None:
+        values = self._rng.standard_normal(shape) * std
+        scaling = spec.layout.removeprefix("fp8_")
+        suffix, codes, scales = fp8_formats.pack(values, scaling, self._group)
+        self.tensors[name] = codes
+        self.tensors[name + suffix] = scales
 
     def _draw_quantized(self, module: str, outputs: int, inputs: int, std: float,
                         spec: checkpoint_formats.Format) -> quantized_formats.QuantizedLinear:
@@ -100,6 +112,11 @@ class WeightSource:
         self.linear(f"{prefix}.down_proj", hidden, width, 2.0)
 
     def fused_experts(self, prefix: str, experts: int, hidden: int, width: int) -> None:
-        """gate and up of all experts in one tensor, down in another; plain dtypes only."""
-        self.gaussian(f"{prefix}.gate_up_proj", (experts, 2 * width, hidden), hidden ** -0.5)
-        self.gaussian(f"{prefix}.down_proj", (experts, hidden, width), 2.0 * width ** -0.5)
+        """gate and up of all experts in one tensor, down in another; plain dtypes and FP8."""
+        spec = checkpoint_formats.format_of_linear(self._format, f"{prefix}.0.gate_proj")
+        for name, shape, std in (("gate_up_proj", (experts, 2 * width, hidden), hidden ** -0.5),
+                                 ("down_proj", (experts, hidden, width), 2.0 * width ** -0.5)):
+            if spec.layout is None:
+                self.gaussian(f"{prefix}.{name}", shape, std)
+            else:
+                self._fp8(f"{prefix}.{name}", shape, std, spec)
