@@ -45,7 +45,8 @@ Linear MakeLinear(const Case& c, const BenchMemory& memory, const BenchMemory& s
     linear.dense = {.n = c.n, .k = c.k, .format = c.format, .data = nullptr, .scales = {}};
     // The scales of every copy are the same, and of blocks of 128 x 128.
     if (c.format == FloatFormat::kE4M3) {
-      linear.dense.scales = {reinterpret_cast<const float*>(scales.data()), 128, 128, (c.k + 127) / 128, 0, 0};
+      const auto* values = reinterpret_cast<const float*>(scales.data());
+      linear.dense.scales = {values, 128, 128, (c.k + 127) / 128, 0, 0};
     }
     linear.dense.data =
         memory.data() + copy * static_cast<size_t>(c.n) * c.k * FloatBytes(c.format);

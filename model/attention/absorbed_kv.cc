@@ -192,9 +192,9 @@ class AbsorbedKvBuilder {
     const size_t key_bytes = static_cast<size_t>(rank_) * nope_dim_;
     const size_t value_bytes = static_cast<size_t>(rank_) * v_dim_;
     const size_t num_scales = static_cast<size_t>(blocks_down) * all.stride;
-    SHEAF_RETURN_IF_ERROR(
-        Reserve(2 * PackedArena::Rounded(num_scales * sizeof(float)) +
-                num_heads_ * (PackedArena::Rounded(key_bytes) + PackedArena::Rounded(value_bytes))));
+    const size_t head_bytes = PackedArena::Rounded(key_bytes) + PackedArena::Rounded(value_bytes);
+    SHEAF_RETURN_IF_ERROR(Reserve(2 * PackedArena::Rounded(num_scales * sizeof(float)) +
+                                  num_heads_ * head_bytes));
     // Both for all heads, which begin anywhere in them.
     auto* const scales = Allocate<float>(num_scales);
     auto* const transposed = Allocate<float>(num_scales);
@@ -305,7 +305,8 @@ class AbsorbedKvBuilder {
 size_t AbsorbedKv::MemoryBytes(const LinearPlan& kv_b, int nope_dim, int v_dim) {
   const size_t elements = static_cast<size_t>(kv_b.n) * kv_b.k;
   if (!kv_b.packed()) {
-    const size_t num_scales = kv_b.quantized() ? kv_b.scales->bytes / DtypeBytes(kv_b.scales->dtype) : 0;
+    size_t num_scales = 0;
+    if (kv_b.quantized()) num_scales = kv_b.scales->bytes / DtypeBytes(kv_b.scales->dtype);
     return elements * DtypeBytes(kv_b.codes->dtype) + 2 * num_scales * sizeof(float);
   }
   if (kv_b.zero_points != ZeroPoints::kSymmetric) {

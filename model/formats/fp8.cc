@@ -174,13 +174,13 @@ absl::StatusOr<kernels::BlockScales> ReadFp8Scales(const Checkpoint& checkpoint,
                                                    const UnpackRange& range, float* out) {
   const Fp8Scales& fp8 = plan.fp8;
   const BlockRange blocks = BlocksOf(plan, range);
-  const size_t row_bytes = static_cast<size_t>(fp8.stride) * DtypeBytes(plan.scales->dtype);
-  const size_t first_byte = static_cast<size_t>(blocks.first_column) * DtypeBytes(plan.scales->dtype);
+  const size_t element = DtypeBytes(plan.scales->dtype);
+  const size_t row_bytes = static_cast<size_t>(fp8.stride) * element;
+  const size_t first_byte = static_cast<size_t>(blocks.first_column) * element;
   std::vector<uint8_t> bytes(static_cast<size_t>(blocks.num_rows) * row_bytes);
   SHEAF_RETURN_IF_ERROR(checkpoint.Read(
       *plan.scales,
-      fp8.first * DtypeBytes(plan.scales->dtype) + static_cast<uint64_t>(blocks.first_row) * row_bytes,
-      bytes));
+      fp8.first * element + static_cast<uint64_t>(blocks.first_row) * row_bytes, bytes));
   for (int row = 0; row < blocks.num_rows; ++row) {
     float* const line = out + static_cast<size_t>(row) * blocks.num_columns;
     WidenScales(bytes.data() + row * row_bytes + first_byte, plan.scales->dtype,

@@ -122,8 +122,9 @@ void RandomLinear::MakeE4M3(std::mt19937& random, const DenseOptions& options) {
     const uint32_t magnitude = random() % 0x7F, exponent = magnitude >> 3, fraction = magnitude & 7;
     const bool negative = random() % 2 != 0;
     dense_[i + 1] = static_cast<uint8_t>(magnitude | (negative ? 0x80 : 0));
-    const double value = exponent == 0 ? std::ldexp(fraction, -9)
-                                       : std::ldexp(8.0 + fraction, static_cast<int>(exponent) - 10);
+    const double value = exponent == 0
+                             ? std::ldexp(fraction, -9)
+                             : std::ldexp(8.0 + fraction, static_cast<int>(exponent) - 10);
     const float scale = scales.row(static_cast<int>(i / options.k))[scales.column(
         static_cast<int>(i % options.k))];
     weights_[i] = static_cast<float>((negative ? -value : value) * scale);

@@ -69,8 +69,11 @@ ScaledMatrix RandomScaled(int n, int k, int block_rows, int block_columns, std::
   }
   for (int i = 0; i < matrix.down() * matrix.across(); ++i) {
     float scale = std::uniform_real_distribution<float>(1e-4f, 1e-2f)(random);
-    if (dtype == "BF16") scale = testing::BFloatToFloat(static_cast<uint16_t>(random() % 512 + 0x3A00));
-    if (dtype == "F8_E8M0" || dtype == "U8") scale = std::ldexp(1.0f, static_cast<int>(random() % 20) - 15);
+    if (dtype == "BF16") {
+      scale = testing::BFloatToFloat(static_cast<uint16_t>(random() % 512 + 0x3A00));
+    } else if (dtype != "F32") {
+      scale = std::ldexp(1.0f, static_cast<int>(random() % 20) - 15);
+    }
     matrix.scales.push_back(scale);
   }
   return matrix;
@@ -126,6 +129,10 @@ struct ScaleCase {
   std::vector<int64_t> (*shape)(int n, int k);  // of a case whose shape says it otherwise
 };
 
+std::vector<int64_t> ShapeOf(const ScaleCase& scales, int n, int k) {
+  return scales.shape == nullptr ? std::vector<int64_t>{} : scales.shape(n, k);
+}
+
 class Fp8Weights : public ::testing::TestWithParam<ScaleCase> {
  protected:
   void SetUp() override { RecordProperty("seed", absl::StrFormat("%d", seed_)); }
@@ -137,12 +144,12 @@ class Fp8Weights : public ::testing::TestWithParam<ScaleCase> {
 TEST_P(Fp8Weights, AreTheProductsOfCodesAndScales) {
   const ScaleCase& scales = GetParam();
   for (int round = 0; round < 4; ++round) {
-    const int n = 130 + static_cast<int>(random_() % 300), k = 140 + static_cast<int>(random_() % 300);
+    const int n = 130 + static_cast<int>(random_() % 300);
+    const int k = 140 + static_cast<int>(random_() % 300);
     SCOPED_TRACE(absl::StrFormat("SHEAF_TEST_SEED=%d, n %d, k %d", seed_, n, k));
     const ScaledMatrix matrix =
         RandomScaled(n, k, scales.block_rows, scales.block_columns, random_, scales.dtype);
-    TestTensors tensors = Tensors(matrix, scales.suffix, scales.dtype,
-                                  scales.shape == nullptr ? std::vector<int64_t>{} : scales.shape(n, k));
+    TestTensors tensors = Tensors(matrix, scales.suffix, scales.dtype, ShapeOf(scales, n, k));
     // Of activations, which are not quantized to 8 bits here.
     tensors["m.input_scale"] = {"F32", {1}, BytesOf(std::vector<float>{2})};
     for (const LinearSlice& slice :
@@ -164,10 +171,8 @@ TEST_P(Fp8Weights, MultiplyLikeTheDecodedMatrix) {
   const int n = 150, k = 300, rows = 3;
   const ScaledMatrix matrix =
       RandomScaled(n, k, scales.block_rows, scales.block_columns, random_, scales.dtype);
-  const auto loaded =
-      LoadPart(Tensors(matrix, scales.suffix, scales.dtype,
-                       scales.shape == nullptr ? std::vector<int64_t>{} : scales.shape(n, k)),
-               n, k, {0, n, 0, k});
+  const auto loaded = LoadPart(
+      Tensors(matrix, scales.suffix, scales.dtype, ShapeOf(scales, n, k)), n, k, {0, n, 0, k});
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   const std::vector<float> values = matrix.Values();
   kernels::Linear decoded;
@@ -200,7 +205,8 @@ INSTANTIATE_TEST_SUITE_P(
         ScaleCase{"Rows", 1, 0, "_scale", "BF16", nullptr},
         ScaleCase{"RowsWithoutASecondDimension", 1, 0, "_scale", "F32",
                   [](int n, int) { return std::vector<int64_t>{n}; }},
-        ScaleCase{"Tensor", 0, 0, "_scale", "F32", [](int, int) { return std::vector<int64_t>{1}; }}),
+        ScaleCase{"Tensor", 0, 0, "_scale", "F32",
+                  [](int, int) { return std::vector<int64_t>{1}; }}),
     [](const auto& instance) { return instance.param.name; });
 
 TEST(Fp8Weights, OneScaleMayBeAScalar) {
