@@ -7,9 +7,12 @@
 // Numbers    kernels/linear.h: 16 fma lanes over k, then the fixed tree; elements past k count as
 //            zeros.
 // Ownership  views only. Threads: pure.
+//            8-bit weights as if the matrix were widened to float first (kernels/dense_matrix.h), bit
+//            for bit.
 // Cost       streams the piece's weights once per 6 rows (3 on AVX2 and NEON) up to 12 (6) rows;
 //            beyond that it widens them to float once per 48 rows. Inputs whose rows start at
-//            multiples of 64 bytes are a tenth faster.
+//            multiples of 64 bytes are a tenth faster. 8-bit weights whose scales change inside steps of
+//            16 inputs, but not with every input, are widened whatever the rows.
 
 #include <cstddef>
 #include <cstdint>

@@ -9,6 +9,7 @@
 #include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/e4m3-inl.h"
 #include "kernels/lanes-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -75,6 +76,70 @@ void AddTile(const uint8_t* w, size_t w_stride_bytes, const float* x, size_t x_s
   }
 }
 
+// How the scales of 8-bit floats lie along a row: one for each run of whole steps of 16 inputs, or one for
+// each input. Others are widened first.
+enum class ScaleRuns : uint8_t { kSteps, kInputs, kOther };
+
+ScaleRuns RunsOf(const BlockScales& scales) {
+  if (scales.block_columns == 1) return ScaleRuns::kInputs;
+  const int lanes = static_cast<int>(kLanes);
+  const bool whole = scales.block_columns % lanes == 0 && scales.first_column % lanes == 0;
+  return whole ? ScaleRuns::kSteps : ScaleRuns::kOther;
+}
+
+// sums[R][C][16 lanes] of 8-bit weights, rows of the matrix from `column` on.
+template <ScaleRuns kRuns, int R, int C>
+void AddE4M3Tile(const DenseMatrix& w, int column, const float* x, float* sums) {
+  const auto k = static_cast<size_t>(w.k);
+  const uint8_t* const codes = w.row(column);
+  const float* scales[C];
+  for (int c = 0; c < C; ++c) {
+    scales[c] = w.scales.row(column + c);
+    if (kRuns == ScaleRuns::kInputs) scales[c] += w.scales.first_column;
+  }
+  F16 acc[R * C];
+#pragma GCC unroll 24
+  for (int i = 0; i < R * C; ++i) acc[i] = Zero();
+  const int whole = w.k / static_cast<int>(kLanes) * static_cast<int>(kLanes);
+  const int run = kRuns == ScaleRuns::kSteps ? w.scales.block_columns : w.k;
+  int run_end = kRuns == ScaleRuns::kSteps ? run - w.scales.first_column : run;
+  int block = 0;
+  F16 gains[C];
+  for (int at = 0; at < whole; ++block, run_end += run) {
+    if constexpr (kRuns == ScaleRuns::kSteps) {
+#pragma GCC unroll 4
+      for (int c = 0; c < C; ++c) gains[c] = Set(scales[c][block] * kE4M3Gain);
+    }
+    const int end = std::min(run_end, whole);
+    for (; at < end; at += kLanes) {
+      F16 weights[C];
+#pragma GCC unroll 4
+      for (int c = 0; c < C; ++c) {
+        const uint8_t* row = codes + c * k + at;
+        if constexpr (R <= 2) hwy::Prefetch(row + kPrefetchBytes);
+        if constexpr (kRuns == ScaleRuns::kInputs) {
+          gains[c] = Mul(Load(scales[c] + at), Set(kE4M3Gain));
+        }
+        weights[c] = Mul(LoadE4M3(row), gains[c]);
+      }
+#pragma GCC unroll 24
+      for (int i = 0; i < R * C; ++i) {
+        acc[i] = Fma(Load(x + i / C * k + at), weights[i % C], acc[i]);
+      }
+    }
+  }
+#pragma GCC unroll 24
+  for (int i = 0; i < R * C; ++i) Store(acc[i], sums + i * kLanes);
+  const int rest = w.k - whole;
+  if (rest == 0) return;
+  for (int i = 0; i < R * C; ++i) {
+    float* sum = sums + i * kLanes;
+    alignas(64) float weights[kLanes] = {};
+    kernels::WidenRow(w, column + i % C, whole, rest, weights);
+    Store(Fma(LoadN(x + i / C * k + whole, rest), Load(weights), Load(sum)), sum);
+  }
+}
+
 void StoreSum(const DensePiece& piece, int row, int column, const float* lanes) {
   float sum = ReduceSum(Load(lanes));
   if (piece.bias != nullptr) sum += piece.bias[column];
@@ -82,14 +147,18 @@ void StoreSum(const DensePiece& piece, int row, int column, const float* lanes) 
 }
 
 // Few rows: weights pass from memory through the registers once.
-template <FloatFormat kFormat, int R, int C>
+template <FloatFormat kFormat, ScaleRuns kRuns, int R, int C>
 int StreamColumns(const DensePiece& piece, int row, int column) {
   const DenseMatrix& w = *piece.w;
   const float* x = piece.x + static_cast<size_t>(row) * w.k;
-  const size_t w_stride_bytes = static_cast<size_t>(w.k) * FloatBytes(kFormat);
   for (; column + C <= piece.column_end; column += C) {
     alignas(64) float sums[R * C * kLanes] = {};
-    AddTile<kFormat, R, C>(w.row(column), w_stride_bytes, x, w.k, w.k, sums, C * kLanes);
+    if constexpr (kFormat == FloatFormat::kE4M3) {
+      AddE4M3Tile<kRuns, R, C>(w, column, x, sums);
+    } else {
+      const size_t w_stride_bytes = static_cast<size_t>(w.k) * FloatBytes(kFormat);
+      AddTile<kFormat, R, C>(w.row(column), w_stride_bytes, x, w.k, w.k, sums, C * kLanes);
+    }
     for (int i = 0; i < R * C; ++i) {
       StoreSum(piece, row + i / C, column + i % C, sums + i * kLanes);
     }
@@ -97,23 +166,23 @@ int StreamColumns(const DensePiece& piece, int row, int column) {
   return column;
 }
 
-template <FloatFormat kFormat, int R>
+template <FloatFormat kFormat, ScaleRuns kRuns, int R>
 void StreamRows(int num_rows, const DensePiece& piece, int row) {
   if constexpr (R > 1) {
-    if (num_rows < R) return StreamRows<kFormat, R - 1>(num_rows, piece, row);
+    if (num_rows < R) return StreamRows<kFormat, kRuns, R - 1>(num_rows, piece, row);
   }
-  const int column = StreamColumns<kFormat, R, kTileColumns>(piece, row, piece.column_begin);
-  StreamColumns<kFormat, R, 1>(piece, row, column);
+  const int column = StreamColumns<kFormat, kRuns, R, kTileColumns>(piece, row, piece.column_begin);
+  StreamColumns<kFormat, kRuns, R, 1>(piece, row, column);
 }
 
-template <FloatFormat kFormat>
+template <FloatFormat kFormat, ScaleRuns kRuns = ScaleRuns::kOther>
 void Stream(const DensePiece& piece) {
   const int num_rows = piece.row_end - piece.row_begin;
   const int num_tiles = (num_rows + kTileRows - 1) / kTileRows;
   for (int tile = 0; tile < num_tiles; ++tile) {
     const int begin = num_rows * tile / num_tiles;
     const int end = num_rows * (tile + 1) / num_tiles;
-    StreamRows<kFormat, kTileRows>(end - begin, piece, piece.row_begin + begin);
+    StreamRows<kFormat, kRuns, kTileRows>(end - begin, piece, piece.row_begin + begin);
   }
 }
 
@@ -145,8 +214,7 @@ void MultiplyBatch(const DensePiece& piece, int first_row, int num_rows, int fir
   for (int at = 0; at < w.k; at += kSlice) {
     const int count = std::min(kSlice, w.k - at);
     for (int c = 0; c < num_columns; ++c) {
-      const uint8_t* row = w.row(first_column + c) + static_cast<size_t>(at) * FloatBytes(w.format);
-      kernels::WidenToFloat(row, w.format, count, batch.weights[c]);
+      kernels::WidenRow(w, first_column + c, at, count, batch.weights[c]);
     }
     const float* x = piece.x + static_cast<size_t>(first_row) * w.k + at;
     for (int row = 0; row < num_rows; row += kTileRows) {
@@ -160,17 +228,37 @@ void MultiplyBatch(const DensePiece& piece, int first_row, int num_rows, int fir
   }
 }
 
-void MultiplyDenseSimd(const DensePiece& piece) {
-  if (piece.row_end - piece.row_begin <= 2 * kTileRows) {
-    switch (piece.w->format) {
-      case FloatFormat::kF32:
-        return Stream<FloatFormat::kF32>(piece);
-      case FloatFormat::kBF16:
-        return Stream<FloatFormat::kBF16>(piece);
-      case FloatFormat::kF16:
-        return Stream<FloatFormat::kF16>(piece);
-    }
+// Whether the piece was done.
+bool StreamFewRows(const DensePiece& piece) {
+  if (piece.row_end - piece.row_begin > 2 * kTileRows) return false;
+  switch (piece.w->format) {
+    case FloatFormat::kF32:
+      Stream<FloatFormat::kF32>(piece);
+      return true;
+    case FloatFormat::kBF16:
+      Stream<FloatFormat::kBF16>(piece);
+      return true;
+    case FloatFormat::kF16:
+      Stream<FloatFormat::kF16>(piece);
+      return true;
+    case FloatFormat::kE4M3:
+      break;
   }
+  switch (RunsOf(piece.w->scales)) {
+    case ScaleRuns::kSteps:
+      Stream<FloatFormat::kE4M3, ScaleRuns::kSteps>(piece);
+      return true;
+    case ScaleRuns::kInputs:
+      Stream<FloatFormat::kE4M3, ScaleRuns::kInputs>(piece);
+      return true;
+    case ScaleRuns::kOther:
+      break;
+  }
+  return false;
+}
+
+void MultiplyDenseSimd(const DensePiece& piece) {
+  if (StreamFewRows(piece)) return;
   // A batch's inputs stay in the second-level cache while the weights pass.
   for (int row = piece.row_begin; row < piece.row_end; row += kBatchRows) {
     for (int column = piece.column_begin; column < piece.column_end; column += kBatchColumns) {

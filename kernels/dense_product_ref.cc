@@ -10,7 +10,7 @@ void MultiplyDense(const DensePiece& piece) {
   const int padded_k = (w.k + 15) / 16 * 16;
   std::vector<float> weights(padded_k, 0.0f);
   for (int column = piece.column_begin; column < piece.column_end; ++column) {
-    ref::WidenToFloat(w.row(column), w.format, w.k, weights.data());
+    ref::WidenRow(w, column, 0, w.k, weights.data());
     for (int i = piece.row_begin; i < piece.row_end; ++i) {
       const float* x = piece.x + static_cast<size_t>(i) * w.k;
       Lanes16 lanes;

@@ -1,5 +1,5 @@
 #pragma once
-// y = x W^T + bias for a Linear of any storage: 4-bit or 8-bit groups (W4A16, W8A16) or bf16 / f16 / f32.
+// y = x W^T + bias for a Linear of any storage: 4-bit or 8-bit groups (W4A16, W8A16) or bf16 / f16 / f32 / e4m3.
 //
 // A Linear is quantized or not tensor by tensor, so callers keep both forms of their activations at hand:
 // integer weights read the int16 groups, float weights the floats (one missing form is made here, once a call).

@@ -47,7 +47,12 @@ Linear MakeLinear(const Case& c, const BenchMemory& memory, const BenchMemory& s
     linear.w4.scales = scales.data();
   } else {
     linear.storage = Linear::Storage::kDense;
-    linear.dense = {.n = c.n, .k = c.k, .format = c.format, .data = nullptr};
+    linear.dense = {.n = c.n, .k = c.k, .format = c.format, .data = nullptr, .scales = {}};
+    // The scales of every copy are the same, and of blocks of 128 x 128.
+    if (c.format == FloatFormat::kE4M3) {
+      const auto* values = reinterpret_cast<const float*>(scales.data());
+      linear.dense.scales = {values, 128, 128, (c.k + 127) / 128, 0, 0};
+    }
     linear.dense.data =
         memory.data() + copy * static_cast<size_t>(c.n) * c.k * FloatBytes(c.format);
   }
@@ -107,11 +112,13 @@ int Main(int argc, char** argv) {
       ActiveCpuTarget().c_str(), threads, two_plane, fma, ReadBandwidth(pool, memory));
   const Case cases[] = {{"w4 q_proj 12288x5120", 12288, 5120, 4, {}},
                         {"w8 q_proj 12288x5120", 12288, 5120, 8, {}},
+                        {"fp8 q_proj 12288x5120", 12288, 5120, 0, FloatFormat::kE4M3},
                         {"w4 gate 1536x5120", 1536, 5120, 4, {}},
                         {"w8 gate 1536x5120", 1536, 5120, 8, {}},
                         {"w4 down 5120x1536", 5120, 1536, 4, {}},
                         {"w8 down 5120x1536", 5120, 1536, 8, {}},
                         {"bf16 lm_head 8192x5120", 8192, 5120, 0, FloatFormat::kBF16},
+                        {"fp8 lm_head 8192x5120", 8192, 5120, 0, FloatFormat::kE4M3},
                         {"f32 gate 96x5120", 96, 5120, 0, FloatFormat::kF32}};
   for (const Case& c : cases) {
     if (std::string(c.name).find(only) == std::string::npos) continue;

@@ -36,10 +36,12 @@ struct QuantizationHints {
   ModuleOverrides overrides;         // what it says of some modules alone
   std::string symmetric_source;      // for messages: `quantization_config says sym true`
   std::vector<std::string> remarks;  // what it says that is not used, in sentences
+  int activation_bits = 0;           // 0 = not said
+  int block_rows = 0;                // FP8: outputs and inputs a scale; 0 = not said
+  int block_columns = 0;
 
   // What it says of one module.
   ModuleHints Of(std::string_view module) const;
-  int activation_bits = 0;  // 0 = not said
 };
 
 // Sampling defaults of generation_config.json; absent = the server's own default.

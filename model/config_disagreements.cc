@@ -5,6 +5,10 @@
 namespace sheaf {
 namespace {
 
+bool EndsWith(std::string_view text, std::string_view end) {
+  return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
+}
+
 std::string_view ConfigName(TensorDtype dtype) {
   switch (dtype) {
     case TensorDtype::kBF16:
@@ -19,6 +23,11 @@ std::string_view ConfigName(TensorDtype dtype) {
 }
 
 bool IsFormatOfMethod(WeightFormat format, const QuantizationHints& hints) {
+  // One that names several, FP8 among them.
+  if (format == WeightFormat::kFp8) {
+    return hints.method.find("fp8") != std::string::npos || hints.method == "compressed-tensors" ||
+           hints.method == "modelopt";
+  }
   if (hints.method == "compressed-tensors") {
     return format == WeightFormat::kPackQuantized || format == WeightFormat::kIntQuantized;
   }
@@ -42,6 +51,10 @@ void ConfigDisagreements::AddLinear(const LinearPlan& plan, ModelPart part) {
   }
   quantized_.Add(plan.prefix);
   formats_[plan.format].Add(plan.prefix);
+  if (plan.format == WeightFormat::kFp8) {
+    AddFp8(plan);
+    return;
+  }
   // "...gate_up_proj[3]" is one expert's part of a module.
   const ModuleHints hints =
       config_.quantization.Of(std::string_view(plan.prefix).substr(0, plan.prefix.find('[')));
@@ -54,6 +67,18 @@ void ConfigDisagreements::AddLinear(const LinearPlan& plan, ModelPart part) {
   const bool same = said == plan.group_size || (said <= 0 && plan.groups == 1) ||
                     (plan.groups == 1 && said >= plan.k);
   if (said != 0 && !same) other_group_sizes_[{said, plan.group_size}].Add(plan.prefix);
+}
+
+void ConfigDisagreements::AddFp8(const LinearPlan& plan) {
+  const QuantizationHints& said = config_.quantization;
+  const Fp8Scales& fp8 = plan.fp8;
+  if (said.block_rows == 0) return;
+  // One block that spans a side may be larger than the side.
+  const bool rows = fp8.block_rows == said.block_rows ||
+                    (fp8.block_rows >= plan.n && said.block_rows >= plan.n);
+  const bool columns = fp8.block_columns == said.block_columns ||
+                       (fp8.block_columns >= plan.k && said.block_columns >= plan.k);
+  if (!rows || !columns) other_blocks_.Add(plan.prefix);
 }
 
 void ConfigDisagreements::CheckNaming(const LinearPlan& plan, ModelPart part) {
@@ -70,7 +95,10 @@ void ConfigDisagreements::CheckNaming(const LinearPlan& plan, ModelPart part) {
 }
 
 void ConfigDisagreements::AddUnusedTensor(const TensorInfo& tensor, ModelPart part) {
-  (part == ModelPart::kMtp ? mtp_ : unused_).Add(tensor.name);
+  const bool scales_inputs = EndsWith(tensor.name, ".input_scale") ||
+                             EndsWith(tensor.name, ".input_global_scale") ||
+                             EndsWith(tensor.name, "_input_scale");
+  (part == ModelPart::kMtp ? mtp_ : scales_inputs ? input_scales_ : unused_).Add(tensor.name);
 }
 
 void ConfigDisagreements::AddQuantization(std::vector<std::string>& out) const {
@@ -108,6 +136,11 @@ void ConfigDisagreements::AddQuantization(std::vector<std::string>& out) const {
     out.push_back(absl::StrFormat(
         "quantization_config says groups of %d, but %d Linears have groups of %d, e.g. %s",
         sizes.first, tally.count, sizes.second, tally.example));
+  }
+  if (other_blocks_.count > 0) {
+    out.push_back(absl::StrFormat(
+        "quantization_config says FP8 blocks of %d x %d, but %d Linears have others, e.g. %s",
+        hints.block_rows, hints.block_columns, other_blocks_.count, other_blocks_.example));
   }
   if (with_zero_points_.count > 0) {
     out.push_back(absl::StrFormat(
@@ -169,6 +202,12 @@ std::vector<std::string> ConfigDisagreements::Disagreements() const {
     out.push_back(
         absl::StrFormat("%d tensors of multi-token prediction layers are not used, e.g. %s",
                         mtp_.count, mtp_.example));
+  }
+  if (input_scales_.count > 0) {
+    out.push_back(absl::StrFormat(
+        "%d scales of activations are not used, as activations are not quantized to 8 bits here, "
+        "e.g. %s",
+        input_scales_.count, input_scales_.example));
   }
   if (unused_.count > 0) {
     out.push_back(

@@ -48,6 +48,7 @@ class ConfigDisagreements {
     }
   };
 
+  void AddFp8(const LinearPlan& plan);
   void CheckNaming(const LinearPlan& plan, ModelPart part);
   void AddQuantization(std::vector<std::string>& out) const;
 
@@ -60,6 +61,7 @@ class ConfigDisagreements {
   std::map<std::pair<int, int>, Tally> other_group_sizes_;  // said, stored
   Tally quantized_, with_zero_points_, named_but_quantized_, plain_but_not_named_, mtp_, unused_;
   Tally kv_scales_, unused_kv_scales_;
+  Tally other_blocks_, input_scales_;
 };
 
 }  // namespace sheaf

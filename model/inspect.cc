@@ -28,10 +28,11 @@ class Grouping {
  public:
   // new_tensors: those that no Linear before it has (experts share fused tensors).
   void Add(ModelPart part, const LinearPlan& plan, bool symmetric, uint64_t new_tensors) {
-    TensorGroup& group = plan.quantized()
-                             ? Entry(part, std::string(WeightFormatName(plan.format)), plan.bits,
-                                     plan.group_size, symmetric)
-                             : Plain(part, plan.codes->dtype);
+    TensorGroup& group =
+        plan.format == WeightFormat::kFp8 ? Fp8(part, plan)
+        : plan.quantized() ? Entry(part, std::string(WeightFormatName(plan.format)), plan.bits,
+                                   plan.group_size, 0, symmetric)
+                           : Plain(part, plan.codes->dtype);
     group.modules += 1;
     group.tensors += new_tensors;
     group.bytes += plan.file_bytes();
@@ -54,20 +55,31 @@ class Grouping {
   }
 
  private:
-  using Key = std::tuple<ModelPart, std::string, int, int, bool>;
+  using Key = std::tuple<ModelPart, std::string, int, int, int, bool>;
+
+  // A block that spans a small matrix is as large as those of the others.
+  TensorGroup& Fp8(ModelPart part, const LinearPlan& plan) {
+    const Fp8Scales& fp8 = plan.fp8;
+    const bool all_rows = fp8.first_row == 0 && fp8.block_rows >= plan.n;
+    const bool all_columns = fp8.stride == 1;
+    int rows = all_rows ? -1 : fp8.block_rows, columns = all_columns ? -1 : fp8.block_columns;
+    if (rows > 1 && all_columns) columns = rows;
+    if (all_rows && !all_columns) rows = columns;
+    return Entry(part, std::string(WeightFormatName(plan.format)), 8, columns, rows, true);
+  }
 
   TensorGroup& Plain(ModelPart part, TensorDtype dtype) {
-    return Entry(part, LowerCase(DtypeName(dtype)), static_cast<int>(8 * DtypeBytes(dtype)), 0,
-                 true);
+    return Entry(part, LowerCase(DtypeName(dtype)), DtypeBits(dtype), 0, 0, true);
   }
 
   TensorGroup& Entry(ModelPart part, const std::string& format, int bits, int group_size,
-                     bool symmetric) {
-    TensorGroup& group = groups_[Key(part, format, bits, group_size, symmetric)];
+                     int block_rows, bool symmetric) {
+    TensorGroup& group = groups_[Key(part, format, bits, group_size, block_rows, symmetric)];
     group.part = part;
     group.format = format;
     group.bits = bits;
     group.group_size = group_size;
+    group.block_rows = block_rows;
     group.symmetric = symmetric;
     return group;
   }

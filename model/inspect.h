@@ -20,10 +20,11 @@ namespace sheaf {
 // Tensors of one part of the model that are stored alike.
 struct TensorGroup {
   ModelPart part = ModelPart::kOther;
-  std::string format;     // "gptq", "awq", "pack-quantized", or a dtype: "bf16"
+  std::string format;     // "gptq", "awq", "pack-quantized", "fp8", or a dtype: "bf16"
   int bits = 0;           // of a weight
-  int group_size = 0;     // inputs a scale; 0 = none
-  bool symmetric = true;  // no zero points but 8
+  int group_size = 0;     // inputs a scale; 0 = none, -1 = all (fp8)
+  int block_rows = 0;     // fp8: outputs a scale, -1 = all; otherwise 0
+  bool symmetric = true;  // no zero points but symmetric ones
   uint64_t modules = 0;   // Linears, or plain tensors
   uint64_t tensors = 0;
   uint64_t bytes = 0;

@@ -20,6 +20,10 @@ std::string SizeText(uint64_t bytes) {
 }
 
 std::string GroupText(const TensorGroup& group) {
+  if (group.block_rows != 0) {
+    if (group.group_size < 0) return group.block_rows == 1 ? "row" : "tensor";
+    return absl::StrFormat("%dx%d", group.block_rows, group.group_size);
+  }
   return group.group_size == 0
              ? "-"
              : absl::StrFormat("%d%s", group.group_size, group.symmetric ? "" : " asym");
@@ -80,6 +84,7 @@ std::string InspectJson(const InspectReport& report) {
                                   {"format", group.format},
                                   {"bits", group.bits},
                                   {"group_size", group.group_size},
+                                  {"block_rows", group.block_rows},
                                   {"symmetric", group.symmetric},
                                   {"modules", group.modules},
                                   {"tensors", group.tensors},

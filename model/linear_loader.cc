@@ -53,7 +53,7 @@ absl::Status CheckSlice(const LinearPlan& plan, const LinearSlice& slice) {
                        absl::StrFormat("rows %d + %d, columns %d + %d", slice.first_row,
                                        slice.num_rows, slice.first_column, slice.num_columns));
   }
-  if (plan.quantized() && !IsWholeRows(plan, slice) &&
+  if (plan.packed() && !IsWholeRows(plan, slice) &&
       (slice.first_column % kernels::kActivationGroup != 0 ||
        slice.num_columns % kernels::kActivationGroup != 0)) {
     return TensorError(
@@ -71,6 +71,8 @@ kernels::FloatFormat ToFloatFormat(TensorDtype dtype) {
       return kernels::FloatFormat::kBF16;
     case TensorDtype::kF16:
       return kernels::FloatFormat::kF16;
+    case TensorDtype::kF8E4M3:
+      return kernels::FloatFormat::kE4M3;
     default:
       return kernels::FloatFormat::kF32;
   }
@@ -216,6 +218,8 @@ size_t FirstNotFinite(std::span<const uint8_t> bytes, kernels::FloatFormat forma
       return FirstWithExponent<uint16_t>(bytes, 0x7C00);
     case kernels::FloatFormat::kBF16:
       return FirstWithExponent<uint16_t>(bytes, 0x7F80);
+    case kernels::FloatFormat::kE4M3:
+      return FirstE4M3Nan(bytes);
     default:
       return FirstWithExponent<uint32_t>(bytes, 0x7F800000);
   }
@@ -270,7 +274,7 @@ class LinearBuilder {
   }
 
   absl::StatusOr<LoadedLinear> Build() {
-    SHEAF_RETURN_IF_ERROR(plan_.quantized() ? BuildPacked() : BuildDense());
+    SHEAF_RETURN_IF_ERROR(plan_.packed() ? BuildPacked() : BuildDense());
     SHEAF_RETURN_IF_ERROR(BuildBias());
     return std::move(linear_);
   }
@@ -391,6 +395,12 @@ class LinearBuilder {
     dense.n = slice_.num_rows;
     dense.k = slice_.num_columns;
     dense.format = ToFloatFormat(plan_.codes->dtype);
+    if (plan_.format == WeightFormat::kFp8) {
+      const UnpackRange range = {slice_.first_row, slice_.num_rows, slice_.first_column,
+                                 slice_.num_columns};
+      auto* const scales = Allocate<float>(Fp8ScaleCount(plan_, range));
+      SHEAF_ASSIGN_OR_RETURN(dense.scales, ReadFp8Scales(checkpoint_, plan_, range, scales));
+    }
     auto* const copy = Allocate<uint8_t>(part_bytes * slice_.num_rows);
     dense.data = copy;
     // Checked while they are in the core's cache.
@@ -447,7 +457,12 @@ class LinearBuilder {
 size_t MaxArenaBytes(const LinearPlan& plan, const LinearSlice& unresolved) {
   const LinearSlice slice = Resolved(plan, unresolved);
   size_t bytes = plan.bias == nullptr ? 0 : PackedArena::Rounded(slice.num_rows * sizeof(float));
-  if (!plan.quantized()) {
+  if (plan.format == WeightFormat::kFp8) {
+    bytes += PackedArena::Rounded(Fp8ScaleCount(plan, {slice.first_row, slice.num_rows,
+                                                       slice.first_column, slice.num_columns}) *
+                                  sizeof(float));
+  }
+  if (!plan.packed()) {
     return bytes + PackedArena::Rounded(static_cast<size_t>(slice.num_rows) * slice.num_columns *
                                         DtypeBytes(plan.codes->dtype));
   }

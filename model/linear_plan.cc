@@ -4,6 +4,7 @@
 #include "base/status.h"
 #include "model/formats/formats.h"
 #include "model/formats/tensor_checks.h"
+#include "model/formats/unread_formats.h"
 
 namespace sheaf {
 namespace {
@@ -34,6 +35,37 @@ absl::Status CheckNotRotated(const Checkpoint& checkpoint, const std::string& pr
   return absl::OkStatus();
 }
 
+// Looks for unread formats only where a dtype is none of those read: look-ups cost time on large
+// checkpoints.
+absl::Status RefuseUnreadDtype(const Checkpoint& checkpoint, const LinearPlan& plan) {
+  switch (plan.codes->dtype) {
+    case TensorDtype::kI32:
+    case TensorDtype::kU32:
+    case TensorDtype::kBF16:
+    case TensorDtype::kF16:
+    case TensorDtype::kF32:
+      return absl::OkStatus();
+    default:
+      return RefuseUnreadLinear(checkpoint, plan.prefix);
+  }
+}
+
+// A Linear that is one matrix [n][k] under its own name.
+absl::Status PlanByDtype(const Checkpoint& checkpoint, const QuantizationHints& hints,
+                         LinearPlan& plan) {
+  switch (plan.codes->dtype) {
+    case TensorDtype::kF8E4M3:
+      return PlanFp8(checkpoint, hints, plan);
+    case TensorDtype::kI8:
+      SHEAF_RETURN_IF_ERROR(RefuseUnreadLinear(checkpoint, plan.prefix));
+      SetClaim(hints, plan.prefix, plan);
+      return PlanIntQuantized(checkpoint, plan);
+    default:
+      SHEAF_RETURN_IF_ERROR(RefuseUnreadDtype(checkpoint, plan));
+      return PlanDense(checkpoint, plan);
+  }
+}
+
 absl::Status PlanBias(const Checkpoint& checkpoint, LinearPlan& plan) {
   plan.bias = checkpoint.Find(plan.prefix + ".bias");
   if (plan.bias == nullptr) return absl::OkStatus();
@@ -55,24 +87,28 @@ std::string_view WeightFormatName(WeightFormat format) {
       return "pack-quantized";
     case WeightFormat::kIntQuantized:
       return "int-quantized";
+    case WeightFormat::kFp8:
+      return "fp8";
   }
   return "";
 }
 
 uint64_t LinearPlan::codes_bytes() const {
   if (!is_part) return codes->bytes;
-  const auto inputs = static_cast<uint64_t>(k);
-  return n * (quantized() ? (inputs + 7) / 8 : inputs) * DtypeBytes(codes->dtype);
+  const auto inputs = static_cast<uint64_t>(k), per_word = static_cast<uint64_t>(codes_a_word());
+  return n * (packed() ? (inputs + per_word - 1) / per_word : inputs) * DtypeBytes(codes->dtype);
 }
 
 uint64_t LinearPlan::scales_bytes() const {
   if (scales == nullptr || !is_part) return scales == nullptr ? 0 : scales->bytes;
+  if (format == WeightFormat::kFp8) return Fp8ScaleBytes(*this);
   return static_cast<uint64_t>(n) * groups * DtypeBytes(scales->dtype);
 }
 
 uint64_t LinearPlan::zeros_bytes() const {
   if (zeros == nullptr || !is_part) return zeros == nullptr ? 0 : zeros->bytes;
-  const uint64_t rows = zeros->dtype == TensorDtype::kI8 ? n : (n + 7) / 8;
+  const int per_word = codes_a_word();
+  const uint64_t rows = zeros->dtype == TensorDtype::kI8 ? n : (n + per_word - 1) / per_word;
   return rows * groups * DtypeBytes(zeros->dtype);
 }
 
@@ -119,14 +155,13 @@ absl::StatusOr<LinearPlan> PlanLinear(const Checkpoint& checkpoint, const Quanti
       SHEAF_RETURN_IF_ERROR(PlanGptq(checkpoint, hints, plan));
     }
   } else if ((plan.codes = checkpoint.Find(prefix + ".weight_packed")) != nullptr) {
+    SHEAF_RETURN_IF_ERROR(RefuseUnreadDtype(checkpoint, plan));
     SetClaim(hints, prefix, plan);
     SHEAF_RETURN_IF_ERROR(PlanPackQuantized(checkpoint, plan));
   } else if ((plan.codes = checkpoint.Find(prefix + ".weight")) != nullptr) {
-    SetClaim(hints, prefix, plan);
-    SHEAF_RETURN_IF_ERROR(plan.codes->dtype == TensorDtype::kI8
-                              ? PlanIntQuantized(checkpoint, plan)
-                              : PlanDense(checkpoint, plan));
+    SHEAF_RETURN_IF_ERROR(PlanByDtype(checkpoint, hints, plan));
   } else {
+    SHEAF_RETURN_IF_ERROR(RefuseUnreadLinear(checkpoint, prefix));
     return absl::NotFoundError(
         absl::StrFormat("%s: missing tensor %s: wanted one of .qweight, .weight_packed, .weight",
                         checkpoint.directory(), prefix));
@@ -154,6 +189,7 @@ absl::StatusOr<LinearPlan> PlanFusedLinear(const Checkpoint& checkpoint,
   plan.matrix_rows = part.rows;
   plan.first_row = part.first_row;
   plan.counts_whole = part.expert == 0 && part.first_row == 0;
+  SHEAF_RETURN_IF_ERROR(RefuseUnreadFused(checkpoint, module));
   for (const char* suffix : {".bias", "_bias"}) {
     if (const TensorInfo* const bias = checkpoint.Find(module + suffix); bias != nullptr)
       return TensorError(*bias, "experts without a bias", "one");
@@ -165,8 +201,13 @@ absl::StatusOr<LinearPlan> PlanFusedLinear(const Checkpoint& checkpoint,
     SHEAF_RETURN_IF_ERROR(PlanFusedPackQuantized(checkpoint, module, part, plan));
     return plan;
   }
-  SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.codes, kFloatDtypes));
   SHEAF_RETURN_IF_ERROR(CheckShape(*plan.codes, {part.num_experts, part.rows, part.k}));
+  if (plan.codes->dtype == TensorDtype::kF8E4M3) {
+    SHEAF_RETURN_IF_ERROR(
+        PlanFusedFp8(checkpoint, hints, part.rows, part.expert, part.first_row, plan));
+  } else {
+    SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.codes, kFloatDtypes));
+  }
   plan.codes_offset = (static_cast<uint64_t>(part.expert) * part.rows + part.first_row) * part.k *
                       DtypeBytes(plan.codes->dtype);
   return plan;

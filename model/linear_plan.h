@@ -3,8 +3,8 @@
 //
 // Which tensors exist under the module's prefix decides the format; the hints of the config only
 // say what headers cannot (the zero point convention of GPTQ files). Every dtype and shape is
-// checked here, so unpacking (model/linear_loader.h) can fail on values alone: NaN scales, g_idx
-// out of range, zero points that contradict the config (model/quantization/zero_points.h).
+// checked here, so unpacking (model/linear_loader.h) can fail on values alone: NaN scales or codes,
+// g_idx out of range, zero points that contradict the config (model/quantization/zero_points.h).
 //
 // Ownership  tensor pointers live as long as the Checkpoint.
 // Threads    pure.
@@ -25,8 +25,8 @@
 
 namespace sheaf {
 
-enum class WeightFormat : uint8_t { kDense, kGptq, kAwq, kPackQuantized, kIntQuantized };
-// "plain", "gptq", "awq", "pack-quantized", "int-quantized"
+enum class WeightFormat : uint8_t { kDense, kGptq, kAwq, kPackQuantized, kIntQuantized, kFp8 };
+// "plain", "gptq", "awq", "pack-quantized", "int-quantized", "fp8"
 std::string_view WeightFormatName(WeightFormat format);
 
 // What the stored value of a zero point means.
@@ -41,6 +41,15 @@ struct ZeroPointClaim {
   std::optional<bool> symmetric;  // nothing = not said
   bool convention_said = false;   // of a GPTQ file: v1 or v2 is named
   std::string source;             // for messages: "quantization_config says sym true"
+};
+
+// Where the scales of an FP8 matrix lie in their tensor, which has one for each block.
+struct Fp8Scales {
+  int block_rows = 0;  // elements; all rows where one block spans them
+  int block_columns = 0;
+  int stride = 0;      // blocks across
+  int first_row = 0;   // of the plan's rows in the matrix that is scaled (up in gate_up)
+  uint64_t first = 0;  // element of the tensor where that matrix begins (one expert of all)
 };
 
 struct LinearPlan {
@@ -72,10 +81,13 @@ struct LinearPlan {
   bool is_part = false;        // of such tensors
   bool counts_whole = true;    // file_bytes() has what the parts share: true of one of them
   std::vector<int64_t> whole;  // what weight_shape says, or the end of it
+  Fp8Scales fp8;               // kFp8 alone
 
   int symmetric_zero() const { return 1 << (bits - 1); }
   int codes_a_word() const { return 32 / bits; }
   bool quantized() const { return format != WeightFormat::kDense; }
+  // Repacked when loaded; other matrices of floats are kept as they are.
+  bool packed() const { return quantized() && format != WeightFormat::kFp8; }
   // Of its part of each tensor.
   uint64_t codes_bytes() const;
   uint64_t scales_bytes() const;
@@ -109,7 +121,7 @@ struct FusedPart {
   int n = 0;
 };
 
-// Plain (`module` or module + ".weight" is the tensor) or pack-quantized (module + ".weight_packed"
+// Plain or FP8 (`module` or module + ".weight" is the tensor) or pack-quantized (module + ".weight_packed"
 // or "_packed", and so on).
 absl::StatusOr<LinearPlan> PlanFusedLinear(const Checkpoint& checkpoint,
                                            const QuantizationHints& hints,

@@ -9,6 +9,7 @@
 #include "base/status.h"
 #include "model/attention/attention_tensors.h"
 #include "model/formats/tensor_checks.h"
+#include "model/formats/unread_formats.h"
 
 namespace sheaf {
 namespace {
@@ -112,8 +113,12 @@ absl::StatusOr<std::array<LinearPlan, 3>> PlanExpert(const Checkpoint& checkpoin
   const auto linears =
       MlpLinears(ExpertPrefix(layer, expert), hidden, width, ModelPart::kRoutedExperts);
   for (size_t i = 0; i < linears.size(); ++i) {
-    SHEAF_ASSIGN_OR_RETURN(plans[i], PlanLinear(checkpoint, config.quantization, linears[i].prefix,
-                                                linears[i].n, linears[i].k));
+    absl::StatusOr<LinearPlan> plan = PlanLinear(checkpoint, config.quantization,
+                                                 linears[i].prefix, linears[i].n, linears[i].k);
+    if (absl::IsNotFound(plan.status())) {
+      SHEAF_RETURN_IF_ERROR(RefuseUnreadFused(checkpoint, fused + ".gate_up_proj"));
+    }
+    SHEAF_ASSIGN_OR_RETURN(plans[i], std::move(plan));
   }
   return plans;
 }

@@ -47,6 +47,7 @@ class Reader {
     }
     Number(root_, std::string(kRoot), "act_bits", 0, kMaxBits, hints_.activation_bits);
     ReadConfigGroups(all);
+    ReadBlock();
     hints_.bits = all.bits;
     hints_.group_size = all.group_size;
     hints_.symmetric = all.symmetric;
@@ -185,6 +186,23 @@ class Reader {
     out.group_size = out.bits == 4 ? 128 : -1;
     out.symmetric = name != "W4A16_ASYM";
     out.symmetric_source = where + " says " + (*out.symmetric ? "symmetric" : "asymmetric");
+  }
+
+  // [128, 128]
+  void ReadBlock() {
+    const Json* const block = FindKey(root_, "weight_block_size");
+    if (block == nullptr) return;
+    const bool is_pair = block->is_array() && block->size() == 2;
+    const auto side = [&](size_t i) { return is_pair ? LenientInt((*block)[i]) : std::nullopt; };
+    const auto rows = side(0), columns = side(1);
+    const auto fits = [](const auto& number) {
+      return number && *number >= 1 && *number <= kMaxGroupSize;
+    };
+    if (!fits(rows) || !fits(columns)) {
+      return Unreadable(absl::StrFormat("%s.weight_block_size", kRoot), "two sides", *block);
+    }
+    hints_.block_rows = static_cast<int>(*rows);
+    hints_.block_columns = static_cast<int>(*columns);
   }
 
   void AddTargets(const Json& targets, const ModuleHints& hints) {

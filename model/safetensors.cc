@@ -17,26 +17,33 @@ namespace {
 struct DtypeRow {
   TensorDtype dtype;
   std::string_view name;
-  size_t bytes;
+  int bits;
 };
 
-constexpr std::array<DtypeRow, 16> kDtypes = {{
-    {TensorDtype::kBool, "BOOL", 1},
-    {TensorDtype::kU8, "U8", 1},
-    {TensorDtype::kI8, "I8", 1},
-    {TensorDtype::kF8E4M3, "F8_E4M3", 1},
-    {TensorDtype::kF8E5M2, "F8_E5M2", 1},
-    {TensorDtype::kF8E8M0, "F8_E8M0", 1},
-    {TensorDtype::kI16, "I16", 2},
-    {TensorDtype::kU16, "U16", 2},
-    {TensorDtype::kF16, "F16", 2},
-    {TensorDtype::kBF16, "BF16", 2},
-    {TensorDtype::kI32, "I32", 4},
-    {TensorDtype::kU32, "U32", 4},
-    {TensorDtype::kF32, "F32", 4},
-    {TensorDtype::kI64, "I64", 8},
-    {TensorDtype::kU64, "U64", 8},
-    {TensorDtype::kF64, "F64", 8},
+// In the order of the enumeration.
+constexpr std::array<DtypeRow, 22> kDtypes = {{
+    {TensorDtype::kBool, "BOOL", 8},
+    {TensorDtype::kF4, "F4", 4},
+    {TensorDtype::kF6E2M3, "F6_E2M3", 6},
+    {TensorDtype::kF6E3M2, "F6_E3M2", 6},
+    {TensorDtype::kU8, "U8", 8},
+    {TensorDtype::kI8, "I8", 8},
+    {TensorDtype::kF8E4M3, "F8_E4M3", 8},
+    {TensorDtype::kF8E5M2, "F8_E5M2", 8},
+    {TensorDtype::kF8E8M0, "F8_E8M0", 8},
+    {TensorDtype::kF8E4M3Fnuz, "F8_E4M3FNUZ", 8},
+    {TensorDtype::kF8E5M2Fnuz, "F8_E5M2FNUZ", 8},
+    {TensorDtype::kI16, "I16", 16},
+    {TensorDtype::kU16, "U16", 16},
+    {TensorDtype::kF16, "F16", 16},
+    {TensorDtype::kBF16, "BF16", 16},
+    {TensorDtype::kI32, "I32", 32},
+    {TensorDtype::kU32, "U32", 32},
+    {TensorDtype::kF32, "F32", 32},
+    {TensorDtype::kI64, "I64", 64},
+    {TensorDtype::kU64, "U64", 64},
+    {TensorDtype::kF64, "F64", 64},
+    {TensorDtype::kC64, "C64", 64},
 }};
 
 constexpr uint64_t kLengthBytes = 8;
@@ -69,15 +76,21 @@ absl::Status ReadTensor(std::string_view source, std::string_view name,
     return error(absl::StrFormat("shape has %d dimensions, wanted at most %d", shape.size(),
                                  kMaxDimensions));
   }
-  uint64_t bytes = DtypeBytes(*dtype);
+  uint64_t bits = static_cast<uint64_t>(DtypeBits(*dtype));
   for (simdjson::dom::element dimension : shape) {
     uint64_t size = 0;
     if (dimension.get(size) != simdjson::SUCCESS || size > INT64_MAX) {
       return error("shape has a dimension that is not a size");
     }
-    if (__builtin_mul_overflow(bytes, size, &bytes)) return error("the shape's size overflows");
+    if (__builtin_mul_overflow(bits, size, &bits)) return error("the shape's size overflows");
     tensor.shape.push_back(static_cast<int64_t>(size));
   }
+
+  if (bits % 8 != 0) {
+    return error(absl::StrFormat("%s %s does not fill whole bytes", dtype_name,
+                                 ShapeString(tensor.shape)));
+  }
+  const uint64_t bytes = bits / 8;
 
   simdjson::dom::array offsets;
   if (value["data_offsets"].get(offsets) != simdjson::SUCCESS || offsets.size() != 2) {
@@ -143,7 +156,9 @@ absl::Status CheckTiling(const std::vector<TensorInfo>& tensors, uint64_t header
 
 }  // namespace
 
-size_t DtypeBytes(TensorDtype dtype) { return kDtypes[static_cast<size_t>(dtype)].bytes; }
+int DtypeBits(TensorDtype dtype) { return kDtypes[static_cast<size_t>(dtype)].bits; }
+
+size_t DtypeBytes(TensorDtype dtype) { return static_cast<size_t>(DtypeBits(dtype) + 7) / 8; }
 
 std::string_view DtypeName(TensorDtype dtype) { return kDtypes[static_cast<size_t>(dtype)].name; }
 

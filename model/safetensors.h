@@ -25,11 +25,16 @@ namespace sheaf {
 
 enum class TensorDtype : uint8_t {
   kBool,
+  kF4,  // 2 elements a byte
+  kF6E2M3,
+  kF6E3M2,
   kU8,
   kI8,
   kF8E4M3,
   kF8E5M2,
   kF8E8M0,
+  kF8E4M3Fnuz,
+  kF8E5M2Fnuz,
   kI16,
   kU16,
   kF16,
@@ -39,9 +44,12 @@ enum class TensorDtype : uint8_t {
   kF32,
   kI64,
   kU64,
-  kF64
+  kF64,
+  kC64
 };
 
+int DtypeBits(TensorDtype dtype);
+// Of one element; those of 4 and 6 bits share bytes and are counted as a whole one.
 size_t DtypeBytes(TensorDtype dtype);
 std::string_view DtypeName(TensorDtype dtype);  // as in the file: "BF16"
 

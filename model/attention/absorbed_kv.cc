@@ -103,7 +103,7 @@ FloatFormat ExactFormat(const Linear& linear) {
   return FloatFormat::kF16;
 }
 
-// The value is one of the format.
+// The value is one of the format, which is none of 8 bits.
 void WriteFloat(float value, FloatFormat format, size_t index, uint8_t* out) {
   switch (format) {
     case FloatFormat::kF32:
@@ -121,13 +121,19 @@ void WriteFloat(float value, FloatFormat format, size_t index, uint8_t* out) {
       std::memcpy(out + 2 * index, &half, 2);
       return;
     }
+    case FloatFormat::kE4M3:
+      return;
   }
+}
+
+bool IsFp8(const Linear& linear) {
+  return linear.storage == Linear::Storage::kDense && linear.dense.format == FloatFormat::kE4M3;
 }
 
 Linear DenseLinear(int n, int k, FloatFormat format, const uint8_t* data) {
   Linear linear;
   linear.storage = Linear::Storage::kDense;
-  linear.dense = DenseMatrix{n, k, format, data};
+  linear.dense = DenseMatrix{n, k, format, data, {}};
   return linear;
 }
 
@@ -233,6 +239,55 @@ class AbsorbedKvBuilder {
     return std::move(out_);
   }
 
+  absl::StatusOr<AbsorbedKv> Fp8() {
+    const kernels::BlockScales& all = kv_b_.dense.scales;
+    const int blocks_down = (kv_b_.dense.n - 1 + all.first_row) / all.block_rows + 1;
+    const size_t key_bytes = static_cast<size_t>(rank_) * nope_dim_;
+    const size_t value_bytes = static_cast<size_t>(rank_) * v_dim_;
+    const size_t num_scales = static_cast<size_t>(blocks_down) * all.stride;
+    const size_t head_bytes = PackedArena::Rounded(key_bytes) + PackedArena::Rounded(value_bytes);
+    SHEAF_RETURN_IF_ERROR(Reserve(2 * PackedArena::Rounded(num_scales * sizeof(float)) +
+                                  num_heads_ * head_bytes));
+    // Both for all heads, which begin anywhere in them.
+    auto* const scales = Allocate<float>(num_scales);
+    auto* const transposed = Allocate<float>(num_scales);
+    std::copy_n(all.values, num_scales, scales);
+    for (int row = 0; row < blocks_down; ++row) {
+      for (int column = 0; column < all.stride; ++column) {
+        transposed[static_cast<size_t>(column) * blocks_down + row] =
+            scales[static_cast<size_t>(row) * all.stride + column];
+      }
+    }
+    for (int head = 0; head < num_heads_; ++head) {
+      const int first = head * (nope_dim_ + v_dim_);
+      auto* const key = Allocate<uint8_t>(key_bytes);
+      for (int i = 0; i < nope_dim_; ++i) {
+        const uint8_t* const row = kv_b_.dense.row(first + i);
+        for (int j = 0; j < rank_; ++j) key[static_cast<size_t>(j) * nope_dim_ + i] = row[j];
+      }
+      auto* const value = Allocate<uint8_t>(value_bytes);
+      std::copy_n(kv_b_.dense.row(first + nope_dim_), value_bytes, value);
+
+      const int key_row = first + all.first_row;
+      Linear key_up = DenseLinear(rank_, nope_dim_, FloatFormat::kE4M3, key);
+      key_up.dense.scales = {transposed + key_row / all.block_rows,
+                             all.block_columns,
+                             all.block_rows,
+                             blocks_down,
+                             all.first_column,
+                             key_row % all.block_rows};
+      out_.key_parts_.push_back({key_up, 0, nullptr});
+      const int value_row = key_row + nope_dim_;
+      Linear value_up = DenseLinear(v_dim_, rank_, FloatFormat::kE4M3, value);
+      value_up.dense.scales = all;
+      value_up.dense.scales.values =
+          scales + static_cast<size_t>(value_row / all.block_rows) * all.stride;
+      value_up.dense.scales.first_row = value_row % all.block_rows;
+      out_.value_up_.push_back(value_up);
+    }
+    return std::move(out_);
+  }
+
  private:
   absl::Status Reserve(size_t bytes) {
     out_.memory_bytes_ = bytes;
@@ -300,7 +355,11 @@ class AbsorbedKvBuilder {
 
 size_t AbsorbedKv::MemoryBytes(const LinearPlan& kv_b, int nope_dim, int v_dim) {
   const size_t elements = static_cast<size_t>(kv_b.n) * kv_b.k;
-  if (!kv_b.quantized()) return elements * DtypeBytes(kv_b.codes->dtype);
+  if (!kv_b.packed()) {
+    size_t num_scales = 0;
+    if (kv_b.quantized()) num_scales = kv_b.scales->bytes / DtypeBytes(kv_b.scales->dtype);
+    return elements * DtypeBytes(kv_b.codes->dtype) + 2 * num_scales * sizeof(float);
+  }
   if (kv_b.zero_points != ZeroPoints::kSymmetric) {
     return elements * (kv_b.scales->dtype == TensorDtype::kBF16 ? 2 : 4);
   }
@@ -317,6 +376,7 @@ absl::StatusOr<AbsorbedKv> AbsorbedKv::Build(const Linear& kv_b, int num_heads, 
                                              int v_dim) {
   SHEAF_CHECK(kv_b.n() == num_heads * (nope_dim + v_dim), "kv_b_proj has nope + v rows a head");
   AbsorbedKvBuilder builder(kv_b, num_heads, nope_dim, v_dim);
+  if (IsFp8(kv_b)) return builder.Fp8();
   if (kv_b.storage == Linear::Storage::kW4 && StaysPacked(kv_b.w4)) return builder.Packed(kv_b.w4);
   if (kv_b.storage == Linear::Storage::kW8 && StaysPacked(kv_b.w8)) return builder.Packed(kv_b.w8);
   return builder.Floats();

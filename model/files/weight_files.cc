@@ -113,6 +113,16 @@ bool IsBesideAModel(std::string_view stem) {
          std::end(kBesideAModel);
 }
 
+// What else the weights are in; "" = nothing known.
+std::string_view UnreadFormat(const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    if (EndsWith(name, ".gguf")) return "GGUF files";
+    if (EndsWith(name, ".bin") || EndsWith(name, ".pth")) return "PyTorch pickles";
+    if (EndsWith(name, ".npz")) return "NumPy archives (MLX)";
+  }
+  return "";
+}
+
 using Stems = std::map<std::string, Stem, std::less<>>;
 
 // The stem that is the model's; the end where the directory has none.
@@ -162,6 +172,10 @@ absl::StatusOr<WeightFiles> ChooseWeightFiles(std::vector<std::string> names,
   }
   SHEAF_ASSIGN_OR_RETURN(const auto chosen, ChooseStem(stems, directory));
   if (chosen == stems.end()) {
+    if (const std::string_view unread = UnreadFormat(names); !unread.empty()) {
+      return absl::UnimplementedError(absl::StrFormat(
+          "%s: %s are not read: wanted .safetensors files", directory, unread));
+    }
     return absl::NotFoundError(absl::StrFormat(
         "%s: neither model.safetensors nor model.safetensors.index.json nor other .safetensors "
         "files of one model",

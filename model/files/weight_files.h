@@ -7,7 +7,7 @@
 // (mtp, consolidated, adapter_model) count only where nothing else is.
 //
 // Threads    pure.
-// Errors     kNotFound: no weights, or numbered shards with a gap (names the missing file).
+// Errors     kUnimplemented: files of a format that is not read (GGUF, pickles). kNotFound: no weights, or numbered shards with a gap (names the missing file).
 //            kInvalidArgument: two candidates (names them).
 
 #include <string>

@@ -15,9 +15,12 @@
 // Errors     as model/linear_plan.h; Unpack cannot fail.
 
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kernels/dense_matrix.h"
 #include "model/files/row_reader.h"
 #include "model/formats/weight_groups.h"
 #include "model/linear_plan.h"
@@ -74,6 +77,23 @@ int IntQuantizedZero(const uint8_t* zeros, const LinearPlan& plan, int row, int 
 
 // bf16, f16, f32: weight [n][k].
 absl::Status PlanDense(const Checkpoint& checkpoint, LinearPlan& plan);
+
+// FP8: weight [n][k] e4m3fn, kept as it is, with weight_scale_inv or weight_scale: one for the tensor, a row
+// ([n] or [n][1]), groups of inputs of a row, or square blocks ([ceil(n/b)][ceil(k/b)]); of float dtypes, or
+// powers of two of 8 bits. Fused: the same with the experts in front.
+absl::Status PlanFp8(const Checkpoint& checkpoint, const QuantizationHints& hints,
+                     LinearPlan& plan);
+absl::Status PlanFusedFp8(const Checkpoint& checkpoint, const QuantizationHints& hints, int rows,
+                          int expert, int first_row, LinearPlan& plan);
+uint64_t Fp8ScaleBytes(const LinearPlan& plan);  // in the file
+// Those that a part of the matrix needs, and reading them into as many floats. Errors: NaN, Inf, or so large
+// that a weight would be.
+size_t Fp8ScaleCount(const LinearPlan& plan, const UnpackRange& range);
+absl::StatusOr<kernels::BlockScales> ReadFp8Scales(const Checkpoint& checkpoint,
+                                                   const LinearPlan& plan,
+                                                   const UnpackRange& range, float* out);
+// The index of the first NaN among e4m3fn codes, or their number.
+size_t FirstE4M3Nan(std::span<const uint8_t> codes);
 
 // One unaligned little-endian word.
 inline uint32_t LoadWord(const uint8_t* words, size_t index) {

@@ -183,6 +183,13 @@ absl::StatusOr<Source> ReadSource(const std::string& from) {
   for (const TensorInfo* tensor : source.checkpoint->tensors()) {
     if (EndsWith(tensor->name, ".weight") && tensor->dtype == TensorDtype::kI8)
       return RefuseEightBits(*tensor);
+    // A plain copy would be called unquantized in the new config, which readers believe.
+    if (tensor->dtype == TensorDtype::kF8E4M3 || tensor->dtype == TensorDtype::kF8E5M2) {
+      return absl::UnimplementedError(absl::StrFormat(
+          "%s: tensor %s: wanted 4-bit Linears beside plain ones, got FP8: the formats that are "
+          "written cannot say so",
+          tensor->file, tensor->name));
+    }
     if (!EndsWith(tensor->name, ".qweight") && !EndsWith(tensor->name, ".weight_packed")) continue;
     SHEAF_ASSIGN_OR_RETURN(LinearPlan plan,
                            PlanOf(*source.checkpoint, config.quantization, shapes, *tensor));

@@ -269,13 +269,26 @@ void Products(Random& random) {
   Linear dense;
   dense.storage = Linear::Storage::kDense;
   const std::vector<float> weights = random.Floats(n * k, 0.1f);
-  dense.dense = {.n = n, .k = k, .format = FloatFormat::kF32, .data = weights.data()};
+  dense.dense = {.n = n, .k = k, .format = FloatFormat::kF32, .data = weights.data(),
+                 .scales = {}};
+
+  Linear fp8;
+  fp8.storage = Linear::Storage::kDense;
+  std::vector<uint8_t> codes(n * k);
+  for (uint8_t& code : codes) code = static_cast<uint8_t>(random.Next() % 0x7F);
+  const std::vector<float> block_scales = random.Floats(4, 0.01f);
+  fp8.dense = {.n = n,
+               .k = k,
+               .format = FloatFormat::kE4M3,
+               .data = codes.data(),
+               .scales = {block_scales.data(), 32, 128, 2, 0, 0}};
 
   const std::pair<const char*, const Linear*> linears[] = {{"w4a16", &w4},
                                                            {"w8a16", &w8},
                                                            {"w8a16 with zeros", &w8_zeros},
                                                            {"w8a16 of extremes", &w8_extremes},
-                                                           {"dense_product", &dense}};
+                                                           {"dense_product", &dense},
+                                                           {"dense_product e4m3", &fp8}};
   for (const auto& [name, linear] : linears) {
     std::vector<float> y(rows * n), y_ref(rows * n);
     const LinearCall call = {linear, &activations, y.data(), n};

@@ -299,6 +299,46 @@ TEST_P(LinearTest, FloatWeightsAtTheEdgesOfTiles) {
   }
 }
 
+// Against the same matrix widened to floats first: the same bits, wherever blocks begin and end.
+TEST_P(LinearTest, EightBitFloatsAsTheirDecodedValues) {
+  const int blocks[] = {1, 8, 16, 24, 32, 128, 700};
+  for (int i = 0; i < 120; ++i) {
+    const int ks[] = {1, 15, 16, 17, 100, 256, 257, 700};
+    const int ns[] = {1, 3, 4, 16, 17, 37, 150};
+    const int rows[] = {1, 2, 3, 5, 6, 7, 8, 12, 13, 43, 60};
+    DenseOptions options{.n = ns[random_() % 7],
+                         .k = ks[random_() % 8],
+                         .format = FloatFormat::kE4M3,
+                         .bias = random_() % 2 == 0};
+    options.block_rows = blocks[random_() % 7];
+    options.block_columns = blocks[random_() % 7];
+    options.first_row = static_cast<int>(random_() % options.block_rows);
+    options.first_column = static_cast<int>(random_() % options.block_columns);
+    if (random_() % 2 == 0) options.first_column = options.first_column / 16 * 16;
+    const int num_rows = rows[random_() % 11];
+    SCOPED_TRACE(testing::Message()
+                 << "n=" << options.n << " k=" << options.k << " rows=" << num_rows << " blocks "
+                 << options.block_rows << "x" << options.block_columns << " from "
+                 << options.first_row << ", " << options.first_column);
+    const RandomLinear weights(random_, options);
+    Check(weights, num_rows);
+    if (HasFatalFailure()) return;
+    std::vector<float> values(size_t(options.n) * options.k);
+    for (size_t at = 0; at < values.size(); ++at) {
+      values[at] = static_cast<float>(
+          weights.weight(static_cast<int>(at / options.k), static_cast<int>(at % options.k)));
+    }
+    Linear widened = weights.linear();
+    widened.dense = {options.n, options.k, FloatFormat::kF32, values.data(), {}};
+    const std::vector<float> x = RandomActivations(random_, size_t(num_rows) * options.k);
+    const Activations activations{
+        .num_rows = num_rows, .k = options.k, .floats = x.data(), .quantized = {}};
+    ExpectSameBits(Multiply(pool_, weights.linear(), activations, options.n),
+                   Multiply(pool_, widened, activations, options.n));
+    if (HasFailure()) return;
+  }
+}
+
 TEST_P(LinearTest, ARowDoesNotDependOnItsNeighboursNorOnThreads) {
   const int k = 500;
   const int n = 90;

@@ -105,7 +105,8 @@ RandomLinear::RandomLinear(std::mt19937& random, const DenseOptions& options) {
   // One element further on, as tensors in a file are aligned to their elements only.
   const size_t bytes = FloatBytes(options.format);
   dense_.assign((count + 1) * bytes, 0);
-  for (size_t i = 0; i < count; ++i) {
+  if (options.format == FloatFormat::kE4M3) MakeE4M3(random, options);
+  for (size_t i = 0; i < count && options.format != FloatFormat::kE4M3; ++i) {
     uint8_t* at = &dense_[(i + 1) * bytes];
     if (options.format == FloatFormat::kF32) {
       const float value = std::normal_distribution<float>(0, 0.05f)(random);
@@ -118,6 +119,33 @@ RandomLinear::RandomLinear(std::mt19937& random, const DenseOptions& options) {
   }
   w.data = dense_.data() + bytes;
   if (options.bias) MakeBias(random, options.n);
+}
+
+// Every code but the NaNs, with scales of 24 bits, whose products are rounded.
+void RandomLinear::MakeE4M3(std::mt19937& random, const DenseOptions& options) {
+  BlockScales& scales = linear_.dense.scales;
+  scales.block_rows = options.block_rows;
+  scales.block_columns = options.block_columns;
+  scales.first_row = options.first_row;
+  scales.first_column = options.first_column;
+  scales.stride = scales.column(options.k - 1) + 1;
+  block_scales_.resize(size_t((options.n - 1 + options.first_row) / options.block_rows + 1) *
+                       scales.stride);
+  for (float& scale : block_scales_) {
+    scale = std::uniform_real_distribution<float>(-0.01f, 0.01f)(random);
+  }
+  scales.values = block_scales_.data();
+  for (size_t i = 0; i < weights_.size(); ++i) {
+    const uint32_t magnitude = random() % 0x7F, exponent = magnitude >> 3, fraction = magnitude & 7;
+    const bool negative = random() % 2 != 0;
+    dense_[i + 1] = static_cast<uint8_t>(magnitude | (negative ? 0x80 : 0));
+    const double value = exponent == 0
+                             ? std::ldexp(fraction, -9)
+                             : std::ldexp(8.0 + fraction, static_cast<int>(exponent) - 10);
+    const float scale = scales.row(static_cast<int>(i / options.k))[scales.column(
+        static_cast<int>(i % options.k))];
+    weights_[i] = static_cast<float>((negative ? -value : value) * scale);
+  }
 }
 
 void RandomLinear::MakeBias(std::mt19937& random, int n) {

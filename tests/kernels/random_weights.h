@@ -38,6 +38,11 @@ struct DenseOptions {
   int k = 128;
   FloatFormat format = FloatFormat::kBF16;
   bool bias = false;
+  // Of kE4M3: scales of these blocks, the first of them begun before the matrix.
+  int block_rows = 128;
+  int block_columns = 128;
+  int first_row = 0;
+  int first_column = 0;
 };
 
 // Owns what the view `linear` points to; not movable.
@@ -49,7 +54,8 @@ class RandomLinear {
   RandomLinear& operator=(const RandomLinear&) = delete;
 
   const Linear& linear() const { return linear_; }
-  // W[output][input] in the order of the caller's activations, exact.
+  // W[output][input] in the order of the caller's activations, exact (8-bit floats: rounded to float, as the
+  // kernels do).
   double weight(int output, int input) const {
     return weights_[size_t(output) * linear_.k() + input];
   }
@@ -58,6 +64,7 @@ class RandomLinear {
  private:
   template <int kBits>
   void MakeIntegers(std::mt19937& random, const IntegerOptions& options, PackedIntegers<kBits>& w);
+  void MakeE4M3(std::mt19937& random, const DenseOptions& options);
   void MakeBias(std::mt19937& random, int n);
 
   Linear linear_;
@@ -67,6 +74,7 @@ class RandomLinear {
   std::vector<uint8_t> zeros_;
   std::vector<int32_t> permutation_;
   std::vector<uint8_t> dense_;
+  std::vector<float> block_scales_;
   std::vector<float> bias_;
 };
 

@@ -283,9 +283,9 @@ std::vector<Damage> Damages() {
           Damage{"PlainDtype",
                  Plain,
                  [](TestTensors& t) {
-                   t["m.weight"] = {"F8_E4M3", {kN, kK}, std::vector<uint8_t>(kN * kK)};
+                   t["m.weight"] = {"F64", {kN, kK}, std::vector<uint8_t>(8 * kN * kK)};
                  },
-                 {"m.weight", "got F8_E4M3"}}};
+                 {"m.weight", "got F64"}}};
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, BadWeights, ::testing::ValuesIn(Damages()),

@@ -88,6 +88,48 @@ TEST_F(Inspect, FusedExpertsCountTheirTensorsOnce) {
   EXPECT_EQ(experts->tensors, 4u);
 }
 
+// Shared experts in FP8 of blocks, the head in FP8 of rows, whatever sides the blocks are cut to.
+TEST_F(Inspect, SaysBitsBlocksAndSizesOfFp8) {
+  TinyModel model = MakeTinyModel(TinyStorage::kGptq, 4, random_);
+  uint64_t bytes = 0;
+  const testing::TestTensors plain = model.tensors;
+  for (const auto& [name, unused] : plain) {
+    if (name.find("shared_experts") == std::string::npos && name != "lm_head.weight") continue;
+    testing::TestTensor& tensor = model.tensors[name];
+    const bool is_head = name == "lm_head.weight";
+    const int64_t n = tensor.shape[0], k = tensor.shape[1];
+    tensor = {"F8_E4M3", {n, k}, std::vector<uint8_t>(static_cast<size_t>(n * k), 0x38)};
+    const std::vector<int64_t> blocks = {is_head ? n : (n + 63) / 64, is_head ? 1 : (k + 63) / 64};
+    const size_t count = static_cast<size_t>(blocks[0] * blocks[1]);
+    model.tensors[name + (is_head ? "_scale" : "_scale_inv")] = {
+        "F32", blocks, testing::BytesOf(std::vector<float>(count, 0.5f))};
+    if (!is_head) bytes += static_cast<uint64_t>(n * k) + 4 * count;
+  }
+  model.tensors["lm_head.input_scale"] = {"F32", {1}, testing::BytesOf(std::vector<float>{1})};
+  auto config = nlohmann::json::parse(model.config_json);
+  config["quantization_config"] = {{"quant_method", "fp8"}, {"weight_block_size", {32, 32}}};
+  model.config_json = config.dump();
+  const InspectReport report = Report(model);
+  EXPECT_EQ(report.refusal, "");
+  const TensorGroup* const shared = FindGroup(report, ModelPart::kSharedExperts, "fp8");
+  ASSERT_NE(shared, nullptr);
+  EXPECT_EQ(shared->bits, 8);
+  EXPECT_EQ(shared->block_rows, 64);
+  EXPECT_EQ(shared->group_size, 64);
+  EXPECT_EQ(shared->modules, 6u);
+  EXPECT_EQ(shared->tensors, 12u);
+  EXPECT_EQ(shared->bytes, bytes);
+  const TensorGroup* const head = FindGroup(report, ModelPart::kLmHead, "fp8");
+  ASSERT_NE(head, nullptr);
+  EXPECT_EQ(head->block_rows, 1);
+  EXPECT_EQ(head->group_size, -1);
+  EXPECT_THAT(InspectText(report), HasSubstr("64x64"));
+  EXPECT_THAT(InspectJson(report), HasSubstr("\"block_rows\": 64"));
+  EXPECT_THAT(report.disagreements,
+              Contains(HasSubstr("says FP8 blocks of 32 x 32, but 7 Linears have others")));
+  EXPECT_THAT(report.disagreements, Contains(HasSubstr("1 scales of activations are not used")));
+}
+
 TEST_F(Inspect, SaysWhereTheConfigIsWrong) {
   TinyModel model = MakeTinyModel(TinyStorage::kPackQuantized, 4, random_);
   auto config = nlohmann::json::parse(model.config_json);
@@ -104,7 +146,7 @@ TEST_F(Inspect, SaysWhereTheConfigIsWrong) {
   EXPECT_THAT(report.disagreements,
               Contains(HasSubstr("says groups of 64, but 36 Linears have groups of 128")));
   EXPECT_THAT(report.disagreements,
-              Contains(HasSubstr("calls 12 Linears unquantized that are 4-bit")));
+              Contains(HasSubstr("calls 12 Linears unquantized that are not")));
   EXPECT_THAT(report.disagreements, Contains(HasSubstr("no tensors of layer 3")));
   EXPECT_THAT(report.disagreements, Contains(HasSubstr("inv_freq")));
 }

@@ -206,6 +206,22 @@ TEST_F(RepackTest, WithoutA4BitLinearItSaysSo) {
 }
 
 // A limit on file size stands for the full disk.
+// Copied as they are, they would be called unquantized in the new config.
+TEST_F(RepackTest, Fp8LinearsAreRefusedByName) {
+  const CodedMatrix matrix = testing::RandomMatrix(16, 128, {}, random_);
+  WriteSource(matrix, RepackFormat::kGptq, {});
+  testing::TestTensors tensors = plain_;
+  for (auto& [name, tensor] : AsToolWrites(matrix, RepackFormat::kGptq, {})) tensors[name] = tensor;
+  tensors["lm_head.weight"].dtype = "F8_E4M3";
+  tensors["lm_head.weight"].bytes.resize(tensors["lm_head.weight"].bytes.size() / 2);
+  testing::WriteCheckpoint(from_, tensors);
+  const absl::Status status = RepackCheckpoint(from_, to_, RepackFormat::kGptqV2).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("lm_head.weight"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("FP8"));
+  EXPECT_THAT(Siblings(), ::testing::ElementsAre("from"));
+}
+
 TEST_F(RepackTest, AFullDiskLeavesNothing) {
   const CodedMatrix matrix = testing::RandomMatrix(64, 1024, {}, random_);
   WriteSource(matrix, RepackFormat::kGptq, {});

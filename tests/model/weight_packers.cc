@@ -269,6 +269,23 @@ std::vector<float> MatrixOf(const kernels::PackedIntegers<kBits>& w) {
 std::vector<float> MatrixOf(const kernels::Linear& linear) {
   const int n = linear.n(), k = linear.k();
   std::vector<float> out(static_cast<size_t>(n) * k);
+  if (linear.storage == kernels::Linear::Storage::kDense &&
+      linear.dense.format == kernels::FloatFormat::kE4M3) {
+    const kernels::BlockScales& scales = linear.dense.scales;
+    for (int row = 0; row < n; ++row) {
+      for (int i = 0; i < k; ++i) {
+        const uint8_t code = linear.dense.row(row)[i];
+        const int exponent = code >> 3 & 15, fraction = code & 7;
+        const double magnitude = exponent == 0 ? std::ldexp(fraction, -9)
+                                               : std::ldexp(8.0 + fraction, exponent - 10);
+        const auto value = static_cast<float>((code & 0x80) != 0 ? -magnitude : magnitude);
+        const int block = (row + scales.first_row) / scales.block_rows * scales.stride +
+                          (i + scales.first_column) / scales.block_columns;
+        out[static_cast<size_t>(row) * k + i] = value * scales.values[block];
+      }
+    }
+    return out;
+  }
   if (linear.storage == kernels::Linear::Storage::kDense) {
     static constexpr const char* kNames[] = {"F32", "BF16", "F16"};
     const std::string dtype = kNames[static_cast<int>(linear.dense.format)];

@@ -15,7 +15,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Format:
-    layout: str | None  # of quantized_formats; None = nothing is quantized
+    layout: str | None  # of quantized_formats, or fp8_SCALING of fp8_formats; None = plain
     plain_dtype: str = "BF16"  # embeddings, norms, gate, lm_head, unquantized Linears
     bias_dtype: str = "F16"
     scale_dtype: str = "F16"
@@ -24,7 +24,7 @@ class Format:
     zero_dtype: str = "I32"  # compressed-tensors' zero points: words, or I8
     g_idx: str = "none"  # none | sequential | permuted
     plain_linears: tuple[str, ...] = ()  # kinds (see linear_kind) that are left unquantized
-    method: str = ""  # gptq | auto-round | auto-round-export | compressed-tensors | awq
+    method: str = ""  # gptq | auto-round | auto-round-export | compressed-tensors | awq | fp8
     packing_format: str = ""  # auto-round
     quant_format: str = "gptq"  # GPTQ's checkpoint_format
 
@@ -59,10 +59,15 @@ FORMATS: dict[str, Format] = {
     "ct_g_idx": Format("pack_quantized", bias_dtype="BF16", scale_dtype="BF16", g_idx="permuted",
                        method="compressed-tensors"),
     "awq": Format("awq", symmetric=False, method="awq"),
+    "fp8_block": Format("fp8_block", bias_dtype="BF16", method="fp8"),
+    "fp8_channel": Format("fp8_channel", bias_dtype="BF16", method="compressed-tensors"),
 }
 # "mixed" takes one of these for each Linear; its config says GPTQ, which is true of a part only.
 MIXED = "mixed"
-FORMAT_NAMES = (*FORMATS, MIXED)
+# FP8 but for the routed experts, which are 4-bit: the formats of both, and who wrote the config.
+FP8_MIXES: dict[str, tuple[str, str]] = {"fp8_mixed": ("fp8_block", "gptq"),
+                                         "ct_fp8_mixed": ("fp8_channel", "ct")}
+FORMAT_NAMES = (*FORMATS, MIXED, *FP8_MIXES)
 
 
 def linear_kind(module: str) -> str:
@@ -90,6 +95,8 @@ def format_of_linear(name: str, module: str) -> Format:
         if kind == "shared":
             return FORMATS["f16"]
         return FORMATS[("gptq", "bf16", "ct_g_idx")[int(parts[2]) % 3]]
+    if name in FP8_MIXES:
+        name = FP8_MIXES[name][kind == "expert"]
     spec = FORMATS[name]
     if kind in spec.plain_linears or kind == "weights_proj":  # no tool quantizes that one
         return Format(None, spec.plain_dtype, spec.bias_dtype)
@@ -98,6 +105,8 @@ def format_of_linear(name: str, module: str) -> Format:
 
 def base_format(name: str) -> Format:
     """What holds for the tensors that are no Linears, and for the config."""
+    if name in FP8_MIXES:
+        return FORMATS[FP8_MIXES[name][1]]
     return FORMATS["gptq"] if name == MIXED else FORMATS[name]
 
 
@@ -158,10 +167,49 @@ def _compressed_tensors_config(spec: Format, group: int, ignore: list[str]) -> J
     }
 
 
+def _fp8_block_config(block: int, plain_modules: list[str]) -> Json:
+    return {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic",
+            "weight_block_size": [block, block], "modules_to_not_convert": plain_modules}
+
+
+def _float_quantized_config(ignore: list[str]) -> Json:
+    weights = {"num_bits": 8, "type": "float", "symmetric": True, "strategy": "channel",
+               "group_size": None, "block_structure": None, "dynamic": False, "actorder": None,
+               "observer": "minmax", "observer_kwargs": {}}
+    inputs = {**weights, "strategy": "token", "dynamic": True, "observer": None}
+    return {
+        "quant_method": "compressed-tensors", "format": "float-quantized",
+        "quantization_status": "compressed",
+        "config_groups": {"group_0": {
+            "targets": ["Linear"], "weights": weights, "input_activations": inputs,
+            "output_activations": None, "format": "float-quantized"}},
+        "ignore": ignore, "kv_cache_scheme": None, "global_compression_ratio": None,
+        "sparsity_config": {}, "transform_config": {}, "version": "0.12.2",
+    }
+
+
+def _mixed_compressed_tensors_config(spec: Format, group: int, ignore: list[str]) -> Json:
+    """FP8 and 4-bit Linears in two groups that name their targets."""
+    floats, integers = _float_quantized_config(ignore), _compressed_tensors_config(spec, group, [])
+    floats["format"] = "mixed-precision"
+    groups = floats["config_groups"]
+    groups["group_0"]["targets"] = [r"re:.*self_attn\..*", r"re:.*shared_experts\..*",
+                                    r"re:.*layers\.0\.mlp\..*"]
+    groups["group_1"] = {**integers["config_groups"]["group_0"],
+                         "targets": [r"re:.*mlp\.experts\..*"]}
+    return floats
+
+
 def quantization_config(name: str, group: int, plain_modules: list[str],
                         quantized_modules: list[str]) -> Json | None:
     """The object for config.json. `plain_modules`: unquantized Linears, the gates included."""
     spec = base_format(name)
+    if name == "ct_fp8_mixed":
+        return _mixed_compressed_tensors_config(spec, group, plain_modules)
+    if spec.method == "fp8":
+        return _fp8_block_config(group, plain_modules)
+    if spec.layout == "fp8_channel":
+        return _float_quantized_config(plain_modules)
     if spec.method == "gptq":
         return _gptq_config(spec, group)
     if spec.method == "auto-round":

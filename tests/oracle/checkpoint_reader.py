@@ -15,6 +15,7 @@ import numpy as np
 
 import checkpoint_formats
 import decoder
+import fp8_formats
 import glm4_moe
 import glm_moe_dsa
 import quantized_formats
@@ -78,7 +79,8 @@ class CheckpointReader:
 
     def _read(self, name: str) -> np.ndarray:
         if name in self.tensors:
-            return self.tensors[name].to_float64()
+            values = fp8_formats.unpack(name, self.tensors)
+            return values if values is not None else self.tensors[name].to_float64()
         module, _, leaf = name.rpartition(".")
         if leaf == "weight":
             linear = self.quantized(module)
@@ -110,11 +112,15 @@ class CheckpointReader:
         fused = "down_proj" if projection == "down_proj" else "gate_up_proj"
         if not separator:
             return None
-        tensor = self.tensors.get(f"{prefix}.mlp.experts.{fused}")
-        if tensor is not None:
-            matrix = safetensors_io.Tensor(tensor.dtype, tensor.array[int(expert)]).to_float64()
+        name = f"{prefix}.mlp.experts.{fused}"
+        if name in self.tensors:
+            parts = {one: safetensors_io.Tensor(self.tensors[one].dtype,
+                                                self.tensors[one].array[int(expert)])
+                     for one in (name, f"{name}_scale_inv", f"{name}_scale") if one in self.tensors}
+            values = fp8_formats.unpack(name, parts)
+            matrix = values if values is not None else parts[name].to_float64()
         else:
-            packed = self._fused_packed(f"{prefix}.mlp.experts.{fused}", int(expert))
+            packed = self._fused_packed(name, int(expert))
             if packed is None:
                 return None
             matrix = packed.dequantize()

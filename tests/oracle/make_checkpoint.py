@@ -107,9 +107,10 @@ def make_checkpoint(out: Path, options: Options) -> None:
     if options.format not in checkpoint_formats.FORMAT_NAMES:
         raise ValueError(f"format {options.format!r}: want one of "
                          f"{', '.join(checkpoint_formats.FORMAT_NAMES)}")
-    layout = checkpoint_formats.base_format(options.format).layout
-    if options.fused_experts and layout not in (None, "pack_quantized"):
-        raise ValueError("fused experts exist in plain dtypes (bf16, f16, f32) and pack_quantized")
+    expert = checkpoint_formats.format_of_linear(options.format, "model.layers.9.mlp.experts.0.up")
+    fusable = (None, "pack_quantized", "fp8_block", "fp8_channel")
+    if options.fused_experts and expert.layout not in fusable:
+        raise ValueError("fused experts exist in plain dtypes, pack_quantized and FP8")
     if options.top_k > options.experts:
         raise ValueError(f"top-k {options.top_k} of {options.experts} experts")
     out.mkdir(parents=True, exist_ok=True)

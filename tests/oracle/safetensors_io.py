@@ -21,6 +21,7 @@ STORAGE = {
     "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"), "I64": np.dtype("<i8"), "I32": np.dtype("<i4"),
     "I16": np.dtype("<i2"), "I8": np.dtype("i1"), "U8": np.dtype("u1"), "BOOL": np.dtype("u1"),
+    "F8_E4M3": np.dtype("u1"),  # the codes
 }
 INDEX_NAME = "model.safetensors.index.json"
 

@@ -31,6 +31,8 @@ def suffixes(reader: CheckpointReader, module: str) -> set[str]:
 
 
 GPTQ = {"qweight", "qzeros", "scales"}
+FP8_BLOCK = {"weight", "weight_scale_inv"}
+FP8_CHANNEL = {"weight", "weight_scale"}
 PACKED = {"weight_packed", "weight_scale", "weight_shape"}
 
 
@@ -56,6 +58,10 @@ PACKED = {"weight_packed", "weight_scale", "weight_shape"}
     ("ct_g_idx", PACKED | {"weight_g_idx"}, PACKED | {"weight_g_idx"}, PACKED | {"weight_g_idx"}),
     ("awq", GPTQ, GPTQ, GPTQ),
     ("mixed", GPTQ | {"g_idx"}, {"weight"}, {"weight"}),
+    ("fp8_block", FP8_BLOCK, FP8_BLOCK, FP8_BLOCK),
+    ("fp8_channel", FP8_CHANNEL, FP8_CHANNEL, FP8_CHANNEL),
+    ("fp8_mixed", GPTQ | {"g_idx"}, FP8_BLOCK, FP8_BLOCK),
+    ("ct_fp8_mixed", PACKED, FP8_CHANNEL, FP8_CHANNEL),
 ])
 def test_formats_name_their_tensors_and_can_be_run(tmp_path: Path, seed: int, name: str,
                                                    expert: set, dense: set, shared: set) -> None:

@@ -35,6 +35,8 @@ def suffixes(reader: CheckpointReader, module: str) -> set[str]:
 PLAIN = {"weight"}
 GPTQ = {"qweight", "qzeros", "scales"}
 GPTQ_G = GPTQ | {"g_idx"}
+FP8_BLOCK = {"weight", "weight_scale_inv"}
+FP8_CHANNEL = {"weight", "weight_scale"}
 PACKED = {"weight_packed", "weight_scale", "weight_shape"}
 
 
@@ -61,6 +63,10 @@ PACKED = {"weight_packed", "weight_scale", "weight_shape"}
      PACKED | {"weight_g_idx"}),
     ("awq", GPTQ, GPTQ, GPTQ, GPTQ),
     ("mixed", PLAIN, PLAIN, PLAIN, GPTQ_G),
+    ("fp8_block", FP8_BLOCK, FP8_BLOCK, FP8_BLOCK, FP8_BLOCK),
+    ("fp8_channel", FP8_CHANNEL, FP8_CHANNEL, FP8_CHANNEL, FP8_CHANNEL),
+    ("fp8_mixed", FP8_BLOCK, FP8_BLOCK, FP8_BLOCK, GPTQ_G),
+    ("ct_fp8_mixed", FP8_CHANNEL, FP8_CHANNEL, FP8_CHANNEL, PACKED),
 ])
 def test_formats_name_their_tensors_and_can_be_run(tmp_path: Path, seed: int, name: str,
                                                    attention: set, indexer: set, dense: set,

@@ -7,6 +7,7 @@ import statistics
 import numpy as np
 
 import checkpoint_formats
+import fp8_formats
 import quantized_formats
 from safetensors_io import Tensor, float_tensor
 
@@ -55,6 +56,9 @@ class WeightSource:
             self.plain_modules.append(module)
             return
         self.quantized_modules.append(module)
+        if spec.layout.startswith("fp8_"):
+            self._fp8(f"{module}.weight", (outputs, inputs), std, spec)
+            return
         quantized = self._draw_quantized(module, outputs, inputs, std, spec)
         packed = quantized_formats.pack(quantized, spec.layout, spec.scale_dtype,
                                         store_g_idx=spec.g_idx != "none",
@@ -62,6 +66,14 @@ class WeightSource:
                                         zero_dtype=spec.zero_dtype)
         for suffix, tensor in packed.items():
             self.tensors[f"{module}.{suffix}"] = tensor
+
+    def _fp8(self, name: str, shape: tuple[int, ...], std: float,
+             spec: checkpoint_formats.Format) -> None:
+        values = self._rng.standard_normal(shape) * std
+        scaling = spec.layout.removeprefix("fp8_")
+        suffix, codes, scales = fp8_formats.pack(values, scaling, self._group)
+        self.tensors[name] = codes
+        self.tensors[name + suffix] = scales
 
     def _draw_quantized(self, module: str, outputs: int, inputs: int, std: float,
                         spec: checkpoint_formats.Format) -> quantized_formats.QuantizedLinear:
@@ -102,17 +114,21 @@ class WeightSource:
 
     def fused_experts(self, prefix: str, experts: int, hidden: int, width: int,
                       joint: str = ".weight_") -> None:
-        """gate and up of all experts in one tensor, down in another: plain, or pack_quantized with
-        `joint` between a module's name and "packed", "scale" and so on."""
+        """gate and up of all experts in one tensor, down in another: plain, FP8, or pack_quantized
+        with `joint` between a module's name and "packed", "scale" and so on."""
         for module, outputs, inputs, gain in ((f"{prefix}.gate_up_proj", 2 * width, hidden, 1.0),
                                               (f"{prefix}.down_proj", hidden, width, 2.0)):
             spec = checkpoint_formats.format_of_linear(self._format, module)
+            std = gain * inputs ** -0.5
             if spec.layout is None:
-                self.gaussian(module, (experts, outputs, inputs), gain * inputs ** -0.5)
+                self.gaussian(module, (experts, outputs, inputs), std)
+                continue
+            if spec.layout.startswith("fp8_"):
+                self._fp8(module, (experts, outputs, inputs), std, spec)
                 continue
             self.quantized_modules.append(module)
             packed = [quantized_formats.pack(
-                self._draw_quantized(module, outputs, inputs, gain * inputs ** -0.5, spec),
+                self._draw_quantized(module, outputs, inputs, std, spec),
                 spec.layout, spec.scale_dtype, store_g_idx=spec.g_idx != "none",
                 store_zeros=not spec.symmetric, zero_dtype=spec.zero_dtype)
                 for _ in range(experts)]

@@ -11,7 +11,7 @@ from oracle_check import check
 
 FORMATS = ["bf16", "f16", "f32", "gptq", "gptq_v2", "gptq_desc_act", "gptq_asym", "gptq_v2_asym", "autoround",
            "autoround_gptqmodel", "autoround_plain", "autoround_awq", "autoround_export", "ct", "ct_asym",
-           "ct_asym_i8", "ct_g_idx", "awq", "mixed"]
+           "ct_asym_i8", "ct_g_idx", "awq", "mixed", "fp8_block", "fp8_channel", "fp8_mixed", "ct_fp8_mixed"]
 EXPERTS = [96, 120, 160, 21]
 # One expert count a format in turn; SHEAF_TEST_FULL=1 runs every pair.
 CASES = ([(f, e) for f in FORMATS for e in EXPERTS] if os.environ.get("SHEAF_TEST_FULL")
@@ -32,6 +32,8 @@ def test_every_format_and_expert_count(make: Callable[..., Path], seed: int, for
     {"format": "ct", "fused_experts": True},
     {"format": "ct_asym_i8", "fused_experts": True, "fused_joint": "_", "shards": 3},
     {"format": "ct_asym", "fused_experts": True},
+    {"format": "fp8_block", "fused_experts": True},
+    {"format": "fp8_block", "group": 64, "shards": 3, "split_linears": True},
     {"group": 32}, {"group": 64},
     {"layers": 4, "dense_layers": 0},
     {"overrides": {"use_qk_norm": False, "attention_bias": False}},

@@ -17,7 +17,8 @@ from checkpoint_reader import CheckpointReader
 from oracle_check import MIN_GATE_MARGIN, check, errors_of_prompt, serve
 
 FORMATS = ["bf16", "f16", "f32", "gptq", "gptq_v2", "gptq_desc_act", "gptq_asym", "autoround", "autoround_plain",
-           "autoround_awq", "autoround_export", "ct", "ct_asym", "ct_g_idx", "awq", "mixed"]
+           "autoround_awq", "autoround_export", "ct", "ct_asym", "ct_g_idx", "awq", "mixed", "fp8_block", "fp8_channel",
+           "fp8_mixed", "ct_fp8_mixed"]
 EXPERTS = [192, 96, 21]
 CASES = ([(f, e) for f in FORMATS for e in EXPERTS] if os.environ.get("SHEAF_TEST_FULL")
          else [(f, EXPERTS[i % len(EXPERTS)]) for i, f in enumerate(FORMATS)])
@@ -43,6 +44,7 @@ def test_every_format_and_expert_count(make: Callable[..., Path], seed: int, for
     {"config_style": "v5"},
     {"shards": 5, "split_linears": True},
     {"format": "bf16", "fused_experts": True},
+    {"format": "fp8_block", "fused_experts": True},
     {"layers": 5, "indexer_types": "FSSFS"},
     {"indexer_types": None},
     {"latent_gain": 0.01},  # the norms' epsilon decides
