@@ -19,14 +19,19 @@ int RunVerify(const VerifyOptions& options) {
   serving.process.checkpoint = options.checkpoint;
   const Preflight preflight = RunPreflight(serving);
   const std::string& refusal = preflight.report.refusal;
-  if (preflight.checkpoint == nullptr) return Fail(absl::InvalidArgumentError(refusal));
-  ThreadPool pool(options.threads > 0 ? options.threads : DetectCpuTopology().usable_cores);
   const ModelConfig* const config = preflight.config ? &*preflight.config : nullptr;
-  VerifyReport report = VerifyCheckpoint(*preflight.checkpoint, config, refusal, pool);
-  if (options.reference && config != nullptr) {
-    const uint64_t seed = options.seed ? *options.seed : std::random_device{}();
-    CompareWithReference(*preflight.checkpoint, *config, {.rows = options.rows, .seed = seed}, pool,
-                         report);
+  VerifyReport report;
+  if (preflight.checkpoint == nullptr) {
+    report.directory = options.checkpoint;
+    report.AddFault(refusal);
+  } else {
+    ThreadPool pool(options.threads > 0 ? options.threads : DetectCpuTopology().usable_cores);
+    report = VerifyCheckpoint(*preflight.checkpoint, config, refusal, pool);
+    if (options.reference && config != nullptr) {
+      const uint64_t seed = options.seed ? *options.seed : std::random_device{}();
+      CompareWithReference(*preflight.checkpoint, *config, {.rows = options.rows, .seed = seed},
+                           pool, report);
+    }
   }
   std::fputs((options.json ? VerifyJson(report) : VerifyText(report)).c_str(), stdout);
   if (report.num_faults == 0) return 0;

@@ -118,11 +118,13 @@ def test_a_wrong_stored_shape_is_named(make: Callable[..., Path], tmp_path: Path
 
 def test_a_truncated_file_is_named(folder: Path) -> None:
     truncated("model-00002-of-00002.safetensors", 0.7)(folder)
-    result = run_to_end("verify", str(folder))
-    assert result.returncode == 1 and "model-00002-of-00002.safetensors" in result.stderr
+    status, report, stderr = verify(folder)
+    assert status == 1 and report["num_faults"] == 1 and "model-00002-of-00002.safetensors" in report["faults"][0]
+    assert stderr == f"sheaf: {report['faults'][0]}\n"
 
 
-def test_a_missing_expert_is_named_and_the_rest_is_read(folder: Path) -> None:
+def test_a_missing_expert_is_named_and_the_rest_is_read(make: Callable[..., Path], tmp_path: Path) -> None:
+    folder = copy_checkpoint(make(format="gptq", **SMALL), tmp_path / "tiny")
     unnamed("layers.2.mlp.experts.3.down_proj.qweight")(folder)
     status, report, _ = verify(folder)
     assert status == 1 and "layers.2.mlp.experts.3.down_proj" in report["faults"][0]
