@@ -19,10 +19,10 @@ namespace sheaf {
 namespace {
 
 absl::StatusOr<LoadedLinear> LoadRows(const Checkpoint& checkpoint, const LinearPlan& plan,
-                                      const LinearSlice& slice) {
+                                      const LinearSlice& slice, LoadScratch& scratch) {
   SHEAF_ASSIGN_OR_RETURN(const std::shared_ptr<PackedArena> arena,
                          PackedArena::Reserve(MaxArenaBytes(plan, slice)));
-  return LoadPlannedLinear(checkpoint, plan, slice, arena);
+  return LoadPlannedLinear(checkpoint, plan, slice, arena, scratch);
 }
 
 // The rows compared, or the first one that differs.
@@ -35,7 +35,8 @@ absl::StatusOr<int> Compare(const Checkpoint& checkpoint, const LinearPlan& plan
   const kernels::Activations activations = {
       .num_rows = 1, .k = plan.k, .floats = x.data(), .quantized = {}};
 
-  SHEAF_ASSIGN_OR_RETURN(const LoadedLinear whole, LoadRows(checkpoint, plan, {}));
+  LoadScratch scratch;
+  SHEAF_ASSIGN_OR_RETURN(const LoadedLinear whole, LoadRows(checkpoint, plan, {}, scratch));
   std::vector<float> fast(static_cast<size_t>(plan.n));
   ThreadPool alone(1);
   const kernels::LinearCall call = {&whole.view(), &activations, fast.data(), plan.n};
@@ -51,7 +52,7 @@ absl::StatusOr<int> Compare(const Checkpoint& checkpoint, const LinearPlan& plan
     const int rows = std::min(kBlock, plan.n - first);
     SHEAF_ASSIGN_OR_RETURN(
         const LoadedLinear part,
-        LoadRows(checkpoint, plan, {.first_row = first, .num_rows = rows}));
+        LoadRows(checkpoint, plan, {.first_row = first, .num_rows = rows}, scratch));
     float slow[kBlock];
     kernels::ref::RunLinear(part.view(), activations, slow, rows);
     for (int row = 0; row < rows; ++row) {

@@ -1,7 +1,6 @@
 #include "model/verify/verify.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -391,9 +390,9 @@ VerifyReport VerifyCheckpoint(const Checkpoint& checkpoint, const ModelConfig* c
   pool.ParallelFor(static_cast<int64_t>(files.size()), [&](int64_t item, int thread) {
     const FileTask& task = files[static_cast<size_t>(item)];
     std::vector<uint64_t>& buffer = buffers[static_cast<size_t>(thread)];
-    buffer.resize(kPieceBytes / sizeof(uint64_t));
+    buffer.resize(kVerifyPieceBytes / sizeof(uint64_t));
     auto digest = FileScan(task, roles, gathering,
-                           {reinterpret_cast<uint8_t*>(buffer.data()), kPieceBytes})
+                           {reinterpret_cast<uint8_t*>(buffer.data()), kVerifyPieceBytes})
                       .Run();
     FileDigest& file = report.files[static_cast<size_t>(item)];
     file.name = task.name;

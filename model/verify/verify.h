@@ -11,7 +11,7 @@
 // InspectTensors' business (model/inspect.h), whose refusal is the first fault here.
 //
 // Threads    files are divided among the pool's threads.
-// Memory     a buffer of kPieceBytes a thread.
+// Memory     a buffer of kVerifyPieceBytes a thread.
 // Cost       every file is read once, at the speed of SHA-256: 1 to 2 GB/s a core.
 // Errors     none: what cannot be read is a fault.
 
@@ -89,7 +89,7 @@ struct VerifyReport {
 };
 
 inline constexpr size_t kMaxFaults = 100;
-inline constexpr size_t kPieceBytes = size_t{4} << 20;
+inline constexpr size_t kVerifyPieceBytes = size_t{4} << 20;
 
 // `config` may be the error of reading it: tensors are then read for digests, NaN and Inf alone.
 // `refusal`: what is known against the checkpoint already, empty = nothing.
