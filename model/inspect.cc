@@ -17,6 +17,8 @@
 namespace sheaf {
 namespace {
 
+constexpr int kMaxMissingExperts = 64;  // of a layer, after which the others are not looked for
+
 std::string LowerCase(std::string_view text) {
   std::string out(text);
   for (char& c : out) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
@@ -159,12 +161,14 @@ class Inspection {
   }
 
   uint64_t Visit(const NamedLinear& linear) {
-    const auto plan =
-        PlanLinear(checkpoint_, config_.quantization, linear.prefix, linear.n, linear.k);
+    auto plan = PlanNamedLinear(checkpoint_, config_.quantization, linear);
     if (!plan.ok()) Failed(linear.prefix);
     const uint64_t bytes = Visit(plan, linear.part);
     if (!linear.absorbed || !plan.ok()) return bytes;
     const auto& shape = std::get<LatentShape>(config_.attention);
+    if (zero_points_.IsSymmetric(*plan, linear.part).value_or(false)) {
+      plan->zero_points = ZeroPoints::kSymmetric;
+    }
     absorbed_bytes_ += AbsorbedKv::MemoryBytes(*plan, shape.nope_dim, shape.v_dim);
     return 0;
   }
@@ -201,12 +205,15 @@ class Inspection {
       }
     }
     expert_bytes_.resize(static_cast<size_t>(config_.num_experts));
-    for (int expert = 0; expert < config_.num_experts; ++expert) {
+    // A config may count millions of experts that no file has.
+    int missing = 0;
+    for (int expert = 0; expert < config_.num_experts && missing < kMaxMissingExperts; ++expert) {
       const auto plans = PlanExpert(checkpoint_, config_, layer, expert);
       Refuse(plans.status());
       if (!plans.ok()) {
         Failed(ExpertPrefix(layer, expert));
         Failed(mlp + ".experts");
+        ++missing;
         continue;
       }
       for (const LinearPlan& plan : *plans)

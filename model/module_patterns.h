@@ -2,13 +2,13 @@
 // ModulePatterns: the modules that a quantization_config names, matched against many module names
 // fast.
 //
-// An entry is a name (matches it, and names that end in "." + it) or "re:" and a regular
-// expression, searched for anywhere. A config may hold a hundred expressions and a model ten
-// thousand modules, so an expression's longest literal piece is looked for before the expression
-// itself is run.
+// An entry is a name (matches it, and names that end in "." + it), "re:" and a regular expression
+// that matches from the name's first character (Python's re.match), or "search:" and one that
+// matches anywhere (re.search).
 //
 // Threads    const methods from any thread.
-// Errors     an expression that model/quantization/module_regex.h does not take matches nothing.
+// Errors     an expression that model/quantization/module_regex.h does not take matches nothing and
+//            is named by unread().
 
 #include <string>
 #include <string_view>
@@ -27,16 +27,18 @@ class ModulePatterns {
   bool MatchesName(std::string_view module) const;
   bool Matches(std::string_view module) const;  // names and expressions
 
+  // "EXPRESSION: why", in the order of the entries.
+  const std::vector<std::string>& unread() const { return unread_; }
+
  private:
   struct Expression {
+    bool from_start = true;
     std::string literal;  // every match contains it
     ModuleRegex compiled;
   };
   std::unordered_set<std::string> names_;
   std::vector<Expression> expressions_;
+  std::vector<std::string> unread_;
 };
-
-// A piece of text that every match of the regular expression contains; maybe empty.
-std::string RequiredLiteral(std::string_view expression);
 
 }  // namespace sheaf

@@ -222,9 +222,12 @@ class Reader {
 
   void AddExpression(const std::string& expression, ModuleOverrides::Anchor anchor,
                      const ModuleHints& hints) {
-    if (hints_.overrides.AddExpression(expression, anchor, hints)) return;
-    hints_.remarks.push_back(absl::StrFormat(
-        "%s: the expression \"%s\" is not understood; not used", kRoot, expression.substr(0, 60)));
+    const absl::Status added = hints_.overrides.AddExpression(expression, anchor, hints);
+    if (added.ok()) return;
+    hints_.remarks.push_back(absl::StrFormat("%s: the expression \"%s\" cannot be read and names no "
+                                             "module: %s",
+                                             kRoot, expression.substr(0, 60),
+                                             std::string(added.message())));
   }
 
   // GPTQModel: "-:REGEX" = left alone, "+:REGEX" or "REGEX" = other settings; the first match holds.
@@ -263,7 +266,7 @@ class Reader {
                  hints);
       const bool is_regex = IsRegex(name);
       if (hints.bits >= kPlainBits) {
-        hints_.unquantized.push_back(is_regex ? "re:" + name : name);
+        hints_.unquantized.push_back(is_regex ? "search:" + name : name);
         hints = {};
       }
       if (is_regex) {

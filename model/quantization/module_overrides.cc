@@ -2,7 +2,8 @@
 
 #include <utility>
 
-#include "model/module_patterns.h"
+#include "base/status.h"
+#include "model/quantization/required_literal.h"
 
 namespace sheaf {
 
@@ -10,12 +11,11 @@ void ModuleOverrides::AddName(const std::string& name, const ModuleHints& hints)
   names_.emplace(name, hints);
 }
 
-bool ModuleOverrides::AddExpression(std::string_view expression, Anchor anchor,
-                                    const ModuleHints& hints) {
-  auto regex = ModuleRegex::Compile(expression);
-  if (!regex) return false;
-  expressions_.push_back({RequiredLiteral(expression), anchor, *std::move(regex), hints});
-  return true;
+absl::Status ModuleOverrides::AddExpression(std::string_view expression, Anchor anchor,
+                                            const ModuleHints& hints) {
+  SHEAF_ASSIGN_OR_RETURN(ModuleRegex regex, ModuleRegex::Compile(expression));
+  expressions_.push_back({RequiredLiteral(expression), anchor, std::move(regex), hints});
+  return absl::OkStatus();
 }
 
 void ModuleOverrides::AddRest(const ModuleHints& hints) {

@@ -9,7 +9,8 @@
 // expressions) and compressed-tensors' targets (names, expressions, the class name Linear).
 //
 // Threads    const methods from any thread.
-// Errors     Add...: false where an expression is not understood; it then matches nothing.
+// Errors     AddExpression: kInvalidArgument with the reason where it cannot be read; it then matches
+//            nothing.
 
 #include <optional>
 #include <string>
@@ -17,6 +18,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "model/quantization/module_regex.h"
 
 namespace sheaf {
@@ -33,7 +35,7 @@ class ModuleOverrides {
   enum class Anchor { kStart, kAnywhere };
 
   void AddName(const std::string& name, const ModuleHints& hints);
-  bool AddExpression(std::string_view expression, Anchor anchor, const ModuleHints& hints);
+  absl::Status AddExpression(std::string_view expression, Anchor anchor, const ModuleHints& hints);
   void AddRest(const ModuleHints& hints);
 
   bool empty() const { return names_.empty() && expressions_.empty() && !rest_; }
