@@ -34,6 +34,7 @@ void ConfigDisagreements::AddPlainTensor(const TensorInfo& tensor) {
 
 void ConfigDisagreements::AddLinear(const LinearPlan& plan, ModelPart part) {
   CheckNaming(plan, part);
+  if (part == ModelPart::kLmHead) has_head_ = true;
   if (!plan.quantized()) {
     ++plain_dtypes_[plan.codes->dtype];
     return;
@@ -112,7 +113,7 @@ void ConfigDisagreements::AddQuantization(std::vector<std::string>& out) const {
 }
 
 std::vector<std::string> ConfigDisagreements::Disagreements() const {
-  std::vector<std::string> out;
+  std::vector<std::string> out = config_.remarks;
   uint64_t total = 0;
   const std::pair<const TensorDtype, uint64_t>* most = nullptr;
   for (const auto& entry : plain_dtypes_) {
@@ -126,6 +127,9 @@ std::vector<std::string> ConfigDisagreements::Disagreements() const {
                                   ConfigName(most->first)));
   }
   AddQuantization(out);
+  if (has_head_ && config_.tie_word_embeddings) {
+    out.push_back("tie_word_embeddings says true, but lm_head is stored: the stored one is used");
+  }
   if (config_.num_mtp_layers > 0 && mtp_.count == 0) {
     out.push_back(
         absl::StrFormat("num_nextn_predict_layers says %d, but there are no tensors of layer %d",

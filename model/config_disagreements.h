@@ -46,6 +46,7 @@ class ConfigDisagreements {
 
   const ModelConfig& config_;
   const ModulePatterns unquantized_;
+  bool has_head_ = false;
   std::map<TensorDtype, uint64_t> plain_dtypes_;
   std::map<WeightFormat, Tally> formats_;
   std::map<int, Tally> other_group_sizes_;
