@@ -43,7 +43,7 @@ def test_every_shape_of_checkpoint(make: Callable[..., Path], seed: int, options
     check(make(**{"format": "gptq", "experts": 21, **options}), seed, "float32", "none", TOLERANCE)
 
 
-YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024, "beta_fast": 24}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "beta_fast": 8}
 
 
 @pytest.mark.parametrize("options", [
