@@ -101,11 +101,9 @@ TEST(Rope, HandComputedFrequenciesOfYarn) {
 
 TEST(Rope, YarnWhoseRampIsOnePairIsAStep) {
   RopeParameters step = Yarn();
-  step.original_positions = 1;  // every pair turns less than once
-  step.beta_fast = step.beta_slow = 1.0;
+  step.beta_slow = step.beta_fast;  // both at pair 1.309
   step.truncate = false;
-  const std::vector<double> got = RopeFrequencies(8, step);
-  EXPECT_DOUBLE_EQ(got[3], 0.00025);
+  ExpectFrequencies(step, {1.0, 0.1, 0.0025, 0.00025});
 }
 
 TEST(Rope, LinearDividesEveryFrequency) {
