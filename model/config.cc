@@ -1,5 +1,6 @@
 #include "model/config.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -7,6 +8,11 @@
 #include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "model/attention/shape_from_json.h"
+#include "model/config/generation_json.h"
+#include "model/config/layer_types.h"
+#include "model/config/model_family.h"
+#include "model/config/rope_json.h"
+#include "model/config/unimplemented_keys.h"
 #include "model/config_json.h"
 #include "model/quantization/lenient_json.h"
 #include "model/quantization/rotations.h"
@@ -26,32 +32,21 @@ constexpr int kMaxHeads = 1 << 14;
 constexpr int kMaxPositions = 1 << 30;
 constexpr uint64_t kMaxConfigBytes = 64 << 20;
 
-// The model types, by the attention that they mean; everything else about them is alike.
-constexpr std::string_view kGroupedQueryType = "glm4_moe";
-constexpr std::string_view kLatentType = "glm_moe_dsa";
-
-absl::Status CheckArchitecture(const JsonObject& object, std::string& model_type) {
+absl::StatusOr<const ModelFamily*> ReadFamily(const JsonObject& object, std::string& model_type) {
   SHEAF_RETURN_IF_ERROR(object.String({"model_type"}, model_type));
   if (model_type.empty()) {
     return absl::InvalidArgumentError(absl::StrFormat("%s: model_type: missing", object.source()));
   }
-  const auto unimplemented = [&](std::string_view key, std::string_view wanted,
-                                 std::string_view got) {
-    return absl::UnimplementedError(absl::StrFormat("%s: %s: wanted %s, got %s", object.source(),
-                                                    key, wanted, got.substr(0, 60)));
-  };
-  if (model_type != kGroupedQueryType && model_type != kLatentType) {
-    return unimplemented("model_type", "glm4_moe or glm_moe_dsa", model_type);
+  const ModelFamily* const family = FindModelFamily(model_type);
+  if (family == nullptr) {
+    return absl::UnimplementedError(absl::StrFormat("%s: model_type: wanted %s, got %s",
+                                                    object.source(), ServedModelTypes(),
+                                                    model_type.substr(0, 60)));
   }
-  std::string activation = "silu", scoring = "sigmoid";
-  SHEAF_RETURN_IF_ERROR(object.String({"hidden_act"}, activation));
-  if (activation != "silu") return unimplemented("hidden_act", "silu", activation);
-  SHEAF_RETURN_IF_ERROR(object.String({"scoring_func"}, scoring));
-  if (scoring != "sigmoid") return unimplemented("scoring_func", "sigmoid", scoring);
-  return absl::OkStatus();
+  return family;
 }
 
-absl::Status ReadShapes(const JsonObject& object, ModelConfig& config) {
+absl::Status ReadShapes(const JsonObject& object, const ModelFamily& family, ModelConfig& config) {
   const bool required = true;
   SHEAF_RETURN_IF_ERROR(object.Int({"vocab_size"}, 1, kMaxVocab, config.vocab_size, required));
   SHEAF_RETURN_IF_ERROR(object.Int({"hidden_size"}, 1, kMaxWidth, config.hidden_size, required));
@@ -61,8 +56,9 @@ absl::Status ReadShapes(const JsonObject& object, ModelConfig& config) {
       object.Int({"num_attention_heads"}, 1, kMaxHeads, config.num_heads, required));
   SHEAF_RETURN_IF_ERROR(
       object.Int({"intermediate_size"}, 1, kMaxWidth, config.intermediate_size, required));
+  config.max_position_embeddings = family.max_position_embeddings;
   SHEAF_RETURN_IF_ERROR(object.Int({"max_position_embeddings"}, 1, kMaxPositions,
-                                   config.max_position_embeddings, required));
+                                   config.max_position_embeddings));
   SHEAF_RETURN_IF_ERROR(object.Bool({"tie_word_embeddings"}, config.tie_word_embeddings));
   SHEAF_RETURN_IF_ERROR(object.Int({"num_nextn_predict_layers", "num_mtp_layers"}, 0, kMaxLayers,
                                    config.num_mtp_layers));
@@ -77,19 +73,14 @@ absl::Status ReadShapes(const JsonObject& object, ModelConfig& config) {
   return absl::OkStatus();
 }
 
-// first_k_dense_replace, or the list of kinds that newer writers have.
-absl::Status ReadDenseLayers(const JsonObject& object, ModelConfig& config) {
-  config.num_dense_layers = std::min(1, config.num_layers);
-  const json* const kinds = object.Find({"mlp_layer_types"});
-  if (kinds == nullptr || object.Find({"first_k_dense_replace"}) != nullptr) {
-    return object.Int({"first_k_dense_replace"}, 0, config.num_layers, config.num_dense_layers);
-  }
-  if (!kinds->is_array() || kinds->size() < static_cast<size_t>(config.num_layers)) {
-    return object.Error("mlp_layer_types", "one entry a layer", *kinds);
+// A list of kinds. Experts must begin somewhere and not end.
+absl::Status ReadLayerKinds(const JsonObject& object, const json& kinds, ModelConfig& config) {
+  if (!kinds.is_array() || kinds.size() < static_cast<size_t>(config.num_layers)) {
+    return object.Error("mlp_layer_types", "one entry a layer", kinds);
   }
   config.num_dense_layers = 0;
   for (int layer = 0; layer < config.num_layers; ++layer) {
-    const json& kind = (*kinds)[static_cast<size_t>(layer)];
+    const json& kind = kinds[static_cast<size_t>(layer)];
     if (kind == "dense") {
       if (config.num_dense_layers != layer) {
         return absl::UnimplementedError(absl::StrFormat(
@@ -103,25 +94,69 @@ absl::Status ReadDenseLayers(const JsonObject& object, ModelConfig& config) {
   return absl::OkStatus();
 }
 
-absl::Status ReadExperts(const JsonObject& object, ModelConfig& config) {
-  SHEAF_RETURN_IF_ERROR(ReadDenseLayers(object, config));
+// first_k_dense_replace or mlp_layer_types: whichever the family's own configuration class reads.
+absl::Status ReadDenseLayers(const JsonObject& object, const ModelFamily& family,
+                             ModelConfig& config) {
+  config.num_dense_layers = std::min(family.num_dense_layers, config.num_layers);
+  const json* const kinds = object.Find({"mlp_layer_types"});
+  const bool has_count = object.Find({"first_k_dense_replace"}) != nullptr;
+  SHEAF_RETURN_IF_ERROR(object.Int({"first_k_dense_replace"}, 0, kMaxLayers,
+                                   config.num_dense_layers));
+  config.num_dense_layers = std::min(config.num_dense_layers, config.num_layers);
+  if (kinds == nullptr || (has_count && !family.mlp_layer_types)) return absl::OkStatus();
+  const int counted = config.num_dense_layers;
+  SHEAF_RETURN_IF_ERROR(ReadLayerKinds(object, *kinds, config));
+  if (has_count && counted != config.num_dense_layers) {
+    config.remarks.push_back(
+        absl::StrFormat("%s: mlp_layer_types has %d dense layers, first_k_dense_replace is %d; the "
+                        "list counts",
+                        object.source(), config.num_dense_layers, counted));
+  }
+  return absl::OkStatus();
+}
+
+// Three names of one number; pruned checkpoints may have left an old one behind.
+absl::Status ReadNumExperts(const JsonObject& object, const ModelFamily& family, bool required,
+                            ModelConfig& config) {
+  static constexpr JsonObject::Keys kPublished = {"n_routed_experts", "num_local_experts",
+                                                  "num_experts"};
+  static constexpr JsonObject::Keys kNumExpertsFirst = {"num_experts", "n_routed_experts",
+                                                        "num_local_experts"};
+  const JsonObject::Keys keys = family.num_experts_first ? kNumExpertsFirst : kPublished;
+  SHEAF_RETURN_IF_ERROR(object.Int(keys, 1, kMaxExperts, config.num_experts));
+  if (required && object.Find(keys) == nullptr) {
+    return object.Int({"n_routed_experts"}, 1, kMaxExperts, config.num_experts, required);
+  }
+  for (const char* key : keys) {
+    int other = config.num_experts;
+    SHEAF_RETURN_IF_ERROR(object.Int({key}, 1, kMaxExperts, other));
+    if (other == config.num_experts) continue;
+    config.remarks.push_back(absl::StrFormat("%s: %s is %d; the number of experts is read as %d",
+                                             object.source(), key, other, config.num_experts));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadExperts(const JsonObject& object, const ModelFamily& family,
+                         ModelConfig& config) {
+  SHEAF_RETURN_IF_ERROR(ReadDenseLayers(object, family, config));
   const bool required = config.num_moe_layers() > 0;
   const auto shape_error = [&](std::string_view what) {
     return absl::InvalidArgumentError(absl::StrFormat("%s: %s", object.source(), what));
   };
   SHEAF_RETURN_IF_ERROR(
       object.Int({"moe_intermediate_size"}, 1, kMaxWidth, config.moe_intermediate_size, required));
-  SHEAF_RETURN_IF_ERROR(object.Int({"n_routed_experts", "num_local_experts", "num_experts"}, 1,
-                                   kMaxExperts, config.num_experts, required));
+  SHEAF_RETURN_IF_ERROR(ReadNumExperts(object, family, required, config));
   config.num_shared_experts = 1;
   SHEAF_RETURN_IF_ERROR(
       object.Int({"n_shared_experts", "num_shared_experts"}, 0, 64, config.num_shared_experts));
-  SHEAF_RETURN_IF_ERROR(object.Int({"num_experts_per_tok", "top_k"}, 1, kMaxExperts,
-                                   config.experts_per_token, required));
+  config.experts_per_token = family.experts_per_token;
+  SHEAF_RETURN_IF_ERROR(
+      object.Int({"num_experts_per_tok"}, 1, kMaxExperts, config.experts_per_token));
   SHEAF_RETURN_IF_ERROR(object.Int({"n_group"}, 1, kMaxExperts, config.num_groups));
   SHEAF_RETURN_IF_ERROR(object.Int({"topk_group"}, 1, kMaxExperts, config.topk_groups));
   SHEAF_RETURN_IF_ERROR(object.Bool({"norm_topk_prob"}, config.normalize_topk));
-  double scaling = 1.0;
+  double scaling = family.routed_scaling;
   SHEAF_RETURN_IF_ERROR(object.Number({"routed_scaling_factor"}, -1e6, 1e6, scaling));
   config.routed_scaling = static_cast<float>(scaling);
   if (!required) return absl::OkStatus();
@@ -147,87 +182,23 @@ absl::Status ReadExperts(const JsonObject& object, ModelConfig& config) {
   return absl::OkStatus();
 }
 
-// rope_theta, outside or inside rope_parameters, and the factor partial_rotary_factor.
-absl::Status ReadRope(const JsonObject& object, ModelConfig& config, double& partial) {
-  double theta = config.rope_theta;
-  std::string type = "default";
-  const auto read = [&](const JsonObject& from) -> absl::Status {
-    SHEAF_RETURN_IF_ERROR(from.Number({"rope_theta"}, 1.0, 1e12, theta));
-    return from.Number({"partial_rotary_factor"}, 0.0, 1.0, partial);
-  };
-  SHEAF_RETURN_IF_ERROR(read(object));
-  for (const char* key : {"rope_scaling", "rope_parameters"}) {
-    const json* const value = object.Find({key});
-    if (value == nullptr) continue;
-    if (!value->is_object()) return object.Error(key, "an object", *value);
-    const JsonObject rope(*value, object.source());
-    SHEAF_RETURN_IF_ERROR(read(rope));
-    SHEAF_RETURN_IF_ERROR(rope.String({"rope_type", "type"}, type));
-    if (type != "default") {
-      return absl::UnimplementedError(absl::StrFormat("%s: %s: rope_type: wanted default, got %s",
-                                                      object.source(), key, type.substr(0, 60)));
-    }
-  }
-  config.rope_theta = theta;
-  return absl::OkStatus();
-}
-
-absl::Status ReadAttention(const JsonObject& object, ModelConfig& config) {
-  double partial_rotary = 0.5;  // what glm4_moe means where the key is absent
-  SHEAF_RETURN_IF_ERROR(ReadRope(object, config, partial_rotary));
+absl::Status ReadAttention(const JsonObject& object, const ModelFamily& family,
+                           ModelConfig& config) {
+  SHEAF_RETURN_IF_ERROR(CheckLayerTypes(object, family.attention, config.num_layers));
+  SHEAF_ASSIGN_OR_RETURN(
+      const RopeConfig rope,
+      ReadRope(object, family.partial_rotary, config.max_position_embeddings));
+  config.rope = rope.rope;
+  config.remarks.insert(config.remarks.end(), rope.remarks.begin(), rope.remarks.end());
   const ModelDimensions dimensions = {config.num_layers, config.hidden_size, config.num_heads,
                                       config.max_position_embeddings, config.rms_norm_eps};
-  if (config.model_type == kLatentType) {
-    SHEAF_ASSIGN_OR_RETURN(config.attention, ReadLatentShape(object, dimensions));
-  } else {
+  if (family.attention == AttentionKind::kGroupedQuery) {
     SHEAF_ASSIGN_OR_RETURN(config.attention,
-                           ReadGroupedQueryShape(object, dimensions, partial_rotary));
+                           ReadGroupedQueryShape(object, dimensions, family, rope));
+  } else {
+    SHEAF_ASSIGN_OR_RETURN(config.attention, ReadLatentShape(object, dimensions, family, rope));
   }
   return absl::OkStatus();
-}
-
-// An id or a list of ids, each inside the vocabulary. Absent leaves `out` alone.
-absl::Status ReadTokenIds(const JsonObject& object, const char* key, int vocab_size,
-                          std::vector<TokenId>& out) {
-  const json* const value = object.Find({key});
-  if (value == nullptr) return absl::OkStatus();
-  const json list = value->is_array() ? *value : json::array({*value});
-  std::vector<TokenId> ids;
-  for (const json& id : list) {
-    if (!id.is_number_integer() || id < 0 || id >= vocab_size) {
-      return object.Error(key, absl::StrFormat("token ids in 0..%d", vocab_size - 1), *value);
-    }
-    ids.push_back(id.get<TokenId>());
-  }
-  out = std::move(ids);
-  return absl::OkStatus();
-}
-
-absl::Status ReadGeneration(const JsonObject& object, ModelConfig& config) {
-  SHEAF_RETURN_IF_ERROR(
-      ReadTokenIds(object, "eos_token_id", config.vocab_size, config.eos_token_ids));
-  GenerationDefaults& defaults = config.generation;
-  const auto number = [&](const char* key, double low, double high,
-                          std::optional<float>& out) -> absl::Status {
-    if (object.Find({key}) == nullptr) return absl::OkStatus();
-    double value = 0;
-    SHEAF_RETURN_IF_ERROR(object.Number({key}, low, high, value));
-    out = static_cast<float>(value);
-    return absl::OkStatus();
-  };
-  const auto integer = [&](const char* key, int low, std::optional<int32_t>& out) -> absl::Status {
-    if (object.Find({key}) == nullptr) return absl::OkStatus();
-    int value = 0;
-    SHEAF_RETURN_IF_ERROR(object.Int({key}, low, INT32_MAX, value));
-    out = value;
-    return absl::OkStatus();
-  };
-  SHEAF_RETURN_IF_ERROR(number("temperature", 0.0, 1e6, defaults.temperature));
-  SHEAF_RETURN_IF_ERROR(number("top_p", 0.0, 1.0, defaults.top_p));
-  SHEAF_RETURN_IF_ERROR(number("min_p", 0.0, 1.0, defaults.min_p));
-  SHEAF_RETURN_IF_ERROR(number("repetition_penalty", 1e-6, 1e6, defaults.repetition_penalty));
-  SHEAF_RETURN_IF_ERROR(integer("top_k", -1, defaults.top_k));
-  return integer("max_new_tokens", 1, defaults.max_new_tokens);
 }
 
 // A JSON object as text, already known to parse.
@@ -261,21 +232,18 @@ absl::StatusOr<ModelConfig> FromJson(const json& root, const JsonText& config_te
   const std::string& source = config_text.source;
   const JsonObject object(root, source);
   ModelConfig config;
-  SHEAF_RETURN_IF_ERROR(CheckArchitecture(object, config.model_type));
-  SHEAF_RETURN_IF_ERROR(ReadShapes(object, config));
-  SHEAF_RETURN_IF_ERROR(ReadExperts(object, config));
-  SHEAF_RETURN_IF_ERROR(ReadAttention(object, config));
-  SHEAF_RETURN_IF_ERROR(
-      ReadTokenIds(object, "eos_token_id", config.vocab_size, config.eos_token_ids));
-  std::vector<TokenId> pad;
-  SHEAF_RETURN_IF_ERROR(ReadTokenIds(object, "pad_token_id", config.vocab_size, pad));
-  if (!pad.empty()) config.pad_token_id = pad.front();
+  SHEAF_ASSIGN_OR_RETURN(const ModelFamily* const family, ReadFamily(object, config.model_type));
+  SHEAF_RETURN_IF_ERROR(RefuseUnimplementedKeys(object));
+  SHEAF_RETURN_IF_ERROR(ReadShapes(object, *family, config));
+  SHEAF_RETURN_IF_ERROR(ReadExperts(object, *family, config));
+  SHEAF_RETURN_IF_ERROR(ReadAttention(object, *family, config));
+  SHEAF_RETURN_IF_ERROR(ReadSpecialTokens(object, config));
   SHEAF_RETURN_IF_ERROR(ReadQuantization(config_text, side_quantization, config.quantization));
   if (!generation_json.empty()) {
     const std::string generation_source = absl::StrFormat("%s (generation_config.json)", source);
     SHEAF_ASSIGN_OR_RETURN(const json generation,
                            ParseJsonObject(generation_json, generation_source));
-    SHEAF_RETURN_IF_ERROR(ReadGeneration(JsonObject(generation, generation_source), config));
+    SHEAF_RETURN_IF_ERROR(ReadGenerationConfig(JsonObject(generation, generation_source), config));
   }
   return config;
 }

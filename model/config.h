@@ -2,12 +2,13 @@
 // ModelConfig: what config.json and generation_config.json say about a checkpoint, in one struct.
 //
 // Reads the raw JSON and accepts old and new spellings (rope_theta or rope_parameters, torch_dtype
-// or dtype, n_routed_experts or num_local_experts or num_experts, method or quant_method, ...).
-// Unknown keys are ignored.
+// or dtype, n_routed_experts or num_local_experts or num_experts, method or quant_method, ...). What
+// is absent or null means what it means to transformers (model/config/model_family.h). Keys that ask
+// for arithmetic which is not implemented are refused; other unknown keys are ignored.
 //
 // Errors     kNotFound: no config.json. kInvalidArgument: not JSON, a wrong type, a missing or
 //            impossible value; the message names file, key, wanted, got. kUnimplemented: another
-//            architecture than glm4_moe and glm_moe_dsa.
+//            architecture than those of model/config/model_family.h, or other arithmetic.
 
 #include <cstdint>
 #include <optional>
@@ -17,6 +18,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/ids.h"
+#include "kernels/rope.h"
 #include "model/attention/attention_shape.h"
 #include "model/quantization/module_overrides.h"
 
@@ -45,14 +47,15 @@ struct QuantizationHints {
   ModuleHints Of(std::string_view module) const;
 };
 
-// Sampling defaults of generation_config.json; absent = the server's own default.
+// Sampling defaults of generation_config.json; absent = the server's own default. Greedy ones
+// (`do_sample: false`) have temperature 0.
 struct GenerationDefaults {
   std::optional<float> temperature, top_p, min_p, repetition_penalty;
   std::optional<int32_t> top_k, max_new_tokens;
 };
 
 struct ModelConfig {
-  std::string model_type;  // "glm4_moe", "glm_moe_dsa"
+  std::string model_type;  // "glm4_moe", "glm4_moe_lite", "glm_moe_dsa"
   int vocab_size = 0;
   int claimed_vocab_size = 0;  // config.json's, where FitVocabulary (model_layout.h) found fewer rows
   int hidden_size = 0;
@@ -70,15 +73,17 @@ struct ModelConfig {
   bool normalize_topk = true;
   float routed_scaling = 1.0f;
   float rms_norm_eps = 1e-5f;
-  double rope_theta = 10000.0;
+  kernels::RopeParameters rope;
   int max_position_embeddings = 0;
   bool tie_word_embeddings = false;
   int num_mtp_layers = 0;              // num_nextn_predict_layers: a claim, files often lack them
   std::string dtype;                   // "bfloat16": a claim, tensors have their own; "" = not said
-  std::vector<TokenId> eos_token_ids;  // generation_config.json's list, else config.json's
+  std::vector<TokenId> eos_token_ids;  // of config.json and of generation_config.json, together
   std::optional<TokenId> pad_token_id;
   QuantizationHints quantization;
   GenerationDefaults generation;
+  // What these files leave open, contradict themselves in, or say without effect: sentences.
+  std::vector<std::string> remarks;
 
   bool is_moe_layer(int layer) const { return layer >= num_dense_layers; }
   int num_moe_layers() const { return num_layers - num_dense_layers; }

@@ -55,6 +55,7 @@ void ConfigDisagreements::AddPlainTensor(const TensorInfo& tensor) {
 
 void ConfigDisagreements::AddLinear(const LinearPlan& plan, ModelPart part) {
   CheckNaming(plan, part);
+  if (part == ModelPart::kLmHead) has_head_ = true;
   if (!plan.quantized()) {
     ++plain_dtypes_[plan.codes->dtype];
     return;
@@ -181,7 +182,7 @@ void ConfigDisagreements::AddQuantization(std::vector<std::string>& out) const {
 }
 
 std::vector<std::string> ConfigDisagreements::Disagreements() const {
-  std::vector<std::string> out;
+  std::vector<std::string> out = config_.remarks;
   uint64_t total = 0;
   const std::pair<const TensorDtype, uint64_t>* most = nullptr;
   for (const auto& entry : plain_dtypes_) {
@@ -200,6 +201,9 @@ std::vector<std::string> ConfigDisagreements::Disagreements() const {
         config_.claimed_vocab_size, config_.vocab_size, config_.vocab_size));
   }
   AddQuantization(out);
+  if (has_head_ && config_.tie_word_embeddings) {
+    out.push_back("tie_word_embeddings says true, but lm_head is stored: the stored one is used");
+  }
   const std::vector<std::string>& unread = config_.quantization.remarks;
   out.insert(out.end(), unread.begin(), unread.end());
   if (kv_scales_.count > 0) {

@@ -55,6 +55,7 @@ class ConfigDisagreements {
   const ModelConfig& config_;
   bool any_failed_ = false;
   const ModulePatterns unquantized_;
+  bool has_head_ = false;
   std::map<TensorDtype, uint64_t> plain_dtypes_;
   std::map<WeightFormat, Tally> formats_;
   std::map<std::pair<int, int>, Tally> other_bits_;         // said, stored

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
 
 namespace sheaf {
@@ -32,34 +33,60 @@ absl::Status JsonObject::Error(std::string_view key, std::string_view wanted,
       absl::StrFormat("%s: %s: wanted %s, got %s", source_, key, wanted, Shown(got)));
 }
 
+std::optional<double> AsNumber(const nlohmann::json& value) {
+  double number = 0;
+  if (value.is_number()) {
+    number = value.get<double>();
+  } else if (!value.is_string() ||
+             !absl::SimpleAtod(value.get_ref<const std::string&>(), &number)) {
+    return std::nullopt;
+  }
+  if (!std::isfinite(number)) return std::nullopt;
+  return number;
+}
+
+std::optional<int64_t> AsInteger(const nlohmann::json& value) {
+  if (value.is_number_integer()) {
+    // An unsigned value above INT64_MAX would wrap.
+    if (value.is_number_unsigned() && value.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX)) {
+      return std::nullopt;
+    }
+    return value.get<int64_t>();
+  }
+  if (int64_t number = 0;
+      value.is_string() && absl::SimpleAtoi(value.get_ref<const std::string&>(), &number)) {
+    return number;
+  }
+  constexpr double kMaxExact = 9007199254740992.0;  // 2^53
+  const std::optional<double> number = AsNumber(value);
+  if (!number || std::trunc(*number) != *number || std::fabs(*number) > kMaxExact) {
+    return std::nullopt;
+  }
+  return static_cast<int64_t>(*number);
+}
+
 absl::Status JsonObject::Int(Keys keys, int64_t low, int64_t high, int& out, bool required) const {
   const nlohmann::json* const value = Find(keys);
   if (value == nullptr) {
     if (!required) return absl::OkStatus();
     return absl::InvalidArgumentError(absl::StrFormat("%s: %s: missing", source_, *keys.begin()));
   }
-  const std::string wanted = absl::StrFormat("an integer in %d..%d", low, high);
-  if (!value->is_number_integer()) return Error(*keys.begin(), wanted, *value);
-  // An unsigned value above INT64_MAX would wrap.
-  if (value->is_number_unsigned() && value->get<uint64_t>() > static_cast<uint64_t>(INT64_MAX)) {
-    return Error(*keys.begin(), wanted, *value);
+  const std::optional<int64_t> number = AsInteger(*value);
+  if (!number || *number < low || *number > high) {
+    return Error(*keys.begin(), absl::StrFormat("an integer in %d..%d", low, high), *value);
   }
-  const int64_t number = value->get<int64_t>();
-  if (number < low || number > high) return Error(*keys.begin(), wanted, *value);
-  out = static_cast<int>(number);
+  out = static_cast<int>(*number);
   return absl::OkStatus();
 }
 
 absl::Status JsonObject::Number(Keys keys, double low, double high, double& out) const {
   const nlohmann::json* const value = Find(keys);
   if (value == nullptr) return absl::OkStatus();
-  const std::string wanted = absl::StrFormat("a number in %g..%g", low, high);
-  if (!value->is_number()) return Error(*keys.begin(), wanted, *value);
-  const double number = value->get<double>();
-  if (!std::isfinite(number) || number < low || number > high) {
-    return Error(*keys.begin(), wanted, *value);
+  const std::optional<double> number = AsNumber(*value);
+  if (!number || *number < low || *number > high) {
+    return Error(*keys.begin(), absl::StrFormat("a number in %g..%g", low, high), *value);
   }
-  out = number;
+  out = *number;
   return absl::OkStatus();
 }
 

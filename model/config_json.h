@@ -3,13 +3,15 @@
 // key, wanted, got.
 //
 // A key may have several spellings; the first that is present and not null counts. Absent keys
-// leave `out` alone.
+// leave `out` alone. Numbers may be written as strings ("202752"), integers as floats (1e6):
+// exporters that go through other languages do so, and neither has a second meaning.
 // Ownership  views the JSON and the source name.
 // Threads    pure.
 // Errors     kInvalidArgument.
 
 #include <cstdint>
 #include <initializer_list>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -29,6 +31,8 @@ class JsonObject {
   // Null when no spelling is present.
   const nlohmann::json* Find(Keys keys) const;
 
+  bool Has(const char* key) const { return json_->contains(key); }  // null counts
+
   // An integer in [low, high]. `required`: absent is an error.
   absl::Status Int(Keys keys, int64_t low, int64_t high, int& out, bool required = false) const;
   // A finite number in [low, high].
@@ -41,11 +45,17 @@ class JsonObject {
                      const nlohmann::json& got) const;
 
   std::string_view source() const { return source_; }
+  const nlohmann::json& json() const { return *json_; }
 
  private:
   const nlohmann::json* json_;
   std::string_view source_;
 };
+
+// The value as an integer: one, an integral float, or a string of either. Absent for anything else.
+std::optional<int64_t> AsInteger(const nlohmann::json& value);
+// As a finite number, or a string of one.
+std::optional<double> AsNumber(const nlohmann::json& value);
 
 // The text as a JSON object, or kInvalidArgument.
 absl::StatusOr<nlohmann::json> ParseJsonObject(std::string_view text, std::string_view source);

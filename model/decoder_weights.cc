@@ -22,6 +22,7 @@ class DecoderLoader {
                 DecoderWeights& weights)
       : checkpoint_(checkpoint),
         config_(config),
+        head_is_embedding_(HeadIsEmbedding(checkpoint, config)),
         heads_(heads),
         weights_(weights),
         loads_(checkpoint, config.quantization) {}
@@ -29,23 +30,20 @@ class DecoderLoader {
   absl::Status Plan() {
     weights_.layers.resize(static_cast<size_t>(config_.num_layers));
     gates_.resize(weights_.layers.size());
-    // A tied head is the embedding itself; some writers store it again all the same.
     SHEAF_RETURN_IF_ERROR(
         loads_.AddPlain(kEmbeddingName, config_.vocab_size, config_.hidden_size,
-                        config_.tie_word_embeddings ? weights_.lm_head : embedding_));
+                        head_is_embedding_ ? weights_.lm_head : embedding_));
     SHEAF_ASSIGN_OR_RETURN(weights_.final_norm,
                            LoadFloats(checkpoint_, kFinalNormName, config_.hidden_size));
     for (int layer = 0; layer < config_.num_layers; ++layer)
       SHEAF_RETURN_IF_ERROR(PlanLayer(layer));
-    return config_.tie_word_embeddings ? absl::OkStatus()
-                                       : loads_.Add(LmHead(config_), {}, weights_.lm_head);
+    return head_is_embedding_ ? absl::OkStatus() : loads_.Add(LmHead(config_), {}, weights_.lm_head);
   }
 
   absl::Status Load(ThreadPool& pool, const LoadProgress& progress) {
     SHEAF_RETURN_IF_ERROR(loads_.Load(pool, progress));
     weights_.memory = loads_.arena();
-    weights_.embedding =
-        (config_.tie_word_embeddings ? weights_.lm_head : embedding_).view().dense;
+    weights_.embedding = (head_is_embedding_ ? weights_.lm_head : embedding_).view().dense;
     for (size_t layer = 0; layer < gates_.size(); ++layer)
       weights_.layers[layer].gate = gates_[layer].view().dense;
     return absl::OkStatus();
@@ -88,6 +86,7 @@ class DecoderLoader {
 
   const Checkpoint& checkpoint_;
   const ModelConfig& config_;
+  const bool head_is_embedding_;
   const HeadRange heads_;
   DecoderWeights& weights_;
   LinearLoads loads_;

@@ -222,7 +222,7 @@ class Inspection {
   }
 
   void VisitHead() {
-    if (config_.tie_word_embeddings) {
+    if (HeadIsEmbedding(checkpoint_, config_)) {
       Refuse(PlanLinear(checkpoint_, config_.quantization, "model.embed_tokens", config_.vocab_size,
                         config_.hidden_size)
                  .status());

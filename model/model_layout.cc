@@ -85,6 +85,15 @@ NamedLinear LmHead(const ModelConfig& config) {
   return {"lm_head", config.vocab_size, config.hidden_size, ModelPart::kLmHead};
 }
 
+bool HeadIsEmbedding(const Checkpoint& checkpoint, const ModelConfig& config) {
+  if (!config.tie_word_embeddings) return false;
+  const std::string head = LmHead(config).prefix;
+  for (const char* suffix : {".weight", ".qweight", ".weight_packed"}) {
+    if (checkpoint.Find(head + suffix) != nullptr) return false;
+  }
+  return true;
+}
+
 std::vector<NamedPlain> PlainTensors(const ModelConfig& config) {
   const int64_t hidden = config.hidden_size;
   std::vector<NamedPlain> all = {

@@ -17,7 +17,8 @@ std::vector<NamedLinear> AllLinears(const GroupedQueryShape& shape, const ModelC
 std::vector<NamedLinear> AllLinears(const LatentShape& shape, const ModelConfig& config,
                                     int layer) {
   const LatentLinears named = NameLinears(shape, config, layer);
-  std::vector<NamedLinear> all = {named.q_a, named.q_b, named.kv_a, named.kv_b, named.o};
+  std::vector<NamedLinear> all = {named.q_b, named.kv_a, named.kv_b, named.o};
+  if (shape.q_lora_rank > 0) all.insert(all.begin(), named.q_a);
   if (shape.indexer.is_full[static_cast<size_t>(layer)]) {
     all.insert(all.end(), {named.indexer.wq_b, named.indexer.wk, named.indexer.weights_proj});
   }
@@ -33,8 +34,10 @@ std::vector<NamedPlain> AllPlain(const GroupedQueryShape& shape, int layer) {
 std::vector<NamedPlain> AllPlain(const LatentShape& shape, int layer) {
   const std::string prefix = Prefix(layer);
   std::vector<NamedPlain> all = {
-      {prefix + ".q_a_layernorm.weight", {shape.q_lora_rank}, ModelPart::kNorms},
       {prefix + ".kv_a_layernorm.weight", {shape.kv_lora_rank}, ModelPart::kNorms}};
+  if (shape.q_lora_rank > 0) {
+    all.push_back({prefix + ".q_a_layernorm.weight", {shape.q_lora_rank}, ModelPart::kNorms});
+  }
   if (shape.indexer.is_full[static_cast<size_t>(layer)]) {
     const std::string norm = prefix + ".indexer.k_norm";
     all.push_back({norm + ".weight", {shape.indexer.head_dim}, ModelPart::kNorms});
@@ -65,8 +68,10 @@ LatentLinears NameLinears(const LatentShape& shape, const ModelConfig& config, i
   const IndexerShape& index = shape.indexer;
   const ModelPart part = ModelPart::kAttention;
   const BiasRule bias = RuleOf(shape.bias);
+  const bool direct = shape.q_lora_rank == 0;
   return {.q_a = {prefix + ".q_a_proj", shape.q_lora_rank, hidden, part, false, bias},
-          .q_b = {prefix + ".q_b_proj", heads * shape.qk_dim(), shape.q_lora_rank, part},
+          .q_b = {prefix + (direct ? ".q_proj" : ".q_b_proj"), heads * shape.qk_dim(),
+                  direct ? hidden : shape.q_lora_rank, part},
           .kv_a = {prefix + ".kv_a_proj_with_mqa", shape.cached_dim(), hidden, part, false, bias},
           .kv_b = {prefix + ".kv_b_proj", heads * (shape.nope_dim + shape.v_dim),
                    shape.kv_lora_rank, part, /*absorbed=*/true, BiasRule::kForbidden},

@@ -22,7 +22,8 @@ struct IndexerLinears {
 };
 
 struct LatentLinears {
-  NamedLinear q_a, q_b, kv_a, kv_b, o;
+  NamedLinear q_a, q_b;  // without a rank of queries q_b is q_proj, and there is no q_a
+  NamedLinear kv_a, kv_b, o;
   IndexerLinears indexer;  // of full layers only
 };
 

@@ -60,7 +60,7 @@ absl::Status PlanWeights(const LatentShape& shape, const ModelConfig& config, in
   const auto rows_of = [&](int head_rows) {
     return LinearSlice{.first_row = heads.first * head_rows, .num_rows = heads.count * head_rows};
   };
-  SHEAF_RETURN_IF_ERROR(loads.Add(linears.q_a, {}, out.q_a));
+  if (shape.q_lora_rank > 0) SHEAF_RETURN_IF_ERROR(loads.Add(linears.q_a, {}, out.q_a));
   SHEAF_RETURN_IF_ERROR(loads.Add(linears.q_b, rows_of(shape.qk_dim()), out.q_b));
   SHEAF_RETURN_IF_ERROR(loads.Add(linears.kv_a, {}, out.kv_a));
   SHEAF_RETURN_IF_ERROR(loads.AddConverted(
@@ -76,8 +76,10 @@ absl::Status PlanWeights(const LatentShape& shape, const ModelConfig& config, in
       out.o));
   KeepOneOutputBias(heads, loads);
   const std::string prefix = LayerPrefix(layer) + ".self_attn";
-  SHEAF_RETURN_IF_ERROR(ReadFloats(loads.checkpoint(), prefix + ".q_a_layernorm.weight",
-                                   shape.q_lora_rank, out.q_a_norm));
+  if (shape.q_lora_rank > 0) {
+    SHEAF_RETURN_IF_ERROR(ReadFloats(loads.checkpoint(), prefix + ".q_a_layernorm.weight",
+                                     shape.q_lora_rank, out.q_a_norm));
+  }
   SHEAF_RETURN_IF_ERROR(ReadFloats(loads.checkpoint(), prefix + ".kv_a_layernorm.weight",
                                    shape.kv_lora_rank, out.kv_a_norm));
   if (!shape.indexer.is_full[static_cast<size_t>(layer)]) return absl::OkStatus();
@@ -101,8 +103,9 @@ size_t BytesOf(const GroupedQueryWeights& w) {
 }
 
 size_t BytesOf(const LatentWeights& w) {
-  size_t bytes = LinearBytesOf({&w.q_a, &w.q_b, &w.kv_a, &w.o}) + w.kv_b.memory_bytes() +
+  size_t bytes = LinearBytesOf({&w.q_b, &w.kv_a, &w.o}) + w.kv_b.memory_bytes() +
                  FloatBytesOf({&w.q_a_norm, &w.kv_a_norm});
+  if (!w.q_a_norm.empty()) bytes += LinearBytesOf({&w.q_a});
   if (w.indexer) {
     bytes += LinearBytesOf({&w.indexer->wq_b, &w.indexer->wk, &w.indexer->weights_proj}) +
              FloatBytesOf({&w.indexer->k_norm_weight, &w.indexer->k_norm_bias});

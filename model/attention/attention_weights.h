@@ -42,7 +42,8 @@ struct IndexerWeights {
 };
 
 struct LatentWeights {
-  LoadedLinear q_a, q_b, kv_a, o;
+  LoadedLinear q_a, q_b;  // without a rank of queries q_b is q_proj, and there is no q_a
+  LoadedLinear kv_a, o;
   std::vector<float> q_a_norm, kv_a_norm;
   AbsorbedKv kv_b;
   std::optional<IndexerWeights> indexer;  // of full layers

@@ -1,7 +1,6 @@
 #include "model/attention/shape_from_json.h"
 
 #include <algorithm>
-#include <cmath>
 #include <string>
 
 #include "absl/strings/str_format.h"
@@ -15,29 +14,11 @@ using nlohmann::json;
 constexpr int kMaxHeads = 1 << 14;
 constexpr int kMaxHeadDim = 1 << 13;
 constexpr int kMaxRank = 1 << 16;
+constexpr int kMaxTopk = 1 << 30;
+constexpr int kDefaultTopk = 2048;  // of transformers; no tensor shows it
 
 absl::Status Invalid(const JsonObject& object, const std::string& what) {
   return absl::InvalidArgumentError(absl::StrFormat("%s: %s", object.source(), what));
-}
-
-// transformers 5 also names the kind of each layer; a kind that we do not know must not be served
-// as another one.
-absl::Status CheckLayerKinds(const JsonObject& object, int num_layers) {
-  const json* const kinds = object.Find({"layer_types"});
-  if (kinds == nullptr) return absl::OkStatus();
-  if (!kinds->is_array() || kinds->size() < static_cast<size_t>(num_layers)) {
-    return object.Error("layer_types", "one entry a layer", *kinds);
-  }
-  for (int layer = 0; layer < num_layers; ++layer) {
-    const json& kind = (*kinds)[static_cast<size_t>(layer)];
-    // "full_attention" is what older writers say of every layer.
-    const std::string name = kind.is_string() ? kind.get<std::string>() : "";
-    if (name == "indexed_attention" || name == "full_attention") continue;
-    return absl::UnimplementedError(absl::StrFormat(
-        "%s: layer_types: layer %d: wanted \"indexed_attention\", got %s", object.source(), layer,
-        kind.dump(-1, ' ', false, json::error_handler_t::replace).substr(0, 60)));
-  }
-  return absl::OkStatus();
 }
 
 // Whether the layer has an indexer, said as a word or a letter.
@@ -68,7 +49,7 @@ absl::StatusOr<std::vector<bool>> ReadIndexerTypes(const JsonObject& object, int
   if (list != nullptr) {
     const bool letters = list->is_string();
     const size_t length = letters ? list->get_ref<const std::string&>().size() : list->size();
-    if ((!letters && !list->is_array()) || length != static_cast<size_t>(num_layers)) {
+    if ((!letters && !list->is_array()) || length < static_cast<size_t>(num_layers)) {
       return object.Error(key, absl::StrFormat("one entry for each of %d layers", num_layers),
                           *list);
     }
@@ -95,8 +76,10 @@ absl::StatusOr<std::vector<bool>> ReadIndexerTypes(const JsonObject& object, int
 absl::StatusOr<IndexerShape> ReadIndexer(const JsonObject& object, const ModelDimensions& model,
                                          int rope_dim) {
   IndexerShape shape;
-  SHEAF_RETURN_IF_ERROR(
-      object.Int({"index_topk"}, 1, model.max_position_embeddings, shape.topk, true));
+  shape.topk = kDefaultTopk;
+  SHEAF_RETURN_IF_ERROR(object.Int({"index_topk"}, 1, kMaxTopk, shape.topk));
+  // More than there are positions is all of them.
+  shape.topk = std::min(shape.topk, model.max_position_embeddings);
   SHEAF_RETURN_IF_ERROR(object.Int({"index_n_heads"}, 1, kMaxHeads, shape.num_heads, true));
   SHEAF_RETURN_IF_ERROR(
       object.Int({"index_head_dim"}, rope_dim, kMaxHeadDim, shape.head_dim, true));
@@ -111,9 +94,10 @@ absl::StatusOr<IndexerShape> ReadIndexer(const JsonObject& object, const ModelDi
 
 absl::StatusOr<GroupedQueryShape> ReadGroupedQueryShape(const JsonObject& object,
                                                         const ModelDimensions& model,
-                                                        double partial_rotary) {
+                                                        const ModelFamily& family,
+                                                        const RopeConfig& rope) {
   GroupedQueryShape shape;
-  shape.num_kv_heads = model.num_heads;
+  shape.num_kv_heads = family.num_kv_heads > 0 ? family.num_kv_heads : model.num_heads;
   SHEAF_RETURN_IF_ERROR(object.Int({"num_key_value_heads"}, 1, kMaxHeads, shape.num_kv_heads));
   if (model.num_heads % shape.num_kv_heads != 0) {
     return Invalid(
@@ -128,23 +112,25 @@ absl::StatusOr<GroupedQueryShape> ReadGroupedQueryShape(const JsonObject& object
   }
   SHEAF_RETURN_IF_ERROR(object.Bool({"attention_bias"}, shape.bias));
   SHEAF_RETURN_IF_ERROR(object.Bool({"use_qk_norm"}, shape.qk_norm));
-  shape.rotary_dim = static_cast<int>(std::lround(shape.head_dim * partial_rotary));
+  shape.rotary_dim = static_cast<int>(shape.head_dim * rope.partial_rotary);  // as Python's int
   if (shape.rotary_dim % 2 != 0) {
     return Invalid(
         object,
         absl::StrFormat(
             "partial_rotary_factor %g of head_dim %d: wanted an even number of dimensions, got %d",
-            partial_rotary, shape.head_dim, shape.rotary_dim));
+            rope.partial_rotary, shape.head_dim, shape.rotary_dim));
   }
   return shape;
 }
 
-absl::StatusOr<LatentShape> ReadLatentShape(const JsonObject& object,
-                                            const ModelDimensions& model) {
+absl::StatusOr<LatentShape> ReadLatentShape(const JsonObject& object, const ModelDimensions& model,
+                                            const ModelFamily& family, const RopeConfig& rope) {
   const bool required = true;
+  const bool sparse = family.attention == AttentionKind::kSparseLatent;
   LatentShape shape;
-  SHEAF_RETURN_IF_ERROR(CheckLayerKinds(object, model.num_layers));
-  SHEAF_RETURN_IF_ERROR(object.Int({"q_lora_rank"}, 1, kMaxRank, shape.q_lora_rank, required));
+  // Without a rank (null, not absent) queries are projected at once. An indexer reads the latent.
+  const bool direct = !sparse && object.Has("q_lora_rank");
+  SHEAF_RETURN_IF_ERROR(object.Int({"q_lora_rank"}, 1, kMaxRank, shape.q_lora_rank, !direct));
   SHEAF_RETURN_IF_ERROR(object.Int({"kv_lora_rank"}, 1, kMaxRank, shape.kv_lora_rank, required));
   SHEAF_RETURN_IF_ERROR(object.Int({"qk_nope_head_dim"}, 1, kMaxHeadDim, shape.nope_dim, required));
   SHEAF_RETURN_IF_ERROR(object.Int({"qk_rope_head_dim"}, 2, kMaxHeadDim, shape.rope_dim, required));
@@ -156,7 +142,15 @@ absl::StatusOr<LatentShape> ReadLatentShape(const JsonObject& object,
   SHEAF_RETURN_IF_ERROR(object.Bool({"rope_interleave"}, shape.rope_interleave));
   SHEAF_RETURN_IF_ERROR(object.Bool({"attention_bias"}, shape.bias));
   shape.norm_eps = model.rms_norm_eps;
-  SHEAF_ASSIGN_OR_RETURN(shape.indexer, ReadIndexer(object, model, shape.rope_dim));
+  if (rope.partial_rotary != 1.0) {
+    return absl::UnimplementedError(absl::StrFormat("%s: partial_rotary_factor: wanted 1, got %g",
+                                                    object.source(), rope.partial_rotary));
+  }
+  shape.score_factor = static_cast<float>(rope.score_factor);
+  shape.indexer.is_full.assign(static_cast<size_t>(model.num_layers), false);
+  if (sparse) {
+    SHEAF_ASSIGN_OR_RETURN(shape.indexer, ReadIndexer(object, model, shape.rope_dim));
+  }
   return shape;
 }
 

@@ -6,6 +6,8 @@
 
 #include "absl/status/statusor.h"
 #include "model/attention/attention_shape.h"
+#include "model/config/model_family.h"
+#include "model/config/rope_json.h"
 #include "model/config_json.h"
 
 namespace sheaf {
@@ -19,14 +21,16 @@ struct ModelDimensions {
   float rms_norm_eps = 0;
 };
 
-// head_dim, num_key_value_heads, attention_bias, use_qk_norm; partial_rotary is the factor that
-// the RoPE parameters name.
+// head_dim, num_key_value_heads, attention_bias, use_qk_norm.
 absl::StatusOr<GroupedQueryShape> ReadGroupedQueryShape(const JsonObject& object,
                                                         const ModelDimensions& model,
-                                                        double partial_rotary);
+                                                        const ModelFamily& family,
+                                                        const RopeConfig& rope);
 
-// q_lora_rank, kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim, v_head_dim, index_*,
-// indexer_types (or the older index_topk_pattern, index_topk_freq and index_skip_topk_offset).
-absl::StatusOr<LatentShape> ReadLatentShape(const JsonObject& object, const ModelDimensions& model);
+// q_lora_rank (null: none), kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim, v_head_dim; where the
+// family is sparse index_*, indexer_types (or the older index_topk_pattern, index_topk_freq and
+// index_skip_topk_offset).
+absl::StatusOr<LatentShape> ReadLatentShape(const JsonObject& object, const ModelDimensions& model,
+                                            const ModelFamily& family, const RopeConfig& rope);
 
 }  // namespace sheaf

@@ -105,6 +105,13 @@ TEST(KvCache, LayersThatShareAChoiceHaveNoIndexKeys) {
   EXPECT_EQ(planes[78], 2u * 128);
 }
 
+TEST(KvCache, LatentsWithoutIndexersAreOnePlaneALayer) {
+  ModelConfig config = Glm51Attention();
+  std::get<LatentShape>(config.attention).indexer = {.is_full = std::vector(78, false)};
+  EXPECT_EQ(KvCache::PlaneTokenBytes(config, {0, 64}, kernels::KvFormat::kBF16),
+            std::vector<size_t>(78, 2 * 576));
+}
+
 TEST(KvCache, LatentsHaveNoE5M2) {
   const auto cache = KvCache::Create(Glm51Attention(), {0, 64},
                                      {kernels::KvFormat::kFp8E5M2, 16, size_t{1} << 30});

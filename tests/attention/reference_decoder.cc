@@ -95,7 +95,7 @@ class Reference {
     const int d = shape.head_dim, half = shape.rotary_dim / 2;
     Vector x = Norm(Vector(all.begin() + head * d, all.begin() + (head + 1) * d), norm);
     for (int j = 0; j < half; ++j) {
-      const double angle = position * std::pow(config_.rope_theta, -2.0 * j / shape.rotary_dim);
+      const double angle = position * std::pow(config_.rope.theta, -2.0 * j / shape.rotary_dim);
       const double a = x[j], b = x[j + half];
       x[j] = a * std::cos(angle) - b * std::sin(angle);
       x[j + half] = b * std::cos(angle) + a * std::sin(angle);

@@ -68,6 +68,64 @@ TEST(Rope, TheTableIsTheDoubleValueRoundedOnceAlsoFarOut) {
   }
 }
 
+// Pair j of 8 dimensions turns 10^-j radians a position at theta 10000, so within 4096 positions
+// 4096 / (2 pi 10^j) times: 651.9, 65.2, 6.52, 0.652.
+RopeParameters Yarn() {
+  return {.theta = 10000.0,
+          .scaling = RopeScaling::kYarn,
+          .factor = 4.0,
+          .magnitude = 1.5,
+          .original_positions = 4096};
+}
+
+void ExpectFrequencies(const RopeParameters& parameters, const std::vector<double>& wanted) {
+  const std::vector<double> got = RopeFrequencies(8, parameters);
+  ASSERT_EQ(got.size(), wanted.size());
+  for (size_t j = 0; j < got.size(); ++j) EXPECT_NEAR(got[j], wanted[j], 1e-6 * wanted[j]) << j;
+}
+
+TEST(Rope, HandComputedFrequenciesOfYarn) {
+  // 32 turns are at pair log10(4096 / 64 pi) = 1.309, one turn at 2.814: the ramp goes from 1 to 3,
+  // and pair 2 is half divided: 0.01 (1/2 + 1/8).
+  ExpectFrequencies(Yarn(), {1.0, 0.1, 0.00625, 0.00025});
+  RopeParameters exact = Yarn();
+  exact.truncate = false;  // pair 2 is (2 - 1.30903) / 1.50515 = 0.459071 of the way
+  ExpectFrequencies(exact, {1.0, 0.1, 0.00655697, 0.00025});
+  RopeParameters early = Yarn();
+  early.beta_fast = 1e6;  // before the first pair
+  ExpectFrequencies(early, {1.0, 0.075, 0.005, 0.00025});
+  RopeParameters none = Yarn();
+  none.factor = 1.0;
+  ExpectFrequencies(none, {1.0, 0.1, 0.01, 0.001});
+}
+
+TEST(Rope, YarnWhoseRampIsOnePairIsAStep) {
+  RopeParameters step = Yarn();
+  step.beta_slow = step.beta_fast;  // both at pair 1.309
+  step.truncate = false;
+  ExpectFrequencies(step, {1.0, 0.1, 0.0025, 0.00025});
+}
+
+TEST(Rope, LinearDividesEveryFrequency) {
+  ExpectFrequencies({.theta = 10000.0, .scaling = RopeScaling::kLinear, .factor = 4.0},
+                    {0.25, 0.025, 0.0025, 0.00025});
+}
+
+TEST(Rope, TheTableHasTheFrequenciesAndTheMagnitude) {
+  const RopeTable table(5000, 8, Yarn());
+  for (const int position : {0, 1, 77, 4999}) {
+    EXPECT_EQ(table.cos(position)[1], static_cast<float>(std::cos(position * 0.1) * 1.5));
+    EXPECT_FLOAT_EQ(table.sin(position)[2], static_cast<float>(std::sin(position * 0.00625) * 1.5));
+  }
+}
+
+TEST(Rope, HandComputedMagnitudeOfYarn) {
+  EXPECT_NEAR(YarnMagnitude(4.0, 1.0), 1.1386294361, 1e-10);
+  EXPECT_NEAR(YarnMagnitude(40.0, 0.5), 1.1844439727, 1e-10);
+  EXPECT_EQ(YarnMagnitude(1.0, 1.0), 1.0);
+  EXPECT_EQ(YarnMagnitude(0.5, 1.0), 1.0);
+}
+
 TEST(Rope, ScoresDependOnTheDistanceAlone) {
   const uint64_t seed = testing::FreshSeed();
   SCOPED_TRACE(testing::SeedMessage(seed));

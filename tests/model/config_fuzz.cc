@@ -22,9 +22,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       std::abort();
   } else {
     const auto& latent = std::get<sheaf::LatentShape>(config->attention);
-    if (latent.indexer.topk < 1 || latent.rope_dim > latent.indexer.head_dim ||
-        latent.indexer.is_full.size() != static_cast<size_t>(config->num_layers) ||
-        !latent.indexer.is_full.front()) {
+    const bool sparse = latent.indexer.topk > 0;
+    if (latent.indexer.is_full.size() != static_cast<size_t>(config->num_layers) ||
+        latent.indexer.is_full.front() != sparse ||
+        (sparse && latent.rope_dim > latent.indexer.head_dim) ||
+        (sparse && latent.q_lora_rank < 1)) {
       std::abort();
     }
   }

@@ -83,7 +83,7 @@ TEST_P(Spellings, GiveTheSameModel) {
   EXPECT_TRUE(attention.bias);
   EXPECT_TRUE(attention.qk_norm);
   EXPECT_EQ(config->rms_norm_eps, 1e-5f);
-  EXPECT_EQ(config->rope_theta, 1e6);
+  EXPECT_EQ(config->rope.theta, 1e6);
   EXPECT_EQ(attention.rotary_dim, 64);
   EXPECT_EQ(config->max_position_embeddings, 202752);
   EXPECT_FALSE(config->tie_word_embeddings);
@@ -96,12 +96,12 @@ TEST_P(Spellings, GiveTheSameModel) {
 
 INSTANTIATE_TEST_SUITE_P(OldAndNew, Spellings, ::testing::Bool());
 
-TEST(Config, GenerationConfigOverridesTheEosListAndGivesDefaults) {
+TEST(Config, GenerationConfigAddsToTheEosListAndGivesDefaults) {
   const auto config =
       Parse(OldSpelling(), R"({"eos_token_id": 7, "temperature": 0.6, "top_p": 0.95, "top_k": 40,
                                                "do_sample": true, "pad_token_id": 1})");
   ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_THAT(config->eos_token_ids, ElementsAre(7));
+  EXPECT_THAT(config->eos_token_ids, ElementsAre(151329, 151336, 151338, 7));
   EXPECT_EQ(config->generation.temperature, 0.6f);
   EXPECT_EQ(config->generation.top_p, 0.95f);
   EXPECT_EQ(config->generation.top_k, 40);
@@ -140,16 +140,16 @@ TEST_P(BadConfigs, AreRefusedByFileKeyAndValue) {
 INSTANTIATE_TEST_SUITE_P(
     Values, BadConfigs,
     ::testing::Values(
-        BadValue{"hidden_size", "5120", "got \"5120\""}, BadValue{"hidden_size", 0, "got 0"},
+        BadValue{"hidden_size", "wide", "got \"wide\""}, BadValue{"hidden_size", 0, "got 0"},
         BadValue{"hidden_size", 1.5, "got 1.5"}, BadValue{"hidden_size", nullptr, "missing"},
         BadValue{"vocab_size", -3, "got -3"},
         BadValue{"vocab_size", uint64_t{18446744073709551615u}, "got 18446744073709551615"},
         BadValue{"num_key_value_heads", 7, "divisor"},
         BadValue{"num_experts_per_tok", 161, "at most"},
-        BadValue{"first_k_dense_replace", 93, "got 93"}, BadValue{"n_group", 7, "divisor"},
+        BadValue{"first_k_dense_replace", -1, "got -1"}, BadValue{"n_group", 7, "divisor"},
         BadValue{"topk_group", 2, "at most n_group"}, BadValue{"rms_norm_eps", "x", "a number"},
         BadValue{"partial_rotary_factor", 0.51, "even number"},
-        BadValue{"rope_scaling", json{{"rope_type", "yarn"}}, "got yarn"},
+        BadValue{"rope_scaling", json{{"rope_type", "longrope"}}, "got longrope"},
         BadValue{"eos_token_id", json{151329, 151552}, "token ids in 0..151551"},
         BadValue{"eos_token_id", "stop", "token ids"}, BadValue{"hidden_act", "gelu", "got gelu"},
         BadValue{"quantization_config", 4, "an object"}),
@@ -225,7 +225,7 @@ TEST(Config, LoadReadsTheDirectoryAndTheQuantizersSideFile) {
             R"({"bits": 4, "quant_method": "gptq", "group_size": 32})");
   const auto config = LoadModelConfig(dir.path());
   ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_THAT(config->eos_token_ids, ElementsAre(5));
+  EXPECT_THAT(config->eos_token_ids, ElementsAre(151329, 151336, 151338, 5));
   EXPECT_EQ(config->quantization.group_size, 32);
 }
 

@@ -113,6 +113,15 @@ TEST_F(DecoderWeightsTest, ATiedHeadIsTheEmbedding) {
   EXPECT_EQ((*weights)->lm_head.view().dense.data, (*weights)->embedding.data);
 }
 
+TEST_F(DecoderWeightsTest, AStoredHeadCountsBesideATiedConfig) {
+  TinyModel model = MakeTinyModel(TinyStorage::kBf16, 4, random_);
+  model.config.tie_word_embeddings = true;
+  const auto weights = Load(model);
+  ASSERT_TRUE(weights.ok()) << weights.status();
+  EXPECT_EQ(MatrixOf((*weights)->lm_head.view()), Widened(model.tensors.at("lm_head.weight")));
+  EXPECT_NE((*weights)->lm_head.view().dense.data, (*weights)->embedding.data);
+}
+
 TEST_F(DecoderWeightsTest, AQuantizedHeadIsRead) {
   TinyModel model = MakeTinyModel(TinyStorage::kBf16, 4, random_);
   model.tensors.erase("lm_head.weight");

@@ -42,7 +42,7 @@ TEST(LatentConfig, ThePublishedValues) {
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->model_type, "glm_moe_dsa");
   EXPECT_EQ(config->num_heads, 64);
-  EXPECT_EQ(config->rope_theta, 1e6);
+  EXPECT_EQ(config->rope.theta, 1e6);
   EXPECT_THAT(config->eos_token_ids, ElementsAre(154820, 154827, 154829));
   const auto& shape = std::get<LatentShape>(config->attention);
   EXPECT_EQ(shape.q_lora_rank, 2048);
@@ -113,8 +113,8 @@ TEST_P(BadLatentConfigs, AreRefusedByFileKeyAndValue) {
 INSTANTIATE_TEST_SUITE_P(
     Values, BadLatentConfigs,
     ::testing::Values(
-        BadValue{"index_topk", 0, "got 0"}, BadValue{"index_topk", 202753, "got 202753"},
-        BadValue{"index_topk", nullptr, "missing"}, BadValue{"index_head_dim", 32, "got 32"},
+        BadValue{"index_topk", 0, "got 0"}, BadValue{"index_n_heads", nullptr, "missing"},
+        BadValue{"q_lora_rank", nullptr, "missing"}, BadValue{"index_head_dim", 32, "got 32"},
         BadValue{"kv_lora_rank", 0, "got 0"}, BadValue{"qk_rope_head_dim", 63, "even number"},
         BadValue{"indexer_types", json{"full"}, "78 layers"},
         BadValue{"indexer_types", json(78, "sometimes"), "layer 0: wanted full or shared"},

@@ -1,4 +1,4 @@
-"""What differs between the generated checkpoints of the two architectures: config.json and the
+"""What differs between the generated checkpoints of the architectures: config.json and the
 tensors of attention."""
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from checkpoint_options import Options
 from weight_source import WeightSource
 
 Json = dict[str, Any]
-NAMES = ("glm4_moe", "glm_moe_dsa")
-CHAT_TEMPLATES = {"glm4_moe": "chat_template.jinja", "glm_moe_dsa": "chat_template_latent.jinja"}
+NAMES = ("glm4_moe", "glm4_moe_lite", "glm_moe_dsa")
+CHAT_TEMPLATES = {"glm4_moe": "chat_template.jinja", "glm4_moe_lite": "chat_template_latent.jinja",
+                  "glm_moe_dsa": "chat_template_latent.jinja"}
 DTYPE_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
 
 def _common_config(options: Options) -> Json:
-    """The keys that both have, in the v4 spelling."""
+    """The keys that all have, in the v4 spelling."""
     spec = checkpoint_formats.base_format(options.format)
     dtype = DTYPE_NAMES[spec.plain_dtype]
     if spec.method == "auto-round-export":
@@ -41,6 +42,16 @@ def _glm4_moe_config(options: Options) -> Json:
         "architectures": ["Glm4MoeForCausalLM"], "attention_bias": True,
         "head_dim": options.head_dim, "num_key_value_heads": options.kv_heads,
         "partial_rotary_factor": 0.5, "rope_scaling": None, "use_qk_norm": True,
+    }
+
+
+def _glm4_moe_lite_config(options: Options) -> Json:
+    return {
+        "architectures": ["Glm4MoeLiteForCausalLM"], "attention_bias": False,
+        "kv_lora_rank": options.kv_lora, "num_key_value_heads": options.heads,
+        "partial_rotary_factor": 1.0, "q_lora_rank": options.q_lora or None,
+        "qk_nope_head_dim": options.nope_dim, "qk_rope_head_dim": options.rope_dim,
+        "rope_scaling": None, "topk_method": "noaux_tc", "v_head_dim": options.v_dim,
     }
 
 
@@ -68,7 +79,8 @@ def base_config(options: Options) -> Json:
     """config.json in the v4 spelling, but for the tokenizer's ids and the quantization."""
     if options.arch not in NAMES:
         raise ValueError(f"architecture {options.arch!r}: want one of {', '.join(NAMES)}")
-    own = _glm4_moe_config if options.arch == "glm4_moe" else _glm_moe_dsa_config
+    own = {"glm4_moe": _glm4_moe_config, "glm4_moe_lite": _glm4_moe_lite_config,
+           "glm_moe_dsa": _glm_moe_dsa_config}[options.arch]
     return {**_common_config(options), **own(options), **options.overrides}
 
 
@@ -80,9 +92,9 @@ def styled(config: Json, style: str) -> Json:
     sparse = config["model_type"] == "glm_moe_dsa"
     if style == "v4" or (style == "published" and not sparse):
         return config
-    config.pop("rope_scaling", None)
-    config["rope_parameters"] = {"rope_theta": config.pop("rope_theta"), "rope_type": "default"}
-    if not sparse:
+    scaling = config.pop("rope_scaling", None) or {"rope_type": "default"}
+    config["rope_parameters"] = {"rope_theta": config.pop("rope_theta"), **scaling}
+    if "partial_rotary_factor" in config:
         config["rope_parameters"]["partial_rotary_factor"] = config.pop("partial_rotary_factor")
     config["dtype"] = config.pop("torch_dtype")
     config["transformers_version"] = "5.4.0" if style == "published" else "5.2.0"
@@ -93,7 +105,7 @@ def styled(config: Json, style: str) -> Json:
         layers, dense = config["num_hidden_layers"], config["first_k_dense_replace"]
         config.update(
             indexer_types=list(glm_moe_dsa.indexer_types(config)),
-            layer_types=["indexed_attention"] * layers, mlp_bias=False,
+            layer_types=["deepseek_sparse_attention"] * layers, mlp_bias=False,
             mlp_layer_types=["dense" if n < dense else "sparse" for n in range(layers)])
     return config
 
@@ -105,7 +117,8 @@ def draw_attention(source: WeightSource, prefix: str, layer: int, config: Json,
         _draw_grouped_query(source, prefix, config)
     else:
         _draw_latent(source, prefix, config, latent_gain)
-        if glm_moe_dsa.indexer_types(config)[layer] == "full":
+        has_indexers = config["model_type"] == "glm_moe_dsa"
+        if has_indexers and glm_moe_dsa.indexer_types(config)[layer] == "full":
             _draw_indexer(source, f"{prefix}.indexer", config)
 
 
@@ -129,10 +142,13 @@ def _draw_latent(source: WeightSource, prefix: str, config: Json, latent_gain: f
     q_rank, kv_rank = config["q_lora_rank"], config["kv_lora_rank"]
     nope, rope, v_dim = (config[k] for k in ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"))
     bias = 0.2 if config["attention_bias"] else None
-    source.linear(f"{prefix}.q_a_proj", q_rank, hidden, latent_gain, bias)
-    source.gaussian(f"{prefix}.q_a_layernorm.weight", (q_rank,), 0.1, 1.0)
-    # Above 1, so that attention picks tokens instead of averaging them.
-    source.linear(f"{prefix}.q_b_proj", heads * (nope + rope), q_rank, 1.3)
+    # Gains above 1, so that attention picks tokens instead of averaging them.
+    if q_rank is None:
+        source.linear(f"{prefix}.q_proj", heads * (nope + rope), hidden, 1.3)
+    else:
+        source.linear(f"{prefix}.q_a_proj", q_rank, hidden, latent_gain, bias)
+        source.gaussian(f"{prefix}.q_a_layernorm.weight", (q_rank,), 0.1, 1.0)
+        source.linear(f"{prefix}.q_b_proj", heads * (nope + rope), q_rank, 1.3)
     source.linear(f"{prefix}.kv_a_proj_with_mqa", kv_rank + rope, hidden, latent_gain, bias)
     source.gaussian(f"{prefix}.kv_a_layernorm.weight", (kv_rank,), 0.1, 1.0)
     source.linear(f"{prefix}.kv_b_proj", heads * (nope + v_dim), kv_rank, 1.0)

@@ -25,8 +25,8 @@ class Options:
     # Of glm4_moe alone.
     kv_heads: int = 2
     head_dim: int = 64
-    # Of glm_moe_dsa alone. No two widths are equal, so that none can stand for another.
-    q_lora: int = 384
+    # Of latent attention (glm4_moe_lite, glm_moe_dsa). No two widths are equal, so that none can stand for another.
+    q_lora: int = 384  # 0: queries of the input itself (glm4_moe_lite)
     kv_lora: int = 128
     nope_dim: int = 48
     rope_dim: int = 32

@@ -17,6 +17,7 @@ import checkpoint_formats
 import decoder
 import fp8_formats
 import glm4_moe
+import glm4_moe_lite
 import glm_moe_dsa
 import quantized_formats
 import safetensors_io
@@ -26,6 +27,7 @@ _PACKED_SUFFIXES = ("weight_packed", "weight_scale", "weight_shape", "weight_zer
                     "weight_g_idx")
 # By config.json's model_type.
 ARCHITECTURES = {"glm4_moe": (glm4_moe.Config, glm4_moe.Glm4Moe),
+                 "glm4_moe_lite": (glm4_moe_lite.Config, glm4_moe_lite.Glm4MoeLite),
                  "glm_moe_dsa": (glm_moe_dsa.Config, glm_moe_dsa.GlmMoeDsa)}
 Model = glm4_moe.Glm4Moe | glm_moe_dsa.GlmMoeDsa
 

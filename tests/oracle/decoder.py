@@ -19,6 +19,9 @@ from typing import Any, Callable, Mapping, Protocol, Sequence
 
 import numpy as np
 
+import rope
+from rope import Rope, Scaling
+
 Array = np.ndarray
 
 
@@ -43,12 +46,18 @@ class Config:
     norm_topk_prob: bool = True
     routed_scaling_factor: float = 1.0
     tie_word_embeddings: bool = False
+    rope_scaling: Scaling | None = None
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> "Config":
         """From config.json in either spelling (rope_theta outside or inside rope_parameters)."""
-        flat = {**raw, **(raw.get("rope_parameters") or {})}
+        flat = {**raw, **(raw.get("rope_parameters") or {}),
+                "rope_scaling": rope.scaling_from_json(raw)}
         return cls(**{k: flat[k] for k in cls.__dataclass_fields__ if k in flat})
+
+    @property
+    def rope(self) -> Rope:
+        return Rope(self.rope_theta, self.rope_scaling)
 
     def is_dense(self, layer: int) -> bool:
         """Whether the layer has one MLP instead of experts."""
@@ -140,25 +149,25 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> Array:
     return centred / np.sqrt(variance + eps) * weight + bias
 
 
-def _rotation(positions: Array, theta: float, rotary_dim: int) -> tuple[Array, Array]:
-    """cos and sin of position * theta^(-2j/d), [T, 1, d/2]."""
-    frequency = theta ** (-2.0 * np.arange(rotary_dim // 2) / rotary_dim)
-    angle = positions[:, None, None] * frequency
-    return np.cos(angle), np.sin(angle)
+def _rotation(positions: Array, rope: Rope | float, rotary_dim: int) -> tuple[Array, Array]:
+    """cos and sin of each position and pair, [T, 1, d/2]. A number is a theta."""
+    rope = rope if isinstance(rope, Rope) else Rope(rope)
+    angle = positions[:, None, None] * rope.frequencies(rotary_dim)
+    return np.cos(angle) * rope.magnitude, np.sin(angle) * rope.magnitude
 
 
-def rope_half_split(x: Array, positions: Array, theta: float, rotary_dim: int) -> Array:
+def rope_half_split(x: Array, positions: Array, rope: Rope | float, rotary_dim: int) -> Array:
     """x [T, heads, head_dim]; rotates the first `rotary_dim`, half-split: j pairs with j + d/2."""
     half = rotary_dim // 2
-    cos, sin = _rotation(positions, theta, rotary_dim)
+    cos, sin = _rotation(positions, rope, rotary_dim)
     low, high = x[..., :half], x[..., half:rotary_dim]
     return np.concatenate([low * cos - high * sin, high * cos + low * sin, x[..., rotary_dim:]],
                           axis=-1)
 
 
-def rope_interleaved(x: Array, positions: Array, theta: float, rotary_dim: int) -> Array:
+def rope_interleaved(x: Array, positions: Array, rope: Rope | float, rotary_dim: int) -> Array:
     """x [T, heads, head_dim]; rotates the first `rotary_dim` in place: 2j pairs with 2j + 1."""
-    cos, sin = _rotation(positions, theta, rotary_dim)
+    cos, sin = _rotation(positions, rope, rotary_dim)
     even, odd = x[..., 0:rotary_dim:2], x[..., 1:rotary_dim:2]
     out = np.array(x)
     out[..., 0:rotary_dim:2] = even * cos - odd * sin

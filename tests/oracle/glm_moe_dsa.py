@@ -161,12 +161,13 @@ def choose_positions(scores: Array, visible: Array, topk: int, layer: int) -> In
     return IndexChoice(layer, chosen, margins, deviations)
 
 
-def sparse_attention(q: Array, k: Array, v: Array, attended: Array) -> Array:
+def sparse_attention(q: Array, k: Array, v: Array, attended: Array,
+                     score_factor: float = 1.0) -> Array:
     """q [T, heads, d], k [S, heads, d], v [S, heads, dv], attended bool [T, S]: [T, heads * dv]."""
     tokens, heads, dim = q.shape
     out = np.empty((tokens, heads, v.shape[-1]))
     for head in range(heads):
-        scores = q[:, head] @ k[:, head].T * dim ** -0.5
+        scores = q[:, head] @ k[:, head].T * dim ** -0.5 * score_factor
         out[:, head] = decoder.softmax(np.where(attended, scores, -np.inf)) @ v[:, head]
     return out.reshape(tokens, -1)
 
@@ -203,16 +204,14 @@ class GlmMoeDsa(decoder.Decoder):
     def _rope(self, x: Array, first_position: int, interleaved: bool) -> Array:
         """Rotates the first qk_rope_head_dim of [T, heads, d]."""
         rotate = decoder.rope_interleaved if interleaved else decoder.rope_half_split
-        return rotate(x, first_position + np.arange(len(x)), self.config.rope_theta,
+        return rotate(x, first_position + np.arange(len(x)), self.config.rope,
                       self.config.qk_rope_head_dim)
 
     def _attention(self, x: Array, layer: int, cache: KvCache,
                    choices: list[IndexChoice]) -> Array:
         config, name = self.config, f"model.layers.{layer}.self_attn"
         bias, nope, rank = config.attention_bias, config.qk_nope_head_dim, config.kv_lora_rank
-        q_latent = self._latent_norm(self._linear(x, f"{name}.q_a_proj", bias),
-                                     f"{name}.q_a_layernorm")
-        q = self._linear(q_latent, f"{name}.q_b_proj")
+        q_latent, q = self._queries(x, name)
         q = q.reshape(len(x), config.num_attention_heads, -1)
         q_rope = self._rope(q[..., nope:], cache.length, config.rope_interleave)
 
@@ -223,11 +222,7 @@ class GlmMoeDsa(decoder.Decoder):
         k_ropes = decoder.extend(cache.rope_keys, layer,
                                  round_rope_keys(k_rope, self._kv_rounding))
 
-        if config.indexer_types[layer] == "full":
-            choices.append(self._choose(x, q_latent, layer, cache))
-        attended = choices[-1].chosen
-        if self._dense_attention:
-            attended = visible_positions(len(x), cache.length)
+        attended = self._attended(x, q_latent, layer, cache, choices)
 
         # What no token attends to need not be expanded.
         used = np.flatnonzero(attended.any(axis=0))
@@ -236,9 +231,27 @@ class GlmMoeDsa(decoder.Decoder):
         expanded = expanded.reshape(len(used), config.num_attention_heads, -1)
         k_nope, v = expanded[..., :nope], expanded[..., nope:]
         of_all_heads = np.broadcast_to(k_ropes[used, None], (*k_nope.shape[:2], k_ropes.shape[-1]))
+        score_factor = [config.rope.score_factor] if config.rope.score_factor != 1.0 else []
         out = sparse_attention(np.concatenate([q[..., :nope], q_rope], axis=-1),
-                               np.concatenate([k_nope, of_all_heads], axis=-1), v, attended)
+                               np.concatenate([k_nope, of_all_heads], axis=-1), v, attended,
+                               *score_factor)
         return self._linear(out, f"{name}.o_proj", bias)
+
+    def _queries(self, x: Array, name: str) -> tuple[Array, Array]:
+        """Of all heads, and the latent that they come from."""
+        q_latent = self._latent_norm(
+            self._linear(x, f"{name}.q_a_proj", self.config.attention_bias),
+            f"{name}.q_a_layernorm")
+        return q_latent, self._linear(q_latent, f"{name}.q_b_proj")
+
+    def _attended(self, x: Array, q_latent: Array, layer: int, cache: KvCache,
+                  choices: list[IndexChoice]) -> Array:
+        """bool [T, S]: the positions that the layer's tokens read."""
+        if self.config.indexer_types[layer] == "full":
+            choices.append(self._choose(x, q_latent, layer, cache))
+        if self._dense_attention:
+            return visible_positions(len(x), cache.length)
+        return choices[-1].chosen
 
     def _choose(self, x: Array, q_latent: Array, layer: int, cache: KvCache) -> IndexChoice:
         """The indexer: stores its keys of the new positions, scores all and chooses."""

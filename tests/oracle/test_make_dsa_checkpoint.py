@@ -165,7 +165,7 @@ def test_config_styles_say_the_same(tmp_path: Path, seed: int) -> None:
     configs = {style: reader.raw_config for style, reader in readers.items()}
     assert "rope_theta" in configs["v4"] and "torch_dtype" in configs["v4"]
     assert configs["v5"]["mlp_layer_types"] == ["dense", "sparse"]
-    assert configs["v5"]["layer_types"] == ["indexed_attention"] * 2
+    assert configs["v5"]["layer_types"] == ["deepseek_sparse_attention"] * 2
     ids = list(range(30, 54))
     wanted = readers["v4"].model().forward(ids).logits
     for reader in readers.values():
@@ -235,7 +235,8 @@ def test_unknown_model_types_are_named(tmp_path: Path, seed: int) -> None:
     generate(tmp_path, seed, **BARE)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "glm5"}))
-    with pytest.raises(ValueError, match="model_type 'glm5': want one of glm4_moe, glm_moe_dsa"):
+    with pytest.raises(ValueError, match="model_type 'glm5': want one of glm4_moe, glm4_moe_lite, "
+                                         "glm_moe_dsa"):
         CheckpointReader(tmp_path)
     with pytest.raises(ValueError, match="architecture 'glm5'"):
         make_checkpoint.make_checkpoint(tmp_path, Options(arch="glm5"))

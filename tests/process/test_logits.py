@@ -1,13 +1,17 @@
 """The served logits are the oracle's, for every file format, expert count and KV cache format."""
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any, Callable
 
+import numpy as np
 import pytest
 
-from oracle_check import check
+from answers import logits
+from oracle_check import check, serve
 
 FORMATS = ["bf16", "f16", "f32", "gptq", "gptq_v2", "gptq_desc_act", "gptq_asym", "gptq_v2_asym", "autoround",
            "autoround_gptqmodel", "autoround_plain", "autoround_awq", "autoround_export", "ct", "ct_asym",
@@ -42,6 +46,36 @@ def test_every_format_and_expert_count(make: Callable[..., Path], seed: int, for
 ], ids=str)
 def test_every_shape_of_checkpoint(make: Callable[..., Path], seed: int, options: dict[str, Any]) -> None:
     check(make(**{"format": "gptq", "experts": 21, **options}), seed, "float32", "none", TOLERANCE)
+
+
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "beta_fast": 8}
+
+
+@pytest.mark.parametrize("options", [
+    # GLM-4.5-Air: one dense layer, no norms of queries and keys, routed experts unscaled (as a missing key says).
+    {"overrides": {"use_qk_norm": False, "routed_scaling_factor": 1.0, "first_k_dense_replace": 1}},
+    {"layers": 4, "dense_layers": 3, "overrides": {"partial_rotary_factor": 1.0}},
+    {"overrides": {"rope_scaling": YARN, "rope_theta": 10000}},
+    {"config_style": "v5", "overrides": {"rope_scaling": {**YARN, "truncate": False, "attention_factor": 1.3}}},
+    {"overrides": {"rope_scaling": {"type": "linear", "factor": 3.0}}},
+], ids=str)
+def test_every_member_of_the_family(make: Callable[..., Path], seed: int, options: dict[str, Any]) -> None:
+    check(make(**{"format": "gptq", "experts": 21, **options}), seed, "float32", "none", TOLERANCE)
+
+
+def test_a_stored_head_counts_beside_tied_embeddings(make: Callable[..., Path], tmp_path: Path, seed: int) -> None:
+    """As transformers 5: the config ties them, the file has an lm_head of its own."""
+    untied = make(format="gptq", experts=21)
+    folder = tmp_path / "tied"
+    shutil.copytree(untied, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
+    prompt = [int(i) for i in np.random.default_rng(seed).integers(config["vocab_size"], size=8)]
+    got = []
+    for checkpoint in (untied, folder):
+        with serve(checkpoint, "--kv-cache-dtype", "float32") as server:
+            got.append(logits(server, prompt, config["vocab_size"]))
+    np.testing.assert_array_equal(got[0], got[1])
 
 
 # Rounding K and V is a step function: our K differs from the oracle's in the last bits, so now and then an element

@@ -57,6 +57,39 @@ def test_every_shape_of_checkpoint(make: Callable[..., Path], seed: int, options
     check(sparse(make, **options), seed, "float32", "none", TOLERANCE, TOKENS, MIN_INDEX_MARGIN)
 
 
+DEEPSEEK_YARN = {"type": "yarn", "factor": 40, "original_max_position_embeddings": 64, "mscale": 0.7,
+                 "mscale_all_dim": 1.0}
+
+
+@pytest.mark.parametrize("options", [
+    # GLM-5.2: indexers shared by a rhythm, another theta, more positions.
+    {"layers": 7, "dense_layers": 3, "indexer_types": None, "experts": 12,
+     "overrides": {"index_topk_freq": 4, "index_skip_topk_offset": 3, "moe_router_dtype": "float32",
+                   "rope_theta": 8000000, "max_position_embeddings": 1048576}},
+    {"overrides": {"rope_scaling": DEEPSEEK_YARN}},
+], ids=str)
+def test_every_member_of_the_family(make: Callable[..., Path], seed: int, options: dict[str, Any]) -> None:
+    check(sparse(make, **options), seed, "float32", "none", TOLERANCE, TOKENS, MIN_INDEX_MARGIN)
+
+
+# GLM-4.7-Flash: latent attention without an indexer.
+@pytest.mark.parametrize("options", [
+    {},
+    {"config_style": "v5", "format": "ct"},
+    {"q_lora": 0},
+    {"overrides": {"rope_scaling": DEEPSEEK_YARN, "rope_interleave": False}},
+], ids=str)
+def test_latent_attention_to_every_position(make: Callable[..., Path], seed: int, options: dict[str, Any]) -> None:
+    check(make(**{"arch": "glm4_moe_lite", "format": "gptq", "experts": 21, "top_k": 4, **options}), seed, "float32",
+          "none", TOLERANCE, TOKENS, flags=("--max-num-batched-tokens", "7"))
+
+
+@pytest.mark.parametrize("kv, rounding, tolerance", [("bfloat16", "bf16", 4e-3), ("fp8_e4m3", "fp8_ds_mla", 4e-2)])
+def test_latent_attention_with_every_kv_cache_format(make: Callable[..., Path], seed: int, kv: str, rounding: str,
+                                                     tolerance: float) -> None:
+    check(make(arch="glm4_moe_lite", format="gptq", experts=21, top_k=4), seed, kv, rounding, tolerance, TOKENS)
+
+
 # fp8 is e4m3 with scales: of 128 elements for the latent (whose rotated key stays bf16), powers of two for the index
 # keys. As in test_logits.py, the median: an element at a rounding boundary costs a whole step.
 @pytest.mark.parametrize("kv, rounding, tolerance", [

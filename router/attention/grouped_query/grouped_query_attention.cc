@@ -18,7 +18,7 @@ GroupedQueryAttention::GroupedQueryAttention(const AttentionParts& parts)
       q_size_(num_heads_ * shape_.head_dim),
       kv_size_(parts.heads.count * shape_.head_dim),
       stride_(q_size_ + 2 * kv_size_),
-      rope_(parts.max_model_len, shape_.rotary_dim, parts.config.rope_theta),
+      rope_(parts.max_model_len, shape_.rotary_dim, parts.config.rope),
       projected_(size_t(parts.max_batched_tokens) * stride_),
       attended_(size_t(parts.max_batched_tokens) * q_size_) {}
 

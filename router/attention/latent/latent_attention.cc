@@ -30,7 +30,7 @@ LatentAttention::LatentAttention(const AttentionParts& parts)
       num_heads_(parts.heads.count),
       q_size_(num_heads_ * shape_.qk_dim()),
       out_size_(num_heads_ * shape_.v_dim),
-      rope_(parts.max_model_len, shape_.rope_dim, parts.config.rope_theta),
+      rope_(parts.max_model_len, shape_.rope_dim, parts.config.rope),
       indexer_(parts, rope_, parts.config.num_layers),
       absorption_({num_heads_, shape_.nope_dim, shape_.kv_lora_rank, shape_.v_dim,
                    MostKeyParts(parts.weights)},
@@ -69,8 +69,9 @@ void LatentAttention::Run(int layer, std::span<const StepRow> rows, const Activa
   const int num_rows = static_cast<int>(rows.size());
   ProjectDown(weights, normed);
   NormAndStore(weights, kv, rows);
+  const int rank = shape_.q_lora_rank;
   const Activations q_latent =
-      RowsOf(q_latent_.data(), q_latent_quantized_, shape_.q_lora_rank, 0, num_rows);
+      rank > 0 ? RowsOf(q_latent_.data(), q_latent_quantized_, rank, 0, num_rows) : normed;
   ProjectQueries(weights, rows, q_latent);
   indexer_.Run(layer, rows, normed, q_latent);
   for (int first = 0; first < num_rows; first += kAbsorbedRows) {
@@ -86,9 +87,9 @@ void LatentAttention::Run(int layer, std::span<const StepRow> rows, const Activa
 void LatentAttention::ProjectDown(const LatentWeights& weights, const Activations& normed) {
   StageTimer timer(parts_.timings, &StepTimings::projections);
   const std::array<LinearCall, 2> calls = {
-      LinearCall{&weights.q_a.view(), &normed, q_latent_.data(), shape_.q_lora_rank},
-      LinearCall{&weights.kv_a.view(), &normed, compressed_.data(), shape_.cached_dim()}};
-  kernels::RunLinears(parts_.pool, calls);
+      LinearCall{&weights.kv_a.view(), &normed, compressed_.data(), shape_.cached_dim()},
+      LinearCall{&weights.q_a.view(), &normed, q_latent_.data(), shape_.q_lora_rank}};
+  kernels::RunLinears(parts_.pool, std::span(calls).first(shape_.q_lora_rank > 0 ? 2 : 1));
 }
 
 void LatentAttention::NormAndStore(const LatentWeights& weights, const kernels::LatentPool& kv,
@@ -97,13 +98,15 @@ void LatentAttention::NormAndStore(const LatentWeights& weights, const kernels::
   const int rank = shape_.q_lora_rank;
   const auto pairs =
       shape_.rope_interleave ? kernels::RopePairs::kInterleaved : kernels::RopePairs::kHalfSplit;
-  q_latent_quantized_.Resize(static_cast<int>(rows.size()), rank);
+  if (rank > 0) q_latent_quantized_.Resize(static_cast<int>(rows.size()), rank);
   parts_.pool.ParallelFor(static_cast<int64_t>(rows.size()), [&](int64_t r, int) {
     const StepRow& row = rows[static_cast<size_t>(r)];
-    float* const q_latent = q_latent_.data() + r * rank;
-    kernels::RmsNorm(q_latent, rank, weights.q_a_norm.data(), 1, rank, shape_.norm_eps, q_latent,
-                     rank);
-    QuantizeInto(q_latent, rank, static_cast<int>(r), q_latent_quantized_);
+    if (rank > 0) {
+      float* const q_latent = q_latent_.data() + r * rank;
+      kernels::RmsNorm(q_latent, rank, weights.q_a_norm.data(), 1, rank, shape_.norm_eps, q_latent,
+                       rank);
+      QuantizeInto(q_latent, rank, static_cast<int>(r), q_latent_quantized_);
+    }
     float* const latent = compressed_.data() + r * shape_.cached_dim();
     float* const k_rope = latent + shape_.kv_lora_rank;
     kernels::RmsNorm(latent, shape_.kv_lora_rank, weights.kv_a_norm.data(), 1, shape_.kv_lora_rank,
@@ -114,10 +117,10 @@ void LatentAttention::NormAndStore(const LatentWeights& weights, const kernels::
 }
 
 void LatentAttention::ProjectQueries(const LatentWeights& weights, std::span<const StepRow> rows,
-                                     const Activations& q_latent) {
+                                     const Activations& input) {
   {
     StageTimer timer(parts_.timings, &StepTimings::projections);
-    const LinearCall call{&weights.q_b.view(), &q_latent, q_.data(), q_size_};
+    const LinearCall call{&weights.q_b.view(), &input, q_.data(), q_size_};
     kernels::RunLinears(parts_.pool, {&call, 1});
   }
   StageTimer timer(parts_.timings, &StepTimings::rope_store);
@@ -153,7 +156,7 @@ void LatentAttention::AttendTo(const LatentWeights& weights, const kernels::Late
       queries_.push_back({rows[r].block_table, choice.positions, choice.count, absorbed,
                           latent_out_.data() + i * num_heads_ * rank});
     }
-    const float scale = 1.0f / std::sqrt(static_cast<float>(shape_.qk_dim()));
+    const float scale = shape_.score_factor / std::sqrt(static_cast<float>(shape_.qk_dim()));
     kernels::LatentAttention(parts_.pool, kv, num_heads_, scale, queries_);
   }
   StageTimer timer(parts_.timings, &StepTimings::absorption);

@@ -1,10 +1,12 @@
 #pragma once
-// Multi-head latent attention with a sparse indexer (GLM-5.1).
+// Multi-head latent attention, with a sparse indexer (GLM-5.1) or over every position
+// (GLM-4.7-Flash).
 //
-//   q_latent = norm(q_a(x));  q = q_b(q_latent), per head [nope | rope]
+//   q_latent = norm(q_a(x));  q = q_b(q_latent), per head [nope | rope];  or q = q_proj(x)
 //   c | k_rope = kv_a(x);  c = norm(c);  RoPE on q's and k's rotated parts
 //   key of head h = [W_UK_h c | k_rope], value = W_UV_h c
-//   out = o_proj(softmax(q . K / sqrt(nope + rope)) V) over the positions that the indexer chose
+//   out = o_proj(softmax(f q . K / sqrt(nope + rope)) V) over the positions that the indexer chose,
+//   f = score_factor, 1 but for YaRN
 //
 // Absorbed form: W_UK^T brings the query into the latent's space, attention runs on the cached
 // latents themselves (one key and value for all heads), W_UV brings the result back. It is the only
@@ -45,7 +47,7 @@ class LatentAttention final : public Attention {
   void NormAndStore(const LatentWeights& weights, const kernels::LatentPool& kv,
                     std::span<const StepRow> rows);
   void ProjectQueries(const LatentWeights& weights, std::span<const StepRow> rows,
-                      const kernels::Activations& q_latent);
+                      const kernels::Activations& input);
   // Rows [first, first + count) of attended_.
   void AttendTo(const LatentWeights& weights, const kernels::LatentPool& kv,
                 std::span<const StepRow> rows, int first, int count);

@@ -51,6 +51,10 @@ kernels::IndexKeyPool SparseIndexer::Keys(int layer) const {
 
 void SparseIndexer::Run(int layer, std::span<const StepRow> rows, const Activations& normed,
                         const Activations& q_latent) {
+  if (shape_.topk == 0) {  // no layer has an indexer
+    choices_.resize(rows.size());
+    for (size_t r = 0; r < rows.size(); ++r) choices_[r] = {nullptr, rows[r].position + 1};
+  }
   if (plane_of_[static_cast<size_t>(layer)] < 0) return;
   const IndexerWeights& weights =
       *std::get<LatentWeights>(parts_.weights.layers[layer].attention).indexer;

@@ -7,7 +7,7 @@
 //
 // A token that sees no more than index_topk positions attends to all of them: nothing is scored,
 // but its key is stored all the same, for later tokens. A layer without an indexer of its own keeps
-// the choice of the last one before it.
+// the choice of the last one before it. In a model without indexers every token attends to all.
 //
 // Numbers    queries, scores and head weights in float32; a key is rounded as the cache holds it
 //            (kernels/index_scores.h), nothing else is. The choice is exact for the scores.
