@@ -280,6 +280,14 @@ std::vector<Damage> Damages() {
                    t["m.weight"].shape = {kK, kN};
                  },
                  {"m.weight", "wanted shape [32, 256]", "got [256, 32]"}},
+          Damage{"PlainNan",
+                 Plain,
+                 [](TestTensors& t) { SetHalf(t, "m.weight", kK * 21 + 9, 0x7FC0); },
+                 {"m.weight", "wanted finite weights", "row 21, column 9"}},
+          Damage{"PlainInfinity",
+                 Plain,
+                 [](TestTensors& t) { SetHalf(t, "m.weight", kK * kN - 1, 0xFF80); },
+                 {"m.weight", "row 31, column 255"}},
           Damage{"PlainDtype",
                  Plain,
                  [](TestTensors& t) {
