@@ -204,7 +204,6 @@ def zero_point_vectors(rng: random.Random, bits: int) -> Json:
         "gptq_v2": entry(gptq_config(bits, False, "gptq_v2"), m.gptq(0, g_idx=True)),
         "auto_round": entry(auto_round_config(bits, "auto_round:auto_gptq", False), m.gptq(1)),
         "compressed_tensors": entry(integer_config(bits, False), m.compressed("packed")),
-        "compressed_tensors_bytes": entry(integer_config(bits, False), m.compressed("bytes")),
     }
     if bits == 4:
         formats["awq"] = entry({"quant_method": "awq", "bits": 4, "group_size": GROUP,
@@ -221,6 +220,13 @@ def order_vectors(rng: random.Random, bits: int) -> Json:
         "gptq": entry(gptq_config(bits, desc_act=True), m.gptq(1, g_idx=True)),
         "compressed_tensors": entry(integer_config(bits, actorder="group"),
                                     m.compressed(g_idx=True))}}
+
+
+def zero_byte_vectors(rng: random.Random, bits: int) -> Json:
+    """Zero points as signed bytes, which no writer should leave unpacked, and some do."""
+    m = Integers(rng, bits, symmetric=False)
+    return {"unit": SCALE_UNIT, "weights": m.weights(), "formats": {
+        "compressed_tensors": entry(integer_config(bits, False), m.compressed("bytes"))}}
 
 
 def row_vectors(rng: random.Random, bits: int) -> Json:
@@ -269,6 +275,7 @@ def all_vectors(seed: int = 1) -> dict[str, Json]:
     for bits, word in ((4, "four_bit"), (8, "eight_bit")):
         vectors[word] = symmetric_vectors(rng(word), bits)
         vectors[f"{word}_zeros"] = zero_point_vectors(rng(f"{word}_zeros"), bits)
+        vectors[f"{word}_zero_bytes"] = zero_byte_vectors(rng(f"{word}_zero_bytes"), bits)
         vectors[f"{word}_rows"] = row_vectors(rng(f"{word}_rows"), bits)
         vectors[f"{word}_order"] = order_vectors(rng(f"{word}_order"), bits)
     for strategy in ("tensor", "channel", "block"):
