@@ -90,8 +90,8 @@ void ConfigDisagreements::AddQuantization(std::vector<std::string>& out) const {
   }
   for (const auto& [bits, tally] : other_bits_) {
     out.push_back(
-        absl::StrFormat("quantization_config says %d bits, but %d Linears are %d-bit, e.g. %s", bits,
-                        tally.count, kBits, tally.example));
+        absl::StrFormat("quantization_config says %d bits, but %d Linears are %d-bit, e.g. %s",
+                        bits, tally.count, kBits, tally.example));
   }
   for (const auto& [format, tally] : formats_) {
     if (format == FormatOfMethod(hints)) continue;

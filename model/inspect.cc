@@ -147,11 +147,13 @@ class Inspection {
   }
 
   uint64_t Visit(const NamedLinear& linear) {
-    const auto plan =
-        PlanLinear(checkpoint_, config_.quantization, linear.prefix, linear.n, linear.k);
+    auto plan = PlanLinear(checkpoint_, config_.quantization, linear.prefix, linear.n, linear.k);
     if (!plan.ok()) Failed(linear.prefix);
     const uint64_t bytes = Visit(plan, linear.part);
     if (!linear.absorbed || !plan.ok()) return bytes;
+    if (zero_points_.IsSymmetric(*plan, linear.part).value_or(false)) {
+      plan->zero_points = ZeroPoints::kSymmetric;
+    }
     const auto& shape = std::get<LatentShape>(config_.attention);
     absorbed_bytes_ += AbsorbedKv::MemoryBytes(*plan, shape.nope_dim, shape.v_dim);
     return 0;

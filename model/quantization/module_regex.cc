@@ -22,7 +22,9 @@ ByteSet Range(uint8_t first, uint8_t last) {
   return set;
 }
 
-ByteSet WordBytes() { return Range('0', '9') | Range('a', 'z') | Range('A', 'Z') | Range('_', '_'); }
+ByteSet WordBytes() {
+  return Range('0', '9') | Range('a', 'z') | Range('A', 'Z') | Range('_', '_');
+}
 
 bool IsWord(char c) { return WordBytes().test(static_cast<uint8_t>(c)); }
 
@@ -351,8 +353,12 @@ std::optional<ModuleRegex> ModuleRegex::Compile(std::string_view expression) {
   return regex;
 }
 
-bool ModuleRegex::Matches(std::string_view text) const { return Run(*this, text).From(0, 0, false); }
+bool ModuleRegex::Matches(std::string_view text) const {
+  return Run(*this, text).From(0, 0, false);
+}
 
-bool ModuleRegex::Searches(std::string_view text) const { return Run(*this, text).From(0, 0, true); }
+bool ModuleRegex::Searches(std::string_view text) const {
+  return Run(*this, text).From(0, 0, true);
+}
 
 }  // namespace sheaf

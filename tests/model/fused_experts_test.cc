@@ -12,6 +12,7 @@
 #include "model/expert_slice.h"
 #include "model/inspect.h"
 #include "model/model_layout.h"
+#include "nlohmann/json.hpp"
 #include "tests/model/tiny_model.h"
 #include "tests/model/weight_packers.h"
 
@@ -74,6 +75,10 @@ TestTensors Fuse(const std::vector<CodedMatrix>& experts, const std::string& mod
 TinyModel Model(const FusedCase& form, std::mt19937_64& random,
                 std::map<std::string, std::vector<float>>& wanted) {
   TinyModel model = testing::MakeTinyModel(testing::TinyStorage::kPackQuantized, kExperts, random);
+  auto config = nlohmann::json::parse(model.config_json);
+  config["quantization_config"].erase("sym");
+  model.config_json = config.dump();
+  model.config = *ParseModelConfig(model.config_json, "", "config.json");
   std::erase_if(model.tensors, [](const auto& entry) {
     return entry.first.find(".mlp.experts.") != std::string::npos;
   });
