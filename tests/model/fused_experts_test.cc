@@ -1,5 +1,5 @@
-// All experts of a layer in one packed tensor: each expert is its part, whatever the names, the zero
-// points and the shape tensor are.
+// All experts of a layer in one packed tensor: each expert is its part, whatever the names, the
+// zero points and the shape tensor are.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -46,7 +46,8 @@ TestTensors Fuse(const std::vector<CodedMatrix>& experts, const std::string& mod
                  const FusedCase& form) {
   TestTensors all;
   for (const CodedMatrix& matrix : experts) {
-    TestTensors one = testing::PackPackQuantized(matrix, "m", form.zeros != Zeros::kNone, form.permuted);
+    TestTensors one =
+        testing::PackPackQuantized(matrix, "m", form.zeros != Zeros::kNone, form.permuted);
     if (form.zeros == Zeros::kBytes) {
       std::vector<int8_t> zeros;
       for (const uint8_t zero : matrix.zeros) zeros.push_back(static_cast<int8_t>(zero - 8));

@@ -51,7 +51,8 @@ TEST(ModuleRegex, LooksAhead) {
 }
 
 TEST(ModuleRegex, RefusesWhatItDoesNotUnderstand) {
-  for (const char* expression : {"(", ")", "[a", "*a", "a**b", "(a)\\1", "(?<=a)b", "(?i)a", "\\", "a{3,2}"}) {
+  for (const char* expression :
+       {"(", ")", "[a", "*a", "a**b", "(a)\\1", "(?<=a)b", "(?i)a", "\\", "a{3,2}"}) {
     EXPECT_FALSE(ModuleRegex::Compile(expression).has_value()) << expression;
   }
   EXPECT_FALSE(ModuleRegex::Compile(std::string(5000, '(')).has_value());
