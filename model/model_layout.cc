@@ -158,7 +158,8 @@ void FitVocabulary(const Checkpoint& checkpoint, ModelConfig& config) {
   };
   const int64_t rows = extent({{kEmbeddingName, 0}});
   if (rows < 1 || rows >= config.vocab_size) return;
-  const int64_t head = extent({{"lm_head.qweight", 1}, {"lm_head.weight_packed", 0}, {"lm_head.weight", 0}});
+  const int64_t head =
+      extent({{"lm_head.qweight", 1}, {"lm_head.weight_packed", 0}, {"lm_head.weight", 0}});
   if (!config.tie_word_embeddings && head != rows) return;
   config.claimed_vocab_size = config.vocab_size;
   config.vocab_size = static_cast<int>(rows);

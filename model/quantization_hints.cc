@@ -100,7 +100,8 @@ class Reader {
 
   // Whichever spelling the object has; what it does not say stays.
   void ReadModule(const Json& object, const std::string& where, ModuleHints& out) {
-    for (const char* key : {"w_bit", "num_bits", "bits"}) Number(object, where, key, 0, kMaxBits, out.bits);
+    for (const char* key : {"w_bit", "num_bits", "bits"})
+      Number(object, where, key, 0, kMaxBits, out.bits);
     for (const char* key : {"q_group_size", "group_size"})
       Number(object, where, key, -1, kMaxGroupSize, out.group_size);
     Symmetric(object, where, "zero_point", false, out);
@@ -230,7 +231,8 @@ class Reader {
                                              std::string(added.message())));
   }
 
-  // GPTQModel: "-:REGEX" = left alone, "+:REGEX" or "REGEX" = other settings; the first match holds.
+  // GPTQModel: "-:REGEX" = left alone, "+:REGEX" or "REGEX" = other settings; the first match
+  // holds.
   void ReadDynamic() {
     const Json* const dynamic = FindKey(root_, "dynamic");
     if (dynamic == nullptr || !dynamic->is_object()) return;
@@ -309,7 +311,8 @@ class Reader {
       hints_.remarks.push_back(absl::StrFormat(
           "%s.kv_cache_scheme: the format of the cache is that of --kv-cache-dtype", kRoot));
     }
-    if (const Json* const adapter = FindKey(root_, "adapter"); adapter != nullptr && !adapter->empty()) {
+    const Json* const adapter = FindKey(root_, "adapter");
+    if (adapter != nullptr && !adapter->empty()) {
       hints_.remarks.push_back(
           absl::StrFormat("%s.adapter: adapters are not applied", kRoot));
     }

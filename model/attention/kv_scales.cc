@@ -28,7 +28,8 @@ absl::Status ReadFirst(const Checkpoint& checkpoint, const std::string& prefix,
     if (tensor == nullptr || !IsUsableKvScale(*tensor)) continue;
     SHEAF_RETURN_IF_ERROR(CheckDtype(*tensor, kFloatDtypes));
     SHEAF_ASSIGN_OR_RETURN(const float value, LoadFloat(checkpoint, *tensor));
-    if (!(value > 0.0f)) return TensorError(*tensor, "a scale above 0", absl::StrFormat("%g", value));
+    if (!(value > 0.0f))
+      return TensorError(*tensor, "a scale above 0", absl::StrFormat("%g", value));
     out = value;
     return absl::OkStatus();
   }

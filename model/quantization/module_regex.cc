@@ -46,8 +46,9 @@ absl::StatusOr<ModuleRegex> ModuleRegex::Compile(std::string_view expression) {
   if (code == nullptr) {
     return absl::InvalidArgumentError(absl::StrFormat("%s (at byte %d)", Reason(error), position));
   }
-  return ModuleRegex(std::shared_ptr<const void>(
-      code, [](const void* owned) { pcre2_code_free(static_cast<pcre2_code*>(const_cast<void*>(owned))); }));
+  return ModuleRegex(std::shared_ptr<const void>(code, [](const void* owned) {
+    pcre2_code_free(static_cast<pcre2_code*>(const_cast<void*>(owned)));
+  }));
 }
 
 bool ModuleRegex::Run(std::string_view text, bool from_start) const {

@@ -56,9 +56,7 @@ AbsorbedKv Absorb(const testing::TestTensors& tensors) {
   testing::WriteCheckpoint(dir.path(), tensors);
   const auto checkpoint = Checkpoint::Open(dir.path());
   EXPECT_TRUE(checkpoint.ok()) << checkpoint.status();
-  QuantizationHints hints;
-  hints.symmetric = false;  // where the file has zero points, they count
-  const auto loaded = LoadLinear(**checkpoint, hints, "kv_b_proj", kRows, kRank);
+  const auto loaded = LoadLinear(**checkpoint, {}, "kv_b_proj", kRows, kRank);
   EXPECT_TRUE(loaded.ok()) << loaded.status();
   auto absorbed = AbsorbedKv::Build(loaded->view(), kHeads, kNope, kV);
   EXPECT_TRUE(absorbed.ok()) << absorbed.status();

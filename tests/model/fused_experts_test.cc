@@ -1,5 +1,5 @@
-// All experts of a layer in one packed tensor: each expert is its part, whatever the names, the zero
-// points and the shape tensor are.
+// All experts of a layer in one packed tensor: each expert is its part, whatever the names, the
+// zero points and the shape tensor are.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,6 +12,7 @@
 #include "model/expert_slice.h"
 #include "model/inspect.h"
 #include "model/model_layout.h"
+#include "nlohmann/json.hpp"
 #include "tests/model/tiny_model.h"
 #include "tests/model/weight_packers.h"
 
@@ -45,7 +46,8 @@ TestTensors Fuse(const std::vector<CodedMatrix>& experts, const std::string& mod
                  const FusedCase& form) {
   TestTensors all;
   for (const CodedMatrix& matrix : experts) {
-    TestTensors one = testing::PackPackQuantized(matrix, "m", form.zeros != Zeros::kNone, form.permuted);
+    TestTensors one =
+        testing::PackPackQuantized(matrix, "m", form.zeros != Zeros::kNone, form.permuted);
     if (form.zeros == Zeros::kBytes) {
       std::vector<int8_t> zeros;
       for (const uint8_t zero : matrix.zeros) zeros.push_back(static_cast<int8_t>(zero - 8));
@@ -74,6 +76,10 @@ TestTensors Fuse(const std::vector<CodedMatrix>& experts, const std::string& mod
 TinyModel Model(const FusedCase& form, std::mt19937_64& random,
                 std::map<std::string, std::vector<float>>& wanted) {
   TinyModel model = testing::MakeTinyModel(testing::TinyStorage::kPackQuantized, kExperts, random);
+  auto config = nlohmann::json::parse(model.config_json);
+  config["quantization_config"].erase("sym");
+  model.config_json = config.dump();
+  model.config = *ParseModelConfig(model.config_json, "", "config.json");
   std::erase_if(model.tensors, [](const auto& entry) {
     return entry.first.find(".mlp.experts.") != std::string::npos;
   });

@@ -75,8 +75,8 @@ TEST_F(ModelClaims, KvScalesAreSaidByInspectAndBadOnesRefused) {
   model_.tensors[attention_ + ".k_scale"] = Scalar(0.02f);
   model_.tensors[attention_ + ".v_scale"] = Scalar(0.03f);
   EXPECT_THAT(Report(model_).disagreements,
-              Contains(HasSubstr("2 calibrated scales of cached keys and values are used by an e4m3 "
-                                 "cache alone")));
+              Contains(HasSubstr("2 calibrated scales of cached keys and values are used by an "
+                                 "e4m3 cache alone")));
   model_.tensors[attention_ + ".v_scale"] = {"F32", {2}, BytesOf(std::vector<float>{1.0f, 2.0f})};
   EXPECT_THAT(Report(model_).disagreements,
               Contains(HasSubstr("1 calibrated scales of cached keys and values are not used, e.g. "
@@ -107,9 +107,10 @@ TEST_F(ModelClaims, AVocabularyLargerThanEmbeddingAndHeadIsTheirRows) {
 TEST_F(ModelClaims, AVocabularyThatEmbeddingAndHeadDisagreeAboutIsRefused) {
   Set(model_, "vocab_size", 128);
   model_.tensors["lm_head.weight"] = testing::PlainTensor("BF16", {128, 128}, random_);
-  EXPECT_THAT(Report(model_).refusal, HasSubstr("model.embed_tokens.weight: wanted shape [128, 128]"));
+  const std::string wanted = "model.embed_tokens.weight: wanted shape ";
+  EXPECT_THAT(Report(model_).refusal, HasSubstr(wanted + "[128, 128]"));
   Set(model_, "vocab_size", 64);
-  EXPECT_THAT(Report(model_).refusal, HasSubstr("model.embed_tokens.weight: wanted shape [64, 128]"));
+  EXPECT_THAT(Report(model_).refusal, HasSubstr(wanted + "[64, 128]"));
 }
 
 TEST_F(ModelClaims, OneBadTensorAddsNoRemarkAboutTheRest) {
@@ -132,7 +133,8 @@ TEST_F(ModelClaims, OneBadTensorAddsNoRemarkAboutTheRest) {
 
 TEST_F(ModelClaims, NothingIsConcludedFromLinearsThatCannotBeRead) {
   for (auto& [name, tensor] : model_.tensors) {
-    if (name.find(".scales") != std::string::npos) tensor.shape = {tensor.shape[1], tensor.shape[0]};
+    if (name.find(".scales") == std::string::npos) continue;
+    tensor.shape = {tensor.shape[1], tensor.shape[0]};
   }
   const InspectReport report = Report(model_);
   EXPECT_NE(report.refusal, "");
@@ -152,7 +154,8 @@ TEST_F(ModelClaims, BitsThatTheTensorsDoNotHaveAreSaid) {
 }
 
 TEST_F(ModelClaims, RotationsKeptBesideTheWeightsAreRefused) {
-  model_.tensors["model.layers.1.mlp.experts.0.down_proj.spinquant_r4_type"] = {"I32", {1}, {0, 0, 0, 0}};
+  model_.tensors["model.layers.1.mlp.experts.0.down_proj.spinquant_r4_type"] = {
+      "I32", {1}, {0, 0, 0, 0}};
   EXPECT_THAT(Report(model_).refusal,
               HasSubstr("down_proj.spinquant_r4_type: wanted weights that need no rotation"));
 }

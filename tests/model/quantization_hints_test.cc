@@ -54,7 +54,8 @@ TEST(QuantizationHints, UnreadableValuesAreRemarksAndStopNothing) {
 
 TEST(QuantizationHints, OverridesHoldForTheirModules) {
   const auto hints = Read(R"({"quant_method":"gptq","bits":4,"group_size":128,"sym":true,
-      "dynamic":{"-:.*gate$":{},"+:.*attn.*":{"bits":8,"group_size":32},".*down.*":{"bits":"3"}}})");
+      "dynamic":{"-:.*gate$":{},"+:.*attn.*":{"bits":8,"group_size":32},
+                 ".*down.*":{"bits":"3"}}})");
   ASSERT_TRUE(hints.ok()) << hints.status();
   EXPECT_EQ(hints->Of("m.attn.q").bits, 8);
   EXPECT_EQ(hints->Of("m.attn.q").group_size, 32);
@@ -81,7 +82,8 @@ TEST(QuantizationHints, LayoutsThatNothingReadsAreRefusedByKey) {
       {R"({"quant_method":"gptq","checkpoint_format":"marlin"})", "checkpoint_format"},
       {R"({"quant_method":"gptq","format":"bitblas"})", "quantization_config.format"},
       {R"({"quant_method":"gptq","is_marlin_format":true})", "is_marlin_format"},
-      {R"({"quant_method":"gptq","pack_dtype":"int16"})", "pack_dtype: wanted int32, got \"int16\""},
+      {R"({"quant_method":"gptq","pack_dtype":"int16"})",
+       "pack_dtype: wanted int32, got \"int16\""},
       {R"({"quant_method":"awq","version":"GEMV_FAST"})", "version"},
       {R"({"quant_method":"compressed-tensors","sparsity_config":{"format":"sparse-24-bitmask"}})",
        "sparsity_config.format: wanted dense"}};
@@ -106,10 +108,11 @@ TEST(Rotations, OfActivationsAreRefusedByName) {
       {R"({"transform_config":{"config_groups":{"R1":{"type":"hadamard","apply":[
            {"targets":["Linear"],"location":"weight_output"}]},"R3":{"type":"hadamard","apply":[
            {"targets":["self_attn"],"location":"q_attn"}]}}}})",
-       "quantization_config.transform_config.config_groups.R3.apply[0]: wanted weights that need no "
-       "rotation at run time, got location \"q_attn\""},
+       "quantization_config.transform_config.config_groups.R3.apply[0]: wanted weights that need "
+       "no rotation at run time, got location \"q_attn\""},
       {R"({"transform_config":{"config_groups":{"R4":{"apply":[{"location":"input"}]}}}})", "R4"},
-      {R"({"transform_config":{"config_groups":{"u":{"apply":[{"location":"output"}]}}}})", "output"},
+      {R"({"transform_config":{"config_groups":{"u":{"apply":[{"location":"output"}]}}}})",
+       "output"},
       {R"({"transform_config":{"config_groups":{"k":{"apply":[{"location":"k_cache"}]}}}})",
        "k_cache"},
       {R"({"transform_config":{"R":1}})", "transform_config"},
