@@ -35,13 +35,19 @@ absl::StatusOr<int> MaxModelLen(const RouterOptions& options, const ModelConfig&
 
 // What comes after the tensors.
 absl::Status OpenText(const RouterOptions& options, Preflight& preflight) {
-  const ModelConfig& config = *preflight.config;
+  ModelConfig& config = *preflight.config;
   SHEAF_ASSIGN_OR_RETURN(
       preflight.text,
       CheckpointText::Load(options.process.checkpoint, static_cast<size_t>(config.vocab_size),
-                           {options.tool_call_parser, options.reasoning_parser}));
-  const std::vector<std::string>& remarks = preflight.text->remarks();
-  preflight.report.remarks.insert(preflight.report.remarks.end(), remarks.begin(), remarks.end());
+                           {options.tool_call_parser, options.reasoning_parser},
+                           options.escape_special_tokens));
+  preflight.stop_ids = preflight.text->StopIds(config.eos_token_ids);
+  config.eos_token_ids = preflight.stop_ids.Ids();
+  for (const std::vector<std::string>* remarks :
+       {&preflight.text->remarks(), &preflight.stop_ids.remarks}) {
+    preflight.report.remarks.insert(preflight.report.remarks.end(), remarks->begin(),
+                                    remarks->end());
+  }
   SHEAF_ASSIGN_OR_RETURN(preflight.max_model_len, MaxModelLen(options, config));
   return absl::OkStatus();
 }

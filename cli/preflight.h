@@ -33,6 +33,7 @@ struct Preflight {
   std::unique_ptr<Checkpoint> checkpoint;
   std::optional<ModelConfig> config;
   std::unique_ptr<CheckpointText> text;
+  StopIdPlan stop_ids;    // of every source; `config` has their ids
   int max_model_len = 0;  // tokens of a request: what the flags, the model and the KV cache allow
 };
 

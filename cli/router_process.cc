@@ -130,6 +130,7 @@ absl::Status RouterProcess::Impl::LoadModel() {
   spdlog::info("tool calls: {}; thoughts: {}",
                parser(options.tool_call_parser, text->output_format().tools),
                parser(options.reasoning_parser, text->output_format().reasoning));
+  spdlog::info("answers end at {}", preflight.stop_ids.Text());
   pool = std::make_unique<ThreadPool>(options.threads > 0 ? options.threads
                                                           : DetectCpuTopology().usable_cores);
   spdlog::info("{}: {} layers, {} experts a layer; loading the router's weights",

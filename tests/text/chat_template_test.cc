@@ -103,8 +103,51 @@ TEST(ChatTemplateTest, ATemplateThatFailsWhileRenderingIsNamedWithFileAndLine) {
               absl::StatusCode::kInvalidArgument, "dir/chat_template.jinja:2");
   ExpectError(RenderSource("{{ raise_exception('roles must alternate') }}", prompt),
               absl::StatusCode::kInvalidArgument, "roles must alternate");
-  ExpectError(RenderSource("{{ strftime_now('%Y') }}", prompt), absl::StatusCode::kInvalidArgument,
-              "strftime_now");
+  ExpectError(RenderSource("{{ no_such_function('%Y') }}", prompt),
+              absl::StatusCode::kInvalidArgument, "no_such_function");
+}
+
+TEST(ChatTemplateTest, TheLocalTimeIsAnInput) {
+  ChatPrompt prompt{.messages_json = kHello};
+  prompt.local_seconds = 1'709'210'096;  // 2024-02-29 12:34:56
+  EXPECT_EQ(*RenderSource("{{ strftime_now('%d %B %Y, %H:%M:%S, day %j, %A') }}", prompt),
+            "29 February 2024, 12:34:56, day 060, Thursday");
+  prompt.local_seconds = -1;
+  EXPECT_EQ(*RenderSource("{{ strftime_now('%F %T %y') }}", prompt), "1969-12-31 23:59:59 69");
+  prompt.local_seconds = 951'782'400 + 86'400;  // the day after a leap day of a century
+  EXPECT_EQ(*RenderSource("{{ strftime_now('%F %j %a') }}", prompt), "2000-03-01 061 Wed");
+}
+
+TEST(ChatTemplateTest, IntegersOfAnyLengthKeepTheirDigits) {
+  const std::string digits(70, '7');
+  for (const std::string& number : {digits, "-" + digits, std::string("18446744073709551616"),
+                                    std::string("-9223372036854775809"), std::string("0")}) {
+    EXPECT_EQ(Eval("x | tojson", "[" + number + "]"), "[" + number + "]");
+    EXPECT_EQ(Eval("x", number), number);
+    EXPECT_EQ(Eval("'%s' % x ~ x", number), number + number);
+    EXPECT_EQ(Eval("x is number and x is not string and x is not mapping", number), "True");
+  }
+  // Through the messages' own normal form and arguments given as text.
+  constexpr const char* kSource =
+      "{{ messages[0].tool_calls[0].function.arguments | tojson }}"
+      "{{ messages[0].tool_calls[1].function.arguments | tojson }}";
+  const auto render = [&](const std::string& arguments_text) {
+    const nlohmann::json calls = {{{"function", {{"name", "f"}, {"arguments", "OBJECT"}}}},
+                                  {{"function", {{"name", "f"}, {"arguments", arguments_text}}}}};
+    std::string messages =
+        nlohmann::json::array({{{"role", "assistant"}, {"tool_calls", calls}}}).dump();
+    messages.replace(messages.find("\"OBJECT\""), 8,
+                     R"({"a": )" + digits + R"(, "b": 0.1, "c": -0})");
+    return RenderSource(kSource, {.messages_json = messages});
+  };
+  EXPECT_EQ(*render(R"({"a": )" + digits + "}"),
+            R"({"a": )" + digits + R"(, "b": 0.1, "c": 0}{"a": )" + digits + "}");
+  ExpectError(render(R"({"b": 1e400000000000000})"), absl::StatusCode::kInvalidArgument,
+              "arguments is not valid JSON");
+  ExpectError(render(digits), absl::StatusCode::kInvalidArgument,
+              "must be a JSON object, got a number");
+  // What stands for a long integer inside is a text's own when a text has it.
+  EXPECT_EQ(Eval("x | tojson", R"({"\u0000digits": "12a"})"), R"({"\u0000digits": "12a"})");
 }
 
 TEST(ChatTemplateTest, EndlessRecursionIsAnError) {
@@ -161,6 +204,49 @@ TEST_F(ChatTemplateLoadTest, OfAListTheDefaultIsTaken) {
       "tokenizer_config.json",
       R"({"chat_template": [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "yes"}]})");
   EXPECT_EQ(LoadAndRender(), "yes");
+}
+
+TEST_F(ChatTemplateLoadTest, ToolsHaveTheirOwnTemplateWhereThereIsOne) {
+  const auto with_tools = [this] {
+    auto text = (*ChatTemplate::Load(dir_))
+                    ->Render({.messages_json = kHello, .tools_json = R"([{"type": "function"}])"});
+    return text.ok() ? *text : text.status().ToString();
+  };
+  Write(
+      "tokenizer_config.json",
+      R"({"chat_template": [{"name": "tool_use", "template": "tools"}, {"name": "default", "template": "none"}]})");
+  EXPECT_EQ(with_tools(), "tools");
+  EXPECT_EQ(LoadAndRender(), "none");
+  // Files come before the config's list.
+  Write("chat_template.jinja", "file");
+  EXPECT_EQ(with_tools(), "file");
+  std::filesystem::create_directories(dir_ + "/additional_chat_templates");
+  Write("additional_chat_templates/tool_use.jinja", "file with tools");
+  Write("additional_chat_templates/notes.txt", "{% if %}");
+  EXPECT_EQ(with_tools(), "file with tools");
+  EXPECT_EQ(LoadAndRender(), "file");
+}
+
+TEST_F(ChatTemplateLoadTest, AListWithoutADefaultIsAnErrorThatNamesTheFile) {
+  Write("tokenizer_config.json", R"({"chat_template": [{"name": "rag", "template": "x"}]})");
+  EXPECT_THAT(LoadAndRender(), AllOf(HasSubstr("tokenizer_config.json"),
+                                     HasSubstr("no template named \"default\"")));
+}
+
+TEST_F(ChatTemplateLoadTest, TheOlderFileOfItsOwnIsTheLastPlace) {
+  Write("chat_template.json", R"({"chat_template": "older"})");
+  EXPECT_EQ(LoadAndRender(), "older");
+  Write("tokenizer_config.json", R"({"chat_template": "newer"})");
+  EXPECT_EQ(LoadAndRender(), "newer");
+}
+
+TEST_F(ChatTemplateLoadTest, SpecialTokensOfTheOlderMapCountWithoutAListOfAddedTokens) {
+  Write("special_tokens_map.json", R"({"eos_token": {"content": "<eos>"}})");
+  Write("chat_template.jinja", "{{ eos_token }}{{ image_token }}");
+  Write("tokenizer_config.json", R"({"image_token": "<img>"})");
+  EXPECT_EQ(LoadAndRender(), "<eos><img>");
+  Write("tokenizer_config.json", R"({"image_token": "<img>", "added_tokens_decoder": {}})");
+  EXPECT_EQ(LoadAndRender(), "<img>");
 }
 
 TEST_F(ChatTemplateLoadTest, SpecialTokensOfTheConfigAreVariables) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 
 #include "absl/strings/str_format.h"
 #include "router/api/request/bad_words.h"
@@ -216,9 +217,9 @@ ApiResult<int32_t> MaxTokens(const ParsedRequest& request, const ValidationConte
 }
 
 // A tokenizer may have tokens that the model has no row for.
-ApiResult<std::vector<TokenId>> Encode(const std::string& text, bool add_special_tokens,
-                                       const std::string& field, const ValidationContext& context) {
-  auto tokens = context.codec.Encode(text, add_special_tokens);
+ApiResult<std::vector<TokenId>> InVocabulary(absl::StatusOr<std::vector<TokenId>> tokens,
+                                             const std::string& field,
+                                             const ValidationContext& context) {
   if (!tokens.ok()) return InvalidFields({{field, std::string(tokens.status().message())}});
   const int vocab_size = context.model.config.vocab_size;
   for (const TokenId id : *tokens) {
@@ -235,14 +236,16 @@ ApiResult<std::vector<PreparedPrompt>> Tokenize(const ParsedRequest& request,
   const TextCodec& codec = context.codec;
   std::vector<PreparedPrompt> prompts;
   if (request.chat) {
-    auto text = ChatPromptText(*request.chat, codec);
-    if (auto* error = std::get_if<ApiError>(&text)) return std::move(*error);
-    std::string& prompt = std::get<std::string>(text);
-    auto encoded = Encode(prompt, request.add_special_tokens.value_or(false), "messages", context);
+    auto chat = ChatPromptText(*request.chat, codec);
+    if (auto* error = std::get_if<ApiError>(&chat)) return std::move(*error);
+    RenderedChat& prompt = std::get<RenderedChat>(chat);
+    auto encoded =
+        InVocabulary(codec.EncodeChat(prompt, request.add_special_tokens.value_or(false)),
+                     "messages", context);
     if (auto* error = std::get_if<ApiError>(&encoded)) return std::move(*error);
     auto& tokens = std::get<std::vector<TokenId>>(encoded);
     if (tokens.empty()) return InvalidFields({{"messages", "render to an empty prompt"}});
-    prompts.push_back({std::move(tokens), std::move(prompt)});
+    prompts.push_back({std::move(tokens), std::move(prompt.text)});
     return prompts;
   }
   for (size_t i = 0; i < request.prompts.size(); ++i) {
@@ -256,8 +259,9 @@ ApiResult<std::vector<PreparedPrompt>> Tokenize(const ParsedRequest& request,
       }
     } else {
       prompt.text = std::get<std::string>(request.prompts[i]);
-      auto encoded = Encode(prompt.text, request.add_special_tokens.value_or(true),
-                            PromptField(request, i), context);
+      auto encoded =
+          InVocabulary(codec.Encode(prompt.text, request.add_special_tokens.value_or(true)),
+                       PromptField(request, i), context);
       if (auto* error = std::get_if<ApiError>(&encoded)) return std::move(*error);
       prompt.tokens = std::get<std::vector<TokenId>>(std::move(encoded));
       if (prompt.tokens.empty()) return InvalidFields({{PromptField(request, i), "has no tokens"}});
@@ -265,6 +269,12 @@ ApiResult<std::vector<PreparedPrompt>> Tokenize(const ParsedRequest& request,
     prompts.push_back(std::move(prompt));
   }
   return prompts;
+}
+
+bool BeginsWithTwo(std::span<const TokenId> tokens, std::span<const TokenId> prefix) {
+  return !prefix.empty() && tokens.size() >= 2 * prefix.size() &&
+         std::equal(prefix.begin(), prefix.end(), tokens.begin()) &&
+         std::equal(prefix.begin(), prefix.end(), tokens.begin() + std::ssize(prefix));
 }
 
 // Keeps the end of prompts that are too long, where the client asked for it.
@@ -341,6 +351,9 @@ ApiResult<PreparedRequest> PrepareRequest(const ParsedRequest& request,
 
   PreparedRequest prepared;
   prepared.prompts = std::get<std::vector<PreparedPrompt>>(std::move(prompts));
+  for (const PreparedPrompt& prompt : prepared.prompts) {
+    prepared.doubled_prefixes += BeginsWithTwo(prompt.tokens, context.codec.prompt_prefix());
+  }
   Truncate(request, context, prepared.prompts);
   auto plan = PlanAnswer(request, prepared.prompts.front().text, context.codec, context.settings);
   if (auto* error = std::get_if<ApiError>(&plan)) return std::move(*error);
