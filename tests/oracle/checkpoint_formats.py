@@ -27,6 +27,9 @@ class Format:
     method: str = ""  # gptq | auto-round | auto-round-export | compressed-tensors | awq | fp8
     packing_format: str = ""  # auto-round
     quant_format: str = "gptq"  # GPTQ's checkpoint_format
+    bits: int = 4  # of a code
+    channel: bool = False  # one scale a row
+    activation_bits: int = 16  # that the config asks for: W8A8 files have the weights of W8A16 ones
 
 
 FORMATS: dict[str, Format] = {
@@ -61,18 +64,33 @@ FORMATS: dict[str, Format] = {
     "awq": Format("awq", symmetric=False, method="awq"),
     "fp8_block": Format("fp8_block", bias_dtype="BF16", method="fp8"),
     "fp8_channel": Format("fp8_channel", bias_dtype="BF16", method="compressed-tensors"),
+    "gptq_w8": Format("gptq_v1", g_idx="sequential", method="gptq", bits=8),
+    "gptq_w8_asym": Format("gptq_v1", g_idx="sequential", symmetric=False, method="gptq", bits=8),
+    "gptq_w8_desc_act": Format("gptq_v1", g_idx="permuted", method="gptq", bits=8),
+    "autoround_w8": Format("gptq_v1", negative_scales=True, method="auto-round",
+                           packing_format="auto_round:auto_gptq", bits=8),
+    "ct_w8": Format("pack_quantized", bias_dtype="BF16", scale_dtype="BF16", channel=True,
+                    method="compressed-tensors", bits=8),
+    "ct_w8_asym": Format("pack_quantized", bias_dtype="BF16", scale_dtype="BF16", symmetric=False,
+                         method="compressed-tensors", bits=8),
+    "ct_int8": Format("int_quantized", bias_dtype="BF16", scale_dtype="BF16", channel=True,
+                      method="compressed-tensors", bits=8, activation_bits=8),
 }
 # "mixed" takes one of these for each Linear; its config says GPTQ, which is true of a part only.
 MIXED = "mixed"
 # FP8 but for the routed experts, which are 4-bit: the formats of both, and who wrote the config.
 FP8_MIXES: dict[str, tuple[str, str]] = {"fp8_mixed": ("fp8_block", "gptq"),
                                          "ct_fp8_mixed": ("fp8_channel", "ct")}
-FORMAT_NAMES = (*FORMATS, MIXED, *FP8_MIXES)
+# 4-bit experts, the rest of 8 bits, lm_head with it; every fourth expert has an 8-bit down_proj.
+MIXED48 = "mixed48"
+FORMAT_NAMES = (*FORMATS, MIXED, MIXED48, *FP8_MIXES)
 
 
 def linear_kind(module: str) -> str:
-    """attention0 | attention | indexer0 | indexer | weights_proj | dense | shared | expert, from a
-    Linear's module name; those with 0 are layer 0's."""
+    """attention0 | attention | indexer0 | indexer | weights_proj | dense | shared | expert |
+    lm_head, from a Linear's module name; those with 0 are layer 0's."""
+    if module == "lm_head":
+        return "lm_head"
     if module.endswith(".indexer.weights_proj"):
         return "weights_proj"
     if ".self_attn." in module:
@@ -90,15 +108,20 @@ def format_of_linear(name: str, module: str) -> Format:
         parts = module.split(".")
         if kind == "expert":
             return FORMATS[("gptq", "ct_g_idx", "bf16", "gptq_desc_act")[int(parts[5]) % 4]]
-        if kind in ("dense", "weights_proj"):
+        if kind in ("dense", "weights_proj", "lm_head"):
             return FORMATS["f32"]
         if kind == "shared":
             return FORMATS["f16"]
         return FORMATS[("gptq", "bf16", "ct_g_idx")[int(parts[2]) % 3]]
     if name in FP8_MIXES:
         name = FP8_MIXES[name][kind == "expert"]
+    if name == MIXED48:
+        if kind == "weights_proj":
+            return Format(None)
+        down8 = module.endswith(".down_proj") and kind == "expert" and int(module.split(".")[5]) % 4 == 3
+        return FORMATS["gptq" if kind == "expert" and not down8 else "gptq_w8"]
     spec = FORMATS[name]
-    if kind in spec.plain_linears or kind == "weights_proj":  # no tool quantizes that one
+    if kind in (*spec.plain_linears, "weights_proj", "lm_head"):  # no tool quantizes the last two
         return Format(None, spec.plain_dtype, spec.bias_dtype)
     return spec
 
@@ -107,12 +130,12 @@ def base_format(name: str) -> Format:
     """What holds for the tensors that are no Linears, and for the config."""
     if name in FP8_MIXES:
         return FORMATS[FP8_MIXES[name][1]]
-    return FORMATS["gptq"] if name == MIXED else FORMATS[name]
+    return FORMATS["gptq"] if name in (MIXED, MIXED48) else FORMATS[name]
 
 
 def _gptq_config(spec: Format, group: int) -> Json:
     return {
-        "bits": 4, "group_size": group, "desc_act": spec.g_idx == "permuted",
+        "bits": spec.bits, "group_size": group, "desc_act": spec.g_idx == "permuted",
         "sym": spec.symmetric, "lm_head": False, "quant_method": "gptq",
         "checkpoint_format": spec.quant_format, "format": spec.quant_format, "pack_dtype": "int32",
         "pack_impl": "cpu",
@@ -123,7 +146,7 @@ def _gptq_config(spec: Format, group: int) -> Json:
 
 def _auto_round_config(spec: Format, group: int, plain_modules: list[str]) -> Json:
     return {
-        "autoround_version": "0.9.0", "bits": 4, "block_name_to_quantize": "model.layers",
+        "autoround_version": "0.9.0", "bits": spec.bits, "block_name_to_quantize": "model.layers",
         "data_type": "int", "group_size": group, "packing_format": spec.packing_format,
         "quant_method": "auto-round", "sym": spec.symmetric,
         "extra_config": {module: {"bits": 16, "data_type": "fp"} for module in plain_modules
@@ -151,17 +174,23 @@ def _auto_round_export_config(group: int, plain_modules: list[str],
 
 def _compressed_tensors_config(spec: Format, group: int, ignore: list[str]) -> Json:
     weights = {
-        "num_bits": 4, "type": "int", "symmetric": spec.symmetric, "strategy": "group",
-        "group_size": group, "block_structure": None, "dynamic": False,
+        "num_bits": spec.bits, "type": "int", "symmetric": spec.symmetric,
+        "strategy": "channel" if spec.channel else "group",
+        "group_size": None if spec.channel else group, "block_structure": None, "dynamic": False,
         "actorder": "group" if spec.g_idx == "permuted" else None, "observer": "minmax",
         "observer_kwargs": {}, "scale_dtype": None, "zp_dtype": None,
     }
+    file_format = "int-quantized" if spec.layout == "int_quantized" else "pack-quantized"
+    activations = None
+    if spec.activation_bits != 16:
+        activations = {"num_bits": spec.activation_bits, "type": "int", "symmetric": True,
+                       "strategy": "token", "dynamic": True}
     return {
-        "quant_method": "compressed-tensors", "format": "pack-quantized",
+        "quant_method": "compressed-tensors", "format": file_format,
         "quantization_status": "compressed",
         "config_groups": {"group_0": {
-            "targets": ["Linear"], "weights": weights, "input_activations": None,
-            "output_activations": None, "format": "pack-quantized"}},
+            "targets": ["Linear"], "weights": weights, "input_activations": activations,
+            "output_activations": None, "format": file_format}},
         "ignore": ignore, "kv_cache_scheme": None, "global_compression_ratio": None,
         "sparsity_config": {}, "transform_config": {}, "version": "0.12.2",
     }
@@ -210,6 +239,13 @@ def quantization_config(name: str, group: int, plain_modules: list[str],
         return _fp8_block_config(group, plain_modules)
     if spec.layout == "fp8_channel":
         return _float_quantized_config(plain_modules)
+    if name == MIXED48:
+        dynamic = {rf"+:.*{part}.*": {"bits": 8} for part in
+                   ("self_attn", "shared_experts", r"layers\.0\.mlp", "lm_head")}
+        dynamic |= {rf"+:.*{m.replace('.', chr(92) + '.')}$": {"bits": 8} for m in quantized_modules
+                    if linear_kind(m) == "expert" and format_of_linear(name, m).bits == 8}
+        return {**_gptq_config(spec, group), "lm_head": True,
+                "dynamic": {"-:.*weights_proj.*": {}, r"-:.*mlp\.gate$": {}, **dynamic}}
     if spec.method == "gptq":
         return _gptq_config(spec, group)
     if spec.method == "auto-round":

@@ -25,6 +25,7 @@ import safetensors_io
 _GPTQ_SUFFIXES = ("qweight", "qzeros", "scales", "g_idx")
 _PACKED_SUFFIXES = ("weight_packed", "weight_scale", "weight_shape", "weight_zero_point",
                     "weight_g_idx")
+_BYTE_SUFFIXES = ("weight", "weight_scale", "weight_zero_point")
 # By config.json's model_type.
 ARCHITECTURES = {"glm4_moe": (glm4_moe.Config, glm4_moe.Glm4Moe),
                  "glm4_moe_lite": (glm4_moe_lite.Config, glm4_moe_lite.Glm4MoeLite),
@@ -64,15 +65,21 @@ class CheckpointReader:
         return self._model_class(self.config, self, kv_rounding, **switches)
 
     def quantized(self, module: str) -> quantized_formats.QuantizedLinear | None:
-        """The 4-bit Linear of this module name, or None where the file has it plain."""
+        """The integer Linear of this module name, or None where the file has it plain. Its words'
+        shapes beside those of scales tell the bits."""
         if f"{module}.qweight" in self.tensors:
             parts = self._parts(module, _GPTQ_SUFFIXES)
+            bits = 32 * parts["qzeros"].array.shape[1] // parts["scales"].array.shape[1]
             symmetric = (self._layout != "awq"
-                         and quantized_formats.looks_symmetric(parts["qzeros"]))
-            return quantized_formats.unpack(parts, self._layout, symmetric=symmetric)
+                         and quantized_formats.looks_symmetric(parts["qzeros"], bits))
+            return quantized_formats.unpack(parts, self._layout, symmetric=symmetric, bits=bits)
         if f"{module}.weight_packed" in self.tensors:
-            return quantized_formats.unpack(self._parts(module, _PACKED_SUFFIXES),
-                                            "pack_quantized", symmetric=False)
+            parts = self._parts(module, _PACKED_SUFFIXES)
+            bits = 32 * parts["weight_packed"].array.shape[1] // int(parts["weight_shape"].array[1])
+            return quantized_formats.unpack(parts, "pack_quantized", symmetric=False, bits=bits)
+        if f"{module}.weight" in self.tensors and self.tensors[f"{module}.weight"].dtype == "I8":
+            return quantized_formats.unpack(self._parts(module, _BYTE_SUFFIXES), "int_quantized",
+                                            symmetric=False)
         return None
 
     def _parts(self, module: str, suffixes: tuple[str, ...]) -> dict[str, safetensors_io.Tensor]:
@@ -80,7 +87,7 @@ class CheckpointReader:
                 if f"{module}.{s}" in self.tensors}
 
     def _read(self, name: str) -> np.ndarray:
-        if name in self.tensors:
+        if name in self.tensors and self.tensors[name].dtype != "I8":
             values = fp8_formats.unpack(name, self.tensors)
             return values if values is not None else self.tensors[name].to_float64()
         module, _, leaf = name.rpartition(".")

@@ -66,6 +66,9 @@ def draw_weights(options: Options) -> WeightSource:
                        width * config["n_shared_experts"])
     source.gaussian("model.norm.weight", (hidden,), 0.1, 1.0)
     if not config["tie_word_embeddings"]:
+        if checkpoint_formats.format_of_linear(options.format, "lm_head").layout is not None:
+            source.linear("lm_head", vocab, hidden, 2.5)
+            return source
         source.gaussian("lm_head.weight", (vocab, hidden), 2.5 * hidden ** -0.5)
     source.plain_modules.append("lm_head")
     return source

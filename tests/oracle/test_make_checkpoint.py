@@ -221,7 +221,7 @@ def test_large_generator_writes_the_same_model_kind(tmp_path: Path, seed: int) -
     reader = CheckpointReader(tmp_path)
     assert total == sum(t.bytes for t in reader.tensors.values())
     assert len(list(tmp_path.glob("*.safetensors"))) == 4
-    codes = quantized_formats.unpack_nibbles(reader.tensors[f"{EXPERT.format(0)}.qweight"].array, 0)
+    codes = quantized_formats.unpack_codes(reader.tensors[f"{EXPERT.format(0)}.qweight"].array, 0)
     counts = np.bincount(codes.ravel(), minlength=16)
     assert counts[0] == 0 and np.all(counts[1:] > 0)
     assert codes.mean() == pytest.approx(8, abs=0.2)

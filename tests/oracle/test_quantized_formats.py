@@ -1,4 +1,4 @@
-"""The 4-bit layouts: words worked out by hand, round trips, and the published golden vectors."""
+"""The integer layouts: words worked out by hand, round trips, and the published golden vectors."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quantized_formats import QuantizedLinear, pack, pack_nibbles, unpack, unpack_nibbles
+from quantized_formats import QuantizedLinear, pack, pack_codes, unpack, unpack_codes
 from safetensors_io import Tensor
 
 
 def random_linear(seed: int, outputs: int = 24, inputs: int = 96, group: int = 32,
-                  permuted: bool = False, low_zero: int = 0) -> QuantizedLinear:
+                  permuted: bool = False, low_zero: int = 0, bits: int = 4) -> QuantizedLinear:
     rng = np.random.default_rng(seed)
     groups = inputs // group
     g_idx = rng.permutation(np.repeat(np.arange(groups, dtype=np.int32), group))
     scales = rng.standard_normal((outputs, groups)).astype(np.float16)  # of both signs
-    return QuantizedLinear(rng.integers(0, 16, (outputs, inputs), dtype=np.uint8),
+    top = 1 << bits
+    return QuantizedLinear(rng.integers(0, top, (outputs, inputs), dtype=np.uint8),
                            scales.astype(np.float64),
-                           rng.integers(low_zero, 16, (outputs, groups), dtype=np.uint8),
-                           g_idx if permuted else None)
+                           rng.integers(low_zero, top, (outputs, groups), dtype=np.uint8),
+                           g_idx if permuted else None, bits)
 
 
 def hex_words(array: np.ndarray) -> list[str]:
@@ -35,9 +36,9 @@ def column_linear(zero: int) -> QuantizedLinear:
 
 
 def test_nibbles_are_packed_low_first() -> None:
-    assert hex_words(pack_nibbles(np.arange(8), 0)) == ["76543210"]
-    assert hex_words(pack_nibbles(np.arange(10) % 8, 0)) == ["76543210", "00000010"]
-    assert unpack_nibbles(np.array([0x76543210], np.int32), 0, 5).tolist() == [0, 1, 2, 3, 4]
+    assert hex_words(pack_codes(np.arange(8), 0)) == ["76543210"]
+    assert hex_words(pack_codes(np.arange(10) % 8, 0)) == ["76543210", "00000010"]
+    assert unpack_codes(np.array([0x76543210], np.int32), 0, 5).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_gptq_words() -> None:
@@ -83,12 +84,33 @@ def test_dequantize_by_hand() -> None:
     np.testing.assert_array_equal(permuted.dequantize(), [[-16.0, -4.0, 0.5, -2.0]])
 
 
-@pytest.mark.parametrize("layout, permuted", [
-    ("gptq_v1", False), ("gptq_v1", True), ("gptq_v2", False), ("gptq_v2", True), ("awq", False),
-    ("pack_quantized", False), ("pack_quantized", True)])
-def test_round_trip(layout: str, permuted: bool, seed: int) -> None:
-    linear = random_linear(seed, permuted=permuted, low_zero=1 if layout == "gptq_v1" else 0)
-    got = unpack(pack(linear, layout, "F16"), layout, symmetric=False)
+def test_eight_bit_words() -> None:
+    codes = np.add.outer(np.arange(8), np.arange(8)).astype(np.uint8) + 0x70
+    linear = QuantizedLinear(codes, np.ones((8, 1)), np.full((8, 1), 128, np.uint8), bits=8)
+    v1, v2 = pack(linear, "gptq_v1", "F16"), pack(linear, "gptq_v2", "F16")
+    # Word (0, n) holds inputs 0..3 of output n, the second row inputs 4..7.
+    assert v1["qweight"].array.shape == (2, 8)
+    assert hex_words(v1["qweight"].array)[:2] == ["73727170", "74737271"]
+    assert hex_words(v1["qweight"].array)[8] == "77767574"
+    assert hex_words(v1["qzeros"].array) == ["7f7f7f7f"] * 2
+    assert hex_words(v2["qzeros"].array) == ["80808080"] * 2
+    packed = pack(linear, "pack_quantized", "BF16", store_zeros=False)
+    assert packed["weight_packed"].array.shape == (8, 2)
+    assert hex_words(packed["weight_packed"].array)[:2] == ["73727170", "77767574"]
+    signed = pack(linear, "int_quantized", "BF16", store_zeros=False)
+    assert signed["weight"].dtype == "I8"
+    assert signed["weight"].array[0].tolist() == [-16, -15, -14, -13, -12, -11, -10, -9]
+
+
+@pytest.mark.parametrize("layout, permuted, bits", [
+    ("gptq_v1", False, 4), ("gptq_v1", True, 4), ("gptq_v2", False, 4), ("gptq_v2", True, 4),
+    ("awq", False, 4), ("pack_quantized", False, 4), ("pack_quantized", True, 4),
+    ("gptq_v1", False, 8), ("gptq_v1", True, 8), ("gptq_v2", False, 8),
+    ("pack_quantized", False, 8), ("pack_quantized", True, 8), ("int_quantized", False, 8)])
+def test_round_trip(layout: str, permuted: bool, bits: int, seed: int) -> None:
+    linear = random_linear(seed, permuted=permuted, low_zero=1 if layout == "gptq_v1" else 0,
+                           bits=bits)
+    got = unpack(pack(linear, layout, "F16"), layout, symmetric=False, bits=bits)
     np.testing.assert_array_equal(got.codes, linear.codes)
     np.testing.assert_array_equal(got.zeros, linear.zeros)
     np.testing.assert_array_equal(got.scales, linear.scales)
@@ -123,6 +145,8 @@ def test_v1_zero_of_15_wraps() -> None:
     ("awq", {"scales": np.ones((8, 3)), "zeros": np.ones((8, 3), np.uint8)}, "3 groups"),
     ("gptq_v1", {"scales": np.ones((7, 1))}, "do not match"),
     ("gguf", {}, "unknown layout"),
+    ("awq", {"bits": 8}, "no 8-bit codes"),
+    ("int_quantized", {}, "no 4-bit codes"),
 ])
 def test_what_cannot_be_packed_is_refused(layout: str, change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -14,12 +14,13 @@ from safetensors_io import Tensor, float_tensor
 CODE_STD = 2.6  # of the drawn 4-bit codes around their zero point
 
 
-def code_table() -> np.ndarray:
-    """int8 [256]: a Gaussian's quantiles, rounded to -7..7. A uniform byte through this table is a
-    weight code around its zero point; the table is symmetric, so that the mean is exactly 0 (a
-    biased code would send every token to the same experts)."""
-    normal = statistics.NormalDist(0.0, CODE_STD)
-    return np.array([round(max(-7.0, min(7.0, normal.inv_cdf((b + 0.5) / 256))))
+def code_table(bits: int) -> np.ndarray:
+    """int8 [256]: a Gaussian's quantiles, rounded to -7..7, or of 8 bits to -127..127. A uniform byte
+    through this table is a weight code around its zero point; the table is symmetric, so that the
+    mean is exactly 0 (a biased code would send every token to the same experts)."""
+    top = (1 << (bits - 1)) - 1
+    normal = statistics.NormalDist(0.0, CODE_STD * 2 ** (bits - 4))
+    return np.array([round(max(-top, min(top, normal.inv_cdf((b + 0.5) / 256))))
                      for b in range(256)], dtype=np.int8)
 
 
@@ -30,8 +31,7 @@ class WeightSource:
         self._format = format_name
         self._group = group
         self._rng = np.random.default_rng(seed)
-        self._codes = code_table()
-        self._code_std = float(self._codes.astype(np.float64).std())
+        self._codes = {bits: code_table(bits) for bits in (4, 8)}
         self._spec = checkpoint_formats.base_format(format_name)
         self.tensors: dict[str, Tensor] = {}
         self.plain_modules: list[str] = []  # Linears (and gates) that are not quantized
@@ -77,35 +77,39 @@ class WeightSource:
 
     def _draw_quantized(self, module: str, outputs: int, inputs: int, std: float,
                         spec: checkpoint_formats.Format) -> quantized_formats.QuantizedLinear:
-        rng, group = self._rng, self._group
+        rng, group = self._rng, inputs if spec.channel else self._group
+        half = 1 << (spec.bits - 1)
         if inputs % group:
             raise ValueError(f"{module}: {inputs} inputs do not divide into groups of {group}")
         groups = inputs // group
         drawn = np.frombuffer(rng.bytes(outputs * inputs), np.uint8).reshape(outputs, inputs)
-        signed = self._codes[drawn]
-        scales = np.exp(rng.normal(0.0, 0.15, (outputs, groups))) * (std / self._code_std)
+        table = self._codes[spec.bits]
+        signed = table[drawn].astype(np.int16)
+        scales = np.exp(rng.normal(0.0, 0.15, (outputs, groups))) * (std / float(table.astype(np.float64).std()))
         g_idx = None
         if spec.g_idx == "permuted":
             g_idx = rng.permutation(np.repeat(np.arange(groups, dtype=np.int32), group))
         if spec.symmetric:
-            zeros = np.full((outputs, groups), quantized_formats.SYMMETRIC_ZERO, np.uint8)
+            zeros = np.full((outputs, groups), half, np.uint8)
         else:
             low = 1 if spec.layout == "gptq_v1" else 0
             rare = rng.random((outputs, groups)) < 0.02
-            zeros = np.where(rare, rng.integers(low, 16, (outputs, groups)),
-                             rng.integers(6, 11, (outputs, groups))).astype(np.uint8)
+            near = half // 4
+            zeros = np.where(rare, rng.integers(low, 2 * half, (outputs, groups)),
+                             rng.integers(half - near, half + near + 1,
+                                          (outputs, groups))).astype(np.uint8)
         of_input = g_idx if g_idx is not None else np.arange(inputs) // group
         if spec.negative_scales:
-            # A full-range quantizer: the extreme weight is code -8, the scale has its sign.
+            # A full-range quantizer: the extreme weight is the lowest code, the scale has its sign.
             scales *= rng.choice([-1.0, 1.0], scales.shape)
             extreme = np.arange(groups) * group + rng.integers(0, group, (outputs, groups))
-            signed[np.arange(outputs)[:, None], extreme] = -8
-            codes = (signed + 8).astype(np.uint8)
+            signed[np.arange(outputs)[:, None], extreme] = -half
+            codes = (signed + half).astype(np.uint8)
         elif spec.symmetric:
-            codes = (signed + 8).astype(np.uint8)
+            codes = (signed + half).astype(np.uint8)
         else:
-            codes = np.clip(zeros[:, of_input].astype(np.int8) + signed, 0, 15).astype(np.uint8)
-        return quantized_formats.QuantizedLinear(codes, scales, zeros, g_idx)
+            codes = np.clip(zeros[:, of_input] + signed, 0, 2 * half - 1).astype(np.uint8)
+        return quantized_formats.QuantizedLinear(codes, scales, zeros, g_idx, spec.bits)
 
     def mlp(self, prefix: str, hidden: int, width: int) -> None:
         self.linear(f"{prefix}.gate_proj", width, hidden, 1.0)

@@ -15,7 +15,8 @@ from oracle_check import check, serve
 
 FORMATS = ["bf16", "f16", "f32", "gptq", "gptq_v2", "gptq_desc_act", "gptq_asym", "gptq_v2_asym", "autoround",
            "autoround_gptqmodel", "autoround_plain", "autoround_awq", "autoround_export", "ct", "ct_asym",
-           "ct_asym_i8", "ct_g_idx", "awq", "mixed", "fp8_block", "fp8_channel", "fp8_mixed", "ct_fp8_mixed"]
+           "ct_asym_i8", "ct_g_idx", "awq", "mixed", "fp8_block", "fp8_channel", "fp8_mixed", "ct_fp8_mixed",
+           "gptq_w8", "gptq_w8_asym", "gptq_w8_desc_act", "autoround_w8", "ct_w8", "ct_w8_asym", "ct_int8", "mixed48"]
 EXPERTS = [96, 120, 160, 21]
 # One expert count a format in turn; SHEAF_TEST_FULL=1 runs every pair.
 CASES = ([(f, e) for f in FORMATS for e in EXPERTS] if os.environ.get("SHEAF_TEST_FULL")

@@ -52,10 +52,15 @@ def test_the_trained_checkpoint_speaks_the_same_in_every_format(nano: Path, nano
     (["{source}", "{source}", "--format", "gptq"], "exists already"),
     (["{source}", "{out}", "--format", "fp8"], "--format"),
     (["{source}/none", "{out}", "--format", "gptq"], "none"),
+    (["{eight_bit}", "{out}", "--format", "gptq"], "model.layers.0.mlp.down_proj.qweight: 8-bit weights"),
+    (["{bytes}", "{out}", "--format", "compressed-tensors"], ".weight: 8-bit weights"),
+    (["{mixed}", "{out}", "--format", "auto-round"], "lm_head.qweight: 8-bit weights"),
 ])
 def test_what_cannot_be_done_is_one_line_and_leaves_nothing(make: Callable[..., Path], tmp_path: Path,
                                                             arguments: list[str], words: str) -> None:
     names: dict[str, Any] = {"source": make(format="gptq", experts=21), "out": tmp_path / "out"}
+    for name, format_name in (("eight_bit", "gptq_w8"), ("bytes", "ct_int8"), ("mixed", "mixed48")):
+        names[name] = make(format=format_name, experts=21)
     done = run_to_end("repack", *(argument.format(**names) for argument in arguments))
     assert done.returncode == 1
     assert words in done.stderr and done.stderr.count("\n") == 1, done.stderr

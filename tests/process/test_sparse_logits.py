@@ -18,7 +18,7 @@ from oracle_check import MIN_GATE_MARGIN, check, errors_of_prompt, serve
 
 FORMATS = ["bf16", "f16", "f32", "gptq", "gptq_v2", "gptq_desc_act", "gptq_asym", "autoround", "autoround_plain",
            "autoround_awq", "autoround_export", "ct", "ct_asym", "ct_g_idx", "awq", "mixed", "fp8_block", "fp8_channel",
-           "fp8_mixed", "ct_fp8_mixed"]
+           "fp8_mixed", "ct_fp8_mixed", "gptq_w8", "gptq_w8_asym", "ct_w8", "ct_int8", "mixed48"]
 EXPERTS = [192, 96, 21]
 CASES = ([(f, e) for f in FORMATS for e in EXPERTS] if os.environ.get("SHEAF_TEST_FULL")
          else [(f, EXPERTS[i % len(EXPERTS)]) for i, f in enumerate(FORMATS)])
