@@ -1,16 +1,22 @@
 #pragma once
 // CheckpointText: the API's TextCodec on a checkpoint's own tokenizer and chat template.
 //
-// A checkpoint without a chat template serves completions only. Threads: constant after Load.
-// Errors: those of Tokenizer::Load and ChatTemplate::Load.
+// A checkpoint without a chat template serves completions only; so does one whose template cannot
+// be read or compiled, with a remark, and its chats are answered with the reason.
+// Threads: constant after Load.
+// Errors: those of Tokenizer::Load; kInvalidArgument when the template writes role tokens that the
+// tokenizer cuts into pieces.
 
 #include <memory>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "router/api/request/text_codec.h"
 #include "router/text/chat_template.h"
 #include "router/text/grammar/grammar_compiler.h"
+#include "router/text/stop_ids.h"
 #include "router/text/tokenizer.h"
 
 namespace sheaf {
@@ -27,11 +33,20 @@ absl::StatusOr<std::unique_ptr<ChatTemplate>> LoadChatTemplate(const std::string
 class CheckpointText final : public TextCodec {
  public:
   // `vocab_size`: the rows of the model's output, which grammars' masks cover.
+  // `escape_special_tokens`: added tokens that a chat's messages, tools or arguments spell are
+  // encoded as plain text.
   static absl::StatusOr<std::unique_ptr<CheckpointText>> Load(const std::string& checkpoint_dir,
                                                               size_t vocab_size,
-                                                              const ParserChoice& parsers);
+                                                              const ParserChoice& parsers,
+                                                              bool escape_special_tokens = false);
 
   const Tokenizer& tokenizer() const { return *tokenizer_; }
+  // What an operator should know of tokenizer and chat template; a sentence each.
+  const std::vector<std::string>& remarks() const { return remarks_; }
+  // The tokens that end an answer: those of the configs and what the texts add.
+  StopIdPlan StopIds(std::span<const TokenId> configured) const {
+    return PlanStopIds(configured, eos_token_, turn_ends_, *tokenizer_, vocab_size_);
+  }
 
   absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text,
                                               bool add_special_tokens) const override {
@@ -41,8 +56,15 @@ class CheckpointText final : public TextCodec {
                                      bool skip_special_tokens) const override {
     return tokenizer_->Decode(ids, skip_special_tokens);
   }
-  bool has_chat_template() const override { return chat_template_ != nullptr; }
-  absl::StatusOr<std::string> RenderChat(const ChatInput& chat) const override;
+  absl::StatusOr<std::vector<TokenId>> EncodeChat(const RenderedChat& chat,
+                                                  bool add_special_tokens) const override {
+    return tokenizer_->EncodeChat(chat, add_special_tokens);
+  }
+  std::span<const TokenId> prompt_prefix() const override { return prompt_prefix_; }
+  bool has_chat_template() const override {
+    return chat_template_ != nullptr || !template_error_.ok();
+  }
+  absl::StatusOr<RenderedChat> RenderChat(const ChatInput& chat) const override;
   std::string TokenBytes(TokenId id) const override {
     return std::string(tokenizer_->TokenBytes(id));
   }
@@ -57,8 +79,17 @@ class CheckpointText final : public TextCodec {
  private:
   CheckpointText() = default;
 
+  absl::Status ProbeChatTemplate();
+
   std::unique_ptr<Tokenizer> tokenizer_;
-  std::unique_ptr<ChatTemplate> chat_template_;  // null: none in the checkpoint
+  std::unique_ptr<ChatTemplate> chat_template_;  // null: none in the checkpoint, or a broken one
+  absl::Status template_error_;                  // why it is broken
+  bool escape_special_tokens_ = false;
+  int vocab_size_ = 0;
+  std::string eos_token_;                // tokenizer_config.json's; empty: none
+  std::vector<TurnEnd> turn_ends_;       // of the chat template
+  std::vector<TokenId> prompt_prefix_;
+  std::vector<std::string> remarks_;
   OutputFormat output_format_;
   std::unique_ptr<GrammarCompiler> grammars_;
 };

@@ -69,6 +69,7 @@ struct RouterOptions {
   std::string reasoning_parser = "auto";  // the same
   std::string reasoning_fields = "both";  // both, reasoning, reasoning_content
   bool trust_request_chat_template = false;
+  bool escape_special_tokens = false;
   bool json_any_whitespace = false;
 };
 

@@ -134,7 +134,9 @@ absl::Status RouterProcess::Impl::LoadModel() {
   SHEAF_RETURN_IF_ERROR(CheckServable(*checkpoint, config));
   SHEAF_ASSIGN_OR_RETURN(
       text, CheckpointText::Load(options.process.checkpoint, static_cast<size_t>(config.vocab_size),
-                                 {options.tool_call_parser, options.reasoning_parser}));
+                                 {options.tool_call_parser, options.reasoning_parser},
+                                 options.escape_special_tokens));
+  for (const std::string& remark : text->remarks()) spdlog::warn("{}", remark);
   const auto parser = [](const std::string& choice, TagFormat format) {
     return choice == "auto" ? absl::StrFormat("auto -> %s", TagFormatName(format)) : choice;
   };
@@ -146,6 +148,10 @@ absl::Status RouterProcess::Impl::LoadModel() {
         "%s: tokenizer.json has token id %d, config.json's vocab_size is %d",
         options.process.checkpoint, text->tokenizer().VocabSize() - 1, config.vocab_size));
   }
+  const StopIdPlan stop_ids = text->StopIds(config.eos_token_ids);
+  for (const std::string& remark : stop_ids.remarks) spdlog::warn("{}", remark);
+  config.eos_token_ids = stop_ids.Ids();
+  spdlog::info("answers end at {}", stop_ids.Text());
   pool = std::make_unique<ThreadPool>(options.threads > 0 ? options.threads
                                                           : DetectCpuTopology().usable_cores);
   spdlog::info("{}: {} layers, {} experts a layer; loading the router's weights",

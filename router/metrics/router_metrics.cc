@@ -87,6 +87,8 @@ RouterMetrics::RouterMetrics(prometheus::Registry& registry, const std::string& 
                             "Of those, ended by an error of the grammar or a conflict with it.")),
       undeclared_tool_calls_(Counter(registry, "sheaf_undeclared_tool_calls_total",
                                      "Calls of tools that the request had not declared.")),
+      doubled_prefixes_(Counter(registry, "sheaf_doubled_prefixes_total",
+                                "Prompts that begin twice with the tokens that prompts begin with")),
       step_dispatch_(Histogram(registry, "sheaf_step_dispatch_seconds",
                                "Sending token vectors to the workers, summed over a step's layers.",
                                ExchangeBuckets())),
@@ -170,6 +172,7 @@ void RouterMetrics::GuidedEnded(bool guide_error) {
 }
 
 void RouterMetrics::UndeclaredToolCalls(int calls) { undeclared_tool_calls_.Increment(calls); }
+void RouterMetrics::DoubledPrefixes(int prompts) { doubled_prefixes_.Increment(prompts); }
 
 void RouterMetrics::StepExchanged(Duration dispatch, Duration combine) {
   step_dispatch_.Observe(Seconds(dispatch));

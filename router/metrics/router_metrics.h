@@ -65,6 +65,8 @@ class RouterMetrics {
   void GuidedEnded(bool guide_error);
   // Calls of tools that the request had not declared; they were answered as text.
   void UndeclaredToolCalls(int calls);
+  // Prompts that begin twice with the tokens that the tokenizer puts before prompts.
+  void DoubledPrefixes(int prompts);
 
   // --- the expert layer (exchange), once a step: sums over the step's layers.
   void StepExchanged(Duration dispatch, Duration combine);
@@ -107,6 +109,7 @@ class RouterMetrics {
   prometheus::Counter& guided_sequences_;
   prometheus::Counter& guide_errors_;
   prometheus::Counter& undeclared_tool_calls_;
+  prometheus::Counter& doubled_prefixes_;
   prometheus::Histogram& step_dispatch_;
   prometheus::Histogram& step_combine_;
   prometheus::Gauge& imbalance_;

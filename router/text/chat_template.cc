@@ -4,86 +4,37 @@
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"
-#include "nlohmann/json.hpp"
-#include "router/text/checkpoint_file.h"
 #include "router/text/rust_bridge.h"
+#include "router/text/template_files.h"
 
 namespace sheaf {
 namespace {
 
-using Json = nlohmann::json;
-
-constexpr const char* kSpecialTokenNames[] = {"bos_token", "eos_token", "unk_token", "sep_token",
-                                              "pad_token", "cls_token", "mask_token"};
-
-// The file's object; an empty one when there is no such file.
-absl::StatusOr<Json> ReadTokenizerConfig(const std::string& path) {
-  absl::StatusOr<std::string> text = ReadCheckpointFile(path);
-  if (absl::IsNotFound(text.status())) return Json::object();
-  if (!text.ok()) return text.status();
-  Json config = Json::parse(*text, /*cb=*/nullptr, /*allow_exceptions=*/false);
-  if (!config.is_object()) {
-    return absl::InvalidArgumentError(absl::StrFormat("%s: not a JSON object", path));
-  }
-  return config;
+SheafChatRender ToAbi(std::string_view messages_json, const ChatPrompt& prompt) {
+  return {.messages = ToSheafText(messages_json),
+          .tools = ToSheafText(prompt.tools_json),
+          .kwargs = ToSheafText(prompt.arguments_json),
+          .add_generation_prompt = prompt.add_generation_prompt,
+          .local_seconds = prompt.local_seconds};
 }
 
-// Tokens are written as "text" or as {"content": "text", ...}.
-Json SpecialTokens(const Json& config) {
-  Json tokens = Json::object();
-  for (const char* name : kSpecialTokenNames) {
-    auto token = config.find(name);
-    if (token == config.end()) continue;
-    if (token->is_object()) {
-      auto content = token->find("content");
-      if (content != token->end() && content->is_string()) tokens[name] = *content;
-    } else if (token->is_string()) {
-      tokens[name] = *token;
-    }
-  }
-  return tokens;
-}
-
-// `config`'s template, in its string or list form.
-absl::StatusOr<std::string> TemplateInConfig(const Json& config, const std::string& path) {
-  auto field = config.find("chat_template");
-  if (field == config.end() || field->is_null()) {
-    return absl::NotFoundError(
-        absl::StrFormat("%s: no chat_template here, and no chat_template.jinja beside it", path));
-  }
-  if (field->is_string()) return field->get<std::string>();
-  if (field->is_array()) {
-    for (const Json& entry : *field) {
-      if (!entry.is_object()) continue;
-      auto name = entry.find("name");
-      auto source = entry.find("template");
-      if (name != entry.end() && *name == "default" && source != entry.end() &&
-          source->is_string()) {
-        return source->get<std::string>();
-      }
-    }
-    return absl::InvalidArgumentError(
-        absl::StrFormat("%s: chat_template lists no template named \"default\"", path));
-  }
-  return absl::InvalidArgumentError(absl::StrFormat(
-      "%s: chat_template must be a string or a list, got %s", path, field->type_name()));
+bool HasTools(const ChatPrompt& prompt) {
+  return !prompt.tools_json.empty() && prompt.tools_json != "null";
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ChatTemplate>> ChatTemplate::Load(
     const std::string& checkpoint_dir) {
-  const std::string config_path = checkpoint_dir + "/tokenizer_config.json";
-  SHEAF_ASSIGN_OR_RETURN(const Json config, ReadTokenizerConfig(config_path));
-  std::string name = checkpoint_dir + "/chat_template.jinja";
-  absl::StatusOr<std::string> source = ReadCheckpointFile(name);
-  if (absl::IsNotFound(source.status())) {
-    source = TemplateInConfig(config, config_path);
-    name = config_path + "#chat_template";
+  SHEAF_ASSIGN_OR_RETURN(const TemplateFiles files, ReadTemplateFiles(checkpoint_dir));
+  SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<ChatTemplate> loaded,
+                         FromSource(files.main.name, files.main.text, files.globals_json));
+  if (files.tool_use) {
+    SHEAF_ASSIGN_OR_RETURN(
+        loaded->tool_use_,
+        FromSource(files.tool_use->name, files.tool_use->text, files.globals_json));
   }
-  if (!source.ok()) return source.status();
-  // Bytes that are not UTF-8 cannot get into `config`: nlohmann refuses them when parsing.
-  return FromSource(name, *source, SpecialTokens(config).dump());
+  return loaded;
 }
 
 absl::StatusOr<std::unique_ptr<ChatTemplate>> ChatTemplate::FromSource(
@@ -93,10 +44,11 @@ absl::StatusOr<std::unique_ptr<ChatTemplate>> ChatTemplate::FromSource(
   const SheafTextCode code = sheaf_chat_template_new(ToSheafText(name), ToSheafText(source),
                                                      ToSheafText(globals_json), &handle, &error);
   if (code != SHEAF_TEXT_OK) return TakeError(code, error, name);
-  return std::unique_ptr<ChatTemplate>(new ChatTemplate(handle));
+  return std::unique_ptr<ChatTemplate>(new ChatTemplate(std::string(name), handle));
 }
 
-ChatTemplate::ChatTemplate(SheafChatTemplate* handle) : handle_(handle) {}
+ChatTemplate::ChatTemplate(std::string name, SheafChatTemplate* handle)
+    : name_(std::move(name)), handle_(handle) {}
 
 ChatTemplate::~ChatTemplate() { sheaf_chat_template_free(handle_); }
 
@@ -109,13 +61,33 @@ absl::StatusOr<std::string> ChatTemplate::RenderVerbatim(const ChatPrompt& promp
   return RenderMessages(prompt.messages_json, prompt);
 }
 
-absl::StatusOr<std::string> ChatTemplate::RenderMessages(std::string_view messages_json,
-                                                         const ChatPrompt& prompt) const {
+absl::StatusOr<RenderedChat> ChatTemplate::RenderMarked(const ChatPrompt& prompt,
+                                                        const Tokenizer& tokenizer) const {
+  if (tool_use_ != nullptr && HasTools(prompt)) return tool_use_->RenderMarked(prompt, tokenizer);
+  SHEAF_ASSIGN_OR_RETURN(const std::string messages, NormalizeChatMessages(prompt.messages_json));
+  SheafRanges plain{};
   SheafBuffer text{};
   SheafBuffer error{};
-  const SheafTextCode code = sheaf_chat_template_render(
-      handle_, ToSheafText(messages_json), ToSheafText(prompt.tools_json),
-      ToSheafText(prompt.arguments_json), prompt.add_generation_prompt, &text, &error);
+  const SheafTextCode code = sheaf_chat_template_render_marked(
+      handle_, ToAbi(messages, prompt), tokenizer.handle(), &plain, &text, &error);
+  if (code != SHEAF_TEXT_OK) return TakeError(code, error, "chat template");
+  RenderedChat chat{TakeString(text)};
+  for (size_t i = 0; i < plain.size; ++i) {
+    chat.plain.push_back({plain.data[i].begin, plain.data[i].end});
+  }
+  sheaf_text_free_ranges(plain);
+  return chat;
+}
+
+absl::StatusOr<std::string> ChatTemplate::RenderMessages(std::string_view messages_json,
+                                                         const ChatPrompt& prompt) const {
+  if (tool_use_ != nullptr && HasTools(prompt)) {
+    return tool_use_->RenderMessages(messages_json, prompt);
+  }
+  SheafBuffer text{};
+  SheafBuffer error{};
+  const SheafTextCode code =
+      sheaf_chat_template_render(handle_, ToAbi(messages_json, prompt), &text, &error);
   if (code != SHEAF_TEXT_OK) return TakeError(code, error, "chat template");
   return TakeString(text);
 }

@@ -11,11 +11,14 @@
 //            such as messages[2].content[0].type) or when the template itself refuses them.
 // Cost       About 10 us for a short chat.
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "router/text/rendered_chat.h"
+#include "router/text/tokenizer.h"
 
 struct SheafChatTemplate;
 
@@ -27,13 +30,13 @@ struct ChatPrompt {
   // Object of further variables of the template ("enable_thinking": false); empty: none.
   std::string arguments_json = {};
   bool add_generation_prompt = true;  // end where the assistant's answer begins
+  int64_t local_seconds = 0;  // what strftime_now formats: the local clock's seconds since 1970
 };
 
 class ChatTemplate {
  public:
-  // From chat_template.jinja, else from "chat_template" in tokenizer_config.json (a string, or a
-  // list of named templates, of which "default" is taken). The special tokens named in
-  // tokenizer_config.json (eos_token, ...) are variables of the template.
+  // The checkpoint's own (template_files.h); a template named "tool_use" is taken where tools are
+  // given. The special tokens named in tokenizer_config.json (eos_token, ...) are variables.
   static absl::StatusOr<std::unique_ptr<ChatTemplate>> Load(const std::string& checkpoint_dir);
   // `name` stands for the file in messages; `globals_json` is an object of variables, or empty.
   static absl::StatusOr<std::unique_ptr<ChatTemplate>> FromSource(std::string_view name,
@@ -49,16 +52,26 @@ class ChatTemplate {
   // silently is an error.
   absl::StatusOr<std::string> Render(const ChatPrompt& prompt) const;
 
+  // As Render. Plain are the texts of `tokenizer`'s added tokens that stand in messages, tools and
+  // arguments: what the client wrote, not the template. A chat without such texts renders as ever.
+  absl::StatusOr<RenderedChat> RenderMarked(const ChatPrompt& prompt,
+                                            const Tokenizer& tokenizer) const;
+
+  // The file's.
+  const std::string& name() const { return name_; }
+
   // The template's answer to exactly these messages, as Jinja2 gives it.
   absl::StatusOr<std::string> RenderVerbatim(const ChatPrompt& prompt) const;
 
  private:
-  explicit ChatTemplate(SheafChatTemplate* handle);
+  ChatTemplate(std::string name, SheafChatTemplate* handle);
 
   absl::StatusOr<std::string> RenderMessages(std::string_view messages_json,
                                              const ChatPrompt& prompt) const;
 
-  SheafChatTemplate* const handle_;  // owned
+  const std::string name_;
+  SheafChatTemplate* const handle_;         // owned
+  std::unique_ptr<ChatTemplate> tool_use_;  // null: this one for chats with tools, too
 };
 
 // The messages (a JSON array) as Render sees them after that first step.

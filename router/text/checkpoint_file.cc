@@ -35,4 +35,10 @@ absl::StatusOr<std::string> ReadCheckpointFile(const std::string& path) {
   return content;
 }
 
+absl::StatusOr<std::string> ReadOptionalCheckpointFile(const std::string& path) {
+  absl::StatusOr<std::string> content = ReadCheckpointFile(path);
+  if (absl::IsNotFound(content.status())) return std::string();
+  return content;
+}
+
 }  // namespace sheaf

@@ -16,4 +16,7 @@ inline constexpr uint64_t kMaxCheckpointFileBytes = uint64_t{256} << 20;
 
 absl::StatusOr<std::string> ReadCheckpointFile(const std::string& path);
 
+// Empty when there is no such file.
+absl::StatusOr<std::string> ReadOptionalCheckpointFile(const std::string& path);
+
 }  // namespace sheaf

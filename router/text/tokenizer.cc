@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
 #include "base/status.h"
 #include "router/text/checkpoint_file.h"
 #include "router/text/rust_bridge.h"
@@ -17,15 +18,32 @@ uint32_t ToAbi(TokenId id) { return static_cast<uint32_t>(id); }
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::string& checkpoint_dir) {
   const std::string path = checkpoint_dir + "/tokenizer.json";
-  SHEAF_ASSIGN_OR_RETURN(const std::string json, ReadCheckpointFile(path));
-  return FromJson(json, path);
+  TokenizerFiles files;
+  SHEAF_ASSIGN_OR_RETURN(files.tokenizer_json, ReadCheckpointFile(path));
+  SHEAF_ASSIGN_OR_RETURN(files.config_json,
+                         ReadOptionalCheckpointFile(checkpoint_dir + "/tokenizer_config.json"));
+  SHEAF_ASSIGN_OR_RETURN(files.special_tokens_map_json,
+                         ReadOptionalCheckpointFile(checkpoint_dir + "/special_tokens_map.json"));
+  SHEAF_ASSIGN_OR_RETURN(files.added_tokens_json,
+                         ReadOptionalCheckpointFile(checkpoint_dir + "/added_tokens.json"));
+  return FromFiles(files, path);
 }
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromJson(std::string_view tokenizer_json,
                                                                std::string_view name) {
+  return FromFiles({.tokenizer_json = std::string(tokenizer_json)}, name);
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromFiles(const TokenizerFiles& files,
+                                                                std::string_view name) {
+  const SheafTokenizerFiles abi_files = {.tokenizer = ToSheafText(files.tokenizer_json),
+                                         .config = ToSheafText(files.config_json),
+                                         .special_tokens_map =
+                                             ToSheafText(files.special_tokens_map_json),
+                                         .added_tokens = ToSheafText(files.added_tokens_json)};
   SheafTokenizer* handle = nullptr;
   SheafBuffer error{};
-  const SheafTextCode code = sheaf_tokenizer_new(ToSheafText(tokenizer_json), &handle, &error);
+  const SheafTextCode code = sheaf_tokenizer_new(abi_files, &handle, &error);
   if (code != SHEAF_TEXT_OK) return TakeError(code, error, name);
   return std::unique_ptr<Tokenizer>(new Tokenizer(handle));
 }
@@ -41,6 +59,21 @@ absl::StatusOr<std::vector<TokenId>> Tokenizer::Encode(std::string_view text,
   SheafBuffer error{};
   const SheafTextCode code =
       sheaf_tokenizer_encode(handle_, ToSheafText(text), add_special_tokens, &ids, &error);
+  if (code != SHEAF_TEXT_OK) return TakeError(code, error, "cannot tokenize");
+  std::vector<TokenId> result(ids.data, ids.data + ids.size);
+  sheaf_text_free_ids(ids);
+  return result;
+}
+
+absl::StatusOr<std::vector<TokenId>> Tokenizer::EncodeChat(const RenderedChat& chat,
+                                                           bool add_special_tokens) const {
+  std::vector<SheafRange> plain;
+  for (const TextRange& range : chat.plain) plain.push_back({range.begin, range.end});
+  SheafIds ids{};
+  SheafBuffer error{};
+  const SheafTextCode code =
+      sheaf_tokenizer_encode_with_plain(handle_, ToSheafText(chat.text), plain.data(), plain.size(),
+                                        add_special_tokens, &ids, &error);
   if (code != SHEAF_TEXT_OK) return TakeError(code, error, "cannot tokenize");
   std::vector<TokenId> result(ids.data, ids.data + ids.size);
   sheaf_text_free_ids(ids);
@@ -78,6 +111,11 @@ bool Tokenizer::HasToken(TokenId id) const {
 
 bool Tokenizer::IsSpecial(TokenId id) const {
   return sheaf_tokenizer_token(handle_, ToAbi(id)).special;
+}
+
+std::vector<std::string> Tokenizer::Remarks() const {
+  const std::string lines = TakeString(sheaf_tokenizer_remarks(handle_));
+  return absl::StrSplit(lines, '\n', absl::SkipEmpty());
 }
 
 std::vector<AddedToken> Tokenizer::AddedTokens() const {

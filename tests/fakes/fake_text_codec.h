@@ -4,7 +4,9 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "nlohmann/json.hpp"
@@ -36,9 +38,14 @@ class FakeTextCodec final : public TextCodec {
     }
     return text;
   }
+  absl::StatusOr<std::vector<TokenId>> EncodeChat(const RenderedChat& chat,
+                                                  bool add_special_tokens) const override {
+    return Encode(chat.text, add_special_tokens);
+  }
+  std::span<const TokenId> prompt_prefix() const override { return prefix_; }
   bool has_chat_template() const override { return with_chat_template_; }
   // "user: hi\nassistant: "
-  absl::StatusOr<std::string> RenderChat(const ChatInput& chat) const override {
+  absl::StatusOr<RenderedChat> RenderChat(const ChatInput& chat) const override {
     std::string text;
     for (const auto& message : nlohmann::json::parse(chat.messages_json)) {
       if (message["role"] == "robot")
@@ -47,7 +54,7 @@ class FakeTextCodec final : public TextCodec {
     }
     if (!chat.template_arguments_json.empty()) text += chat.template_arguments_json + "\n";
     if (chat.add_generation_prompt.value_or(true)) text += "assistant: ";
-    return text;
+    return RenderedChat{std::move(text)};
   }
   std::string TokenBytes(TokenId id) const override {
     if (id == kEnd) return "<end>";
@@ -78,6 +85,7 @@ class FakeTextCodec final : public TextCodec {
     }
   };
 
+  const std::vector<TokenId> prefix_ = {kPrefix};
   const bool with_chat_template_;
 };
 

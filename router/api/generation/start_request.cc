@@ -1,8 +1,10 @@
 #include "router/api/generation/start_request.h"
 
+#include <atomic>
 #include <utility>
 
 #include "router/api/request/answer_plan.h"
+#include "spdlog/spdlog.h"
 
 namespace sheaf {
 namespace {
@@ -12,6 +14,17 @@ ApiResult<PreparedRequest> Prepare(const ParsedRequest& request, const ApiContex
   if (auto error = CheckModelName(request.model, context.model)) return *std::move(error);
   if (auto error = CheckReady(context)) return *std::move(error);
   return PrepareRequest(request, context.validation());
+}
+
+void NoteDoubledPrefixes(const PreparedRequest& prepared, const ApiContext& context) {
+  if (prepared.doubled_prefixes == 0) return;
+  context.metrics.DoubledPrefixes(prepared.doubled_prefixes);
+  static std::atomic<bool> said{false};
+  if (said.exchange(true)) return;
+  spdlog::warn(
+      "request {}: the prompt begins twice with the tokens that prompts begin with; send the text "
+      "without them or \"add_special_tokens\": false (said once; the metric counts them all)",
+      prepared.request_id);
 }
 
 }  // namespace
@@ -35,6 +48,7 @@ ApiResult<StartedRequest> StartRequest(const ParsedRequest& request, RequestFace
     context.metrics.RequestEnded(face, OutcomeOf(error->status), context.clock.Now() - arrival);
     return std::move(*error);
   }
+  NoteDoubledPrefixes(std::get<PreparedRequest>(prepared), context);
   StartedRequest started{std::get<PreparedRequest>(std::move(prepared)), nullptr};
   // From here on the call counts itself.
   auto call = GenerationCall::Start(context.services(), face, arrival,

@@ -17,10 +17,10 @@ ApiResult<std::vector<TokenId>> TokenizeInput(const ParsedRequest& request,
     std::vector<FieldViolation> violations;
     CheckChat(request, context.validation(), violations);
     if (!violations.empty()) return InvalidFields(std::move(violations));
-    const auto text = ChatPromptText(*request.chat, context.codec);
-    if (const auto* error = std::get_if<ApiError>(&text)) return *error;
-    auto tokens = context.codec.Encode(std::get<std::string>(text),
-                                       request.add_special_tokens.value_or(false));
+    const auto chat = ChatPromptText(*request.chat, context.codec);
+    if (const auto* error = std::get_if<ApiError>(&chat)) return *error;
+    auto tokens = context.codec.EncodeChat(std::get<RenderedChat>(chat),
+                                           request.add_special_tokens.value_or(false));
     if (!tokens.ok()) return invalid("messages", tokens.status());
     return *std::move(tokens);
   }

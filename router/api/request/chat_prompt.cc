@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_format.h"
 #include "router/api/request/json_fields.h"
@@ -33,7 +34,7 @@ std::optional<std::string> FinalContent(const ChatInput& chat) {
 ApiResult<std::string> TemplateArguments(const ChatInput& chat) {
   Json arguments = Json::object();
   if (!chat.template_arguments_json.empty()) {
-    arguments = Json::parse(chat.template_arguments_json, nullptr, false);
+    arguments = ParseExactJson(chat.template_arguments_json);
     if (!arguments.is_object()) {
       return InvalidFields({{"chat_template_kwargs", "must be a JSON object"}});
     }
@@ -54,35 +55,40 @@ ApiResult<std::string> TemplateArguments(const ChatInput& chat) {
     arguments["reasoning_effort"] = *chat.reasoning_effort;
   }
   if (!chat.documents_json.empty() && !arguments.contains("documents")) {
-    arguments["documents"] = Json::parse(chat.documents_json, nullptr, false);
+    arguments["documents"] = ParseExactJson(chat.documents_json);
   }
   return arguments.empty() ? std::string() : JsonText(arguments);
 }
 
-ApiResult<std::string> ChatPromptText(const ChatInput& chat, const TextCodec& codec) {
+ApiResult<RenderedChat> ChatPromptText(const ChatInput& chat, const TextCodec& codec) {
   ChatInput input = chat;
   auto arguments = TemplateArguments(chat);
   if (auto* error = std::get_if<ApiError>(&arguments)) return std::move(*error);
   input.template_arguments_json = std::get<std::string>(std::move(arguments));
   if (!input.add_generation_prompt) input.add_generation_prompt = !chat.continue_final_message;
-  absl::StatusOr<std::string> text = codec.RenderChat(input);
-  if (!text.ok()) return InvalidFields({{"messages", std::string(text.status().message())}});
-  if (!chat.continue_final_message) return *std::move(text);
+  absl::StatusOr<RenderedChat> rendered = codec.RenderChat(input);
+  if (!rendered.ok()) {
+    return InvalidFields({{"messages", std::string(rendered.status().message())}});
+  }
+  if (!chat.continue_final_message) return *std::move(rendered);
 
   const auto content = FinalContent(chat);
   const std::string_view said = content ? StripSpace(*content) : std::string_view();
   if (said.empty()) {
     return InvalidFields({{"continue_final_message", "the last message has no text to continue"}});
   }
-  const size_t at = text->rfind(said);
+  std::string& text = rendered->text;
+  const size_t at = text.rfind(said);
   if (at == std::string::npos) {
     return InvalidFields(
         {{"continue_final_message", "the chat template does not write the last message as sent"}});
   }
-  text->resize(at + said.size());
+  text.resize(at + said.size());
+  std::erase_if(rendered->plain, [&](const TextRange& r) { return r.end > text.size(); });
   // Templates strip messages; white space at the end is part of what is to be continued.
   const size_t end = content->rfind(said) + said.size();
-  return *text + content->substr(end);
+  text += content->substr(end);
+  return *std::move(rendered);
 }
 
 }  // namespace sheaf

@@ -19,6 +19,6 @@ ApiResult<std::string> TemplateArguments(const ChatInput& chat);
 
 // With continue_final_message the text ends with the last message's content, which is cut off
 // before whatever the template writes behind it.
-ApiResult<std::string> ChatPromptText(const ChatInput& chat, const TextCodec& codec);
+ApiResult<RenderedChat> ChatPromptText(const ChatInput& chat, const TextCodec& codec);
 
 }  // namespace sheaf

@@ -86,17 +86,19 @@ ApiError NotAnObject(std::string_view subject, const std::string& why) {
 
 ApiResult<Json> ParseRequestJson(std::string_view body, std::string_view subject) {
   if (auto hostile = FindHostileShape(body)) return NotAnObject(subject, *hostile);
-  try {
-    Json json = Json::parse(body.begin(), body.end());
-    if (!json.is_object())
-      return NotAnObject(subject, std::string("it is of type ") + json.type_name());
-    return json;
-  } catch (const nlohmann::json::exception& error) {
+  std::string error;
+  Json json = ParseExactJson(body, &error);
+  if (json.is_discarded()) {
     // "[json.exception.parse_error.101] parse error at line 1, column 5: ..."
-    const std::string text = error.what();
-    const size_t end_of_id = text.find("] ");
-    return NotAnObject(subject, end_of_id == std::string::npos ? text : text.substr(end_of_id + 2));
+    const size_t end_of_id = error.find("] ");
+    return NotAnObject(subject,
+                       end_of_id == std::string::npos ? error : error.substr(end_of_id + 2));
   }
+  if (!json.is_object()) {
+    return NotAnObject(
+        subject, std::string("it is of type ") + (json.is_binary() ? "number" : json.type_name()));
+  }
+  return json;
 }
 
 const Json* JsonFields::Find(const char* name) const {
@@ -188,7 +190,7 @@ void JsonFields::Fail(std::string name, std::string description) {
 
 void JsonFields::WrongType(std::string name, const char* wanted, const Json& got) {
   std::string text = JsonText(got);
-  if (text.size() > 40) text = std::string(got.type_name());
+  if (text.size() > 40) text = got.is_binary() ? "number" : std::string(got.type_name());
   Fail(std::move(name), std::string("must be ") + wanted + ", got " + text);
 }
 
@@ -213,6 +215,9 @@ std::optional<bool> AsBool(const Json& value) {
 std::optional<double> AsNumber(const Json& value) {
   if (value.is_number()) return value.get<double>();
   double number = 0;
+  if (const auto digits = LongIntegerDigits(value); digits && absl::SimpleAtod(*digits, &number)) {
+    return number;
+  }
   if (!value.is_string() || !absl::SimpleAtod(value.get<std::string>(), &number)) {
     return std::nullopt;
   }
@@ -248,7 +253,7 @@ std::optional<int64_t> AsInteger(const Json& value) {
 }
 
 std::string JsonText(const Json& value) {
-  return WithoutLineSeparators(value.dump(-1, ' ', false, Json::error_handler_t::replace));
+  return WithoutLineSeparators(DumpExactJson(value));
 }
 
 }  // namespace sheaf

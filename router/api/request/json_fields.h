@@ -15,11 +15,9 @@
 
 #include "nlohmann/json.hpp"
 #include "router/api/request/api_error.h"
+#include "router/api/request/exact_json.h"
 
 namespace sheaf {
-
-// Keeps the order of keys: chat templates print arguments in it.
-using Json = nlohmann::ordered_json;
 
 // The JSON of a body, or what is wrong with it: "[subject] not a valid JSON object: ...". Refuses
 // nesting and key counts that no request has: parsing keeps keys in a list, so a hostile object would

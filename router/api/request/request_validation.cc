@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 
 #include "absl/strings/str_format.h"
 #include "router/api/request/bad_words.h"
@@ -219,13 +220,13 @@ ApiResult<std::vector<PreparedPrompt>> Tokenize(const ParsedRequest& request,
                                                 const TextCodec& codec) {
   std::vector<PreparedPrompt> prompts;
   if (request.chat) {
-    auto text = ChatPromptText(*request.chat, codec);
-    if (auto* error = std::get_if<ApiError>(&text)) return std::move(*error);
-    std::string& prompt = std::get<std::string>(text);
-    auto tokens = codec.Encode(prompt, request.add_special_tokens.value_or(false));
+    auto chat = ChatPromptText(*request.chat, codec);
+    if (auto* error = std::get_if<ApiError>(&chat)) return std::move(*error);
+    RenderedChat& prompt = std::get<RenderedChat>(chat);
+    auto tokens = codec.EncodeChat(prompt, request.add_special_tokens.value_or(false));
     if (!tokens.ok()) return InvalidFields({{"messages", std::string(tokens.status().message())}});
     if (tokens->empty()) return InvalidFields({{"messages", "render to an empty prompt"}});
-    prompts.push_back({*std::move(tokens), std::move(prompt)});
+    prompts.push_back({*std::move(tokens), std::move(prompt.text)});
     return prompts;
   }
   for (size_t i = 0; i < request.prompts.size(); ++i) {
@@ -249,6 +250,12 @@ ApiResult<std::vector<PreparedPrompt>> Tokenize(const ParsedRequest& request,
     prompts.push_back(std::move(prompt));
   }
   return prompts;
+}
+
+bool BeginsWithTwo(std::span<const TokenId> tokens, std::span<const TokenId> prefix) {
+  return !prefix.empty() && tokens.size() >= 2 * prefix.size() &&
+         std::equal(prefix.begin(), prefix.end(), tokens.begin()) &&
+         std::equal(prefix.begin(), prefix.end(), tokens.begin() + std::ssize(prefix));
 }
 
 // Keeps the end of prompts that are too long, where the client asked for it.
@@ -325,6 +332,9 @@ ApiResult<PreparedRequest> PrepareRequest(const ParsedRequest& request,
 
   PreparedRequest prepared;
   prepared.prompts = std::get<std::vector<PreparedPrompt>>(std::move(prompts));
+  for (const PreparedPrompt& prompt : prepared.prompts) {
+    prepared.doubled_prefixes += BeginsWithTwo(prompt.tokens, context.codec.prompt_prefix());
+  }
   Truncate(request, context, prepared.prompts);
   auto plan = PlanAnswer(request, prepared.prompts.front().text, context.codec, context.settings);
   if (auto* error = std::get_if<ApiError>(&plan)) return std::move(*error);

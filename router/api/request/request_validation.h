@@ -39,6 +39,7 @@ struct PreparedRequest {
   int n = 1;
   // prompts.size() * n, in order of prompt, then sample. Sample i of a prompt has seed + i.
   std::vector<GenerationRequest> choices;
+  int doubled_prefixes = 0;  // prompts that begin with TextCodec::prompt_prefix twice
   bool drop_output = false;  // echo with max_tokens 0: only the prompt is wanted
 };
 

@@ -3,7 +3,7 @@
 // none of them.
 //
 // Threads    const methods from any number of threads.
-// Errors     Encode, RenderChat, CompileGrammar: kInvalidArgument when the client's text, messages or
+// Errors     Encode, EncodeChat, RenderChat, CompileGrammar: kInvalidArgument when the client's text, messages or
 //            grammar are wrong.
 
 #include <memory>
@@ -18,6 +18,7 @@
 #include "router/text/grammar/grammar_spec.h"
 #include "router/text/guide/output_grammar.h"
 #include "router/text/output/output_format.h"
+#include "router/text/rendered_chat.h"
 
 namespace sheaf {
 
@@ -27,11 +28,17 @@ class TextCodec {
 
   virtual absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text,
                                                       bool add_special_tokens) const = 0;
+  // As Encode(chat.text), but no added token is seen in the parts that are plain.
+  virtual absl::StatusOr<std::vector<TokenId>> EncodeChat(const RenderedChat& chat,
+                                                          bool add_special_tokens) const = 0;
+  // What prompts begin with; a prompt that has it twice was given it by both its writer and
+  // Encode. Empty: nothing.
+  virtual std::span<const TokenId> prompt_prefix() const = 0;
   virtual absl::StatusOr<std::string> Decode(std::span<const TokenId> ids,
                                              bool skip_special_tokens) const = 0;
   // The text of a chat; encode it without special tokens, it has them.
   virtual bool has_chat_template() const = 0;
-  virtual absl::StatusOr<std::string> RenderChat(const ChatInput& chat) const = 0;
+  virtual absl::StatusOr<RenderedChat> RenderChat(const ChatInput& chat) const = 0;
   // What a token adds to the text (often not UTF-8 by itself), and how the vocabulary writes it.
   virtual std::string TokenBytes(TokenId id) const = 0;
   virtual std::string TokenText(TokenId id) const = 0;

@@ -5,7 +5,7 @@
 //
 // Strings    SheafText is a borrowed view, not NUL-terminated. Input text that must be UTF-8 and is
 //            not gives SHEAF_TEXT_INVALID_ARGUMENT.
-// Ownership  A SheafBuffer or SheafIds that a call filled belongs to the caller: give it back with
+// Ownership  A SheafBuffer, SheafIds or SheafRanges that a call filled belongs to the caller: give it back with
 //            its free function exactly once (freeing a zeroed one is allowed). On SHEAF_TEXT_OK
 //            `error` is left alone, otherwise `out` is, and `error` holds the message. Views of
 //            sheaf_tokenizer_token live as long as the tokenizer.
@@ -48,6 +48,34 @@ typedef struct SheafIds {
   size_t size;
 } SheafIds;
 
+typedef struct SheafRange {
+  size_t begin;
+  size_t end;
+} SheafRange;
+
+typedef struct SheafRanges {
+  SheafRange* data;
+  size_t size;
+} SheafRanges;
+
+// Contents of a checkpoint's files; all but the first may be missing (empty).
+typedef struct SheafTokenizerFiles {
+  SheafText tokenizer;           // tokenizer.json
+  SheafText config;              // tokenizer_config.json
+  SheafText special_tokens_map;  // special_tokens_map.json
+  SheafText added_tokens;        // added_tokens.json
+} SheafTokenizerFiles;
+
+// `messages` is a JSON array, `tools` a JSON array or null, `kwargs` a JSON object of further
+// variables (empty text = none for both).
+typedef struct SheafChatRender {
+  SheafText messages;
+  SheafText tools;
+  SheafText kwargs;
+  bool add_generation_prompt;
+  int64_t local_seconds;  // what strftime_now formats: the local clock's seconds since 1970
+} SheafChatRender;
+
 typedef struct SheafToken {
   SheafText text;   // as written in the vocabulary ("\xC4\xA0hello" for " hello")
   SheafText bytes;  // what it stands for in the output; any bytes, often not UTF-8 alone
@@ -58,14 +86,25 @@ typedef struct SheafToken {
 
 void sheaf_text_free_buffer(SheafBuffer buffer);
 void sheaf_text_free_ids(SheafIds ids);
+void sheaf_text_free_ranges(SheafRanges ranges);
 
-// `json` is the content of tokenizer.json. Truncation and padding settings in it are dropped: a
-// prompt is never cut silently. A decoder other than ByteLevel is refused.
-SheafTextCode sheaf_tokenizer_new(SheafText json, SheafTokenizer** out, SheafBuffer* error);
+// Truncation and padding settings in tokenizer.json are dropped: a prompt is never cut silently; so
+// is BPE dropout. A decoder other than ByteLevel is refused. Added tokens of the other files are
+// merged; src/added_tokens.rs has the rules.
+SheafTextCode sheaf_tokenizer_new(SheafTokenizerFiles files, SheafTokenizer** out,
+                                  SheafBuffer* error);
 void sheaf_tokenizer_free(SheafTokenizer* tokenizer);
+// What an operator should know of the files, one a line.
+SheafBuffer sheaf_tokenizer_remarks(const SheafTokenizer* tokenizer);
 // `add_special_tokens` applies the tokenizer's own post-processor (a prefix such as [gMASK]<sop>).
 SheafTextCode sheaf_tokenizer_encode(const SheafTokenizer* tokenizer, SheafText text,
                                      bool add_special_tokens, SheafIds* out, SheafBuffer* error);
+// The same, with parts of the text in which no added token is seen: byte ranges in order, at ends of
+// characters. No added token is seen across an end of one either.
+SheafTextCode sheaf_tokenizer_encode_with_plain(const SheafTokenizer* tokenizer, SheafText text,
+                                                const SheafRange* plain, size_t num_plain,
+                                                bool add_special_tokens, SheafIds* out,
+                                                SheafBuffer* error);
 // Ids without a token give nothing; bytes that are not UTF-8 become U+FFFD.
 SheafTextCode sheaf_tokenizer_decode(const SheafTokenizer* tokenizer, const uint32_t* ids,
                                      size_t num_ids, bool skip_special_tokens, SheafBuffer* out,
@@ -82,12 +121,16 @@ int64_t sheaf_tokenizer_token_id(const SheafTokenizer* tokenizer, SheafText text
 SheafTextCode sheaf_chat_template_new(SheafText name, SheafText source, SheafText globals,
                                       SheafChatTemplate** out, SheafBuffer* error);
 void sheaf_chat_template_free(SheafChatTemplate* chat_template);
-// `messages` is a JSON array, `tools` a JSON array or null, `kwargs` a JSON object of further
-// variables (empty text = none for both). Renders exactly what is given, as Jinja2 would.
-SheafTextCode sheaf_chat_template_render(const SheafChatTemplate* chat_template, SheafText messages,
-                                         SheafText tools, SheafText kwargs,
-                                         bool add_generation_prompt, SheafBuffer* out,
+// Renders exactly what is given, as Jinja2 would.
+SheafTextCode sheaf_chat_template_render(const SheafChatTemplate* chat_template,
+                                         SheafChatRender render, SheafBuffer* out,
                                          SheafBuffer* error);
+// The same, and where in the text stand added tokens that came with the messages, tools or
+// variables; src/user_spans.rs has the rules. `plain` is filled on SHEAF_TEXT_OK.
+SheafTextCode sheaf_chat_template_render_marked(const SheafChatTemplate* chat_template,
+                                                SheafChatRender render,
+                                                const SheafTokenizer* tokenizer, SheafRanges* plain,
+                                                SheafBuffer* out, SheafBuffer* error);
 // Checks OpenAI-style messages (a JSON array) and brings them into the one form that templates read
 // rightly; src/messages.rs has the rules.
 SheafTextCode sheaf_chat_messages_normalize(SheafText messages, SheafBuffer* out,

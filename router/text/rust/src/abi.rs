@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-use crate::chat_template::ChatTemplate;
+use crate::added_tokens::SideFiles;
+use crate::chat_template::{ChatTemplate, Prompt};
+use crate::exact_json;
 use crate::messages;
 use crate::tokenizer::Tokenizer;
 
@@ -47,6 +49,48 @@ impl Ids {
 }
 
 #[repr(C)]
+pub struct Range {
+    begin: usize,
+    end: usize,
+}
+
+#[repr(C)]
+pub struct Ranges {
+    data: *mut Range,
+    size: usize,
+}
+
+#[repr(C)]
+pub struct TokenizerFiles {
+    tokenizer: Text,
+    config: Text,
+    special_tokens_map: Text,
+    added_tokens: Text,
+}
+
+#[repr(C)]
+pub struct ChatRender {
+    messages: Text,
+    tools: Text,
+    kwargs: Text,
+    add_generation_prompt: bool,
+    local_seconds: i64,
+}
+
+impl ChatRender {
+    unsafe fn prompt(&self) -> Result<Prompt, String> {
+        let none = || Json::Object(Default::default());
+        Ok(Prompt {
+            messages: self.messages.json("messages", Json::Null)?,
+            tools: self.tools.json("tools", Json::Null)?,
+            kwargs: self.kwargs.json("the template's arguments", none())?,
+            add_generation_prompt: self.add_generation_prompt,
+            local_seconds: self.local_seconds,
+        })
+    }
+}
+
+#[repr(C)]
 pub struct Token {
     text: Text,
     bytes: Text,
@@ -78,7 +122,7 @@ impl Text {
         if self.size == 0 {
             return Ok(default);
         }
-        serde_json::from_slice(self.bytes()).map_err(|e| format!("{what}: not valid JSON: {e}"))
+        exact_json::parse(self.bytes()).map_err(|e| format!("{what}: not valid JSON: {e}"))
     }
 }
 
@@ -162,7 +206,7 @@ pub unsafe extern "C" fn sheaf_text_free_ids(ids: Ids) {
 
 #[no_mangle]
 pub unsafe extern "C" fn sheaf_tokenizer_new(
-    json: Text,
+    files: TokenizerFiles,
     out: *mut *const Tokenizer,
     error: *mut Buffer,
 ) -> Code {
@@ -170,8 +214,21 @@ pub unsafe extern "C" fn sheaf_tokenizer_new(
         out,
         error,
         |t| Arc::into_raw(Arc::new(t)),
-        || Tokenizer::from_json(json.bytes()),
+        || {
+            let side_files = SideFiles {
+                config: files.config.bytes(),
+                special_tokens_map: files.special_tokens_map.bytes(),
+                added_tokens: files.added_tokens.bytes(),
+            };
+            Tokenizer::new(files.tokenizer.bytes(), &side_files)
+        },
     )
+}
+
+/// One a line.
+#[no_mangle]
+pub unsafe extern "C" fn sheaf_tokenizer_remarks(tokenizer: *const Tokenizer) -> Buffer {
+    text_out((*tokenizer).remarks().join("\n"))
 }
 
 #[no_mangle]
@@ -195,6 +252,30 @@ pub unsafe extern "C" fn sheaf_tokenizer_encode(
 }
 
 #[no_mangle]
+pub unsafe extern "C" fn sheaf_tokenizer_encode_with_plain(
+    tokenizer: *const Tokenizer,
+    text: Text,
+    plain: *const Range,
+    num_plain: usize,
+    add_special_tokens: bool,
+    out: *mut Ids,
+    error: *mut Buffer,
+) -> Code {
+    guard(out, error, Ids::of, || {
+        let plain: Vec<_> = view(plain, num_plain)
+            .iter()
+            .map(|r| r.begin..r.end)
+            .collect();
+        (*tokenizer).encode_with_plain(text.utf8("the text")?, &plain, add_special_tokens)
+    })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn sheaf_text_free_ranges(ranges: Ranges) {
+    reclaim(ranges.data, ranges.size);
+}
+
+#[no_mangle]
 pub unsafe extern "C" fn sheaf_tokenizer_decode(
     tokenizer: *const Tokenizer,
     ids: *const u32,
@@ -204,7 +285,7 @@ pub unsafe extern "C" fn sheaf_tokenizer_decode(
     error: *mut Buffer,
 ) -> Code {
     guard(out, error, text_out, || {
-        (*tokenizer).decode(view(ids, num_ids), skip_special_tokens)
+        Ok((*tokenizer).decode(view(ids, num_ids), skip_special_tokens))
     })
 }
 
@@ -267,20 +348,34 @@ pub unsafe extern "C" fn sheaf_chat_template_free(chat_template: *mut ChatTempla
 #[no_mangle]
 pub unsafe extern "C" fn sheaf_chat_template_render(
     chat_template: *const ChatTemplate,
-    messages: Text,
-    tools: Text,
-    kwargs: Text,
-    add_generation_prompt: bool,
+    render: ChatRender,
     out: *mut Buffer,
     error: *mut Buffer,
 ) -> Code {
     guard(out, error, text_out, || {
-        (*chat_template).render(
-            messages.json("messages", Json::Null)?,
-            tools.json("tools", Json::Null)?,
-            kwargs.json("the template's arguments", Json::Object(Default::default()))?,
-            add_generation_prompt,
-        )
+        (*chat_template).render(render.prompt()?)
+    })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn sheaf_chat_template_render_marked(
+    chat_template: *const ChatTemplate,
+    render: ChatRender,
+    tokenizer: *const Tokenizer,
+    plain: *mut Ranges,
+    out: *mut Buffer,
+    error: *mut Buffer,
+) -> Code {
+    guard(out, error, text_out, || {
+        let (text, ranges) =
+            (*chat_template).render_marked(render.prompt()?, (*tokenizer).added_texts())?;
+        let ranges = ranges.into_iter().map(|r| Range {
+            begin: r.start,
+            end: r.end,
+        });
+        let (data, size) = release(ranges.collect());
+        plain.write(Ranges { data, size });
+        Ok(text)
     })
 }
 
@@ -292,6 +387,6 @@ pub unsafe extern "C" fn sheaf_chat_messages_normalize(
 ) -> Code {
     guard(out, error, text_out, || {
         let messages = messages::normalize(messages.json("messages", Json::Null)?)?;
-        serde_json::to_string(&messages).map_err(|e| e.to_string())
+        Ok(exact_json::to_string(&messages))
     })
 }

@@ -4,10 +4,17 @@
 //! plain values.
 
 mod abi;
+mod added_tokens;
 mod chat_template;
+mod exact_json;
 mod grammar;
 mod grammar_abi;
+mod local_time;
 mod messages;
+mod python_format;
 mod python_json;
+mod python_methods;
 mod regex_form;
+mod template_source;
 mod tokenizer;
+mod user_spans;

@@ -12,6 +12,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::exact_json;
+
 const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
 
 pub fn normalize(mut messages: Value) -> Result<Value, String> {
@@ -175,7 +177,7 @@ fn normalize_tool_call(call: &mut Value, at: &str) -> Result<(), String> {
         // Clients write a call without arguments in all three ways.
         None | Some(Value::Null) => Value::Object(Map::new()),
         Some(Value::String(text)) if text.trim().is_empty() => Value::Object(Map::new()),
-        Some(Value::String(text)) => match serde_json::from_str(text) {
+        Some(Value::String(text)) => match exact_json::parse(text.as_bytes()) {
             Ok(Value::Object(object)) => Value::Object(object),
             Ok(other) => {
                 return Err(format!(

@@ -5,6 +5,10 @@
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 
+use crate::exact_json::LongInteger;
+use crate::python_format::finite_repr;
+use crate::user_spans::is_mark;
+
 struct Style {
     ensure_ascii: bool,
     sort_keys: bool,
@@ -88,6 +92,10 @@ fn dump(out: &mut String, value: &Value, style: &Style, depth: usize) -> Result<
             })?;
         }
         kind => {
+            if let Some(long) = value.downcast_object_ref::<LongInteger>() {
+                out.push_str(long.digits());
+                return Ok(());
+            }
             return Err(Error::new(
                 ErrorKind::BadSerialization,
                 format!("a value of type {kind} is not JSON serializable"),
@@ -143,31 +151,14 @@ fn number(value: &Value) -> Result<String, Error> {
     if value.is_integer() {
         return Ok(value.to_string());
     }
-    Ok(float_repr(f64::try_from(value.clone())?))
-}
-
-/// Python's `repr` of a float: shortest digits that read back the same, an exponent below 1e-4 and
-/// from 1e16.
-fn float_repr(x: f64) -> String {
-    if x.is_nan() {
-        return "NaN".into();
-    }
-    if x.is_infinite() {
-        return if x > 0.0 { "Infinity" } else { "-Infinity" }.into();
-    }
-    let scientific = format!("{x:e}");
-    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    if x != 0.0 && !(-4..16).contains(&exponent) {
-        let sign = if exponent < 0 { '-' } else { '+' };
-        return format!("{digits}e{sign}{:02}", exponent.abs());
-    }
-    let plain = format!("{x}");
-    if plain.contains('.') {
-        plain
+    let x = f64::try_from(value.clone())?;
+    Ok(if x.is_finite() {
+        finite_repr(x)
+    } else if x.is_nan() {
+        "NaN".into()
     } else {
-        plain + ".0"
-    }
+        if x > 0.0 { "Infinity" } else { "-Infinity" }.into()
+    })
 }
 
 fn quote(out: &mut String, text: &str, ensure_ascii: bool) {
@@ -181,6 +172,7 @@ fn quote(out: &mut String, text: &str, ensure_ascii: bool) {
             '\t' => out.push_str("\\t"),
             '\u{8}' => out.push_str("\\b"),
             '\u{c}' => out.push_str("\\f"),
+            c if is_mark(c) => out.push(c),
             c if c < ' ' || (ensure_ascii && !(' '..='~').contains(&c)) => {
                 for unit in c.encode_utf16(&mut [0; 2]) {
                     out.push_str(&format!("\\u{unit:04x}"));

@@ -4,7 +4,12 @@
 use std::ops::Range;
 
 use serde::Deserialize;
-use tokenizers::DecoderWrapper;
+use tokenizers::{
+    DecoderWrapper, Encoding, Model, ModelWrapper, Normalizer, OffsetReferential, OffsetType,
+    PreTokenizedString, PreTokenizer, Token,
+};
+
+use crate::added_tokens::{self, SideFiles};
 
 /// The regular expression engine gives up after a million steps within one match and the crate then
 /// takes the rest of the text as one piece, silently with other ids. Only a run of blanks gets
@@ -36,12 +41,14 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     entries: Vec<Entry>,
     arena: Vec<u8>,
-    /// Of more than one character: only these can be spelled out.
     added_texts: Vec<String>,
+    remarks: Vec<String>,
 }
 
 impl Tokenizer {
-    pub fn from_json(json: &[u8]) -> Result<Tokenizer, String> {
+    /// `json` is the content of tokenizer.json.
+    pub fn new(json: &[u8], side_files: &SideFiles) -> Result<Tokenizer, String> {
+        let mut remarks = Vec::new();
         let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(|e| e.to_string())?;
         // Exported tokenizers may carry the settings of a training script; they would cut prompts
         // silently.
@@ -53,7 +60,18 @@ impl Tokenizer {
             None => return Err("it has no decoder; ByteLevel is the only one supported".into()),
         }
 
+        if let Some(dropout) = without_dropout(&mut inner) {
+            remarks.push(format!(
+                "tokenizer.json: BPE dropout {dropout} is turned off: it makes encoding random"
+            ));
+        }
         check_added_ids(json, &inner)?;
+        let num_merged = added_tokens::merge(&mut inner, side_files)?;
+        if num_merged > 0 {
+            remarks.push(format!(
+                "{num_merged} added tokens stand beside tokenizer.json only and were merged into it"
+            ));
+        }
         let vocab_size = inner
             .get_vocab(true)
             .values()
@@ -69,7 +87,7 @@ impl Tokenizer {
         let added_texts = added
             .values()
             .map(|token| token.content.clone())
-            .filter(|text| text.chars().nth(1).is_some())
+            .filter(|text| text.chars().nth(1).is_some() && !text.trim().is_empty())
             .collect();
         let mut arena = Vec::new();
         let mut entries = vec![Entry::default(); vocab_size];
@@ -79,13 +97,14 @@ impl Tokenizer {
             };
             entry.exists = true;
             entry.text = append(&mut arena, text.as_bytes());
-            entry.bytes = match token_bytes(&text) {
-                Some(bytes) => append(&mut arena, &bytes),
-                None => entry.text.clone(),
-            };
+            entry.bytes = entry.text.clone();
             if let Some(token) = added.get(&(id as u32)) {
+                // Matched in plain text, so it stands for plain text, whatever its characters mean
+                // in the byte alphabet.
                 entry.added = true;
                 entry.special = token.special;
+            } else if let Some(bytes) = token_bytes(&text) {
+                entry.bytes = append(&mut arena, &bytes);
             }
         }
         Ok(Tokenizer {
@@ -93,6 +112,7 @@ impl Tokenizer {
             entries,
             arena,
             added_texts,
+            remarks,
         })
     }
 
@@ -105,10 +125,51 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, String> {
-        self.inner
-            .decode(ids, skip_special_tokens)
-            .map_err(|e| e.to_string())
+    /// As `encode`, but no added token is seen within `plain` (byte ranges in order) nor across one
+    /// of its ends: that text is spelled out. An empty range is such an end alone.
+    pub fn encode_with_plain(
+        &self,
+        text: &str,
+        plain: &[Range<usize>],
+        add_special_tokens: bool,
+    ) -> Result<Vec<u32>, String> {
+        if plain.is_empty() {
+            return self.encode(text, add_special_tokens);
+        }
+        check_blank_runs(text)?;
+        let mut tokens = Vec::new();
+        let mut copied = 0; // text before it is in `tokens`
+        let mut begin = 0;
+        let ends = plain.iter().cloned().chain(std::iter::once(text.len()..text.len()));
+        for range in ends {
+            let open = text
+                .get(begin..range.start)
+                .ok_or("the plain ranges are not in order or cut characters")?;
+            for (at, token) in self.added_tokens_in(open) {
+                tokens.extend(self.model_tokens(&text[copied..begin + at.start])?);
+                tokens.push(token);
+                copied = begin + at.end;
+            }
+            begin = range.end;
+        }
+        tokens.extend(self.model_tokens(&text[copied..])?);
+        let encoding = self
+            .inner
+            .post_process(Encoding::from_tokens(tokens, 0), None, add_special_tokens)
+            .map_err(|e| e.to_string())?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The texts of a token's bytes one after another, with what is not UTF-8 replaced.
+    pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> String {
+        let mut bytes = Vec::new();
+        for id in ids {
+            let token = self.token(*id);
+            if !(skip_special_tokens && token.special) {
+                bytes.extend_from_slice(token.bytes);
+            }
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     pub fn vocab_size(&self) -> usize {
@@ -134,25 +195,72 @@ impl Tokenizer {
     /// `text` as the model itself would write it: an added token's text ("<think>") within it is
     /// spelled out, it does not become that token.
     pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>, String> {
-        let mut ids = Vec::new();
-        let mut rest = text;
-        while let Some(cut) = self.first_added_token(rest) {
-            ids.extend(self.encode(&rest[..cut], false)?);
-            rest = &rest[cut..];
-        }
-        ids.extend(self.encode(rest, false)?);
-        Ok(ids)
+        check_blank_runs(text)?;
+        Ok(self.model_tokens(text)?.into_iter().map(|t| t.id).collect())
     }
 
-    /// The place behind the first character of the first added token in `text`: cut there, neither
-    /// half holds that token.
-    fn first_added_token(&self, text: &str) -> Option<usize> {
-        self.added_texts
-            .iter()
-            .filter_map(|added| text.find(added.as_str()))
-            .min()
-            .map(|at| at + text[at..].chars().next().map_or(0, char::len_utf8))
+    /// Contents of the added tokens that are more than one character and not blank: what somebody
+    /// may write to pass for a token.
+    pub fn added_texts(&self) -> &[String] {
+        &self.added_texts
     }
+
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
+    fn added_tokens_in(&self, text: &str) -> Vec<(Range<usize>, Token)> {
+        self.inner
+            .get_added_vocabulary()
+            .extract_and_normalize(self.inner.get_normalizer(), text)
+            .get_splits(OffsetReferential::Original, OffsetType::Byte)
+            .into_iter()
+            .filter_map(|(_, (begin, end), tokens)| {
+                let token = tokens.as_ref()?.first()?.clone();
+                Some((begin..end, token))
+            })
+            .collect()
+    }
+
+    /// `text` through normalizer, pre-tokenizer and model, without a look at the added tokens.
+    fn model_tokens(&self, text: &str) -> Result<Vec<Token>, String> {
+        if text.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pieces = PreTokenizedString::from(text);
+        let mut run = || -> tokenizers::Result<()> {
+            if let Some(normalizer) = self.inner.get_normalizer() {
+                pieces.normalize(|piece| normalizer.normalize(piece))?;
+            }
+            if let Some(pre_tokenizer) = self.inner.get_pre_tokenizer() {
+                pre_tokenizer.pre_tokenize(&mut pieces)?;
+            }
+            pieces.tokenize(|piece| self.inner.get_model().tokenize(piece.get()))
+        };
+        run().map_err(|e| e.to_string())?;
+        let mut tokens = Vec::new();
+        for (_, _, piece) in pieces.get_splits(OffsetReferential::Original, OffsetType::None) {
+            tokens.extend(piece.iter().flatten().cloned());
+        }
+        // Only a vocabulary that holds an added token's text as a word of its own gets here.
+        let spelled = |t: &&Token| self.token(t.id).added && self.added_texts.contains(&t.value);
+        if let Some(token) = tokens.iter().find(spelled) {
+            return Err(format!("{:?} cannot be spelled out", token.value));
+        }
+        Ok(tokens)
+    }
+}
+
+/// What the dropout was, if there was one.
+fn without_dropout(inner: &mut tokenizers::Tokenizer) -> Option<f32> {
+    let ModelWrapper::BPE(bpe) = inner.get_model() else {
+        return None;
+    };
+    let dropout = bpe.dropout.filter(|p| *p > 0.0)?;
+    let mut bpe = bpe.clone();
+    bpe.dropout = None;
+    inner.with_model(bpe);
+    Some(dropout)
 }
 
 /// The crate numbers added tokens itself, in order, after the model's vocabulary, and ignores the
