@@ -6,14 +6,14 @@ use std::ops::Range;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Value, ValueKind};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind};
 use serde_json::Value as Json;
 
-use crate::exact_json::{self, LongInteger};
+use crate::exact_json;
 use crate::local_time;
 use crate::messages::type_name;
 use crate::user_spans::{Marks, MarksInUse};
-use crate::{python_format, python_json, python_methods, template_source};
+use crate::{python_filters, python_format, python_json, python_methods, template_source};
 
 pub struct ChatTemplate {
     env: Environment<'static>,
@@ -56,19 +56,7 @@ impl ChatTemplate {
         });
         env.add_filter("tojson", python_json::tojson);
         env.add_filter(template_source::PERCENT_FILTER, python_format::percent);
-        env.add_filter("string", |state: &State, v: &Value| match v.kind() {
-            ValueKind::Number => Ok(Value::from(python_format::text(v))),
-            _ => minijinja::filters::string(state, v),
-        });
-        // minijinja says that none is iterable, Jinja2 does not; templates branch on it.
-        env.add_test("iterable", |v: &Value| !v.is_none() && v.try_iter().is_ok());
-        for name in ["number", "integer"] {
-            env.add_test(name, move |v: &Value| {
-                v.downcast_object_ref::<LongInteger>().is_some()
-                    || v.is_integer()
-                    || (name == "number" && v.is_number())
-            });
-        }
+        python_filters::install(&mut env);
         env.add_function(
             "raise_exception",
             |message: String| -> Result<Value, Error> {
@@ -126,17 +114,16 @@ impl ChatTemplate {
         let clock = Value::from_function(move |pattern: &str| {
             local_time::format(local_seconds, pattern)
         });
-        let variables: Value = context
+        let variables = context
             .iter()
             .map(|(key, value)| (key.as_str(), exact_json::to_template_value(value)))
-            .chain(std::iter::once(("strftime_now", clock)))
-            .collect();
+            .chain(std::iter::once(("strftime_now", clock)));
 
         let template = self
             .env
             .get_template(&self.name)
             .map_err(|e| describe(&e))?;
-        template.render(variables).map_err(|e| describe(&e))
+        template.render(Value::from_pairs(variables)).map_err(|e| describe(&e))
     }
 
     /// The text, and the parts of it (byte ranges in order) where a text of `tokens` stands that

@@ -62,10 +62,11 @@ pub fn to_template_value(value: &Json) -> Value {
                 Ok(number) => Value::from(number),
                 Err(_) => Value::from_object(LongInteger(digits.to_string())),
             },
-            None => object
-                .iter()
-                .map(|(key, value)| (key.as_str(), to_template_value(value)))
-                .collect(),
+            None => Value::from_pairs(
+                object
+                    .iter()
+                    .map(|(key, value)| (key.as_str(), to_template_value(value))),
+            ),
         },
     }
 }

@@ -20,14 +20,14 @@ struct Style {
 /// The filter: `x | tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
 pub fn tojson(
     value: &Value,
-    ensure_ascii: Option<bool>,
+    ensure_ascii: Option<Value>,
     indent: Option<Value>,
     separators: Option<Value>,
     kwargs: Kwargs,
 ) -> Result<Value, Error> {
     let ensure_ascii = ensure_ascii
         .or(kwargs.get("ensure_ascii")?)
-        .unwrap_or(false);
+        .is_some_and(|v| v.is_true());
     let indent = indent.or(kwargs.get("indent")?).filter(|v| !v.is_none());
     let separators = separators
         .or(kwargs.get("separators")?)

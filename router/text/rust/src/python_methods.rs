@@ -14,6 +14,7 @@ pub fn unknown_method(
     let own = match value.kind() {
         ValueKind::String => text_method(value.as_str().unwrap_or_default(), method, &args)?,
         ValueKind::Seq => list_method(value, method, &args)?,
+        ValueKind::Map if method == "copy" && args.is_empty() => Some(value.clone()),
         _ => None,
     };
     match own {
@@ -332,19 +333,29 @@ fn split(text: &str, args: &[Value], method: &str) -> Result<Value, Error> {
 
 fn split_at_blanks(text: &str, limit: usize, from_right: bool) -> Vec<&str> {
     let mut parts = Vec::new();
-    let mut rest = text.trim_matches(is_space);
-    while !rest.is_empty() {
-        let cut = if from_right { rest.rfind(is_space) } else { rest.find(is_space) };
+    let mut rest = text;
+    loop {
+        // What is left over by the limit keeps the blanks at its far end.
+        rest = match from_right {
+            true => rest.trim_end_matches(is_space),
+            false => rest.trim_start_matches(is_space),
+        };
+        if rest.is_empty() {
+            break;
+        }
+        let cut = match from_right {
+            true => rest.rfind(is_space),
+            false => rest.find(is_space),
+        };
         match cut {
+            Some(at) if parts.len() < limit && from_right => {
+                let begin = at + rest[at..].chars().next().map_or(0, char::len_utf8);
+                parts.push(&rest[begin..]);
+                rest = &rest[..at];
+            }
             Some(at) if parts.len() < limit => {
-                if from_right {
-                    let begin = at + rest[at..].chars().next().map_or(0, char::len_utf8);
-                    parts.push(&rest[begin..]);
-                    rest = rest[..at].trim_end_matches(is_space);
-                } else {
-                    parts.push(&rest[..at]);
-                    rest = rest[at..].trim_start_matches(is_space);
-                }
+                parts.push(&rest[..at]);
+                rest = &rest[at..];
             }
             _ => {
                 parts.push(rest);
