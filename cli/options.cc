@@ -151,8 +151,8 @@ void AddOutputFlags(CLI::App& app, RouterOptions& options) {
   app.add_flag("--trust-request-chat-template", options.trust_request_chat_template,
                "Let requests bring a chat template of their own");
   app.add_flag("--escape-special-tokens", options.escape_special_tokens,
-               "Encode special tokens that messages, tools or arguments spell (<|user|>, <think>) as "
-               "plain text; recommended where clients are not trusted");
+               "Encode special tokens that messages, tools or arguments spell (<|user|>, <think>) "
+               "as plain text; recommended where clients are not trusted");
   app.add_flag("--json-any-whitespace", options.json_any_whitespace,
                "Let constrained JSON have white space between its tokens (default: compact; small "
                "models fill their answers with blanks otherwise)");

@@ -88,7 +88,7 @@ RouterMetrics::RouterMetrics(prometheus::Registry& registry, const std::string& 
       undeclared_tool_calls_(Counter(registry, "sheaf_undeclared_tool_calls_total",
                                      "Calls of tools that the request had not declared.")),
       doubled_prefixes_(Counter(registry, "sheaf_doubled_prefixes_total",
-                                "Prompts that begin twice with the tokens that prompts begin with")),
+                                "Prompts that begin twice with the tokens prompts begin with.")),
       step_dispatch_(Histogram(registry, "sheaf_step_dispatch_seconds",
                                "Sending token vectors to the workers, summed over a step's layers.",
                                ExchangeBuckets())),

@@ -2,7 +2,7 @@
 // PlanStopIds: the tokens that end an answer, from everything a checkpoint says about them.
 //
 // Configs name them in three places, often not all in one: a single id in generation_config.json
-// would hide the other turns' tokens, and answers would run on until max_tokens. So the union counts.
+// would hide the other turns' tokens, and answers run on until max_tokens. So the union counts.
 // Threads: pure.
 
 #include <span>
@@ -35,9 +35,9 @@ struct StopIdPlan {
   std::string Text() const;  // "4060 <|endoftext|> (eos_token_id), ..."; "none"
 };
 
-// `configured`: config.json's and generation_config.json's eos_token_id together; `eos_token`: that of
-// tokenizer_config.json, empty: none. Ids that the tokenizer or the model (`vocab_size`) does not
-// have are left out with a remark.
+// `configured`: config.json's and generation_config.json's eos_token_id together; `eos_token`: that
+// of tokenizer_config.json, empty: none. Ids that the tokenizer or the model (`vocab_size`) does
+// not have are left out with a remark.
 StopIdPlan PlanStopIds(std::span<const TokenId> configured, std::string_view eos_token,
                        std::span<const TurnEnd> turn_ends, const Tokenizer& tokenizer,
                        int vocab_size);

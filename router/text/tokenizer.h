@@ -1,6 +1,6 @@
 #pragma once
-// Tokenizer is the byte-level BPE of a checkpoint (tokenizer.json, with the added tokens that stand
-// in tokenizer_config.json, special_tokens_map.json or added_tokens.json alone merged as the field's
+// Tokenizer is the byte-level BPE of a checkpoint (tokenizer.json, with the added tokens that only
+// tokenizer_config.json, special_tokens_map.json or added_tokens.json has merged as transformers'
 // tokenizer classes merge them): text to token ids and back.
 //
 // Text       UTF-8. Special tokens written in the text ("<|user|>", "/nothink") become those

@@ -288,5 +288,28 @@ TEST_F(RequestValidation, EchoOfThePromptAlone) {
   EXPECT_EQ(prepared.prompts[0].text, "ab");
 }
 
+TEST_F(RequestValidation, PromptsThatBeginTwiceAreCounted) {
+  constexpr int64_t kPrefix = FakeTextCodec::kPrefix;
+  ParsedRequest request = Good();
+  EXPECT_EQ(Prepare(request).doubled_prefixes, 0);
+  request.prompts = {std::vector<int64_t>{kPrefix, kPrefix, 'a'},
+                     std::vector<int64_t>{kPrefix, 'a', kPrefix},
+                     std::vector<int64_t>{kPrefix, kPrefix}, std::vector<int64_t>{kPrefix}};
+  EXPECT_EQ(Prepare(request).doubled_prefixes, 2);
+}
+
+TEST_F(RequestValidation, AnEffortThatIsNotNoneIsTheTemplates) {
+  for (const auto& [effort, arguments] : std::initializer_list<std::pair<const char*, const char*>>{
+           {"high", "{\"reasoning_effort\":\"high\"}"},
+           {"max", "{\"reasoning_effort\":\"max\"}"},
+           {"none", "{\"enable_thinking\":false,\"reasoning_effort\":\"none\"}"}}) {
+    ParsedRequest request;
+    request.chat.emplace();
+    request.chat->messages_json = R"([{"role": "user", "content": "hi"}])";
+    request.chat->reasoning_effort = effort;
+    EXPECT_THAT(Prepare(request).prompts[0].text, HasSubstr(arguments)) << effort;
+  }
+}
+
 }  // namespace
 }  // namespace sheaf

@@ -31,7 +31,8 @@ Json Token(const char* content, bool special) {
 // tokenizer.json without the last `num_removed` added tokens.
 TokenizerFiles FilesWithout(size_t num_removed) {
   Json json = testing::TokenizerJson();
-  for (size_t i = 0; i < num_removed; ++i) json["added_tokens"].erase(json["added_tokens"].size() - 1);
+  Json& tokens = json["added_tokens"];
+  for (size_t i = 0; i < num_removed; ++i) tokens.erase(tokens.size() - 1);
   return {.tokenizer_json = json.dump()};
 }
 
@@ -186,9 +187,9 @@ TEST(AddedTokensTest, DropoutIsTurnedOffWithARemark) {
 // Characters that stand for bytes in the vocabulary (đ, Ġ, Ċ, é) stand for themselves in added
 // tokens.
 TEST(AddedTokensTest, AddedTokensOfAnyScriptComeBackAsWritten) {
-  const std::vector<std::string> texts = {"đ",      "đường",  "<Ġtag>", "Ċ",       "<|ĠĊđ|>", "é",
-                                          "ŃĀ",     "你好吗", "привет", "مرحبا",  "नमस्ते",   "😀👍",
-                                          "<|người|>", "ﬀ",   "ñandú",  "日本<|x|>"};
+  const std::vector<std::string> texts = {
+      "đ",      "đường",  "<Ġtag>", "Ċ",    "<|ĠĊđ|>",   "é",  "ŃĀ",    "你好吗",
+      "привет", "مرحبا",  "नमस्ते",   "😀👍", "<|người|>", "ﬀ", "ñandú", "日本<|x|>"};
   Json json = testing::TokenizerJson();
   // Without these bytes as tokens, "đ", "Ċ" and "é" are tokens of their own.
   for (const char* text : {"đ", "Ċ", "é"}) json["model"]["vocab"].erase(text);

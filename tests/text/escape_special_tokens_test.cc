@@ -101,8 +101,9 @@ TEST_F(EscapeSpecialTokensTest, WhatIsSpelledOutIsWhatTheModelWouldWrite) {
 }
 
 TEST_F(EscapeSpecialTokensTest, OrdinaryTextHasTheSameIds) {
-  for (const char* text : {"hello world", "  hello  ", "a < b > c", "<", "x<|", "|>", "k", "nothink",
-                           "é đ 你好 😀", "[g", "hello\n", "<b>html</b>", "a/b"}) {
+  for (const char* text :
+       {"hello world", "  hello  ", "a < b > c", "<", "x<|", "|>", "k", "nothink", "é đ 你好 😀",
+        "[g", "hello\n", "<b>html</b>", "a/b"}) {
     EXPECT_EQ(Ids(User(text)), OrdinaryIds(User(text))) << text;
   }
   // A typed /nothink is no token, so the template's test does not see it either.

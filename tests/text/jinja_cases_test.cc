@@ -1,5 +1,5 @@
-// Small templates of our own render as Jinja2 3.1.6 renders them in transformers 5.24's environment;
-// jinja_cases.json holds what that gave (null: an error) at 2024-02-29 12:34:56.
+// Small templates of our own render as Jinja2 3.1.6 renders them in transformers 5.24's
+// environment; jinja_cases.json holds what that gave (null: an error) at 2024-02-29 12:34:56.
 
 #include <fstream>
 #include <sstream>

@@ -79,8 +79,9 @@ TEST(TemplateProbeTest, RoleTokensThatTheTokenizerCutsAreNamed) {
 
 TEST(TemplateProbeTest, WhatFailsIsSaidWithFileAndLine) {
   const auto tokenizer = TokenizerWith({});
-  const TemplateProbe tools = Probe(
-      "{{ messages[0].content }}\n{% if tools %}{{ tools[0].nothing.more }}{% endif %}", *tokenizer);
+  const TemplateProbe tools =
+      Probe("{{ messages[0].content }}\n{% if tools %}{{ tools[0].nothing.more }}{% endif %}",
+            *tokenizer);
   EXPECT_TRUE(tools.chats_at_all);
   ASSERT_THAT(tools.failures, SizeIs(2));
   EXPECT_THAT(tools.failures[0], AllOf(HasSubstr("fails on tools"),
@@ -90,7 +91,8 @@ TEST(TemplateProbeTest, WhatFailsIsSaidWithFileAndLine) {
       "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}",
       *tokenizer);
   ASSERT_THAT(system.failures, SizeIs(1));
-  EXPECT_THAT(system.failures[0], AllOf(HasSubstr("a system message"), HasSubstr("no system role")));
+  EXPECT_THAT(system.failures[0],
+              AllOf(HasSubstr("a system message"), HasSubstr("no system role")));
 }
 
 TEST(TemplateProbeTest, ATemplateThatRendersNoQuestionIsOfNoUse) {

@@ -3,8 +3,8 @@
 // none of them.
 //
 // Threads    const methods from any number of threads.
-// Errors     Encode, EncodeChat, RenderChat, CompileGrammar: kInvalidArgument when the client's text, messages or
-//            grammar are wrong.
+// Errors     Encode, EncodeChat, RenderChat, CompileGrammar: kInvalidArgument when the client's
+//            text, messages or grammar are wrong.
 
 #include <memory>
 #include <span>

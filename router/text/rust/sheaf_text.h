@@ -5,8 +5,8 @@
 //
 // Strings    SheafText is a borrowed view, not NUL-terminated. Input text that must be UTF-8 and is
 //            not gives SHEAF_TEXT_INVALID_ARGUMENT.
-// Ownership  A SheafBuffer, SheafIds or SheafRanges that a call filled belongs to the caller: give it back with
-//            its free function exactly once (freeing a zeroed one is allowed). On SHEAF_TEXT_OK
+// Ownership  A SheafBuffer, SheafIds or SheafRanges that a call filled belongs to the caller: give
+//            it back with its free function exactly once (freeing a zeroed one is allowed). On SHEAF_TEXT_OK
 //            `error` is left alone, otherwise `out` is, and `error` holds the message. Views of
 //            sheaf_tokenizer_token live as long as the tokenizer.
 // Threads    Every call on a const object may run in any number of threads at once.
@@ -88,8 +88,8 @@ void sheaf_text_free_buffer(SheafBuffer buffer);
 void sheaf_text_free_ids(SheafIds ids);
 void sheaf_text_free_ranges(SheafRanges ranges);
 
-// Truncation and padding settings in tokenizer.json are dropped: a prompt is never cut silently; so
-// is BPE dropout. A decoder other than ByteLevel is refused. Added tokens of the other files are
+// Truncation and padding settings in tokenizer.json are dropped: a prompt is never cut silently.
+// So is BPE dropout. A decoder other than ByteLevel is refused. Added tokens of the other files are
 // merged; src/added_tokens.rs has the rules.
 SheafTextCode sheaf_tokenizer_new(SheafTokenizerFiles files, SheafTokenizer** out,
                                   SheafBuffer* error);

@@ -173,7 +173,7 @@ fn normalize_tool_call(call: &mut Value, at: &str) -> Result<(), String> {
         return Err(format!("{at}.name must be a string that is not empty"));
     }
     let arguments = match function.get("arguments") {
-        Some(Value::Object(_)) => return Ok(()),
+        Some(Value::Object(object)) if exact_json::long_integer(object).is_none() => return Ok(()),
         // Clients write a call without arguments in all three ways.
         None | Some(Value::Null) => Value::Object(Map::new()),
         Some(Value::String(text)) if text.trim().is_empty() => Value::Object(Map::new()),
@@ -205,6 +205,7 @@ pub fn type_name(value: &Value) -> &'static str {
         Value::Number(_) => "a number",
         Value::String(_) => "a string",
         Value::Array(_) => "an array",
+        Value::Object(object) if exact_json::long_integer(object).is_some() => "a number",
         Value::Object(_) => "an object",
     }
 }
