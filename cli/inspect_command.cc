@@ -14,10 +14,8 @@ namespace sheaf {
 int RunInspect(const InspectOptions& options) {
   InspectReport report = InspectCheckpoint(options.checkpoint, options.workers);
   const auto chat_template = LoadChatTemplate(options.checkpoint);
-  // A template that is there and cannot be used stops `sheaf serve`, as missing weights do.
-  if (!chat_template.ok() && report.refusal.empty()) {
-    report.refusal = std::string(chat_template.status().message());
-  }
+  // `sheaf serve` runs such a checkpoint for completions.
+  if (!chat_template.ok()) report.disagreements.emplace_back(chat_template.status().message());
   const ChatTemplate* const usable = chat_template.ok() ? chat_template->get() : nullptr;
   std::string text;
   if (options.json) {
