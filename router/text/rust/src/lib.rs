@@ -15,6 +15,7 @@ mod python_filters;
 mod python_format;
 mod python_json;
 mod python_methods;
+mod python_text;
 mod regex_form;
 mod template_source;
 mod tokenizer;

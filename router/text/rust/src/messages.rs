@@ -178,7 +178,9 @@ fn normalize_tool_call(call: &mut Value, at: &str) -> Result<(), String> {
         None | Some(Value::Null) => Value::Object(Map::new()),
         Some(Value::String(text)) if text.trim().is_empty() => Value::Object(Map::new()),
         Some(Value::String(text)) => match exact_json::parse(text.as_bytes()) {
-            Ok(Value::Object(object)) => Value::Object(object),
+            Ok(Value::Object(object)) if exact_json::long_integer(&object).is_none() => {
+                Value::Object(object)
+            }
             Ok(other) => {
                 return Err(format!(
                     "{at}.arguments must be a JSON object, got {}",
