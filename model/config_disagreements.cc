@@ -107,7 +107,7 @@ void ConfigDisagreements::AddQuantization(std::vector<std::string>& out) const {
         absl::StrFormat("quantization_config says %s, but no Linear is quantized", hints.method));
     return;
   }
-  // A config of several groups says the bits of its first; FP8 is another one.
+  // A config of several groups says bits and group size of its first, which may be FP8's.
   const auto fp8 = formats_.find(WeightFormat::kFp8);
   if (hints.bits != 0 && hints.bits != 4 && fp8 == formats_.end()) {
     out.push_back(absl::StrFormat("quantization_config says %d bits, but %d Linears are 4-bit",
@@ -120,6 +120,7 @@ void ConfigDisagreements::AddQuantization(std::vector<std::string>& out) const {
                         hints.method, tally.count, WeightFormatName(format), tally.example));
   }
   for (const auto& [size, tally] : other_group_sizes_) {
+    if (fp8 != formats_.end()) break;
     out.push_back(absl::StrFormat(
         "quantization_config says groups of %d, but %d Linears have groups of %d, e.g. %s",
         hints.group_size, tally.count, size, tally.example));
