@@ -57,7 +57,7 @@ struct GenerationDefaults {
 struct ModelConfig {
   std::string model_type;  // "glm4_moe", "glm4_moe_lite", "glm_moe_dsa"
   int vocab_size = 0;
-  int claimed_vocab_size = 0;  // config.json's, where FitVocabulary (model_layout.h) found fewer rows
+  int claimed_vocab_size = 0;  // config.json's, where FitVocabulary found fewer rows
   int hidden_size = 0;
   int num_layers = 0;
   int num_heads = 0;              // query heads

@@ -3,8 +3,8 @@
 // fp8 caches: a cached element is e4m3(x / scale), and stands for scale times that.
 //
 // Tensors    of one element under model.layers.N.self_attn: k_scale and v_scale, the same under
-//            attn., k_proj.k_scale and v_proj.v_scale, or output_scale of k_proj and v_proj; kv_scale
-//            stands for both. Those of several elements (a scale a head) are not used.
+//            attn., k_proj.k_scale and v_proj.v_scale, or output_scale of k_proj and v_proj;
+//            kv_scale stands for both. Those of several elements (a scale a head) are not used.
 // Threads    pure.
 // Errors     kInvalidArgument naming the tensor: another dtype than bf16, f16, f32, or a value that
 //            is not finite and above 0.

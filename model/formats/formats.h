@@ -63,8 +63,8 @@ absl::Status PlanPackQuantized(const Checkpoint& checkpoint, LinearPlan& plan);
 void UnpackPackQuantized(const uint8_t* words, const LinearPlan& plan, const UnpackRange& range,
                          const WeightGroups& groups, uint32_t* codes);
 int PackQuantizedZero(const uint8_t* zeros, const LinearPlan& plan, int row, int group);
-// The same of all experts of a layer in one tensor: their names are base + ".weight_packed" or base +
-// "_packed", and so on.
+// The same of all experts of a layer in one tensor: their names are base + ".weight_packed" or
+// base + "_packed", and so on.
 absl::Status PlanFusedPackQuantized(const Checkpoint& checkpoint, const std::string& base,
                                     const FusedPart& part, LinearPlan& plan);
 
