@@ -139,9 +139,10 @@ absl::Status ReadType(const JsonObject& object, const JsonObject& inner,
   } else if (type == "yarn") {
     scaling = kernels::RopeScaling::kYarn;
   } else {
+    const bool old_name = object.Find({kObjects[0]}) != nullptr;
     return absl::UnimplementedError(
-        absl::StrFormat("%s: rope_type: wanted default, linear or yarn, got %s", object.source(),
-                        type.substr(0, 60)));
+        absl::StrFormat("%s: %s: rope_type: wanted default, linear or yarn, got %s",
+                        object.source(), kObjects[old_name ? 0 : 1], type.substr(0, 60)));
   }
   return absl::OkStatus();
 }
