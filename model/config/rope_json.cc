@@ -20,6 +20,7 @@ using nlohmann::json;
 constexpr double kDefaultTheta = 10000.0;
 constexpr double kMaxTheta = 1e12;
 constexpr int kMaxPositions = 1 << 30;
+constexpr size_t kMaxShown = 60;  // of a text from outside
 constexpr std::array<const char*, 2> kObjects = {"rope_scaling", "rope_parameters"};
 // Of any kind of scaling.
 constexpr std::array<std::string_view, 15> kKeys = {
@@ -72,7 +73,7 @@ absl::StatusOr<json> Flattened(const JsonObject& object, const char* key, const 
     if (entry.is_null()) continue;
     if (flat.contains(name) && flat[name] != entry) {
       return object.Error(absl::StrFormat("%s: %s: %s", key, nested.front().first, name),
-                          "the value beside it, " + flat[name].dump(), entry);
+                          "the value beside it, " + flat[name].dump().substr(0, kMaxShown), entry);
     }
     flat[name] = entry;
   }
@@ -90,7 +91,8 @@ absl::StatusOr<json> Merged(const JsonObject& object) {
     for (const auto& [name, entry] : flat.items()) {
       if (merged.contains(name) && merged[name] != entry) {
         return object.Error(absl::StrFormat("%s: %s", key, name),
-                            "what rope_scaling says, " + merged[name].dump(), entry);
+                            "that of rope_scaling, " + merged[name].dump().substr(0, kMaxShown),
+                            entry);
       }
       merged[name] = entry;
     }
@@ -101,17 +103,17 @@ absl::StatusOr<json> Merged(const JsonObject& object) {
 // A rope_theta under another name would be passed over.
 absl::Status CheckSpelling(const JsonObject& object, const JsonObject& inner, bool has_theta,
                            std::vector<std::string>& remarks) {
-  const auto check = [&](std::string_view key, const json& value) -> absl::Status {
+  const auto check = [&](const std::string& long_key, const json& value) -> absl::Status {
+    const std::string key = long_key.substr(0, kMaxShown);
     if (!has_theta) return object.Error(key, "rope_theta, which is nowhere", value);
-    remarks.push_back(absl::StrFormat("%s: %s is not known and not used", object.source(),
-                                      std::string(key).substr(0, 60)));
+    remarks.push_back(absl::StrFormat("%s: %s is not known and not used", object.source(), key));
     return absl::OkStatus();
   };
   for (const auto& [key, value] : inner.json().items()) {
     if (Contains(kKeys, key)) continue;
     if (key.rfind("mrope", 0) == 0) {
       return absl::UnimplementedError(
-          object.Error("rope_parameters: " + key, "none", value).message());
+          object.Error("rope_parameters: " + key.substr(0, kMaxShown), "none", value).message());
     }
     SHEAF_RETURN_IF_ERROR(check("rope_parameters: " + key, value));
   }
@@ -139,9 +141,10 @@ absl::Status ReadType(const JsonObject& object, const JsonObject& inner,
   } else if (type == "yarn") {
     scaling = kernels::RopeScaling::kYarn;
   } else {
+    const bool old_name = object.Find({kObjects[0]}) != nullptr;
     return absl::UnimplementedError(
-        absl::StrFormat("%s: rope_type: wanted default, linear or yarn, got %s", object.source(),
-                        type.substr(0, 60)));
+        absl::StrFormat("%s: %s: rope_type: wanted default, linear or yarn, got %s",
+                        object.source(), kObjects[old_name ? 0 : 1], type.substr(0, kMaxShown)));
   }
   return absl::OkStatus();
 }

@@ -151,7 +151,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadValue{"partial_rotary_factor", 0.51, "even number"},
         BadValue{"rope_scaling", json{{"rope_type", "longrope"}}, "got longrope"},
         BadValue{"eos_token_id", json{151329, 151552}, "token ids in 0..151551"},
-        BadValue{"eos_token_id", "stop", "token ids"}, BadValue{"hidden_act", "gelu", "got gelu"},
+        BadValue{"eos_token_id", "stop", "token ids"}, BadValue{"hidden_act", "gelu", "got \"gelu\""},
         BadValue{"quantization_config", 4, "an object"}),
     [](const auto& instance) {
       return absl::StrFormat("N%d%s", instance.index, instance.param.key);

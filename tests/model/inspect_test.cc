@@ -400,7 +400,7 @@ void WriteGlm46(HeaderOnlyCheckpoint& files) {
       "num_attention_heads": 96, "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 12288,
       "moe_intermediate_size": 1536, "first_k_dense_replace": 3, "n_routed_experts": 160, "n_shared_experts": 1,
       "num_experts_per_tok": 8, "attention_bias": true, "use_qk_norm": true, "max_position_embeddings": 202752,
-      "torch_dtype": "bfloat16", "num_nextn_predict_layers": 1,
+      "torch_dtype": "bfloat16", "num_nextn_predict_layers": 1, "rope_theta": 1000000,
       "quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": true,
                               "checkpoint_format": "gptq", "dynamic": {"-:.*mlp\\.gate$": {}}}})");
 }

@@ -29,6 +29,7 @@ nlohmann::json TinyConfig(int num_experts, bool tied_head) {
           {"max_position_embeddings", 512},
           {"num_nextn_predict_layers", 1},
           {"torch_dtype", "bfloat16"},
+          {"rope_theta", 1000000},
           {"tie_word_embeddings", tied_head},
           {"quantization_config",
            {{"quant_method", "gptq"}, {"bits", 4}, {"group_size", 128}, {"sym", true}}}};
