@@ -2,12 +2,12 @@
 // Loads one Linear of a checkpoint, whatever its storage, into what the kernels read.
 //
 // The storage is decided from the tensors that exist under the prefix (.qweight / .weight_packed /
-// .weight), then from the hints: models differ tensor by tensor. 4-bit formats are read a piece at a
-// time into scratch memory and repacked into kernels/packed_w4.h; float formats are read to where
+// .weight), then from the hints: models differ tensor by tensor. 4-bit formats are read a piece at
+// a time into scratch memory and repacked into kernels/packed_w4.h; float formats are read to where
 // they stay.
 //
-// Ownership  LoadedLinear owns its memory (a part of the arena); nothing of the Checkpoint is needed
-//            afterwards.
+// Ownership  LoadedLinear owns its memory (a part of the arena); nothing of the Checkpoint is
+//            needed afterwards.
 // Threads    pure but for reading files; call from several threads, with a scratch each.
 // Errors     name the tensor, its file, wanted and got: missing parts, wrong shape or dtype, bits
 //            other than 4, an unknown format, NaN or Inf in scales or weights; those of
