@@ -1,8 +1,8 @@
 #pragma once
 // Whether the model can do without the tensors that its index names and the directory lacks.
 //
-// Layers beyond num_hidden_layers predict further tokens (MTP) and are not served: writers often drop
-// their file and leave its entries in the index.
+// Layers beyond num_hidden_layers predict further tokens (MTP) and are not served: writers often
+// drop their file and leave its entries in the index.
 //
 // Threads    pure.
 // Errors     kNotFound naming the missing shard, the index and a tensor; kInvalidArgument where the

@@ -3,10 +3,10 @@
 //
 // Open() reads and validates headers only (lengths, JSON, dtypes, shapes, offsets, overlaps, index
 // against shards); which files those are, model/files/weight_files.h says. What the index names and
-// the directory lacks is recorded, and model/absent_tensors.h judges it: only a config tells whether
-// the model needs it. Tensor bytes are copied by Read() into memory that the caller owns; no file is
-// mapped. Whoever has loaded what it needs asks CheckUnchanged() once, after which it needs neither
-// the Checkpoint nor its files. Formats: docs/weight_formats.md.
+// the directory lacks is recorded, and model/absent_tensors.h judges it: only a config tells
+// whether the model needs it. Tensor bytes are copied by Read() into memory that the caller owns;
+// no file is mapped. Whoever has loaded what it needs asks CheckUnchanged() once, after which it
+// needs neither the Checkpoint nor its files. Formats: docs/weight_formats.md.
 //
 // Ownership  keeps every shard open; destroying it closes them. TensorInfos live as long.
 // Threads    const methods from any thread.

@@ -62,8 +62,8 @@ ExpertSlice::ExpertSlice() : impl_(std::make_unique<Impl>()) {}
 ExpertSlice::~ExpertSlice() = default;
 
 absl::StatusOr<std::unique_ptr<ExpertSlice>> ExpertSlice::Load(
-    const Checkpoint& checkpoint, const ModelConfig& config,
-    std::span<const LayerExpert> experts, ThreadPool& pool, const LoadProgress& progress) {
+    const Checkpoint& checkpoint, const ModelConfig& config, std::span<const LayerExpert> experts,
+    ThreadPool& pool, const LoadProgress& progress) {
   SHEAF_RETURN_IF_ERROR(JudgeAbsentTensors(checkpoint, config).status());
   SHEAF_RETURN_IF_ERROR(CheckExpertCounts(checkpoint, config));
   std::vector<LayerExpert> pairs(experts.begin(), experts.end());

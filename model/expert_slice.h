@@ -35,8 +35,8 @@ using LoadProgress = std::function<void(size_t done_bytes, size_t total_bytes)>;
 class ExpertSlice {
  public:
   static absl::StatusOr<std::unique_ptr<ExpertSlice>> Load(
-      const Checkpoint& checkpoint, const ModelConfig& config,
-      std::span<const LayerExpert> experts, ThreadPool& pool, const LoadProgress& progress);
+      const Checkpoint& checkpoint, const ModelConfig& config, std::span<const LayerExpert> experts,
+      ThreadPool& pool, const LoadProgress& progress);
   ~ExpertSlice();
 
   // Null when the slice does not hold it.

@@ -91,8 +91,8 @@ kernels::ScaleFormat ToScaleFormat(TensorDtype dtype) {
 
 // Rows of an integer matrix that are repacked together, as a matrix of their own.
 struct Piece {
-  LinearPlan plan;    // of the piece: its n is the piece's
-  UnpackRange range;  // within the piece
+  LinearPlan plan;      // of the piece: its n is the piece's
+  UnpackRange range;    // within the piece
   int row_in_file = 0;  // of the piece's first row
   std::span<const uint8_t> codes, scales;
 };
@@ -368,7 +368,8 @@ class LinearBuilder {
   absl::StatusOr<Piece> ReadPiece(int row, int num_rows) {
     const int first = slice_.first_row + row;
     const int begin = first / kRowsAWord * kRowsAWord;
-    const int end = std::min(plan_.n, (first + num_rows + kRowsAWord - 1) / kRowsAWord * kRowsAWord);
+    const int end =
+        std::min(plan_.n, (first + num_rows + kRowsAWord - 1) / kRowsAWord * kRowsAWord);
     Piece piece;
     piece.plan = plan_;
     piece.plan.n = end - begin;

@@ -6,8 +6,8 @@
 // time into scratch memory and repacked into kernels/packed_w4.h or packed_w8.h; float formats are
 // read to where they stay.
 //
-// Ownership  LoadedLinear owns its memory (a part of the arena); nothing of the Checkpoint is needed
-//            afterwards.
+// Ownership  LoadedLinear owns its memory (a part of the arena); nothing of the Checkpoint is
+//            needed afterwards.
 // Threads    pure but for reading files; call from several threads, with a scratch each.
 // Errors     name the tensor, its file, wanted and got: missing parts, wrong shape or dtype, bits
 //            other than 4 and 8, an unknown format, NaN or Inf in scales or weights; those of

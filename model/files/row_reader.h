@@ -52,7 +52,8 @@ struct MatrixRows {
 };
 
 // One element along the axis may hold several rows (a word of 8 nibbles); first_row is then a
-// multiple of that number, and so is num_rows unless it ends the matrix. The bytes live in `buffer`.
+// multiple of that number, and so is num_rows unless it ends the matrix. The bytes live in the
+// buffer.
 absl::StatusOr<std::span<const uint8_t>> ReadRows(const Checkpoint& checkpoint,
                                                   const TensorInfo& tensor, const MatrixRows& rows,
                                                   ReadBuffer& buffer);

@@ -2,9 +2,9 @@
 // Which files of a directory are the model's weights, by their names alone.
 //
 // Files of one stem belong together: STEM.safetensors, STEM.safetensors.index.json, and numbered
-// shards STEM-0000k-of-0000n.safetensors. The stem "model" is taken where it is there; otherwise one
-// that has an index; otherwise the only one that is left. Files that are known to be beside a model
-// (mtp, consolidated, adapter_model) count only where nothing else is.
+// shards STEM-0000k-of-0000n.safetensors. The stem "model" is taken where it is there; otherwise
+// one that has an index; otherwise the only one that is left. Files that are known to be beside a
+// model (mtp, consolidated, adapter_model) count only where nothing else is.
 //
 // Threads    pure.
 // Errors     kUnimplemented: files of a format that is not read (GGUF, pickles). kNotFound: no weights, or numbered shards with a gap (names the missing file).

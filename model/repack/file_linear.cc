@@ -179,7 +179,8 @@ absl::StatusOr<FileLinear> ReadFileLinear(const Checkpoint& checkpoint, const Li
     linear.zeros.resize(groups * n);
     for (int group = 0; group < plan.groups; ++group) {
       for (int row = 0; row < plan.n; ++row) {
-        linear.zeros[group * n + row] = static_cast<uint8_t>(ZeroOf(plan, zeros.data(), row, group));
+        linear.zeros[group * n + row] =
+            static_cast<uint8_t>(ZeroOf(plan, zeros.data(), row, group));
       }
     }
   }

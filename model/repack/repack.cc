@@ -260,8 +260,8 @@ absl::Status CopyOtherFiles(const fs::path& from, const fs::path& to) {
     const std::string name = entry.path().filename().string();
     const bool is_old = std::find(std::begin(kOldDescriptions), std::end(kOldDescriptions), name) !=
                         std::end(kOldDescriptions);
-    if (!entry.is_regular_file() || is_old || name == "config.json" || EndsWith(name, kIndexSuffix) ||
-        EndsWith(name, ".safetensors")) {
+    if (!entry.is_regular_file() || is_old || name == "config.json" ||
+        EndsWith(name, kIndexSuffix) || EndsWith(name, ".safetensors")) {
       continue;
     }
     fs::copy_file(entry.path(), to / name, error);

@@ -43,7 +43,8 @@ std::vector<Damage> Damages() {
   return {{"Truncated", [](const std::string& path) { fs::resize_file(path, 0); }},
           {"Shortened",
            [](const std::string& path) { fs::resize_file(path, fs::file_size(path) - 1); }},
-          {"Grown", [](const std::string& path) { fs::resize_file(path, fs::file_size(path) + 1); }},
+          {"Grown",
+           [](const std::string& path) { fs::resize_file(path, fs::file_size(path) + 1); }},
           {"Overwritten",
            [](const std::string& path) {
              Overwrite(path, '\xff');

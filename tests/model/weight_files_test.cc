@@ -157,9 +157,9 @@ TEST_F(PublishedDirectory, AWholeFileGoesBeforeAnIndexThatDoesNotNameIt) {
 
 TEST_F(PublishedDirectory, AWholeFileThatTheIndexNamesIsOneOfItsShards) {
   model_.Write(dir_.path(), 1);
-  testing::WriteFile(
-      Path("model.safetensors.index.json"),
-      R"({"weight_map": {"model.norm.weight": "model.safetensors", "mtp.a": "extra.safetensors"}})");
+  testing::WriteFile(Path("model.safetensors.index.json"),
+                     R"({"weight_map": {"model.norm.weight": "model.safetensors",
+                                        "mtp.a": "extra.safetensors"}})");
   testing::WriteFile(Path("extra.safetensors"),
                      testing::SafetensorsBytes({{"mtp.a", {"F32", {1}, {0, 0, 0, 0}}}}));
   const auto checkpoint = Checkpoint::Open(dir_.path());
