@@ -2,10 +2,12 @@
 // CheckpointText: the API's TextCodec on a checkpoint's own tokenizer and chat template.
 //
 // A checkpoint without a chat template serves completions only. Threads: constant after Load.
-// Errors: those of Tokenizer::Load and ChatTemplate::Load.
+// Errors: those of Tokenizer::Load, ChatTemplate::Load and GrammarCompiler::Create; kInvalidArgument
+// for a token that the model's output has no row for.
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "router/api/request/text_codec.h"
@@ -32,6 +34,9 @@ class CheckpointText final : public TextCodec {
                                                               const ParserChoice& parsers);
 
   const Tokenizer& tokenizer() const { return *tokenizer_; }
+  const ChatTemplate* chat_template() const { return chat_template_.get(); }  // null: none
+  // What an operator should know of tokenizer, template and parsers; all of it is served.
+  const std::vector<std::string>& remarks() const { return remarks_; }
 
   absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text,
                                               bool add_special_tokens) const override {
@@ -60,6 +65,7 @@ class CheckpointText final : public TextCodec {
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<ChatTemplate> chat_template_;  // null: none in the checkpoint
   OutputFormat output_format_;
+  std::vector<std::string> remarks_;
   std::unique_ptr<GrammarCompiler> grammars_;
 };
 

@@ -1,17 +1,24 @@
 #include "cli/child_processes.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <thread>
+#include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/string_view.h"
+#include "base/one_line.h"
 #include "base/status.h"
 
 namespace sheaf {
@@ -23,6 +30,36 @@ using std::chrono::seconds;
 constexpr milliseconds kFirstBackOff{100};
 constexpr seconds kLongestBackOff{5};
 constexpr seconds kHealthyAfter{10};
+
+constexpr const char* kLastWordsVariable = "SHEAF_LAST_WORDS_FD";
+constexpr size_t kMaxLastWordsBytes = 4096;
+
+// This process's environment with the variable set to `fd`.
+std::vector<std::string> EnvironmentWith(int fd) {
+  const std::string start = std::string(kLastWordsVariable) + "=";
+  std::vector<std::string> entries = {start + std::to_string(fd)};
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    if (std::strncmp(*entry, start.c_str(), start.size()) != 0) entries.emplace_back(*entry);
+  }
+  return entries;
+}
+
+std::vector<char*> Pointers(const std::vector<std::string>& texts) {
+  std::vector<char*> pointers;
+  for (const std::string& text : texts) pointers.push_back(const_cast<char*>(text.c_str()));
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
+// Closes the file; empty when nothing was said.
+std::string TakeLastWords(int& fd) {
+  std::string words(kMaxLastWordsBytes, '\0');
+  const ssize_t size = fd < 0 ? 0 : pread(fd, words.data(), words.size(), 0);
+  words.resize(size > 0 ? static_cast<size_t>(size) : 0);
+  if (fd >= 0) close(fd);
+  fd = -1;
+  return words;
+}
 
 std::string DescribeEnd(int status) {
   if (WIFSIGNALED(status)) return absl::StrFormat("killed by signal %d", WTERMSIG(status));
@@ -42,14 +79,16 @@ ChildProcesses::ChildProcesses(std::vector<std::vector<std::string>> commands, c
 ChildProcesses::~ChildProcesses() { StopAll(Duration::zero()); }
 
 absl::Status ChildProcesses::Start(Child& child) {
-  std::vector<char*> arguments;
-  for (const std::string& argument : commands_[static_cast<size_t>(child.id)]) {
-    arguments.push_back(const_cast<char*>(argument.c_str()));
-  }
-  arguments.push_back(nullptr);
+  const std::vector<char*> arguments = Pointers(commands_[static_cast<size_t>(child.id)]);
+  // Without one, the child speaks for itself.
+  child.last_words_fd = memfd_create("last words", MFD_CLOEXEC);
+  const int last_words_fd = child.last_words_fd;
+  const std::vector<std::string> entries = EnvironmentWith(last_words_fd);
+  const std::vector<char*> environment = Pointers(entries);
   const pid_t parent = getpid();
   const pid_t pid = fork();
   if (pid < 0) {
+    TakeLastWords(child.last_words_fd);
     return absl::InternalError(
         absl::StrFormat("cannot start %s: %s", arguments[0], strerror(errno)));
   }
@@ -61,7 +100,8 @@ absl::Status ChildProcesses::Start(Child& child) {
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, nullptr);
-    execv(arguments[0], arguments.data());
+    if (last_words_fd >= 0) fcntl(last_words_fd, F_SETFD, 0);
+    execve(arguments[0], arguments.data(), environment.data());
     _exit(127);
   }
   child.pid = pid;
@@ -80,13 +120,20 @@ bool ChildProcesses::Poll() {
     if (child.pid > 0) {
       int status = 0;
       if (waitpid(child.pid, &status, WNOHANG) != child.pid) continue;
-      if (WIFEXITED(status) && WEXITSTATUS(status) == kPermanentFailure) permanent_failure_ = true;
+      const std::string words = TakeLastWords(child.last_words_fd);
+      const bool permanent = WIFEXITED(status) && WEXITSTATUS(status) == kPermanentFailure;
+      if (permanent && !std::exchange(permanent_failure_, true)) permanent_reason_ = words;
       const TimePoint now = clock_.Now();
       if (now - child.started >= kHealthyAfter) child.back_off = kFirstBackOff;
       child.restart_at = now + child.back_off;
-      spdlog::warn("worker process {} (pid {}) ended: {}; restart in {} ms", child.id, child.pid,
-                   DescribeEnd(status),
-                   std::chrono::duration_cast<milliseconds>(child.back_off).count());
+      const std::string end =
+          DescribeEnd(status) + (words.empty() ? std::string() : ": " + OneLine(words));
+      if (permanent) {
+        spdlog::error("worker process {} (pid {}) ended: {}", child.id, child.pid, end);
+      } else {
+        spdlog::warn("worker process {} (pid {}) ended: {}; restart in {} ms", child.id, child.pid,
+                     end, std::chrono::duration_cast<milliseconds>(child.back_off).count());
+      }
       child.back_off = std::min<Duration>(child.back_off * 2, kLongestBackOff);
       child.pid = -1;
       changed = true;
@@ -125,6 +172,7 @@ void ChildProcesses::StopAll(Duration patience) {
       if (child.pid <= 0) continue;
       if (waitpid(child.pid, nullptr, WNOHANG) == child.pid) {
         child.pid = -1;
+        TakeLastWords(child.last_words_fd);
       } else {
         any = true;
       }
@@ -138,6 +186,14 @@ void ChildProcesses::StopAll(Duration patience) {
     }
     std::this_thread::sleep_for(milliseconds(5));
   }
+}
+
+bool TellParent(const absl::Status& why) {
+  const char* const variable = std::getenv(kLastWordsVariable);
+  int fd = -1;
+  if (variable == nullptr || !absl::SimpleAtoi(variable, &fd) || fd < 0) return false;
+  const absl::string_view message = why.message().substr(0, kMaxLastWordsBytes);
+  return pwrite(fd, message.data(), message.size(), 0) == static_cast<ssize_t>(message.size());
 }
 
 }  // namespace sheaf

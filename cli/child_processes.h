@@ -6,6 +6,10 @@
 // keeps failing within 10 s of its start. A child whose parent dies gets SIGTERM from the kernel
 // (prctl), so none is left behind.
 //
+// A child may leave last words (TellParent): why it ends, kept for the parent's own last line. They
+// travel in a memory file that the child inherits, named by an environment variable, so neither
+// side ever waits for the other.
+//
 // Threads    one owner thread; Poll() is called about every 50 ms by the owner's loop.
 // Errors     Start: kInternal when fork or exec fails (names the program).
 
@@ -32,6 +36,7 @@ class ChildProcesses {
     TimePoint started;
     TimePoint restart_at;
     Duration back_off{};
+    int last_words_fd = -1;
   };
 
   // commands[i] is the argument vector of child i; its first entry is the program.
@@ -53,6 +58,8 @@ class ChildProcesses {
 
   // A child ended with kPermanentFailure.
   bool permanent_failure() const { return permanent_failure_; }
+  // The last words of the first such child; empty: it had none.
+  const std::string& permanent_reason() const { return permanent_reason_; }
 
  private:
   absl::Status Start(Child& child);
@@ -61,6 +68,10 @@ class ChildProcesses {
   const Clock& clock_;
   std::vector<Child> children_;
   bool permanent_failure_ = false;
+  std::string permanent_reason_;
 };
+
+// In a child: leaves the message as last words. False: this process has no such parent.
+bool TellParent(const absl::Status& why);
 
 }  // namespace sheaf

@@ -14,7 +14,6 @@
 #include "exchange/in_process_transport.h"
 #include "exchange/local_expert_layer.h"
 #include "exchange/remote_expert_layer.h"
-#include "model/inspect.h"
 #include "router/cluster/cluster_controller.h"
 #include "router/cluster/cluster_service.h"
 #include "router/cluster/placement.h"
@@ -174,12 +173,6 @@ class ClusterBackend final : public RemoteBackend, public ClusterObserver {
 };
 
 }  // namespace
-
-absl::Status CheckServable(const Checkpoint& checkpoint, const ModelConfig& config) {
-  const InspectReport report = InspectTensors(checkpoint, config, 1);
-  if (report.refusal.empty()) return absl::OkStatus();
-  return absl::InvalidArgumentError(report.refusal);
-}
 
 absl::StatusOr<std::unique_ptr<ExpertBackend>> ExpertBackend::Create(
     const RouterOptions& options, std::shared_ptr<const Checkpoint> checkpoint,

@@ -42,7 +42,4 @@ class ExpertBackend {
   virtual void Stop() {}
 };
 
-// From headers alone: what no process could load. Errors name file, tensor, wanted, got.
-absl::Status CheckServable(const Checkpoint& checkpoint, const ModelConfig& config);
-
 }  // namespace sheaf

@@ -1,35 +1,33 @@
-// `sheaf inspect`: what a checkpoint holds; status 1 when it cannot be served.
+// `sheaf inspect`: what a checkpoint holds; status 1 when `sheaf serve` would refuse it.
 
 #include <cstdio>
-#include <memory>
 #include <string>
 
-#include "cli/checkpoint_text.h"
 #include "cli/commands.h"
 #include "cli/inspect_parsers.h"
-#include "model/inspect.h"
+#include "cli/preflight.h"
+#include "cli/process_setup.h"
 
 namespace sheaf {
 
 int RunInspect(const InspectOptions& options) {
-  InspectReport report = InspectCheckpoint(options.checkpoint, options.workers);
-  const auto chat_template = LoadChatTemplate(options.checkpoint);
-  // A template that is there and cannot be used stops `sheaf serve`, as missing weights do.
-  if (!chat_template.ok() && report.refusal.empty()) {
-    report.refusal = std::string(chat_template.status().message());
-  }
-  const ChatTemplate* const usable = chat_template.ok() ? chat_template->get() : nullptr;
+  RouterOptions serving;
+  serving.process.checkpoint = options.checkpoint;
+  serving.workers = options.workers;
+  const Preflight preflight = RunPreflight(serving);
+  const InspectReport& report = preflight.report;
+  const ChatTemplate* const chat_template =
+      preflight.text == nullptr ? nullptr : preflight.text->chat_template();
   std::string text;
   if (options.json) {
-    text = WithParsersJson(InspectJson(report), usable);
+    text = WithParsersJson(InspectJson(report), chat_template);
   } else {
     text = InspectText(report);
-    if (chat_template.ok() && report.tensors > 0) text += ParsersText(usable);
+    if (preflight.text != nullptr) text += ParsersText(chat_template);
   }
   std::fputs(text.c_str(), stdout);
   if (report.refusal.empty()) return 0;
-  std::fprintf(stderr, "sheaf: %s\n", report.refusal.c_str());
-  return 1;
+  return Fail(absl::InvalidArgumentError(report.refusal));
 }
 
 }  // namespace sheaf

@@ -273,6 +273,11 @@ absl::Status FinishRouter(RouterOptions& options, const RouterText& text) {
   options.kv_format = *format;
   SHEAF_RETURN_IF_ERROR(ReadAllowedOrigins(text.allowed_origins, options.allowed_origins));
   if (text.seed >= 0) options.seed = static_cast<uint64_t>(text.seed);
+  for (const std::string& name : options.served_model_names) {
+    if (name.empty()) {
+      return absl::InvalidArgumentError("--served-model-name: wanted a name, got an empty one");
+    }
+  }
   if (options.kv_cache_memory_bytes < 1) {
     return absl::InvalidArgumentError("--kv-cache-memory-bytes: wanted at least 1, got 0");
   }

@@ -13,6 +13,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "absl/strings/string_view.h"
+#include "base/one_line.h"
 #include "base/status.h"
 #include "kernels/cpu_target.h"
 
@@ -70,7 +72,9 @@ bool StopSignals::WaitFor(std::chrono::milliseconds timeout) {
 }
 
 int Fail(const absl::Status& status) {
-  std::fprintf(stderr, "sheaf: %s\n", std::string(status.message()).c_str());
+  const absl::string_view message = status.message();
+  std::fprintf(stderr, "sheaf: %s\n",
+               OneLine(std::string_view(message.data(), message.size())).c_str());
   return 1;
 }
 

@@ -30,7 +30,7 @@ class StopSignals {
   bool stopped_ = false;
 };
 
-// Prints "sheaf: <message>" to stderr; returns exit status 1.
+// Prints "sheaf: <message>" to stderr as one line; returns exit status 1.
 int Fail(const absl::Status& status);
 
 }  // namespace sheaf

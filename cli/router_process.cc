@@ -10,11 +10,13 @@
 
 #include "absl/strings/str_format.h"
 #include "base/cpu_topology.h"
+#include "base/one_line.h"
 #include "base/status.h"
 #include "base/thread_pool.h"
 #include "cli/checkpoint_text.h"
 #include "cli/expert_backend.h"
 #include "cli/metrics_observer.h"
+#include "cli/preflight.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
 #include "model/decoder_weights.h"
@@ -33,26 +35,6 @@ namespace sheaf {
 namespace {
 
 using std::chrono::milliseconds;
-
-// Positions that the RoPE table and one sequence can have.
-absl::StatusOr<int> MaxModelLen(const RouterOptions& options, const ModelConfig& config,
-                                const KvCache& cache) {
-  const int64_t possible =
-      std::min<int64_t>(config.max_position_embeddings, cache.capacity_tokens());
-  if (options.max_model_len == 0) return static_cast<int>(possible);
-  if (options.max_model_len > config.max_position_embeddings) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("--max-model-len: wanted at most the model's %d positions, got %d",
-                        config.max_position_embeddings, options.max_model_len));
-  }
-  if (options.max_model_len > cache.capacity_tokens()) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("--max-model-len: %d tokens do not fit the KV cache, which holds %d; raise "
-                        "--kv-cache-memory-bytes",
-                        options.max_model_len, cache.capacity_tokens()));
-  }
-  return static_cast<int>(options.max_model_len);
-}
 
 // Seeds and request names. Thread-safe.
 class RandomSource {
@@ -105,6 +87,7 @@ struct RouterProcess::Impl {
   std::unique_ptr<Checkpoint> checkpoint;  // until everything is loaded
   ModelConfig config;
   std::unique_ptr<CheckpointText> text;
+  int max_model_len = 0;  // tokens
   std::unique_ptr<ThreadPool> pool;
   std::unique_ptr<DecoderWeights> weights;
   std::unique_ptr<KvCache> cache;
@@ -129,23 +112,23 @@ struct RouterProcess::Impl {
 };
 
 absl::Status RouterProcess::Impl::LoadModel() {
-  SHEAF_ASSIGN_OR_RETURN(config, LoadModelConfig(options.process.checkpoint));
-  SHEAF_ASSIGN_OR_RETURN(checkpoint, Checkpoint::Open(options.process.checkpoint));
-  SHEAF_RETURN_IF_ERROR(CheckServable(*checkpoint, config));
-  SHEAF_ASSIGN_OR_RETURN(
-      text, CheckpointText::Load(options.process.checkpoint, static_cast<size_t>(config.vocab_size),
-                                 {options.tool_call_parser, options.reasoning_parser}));
+  Preflight preflight = RunPreflight(options);
+  for (const std::string& remark : AllRemarks(preflight.report)) {
+    spdlog::warn("{}", OneLine(remark));
+  }
+  if (!preflight.report.refusal.empty()) {
+    return absl::InvalidArgumentError(preflight.report.refusal);
+  }
+  checkpoint = std::move(preflight.checkpoint);
+  config = *std::move(preflight.config);
+  text = std::move(preflight.text);
+  max_model_len = preflight.max_model_len;
   const auto parser = [](const std::string& choice, TagFormat format) {
     return choice == "auto" ? absl::StrFormat("auto -> %s", TagFormatName(format)) : choice;
   };
   spdlog::info("tool calls: {}; thoughts: {}",
                parser(options.tool_call_parser, text->output_format().tools),
                parser(options.reasoning_parser, text->output_format().reasoning));
-  if (text->tokenizer().VocabSize() > static_cast<size_t>(config.vocab_size)) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "%s: tokenizer.json has token id %d, config.json's vocab_size is %d",
-        options.process.checkpoint, text->tokenizer().VocabSize() - 1, config.vocab_size));
-  }
   pool = std::make_unique<ThreadPool>(options.threads > 0 ? options.threads
                                                           : DetectCpuTopology().usable_cores);
   spdlog::info("{}: {} layers, {} experts a layer; loading the router's weights",
@@ -159,12 +142,7 @@ absl::Status RouterProcess::Impl::LoadModel() {
 
 absl::Status RouterProcess::Impl::BuildEngine() {
   const HeadRange heads = AllHeads(config);
-  SHEAF_ASSIGN_OR_RETURN(
-      cache, KvCache::Create(config, heads,
-                             {.format = options.kv_format,
-                              .block_size = options.block_size,
-                              .memory_bytes = static_cast<size_t>(options.kv_cache_memory_bytes)}));
-  SHEAF_ASSIGN_OR_RETURN(const int max_model_len, MaxModelLen(options, config, *cache));
+  SHEAF_ASSIGN_OR_RETURN(cache, KvCache::Create(config, heads, KvCacheOptionsOf(options)));
   spdlog::info("KV cache: {} blocks of {} tokens ({}); requests of up to {} tokens",
                cache->num_blocks(), cache->block_size(), kernels::KvFormatName(options.kv_format),
                max_model_len);

@@ -76,8 +76,7 @@ int Run(RouterOptions options, const std::string& program) {
   while (status == 0 && !signals.WaitFor(milliseconds(50))) {
     if (children.Poll()) stale = true;
     if (children.permanent_failure()) {
-      spdlog::error("a worker cannot load its slice of the checkpoint; stopping");
-      status = 1;  // the worker has said why
+      status = 1;
       break;
     }
     for (int pid : (*router)->TakeSuspectPids()) children.Kill(pid);
@@ -95,6 +94,11 @@ int Run(RouterOptions options, const std::string& program) {
   (*router)->Drain(milliseconds(status == 0 ? options.shutdown_timeout_ms : 0));
   children.StopAll(milliseconds(3000));
   (*router)->Stop();
+  if (children.permanent_failure()) {  // last of all, where an operator looks first
+    const std::string& reason = children.permanent_reason();
+    return Fail(absl::InternalError(
+        reason.empty() ? std::string("a worker cannot load its slice of the checkpoint") : reason));
+  }
   return status;
 }
 

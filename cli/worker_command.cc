@@ -22,9 +22,8 @@
 #include "cli/commands.h"
 #include "cli/data_plane.h"
 #include "cli/model_identity.h"
+#include "cli/preflight.h"
 #include "cli/process_setup.h"
-#include "model/checkpoint.h"
-#include "model/config.h"
 #include "worker/worker.h"
 
 namespace sheaf {
@@ -54,9 +53,9 @@ absl::StatusOr<std::unique_ptr<prometheus::Exposer>> ServeMetrics(const WorkerOp
 
 absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals) {
   SHEAF_RETURN_IF_ERROR(SetUpProcess(options.process));
-  SHEAF_ASSIGN_OR_RETURN(const ModelConfig config, LoadModelConfig(options.process.checkpoint));
-  SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint,
-                         Checkpoint::Open(options.process.checkpoint));
+  SHEAF_ASSIGN_OR_RETURN(WorkerPreflight preflight,
+                         RunWorkerPreflight(options.process.checkpoint));
+  const ModelConfig& config = preflight.config;
   SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<Transport> transport, MakeTransport(options.transport));
   auto registry = std::make_shared<prometheus::Registry>();
   WorkerMetrics metrics(*registry, SHEAF_VERSION);
@@ -77,8 +76,9 @@ absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals)
   worker_config.preferred_slot = options.slot;
   spdlog::info("worker: metrics on {}", worker_config.metrics_address);
 
-  Worker worker(std::move(worker_config), CheckpointSliceLoader(std::move(checkpoint), config),
-                *transport, metrics);
+  Worker worker(std::move(worker_config),
+                CheckpointSliceLoader(std::move(preflight.checkpoint), config), *transport,
+                metrics);
   std::atomic<bool> ended{false};
   absl::Status result;
   std::thread control([&] {
@@ -98,7 +98,8 @@ int RunWorker(const WorkerOptions& options) {
   StopSignals signals;  // before any thread: the mask is inherited
   const absl::Status status = RunUntilStopped(options, signals);
   if (status.ok()) return 0;
-  Fail(status);
+  // A parent says it in its own words; without one this is the line for the operator.
+  if (!TellParent(status)) Fail(status);
   // A lost router or a taken port may be better next time; a bad checkpoint is not.
   return absl::IsUnavailable(status) ? 1 : kPermanentFailure;
 }

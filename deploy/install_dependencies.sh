@@ -12,7 +12,7 @@ packages=(
   g++ cmake ninja-build pkg-config ccache
   libgrpc++-dev libgrpc-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
   libabsl-dev prometheus-cpp-dev libucx-dev libhwy-dev libboost-dev nlohmann-json3-dev
-  libsimdjson-dev libspdlog-dev libcli11-dev libyaml-cpp-dev libgtest-dev libgmock-dev libbenchmark-dev libhwloc-dev libnuma-dev libssl-dev
+  libsimdjson-dev libspdlog-dev libcli11-dev libyaml-cpp-dev libgtest-dev libgmock-dev libbenchmark-dev libhwloc-dev libnuma-dev libssl-dev libre2-dev
 )
 if [[ ${1:-} == --tests ]]; then
   packages+=(python3 python3-venv python3-numpy python3-pytest python3-jsonschema libopenblas0-pthread python3-grpcio python3-protobuf g++-aarch64-linux-gnu qemu-user-static)

@@ -30,7 +30,8 @@ struct QuantizationHints {
   int group_size = 0;             // -1 = one group a row, 0 = not said
   bool symmetric = true;
   bool desc_act = false;
-  // Modules that it calls unquantized: names, class names, or regular expressions after "re:".
+  // Modules that it calls unquantized, as model/module_patterns.h reads them: names, class names,
+  // or regular expressions after "re:" or "search:".
   std::vector<std::string> unquantized;
 };
 

@@ -1,5 +1,7 @@
 #include "model/config_disagreements.h"
 
+#include <string_view>
+
 #include "absl/strings/str_format.h"
 
 namespace sheaf {
@@ -16,6 +18,14 @@ std::string_view ConfigName(TensorDtype dtype) {
     default:
       return DtypeName(dtype);
   }
+}
+
+bool IsKnownMethod(std::string_view method) {
+  for (const std::string_view known : {"gptq", "auto-round", "auto_round", "intel/auto-round",
+                                       "compressed-tensors", "awq"}) {
+    if (method == known) return true;
+  }
+  return false;
 }
 
 WeightFormat FormatOfMethod(const QuantizationHints& hints) {
@@ -67,12 +77,23 @@ void ConfigDisagreements::AddUnusedTensor(const TensorInfo& tensor, ModelPart pa
 
 void ConfigDisagreements::AddQuantization(std::vector<std::string>& out) const {
   const QuantizationHints& hints = config_.quantization;
+  if (!unquantized_.unread().empty()) {
+    out.push_back(absl::StrFormat(
+        "%d regular expressions of quantization_config cannot be read and name no module, e.g. %s",
+        unquantized_.unread().size(), unquantized_.unread().front()));
+  }
   if (hints.method.empty()) {
     if (quantized_.count > 0) {
       out.push_back(absl::StrFormat("no quantization_config, but %d Linears are 4-bit, e.g. %s",
                                     quantized_.count, quantized_.example));
     }
     return;
+  }
+  if (!IsKnownMethod(hints.method)) {
+    out.push_back(absl::StrFormat(
+        "quantization_config says quant_method \"%s\", which is not known here; the tensors' own "
+        "names and shapes decide",
+        hints.method.substr(0, 40)));
   }
   if (quantized_.count == 0) {
     out.push_back(

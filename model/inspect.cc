@@ -15,6 +15,8 @@
 namespace sheaf {
 namespace {
 
+constexpr int kMaxMissingExperts = 64;  // of a layer, after which the others are not looked for
+
 std::string LowerCase(std::string_view text) {
   std::string out(text);
   for (char& c : out) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
@@ -139,8 +141,7 @@ class Inspection {
   }
 
   uint64_t Visit(const NamedLinear& linear) {
-    const auto plan =
-        PlanLinear(checkpoint_, config_.quantization, linear.prefix, linear.n, linear.k);
+    const auto plan = PlanNamedLinear(checkpoint_, config_.quantization, linear);
     const uint64_t bytes = Visit(plan, linear.part);
     if (!linear.absorbed || !plan.ok()) return bytes;
     const auto& shape = std::get<LatentShape>(config_.attention);
@@ -168,10 +169,15 @@ class Inspection {
       }
     }
     expert_bytes_.resize(static_cast<size_t>(config_.num_experts));
-    for (int expert = 0; expert < config_.num_experts; ++expert) {
+    // A config may count millions of experts that no file has.
+    int missing = 0;
+    for (int expert = 0; expert < config_.num_experts && missing < kMaxMissingExperts; ++expert) {
       const auto plans = PlanExpert(checkpoint_, config_, layer, expert);
       Refuse(plans.status());
-      if (!plans.ok()) continue;
+      if (!plans.ok()) {
+        ++missing;
+        continue;
+      }
       for (const LinearPlan& plan : *plans)
         expert_bytes_[expert] += Visit(plan, ModelPart::kRoutedExperts);
     }

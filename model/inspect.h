@@ -48,6 +48,7 @@ struct InspectReport {
   uint64_t bytes = 0;
   std::vector<TensorGroup> groups;         // by part, then bytes
   std::vector<std::string> disagreements;  // with the config; the checkpoint is served all the same
+  std::vector<std::string> remarks;        // on everything else; it is served all the same
   std::vector<ProcessShare> processes;     // empty when refused
   std::string refusal;                     // empty = can be served
 };
@@ -59,6 +60,10 @@ InspectReport InspectCheckpoint(const std::string& directory, int num_workers);
 InspectReport InspectTensors(const Checkpoint& checkpoint,
                              const absl::StatusOr<ModelConfig>& config, int num_workers);
 
+// What `sheaf serve` logs as warnings: disagreements, then remarks.
+std::vector<std::string> AllRemarks(const InspectReport& report);
+
+// JSON: the members of the report by name, "remarks" being AllRemarks.
 std::string InspectText(const InspectReport& report);
 std::string InspectJson(const InspectReport& report);
 

@@ -1,6 +1,7 @@
 // Text and JSON of an InspectReport.
 
 #include "absl/strings/str_format.h"
+#include "base/one_line.h"
 #include "model/inspect.h"
 #include "nlohmann/json.hpp"
 
@@ -27,6 +28,12 @@ std::string GroupText(const TensorGroup& group) {
 
 }  // namespace
 
+std::vector<std::string> AllRemarks(const InspectReport& report) {
+  std::vector<std::string> all = report.disagreements;
+  all.insert(all.end(), report.remarks.begin(), report.remarks.end());
+  return all;
+}
+
 std::string InspectText(const InspectReport& report) {
   std::string out = report.directory + "\n";
   if (report.tensors > 0) {
@@ -46,7 +53,11 @@ std::string InspectText(const InspectReport& report) {
   }
   if (!report.disagreements.empty()) {
     out += "\nThe tensors count where the config says otherwise:\n";
-    for (const std::string& line : report.disagreements) out += "  " + line + "\n";
+    for (const std::string& line : report.disagreements) out += "  " + OneLine(line) + "\n";
+  }
+  if (!report.remarks.empty()) {
+    out += "\nRemarks:\n";
+    for (const std::string& line : report.remarks) out += "  " + OneLine(line) + "\n";
   }
   if (!report.processes.empty()) {
     out += "\nWeights a process:\n";
@@ -64,7 +75,7 @@ std::string InspectText(const InspectReport& report) {
     }
   }
   out += report.refusal.empty() ? "\nIt can be served.\n"
-                                : "\nIt cannot be served: " + report.refusal + "\n";
+                                : "\nIt cannot be served: " + OneLine(report.refusal) + "\n";
   return out;
 }
 
@@ -86,6 +97,7 @@ std::string InspectJson(const InspectReport& report) {
                                   {"bytes", group.bytes}});
   }
   json["disagreements"] = report.disagreements;
+  json["remarks"] = AllRemarks(report);
   json["processes"] = Json::array();
   for (const ProcessShare& share : report.processes) {
     json["processes"].push_back(Json{{"process", share.process},

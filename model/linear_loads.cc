@@ -12,8 +12,7 @@ namespace sheaf {
 
 absl::Status LinearLoads::Add(const NamedLinear& linear, const LinearSlice& slice,
                               LoadedLinear& out) {
-  SHEAF_ASSIGN_OR_RETURN(LinearPlan plan,
-                         PlanLinear(checkpoint_, hints_, linear.prefix, linear.n, linear.k));
+  SHEAF_ASSIGN_OR_RETURN(LinearPlan plan, PlanNamedLinear(checkpoint_, hints_, linear));
   Add(std::move(plan), slice, out);
   return absl::OkStatus();
 }
@@ -34,19 +33,11 @@ void LinearLoads::Add(LinearPlan plan, const LinearSlice& slice, LoadedLinear& o
 absl::Status LinearLoads::AddConverted(const NamedLinear& linear, const LinearSlice& slice,
                                        Convert convert) {
   Job job;
-  SHEAF_ASSIGN_OR_RETURN(job.plan,
-                         PlanLinear(checkpoint_, hints_, linear.prefix, linear.n, linear.k));
-  if (job.plan.bias != nullptr) return TensorError(*job.plan.bias, "no bias here", "one");
+  SHEAF_ASSIGN_OR_RETURN(job.plan, PlanNamedLinear(checkpoint_, hints_, linear));
   job.slice = slice;
   job.convert = std::move(convert);
   jobs_.push_back(std::move(job));
   return absl::OkStatus();
-}
-
-absl::Status LinearLoads::RequireBias() const {
-  const LinearPlan& plan = jobs_.back().plan;
-  if (plan.bias != nullptr) return absl::OkStatus();
-  return RequireTensor(checkpoint_, plan.prefix + ".bias").status();
 }
 
 absl::Status LinearLoads::Run(const Job& job, LoadScratch& scratch) const {

@@ -31,12 +31,11 @@ class LinearLoads {
   absl::Status AddPlain(const std::string& tensor, int n, int k, LoadedLinear& out);
 
   // A Linear that is kept in another form: `convert` gets it once, on some thread, after which its
-  // memory is freed. It must have no bias.
+  // memory is freed. Its bias must be forbidden.
   using Convert = std::function<absl::Status(const kernels::Linear&)>;
   absl::Status AddConverted(const NamedLinear& linear, const LinearSlice& slice, Convert convert);
 
   // Of the last one added.
-  absl::Status RequireBias() const;
   void DropBias() { jobs_.back().plan.bias = nullptr; }
 
   // Reads all of them, the largest first.

@@ -58,6 +58,20 @@ std::string ExpertPrefix(int layer, int expert) {
   return LayerPrefix(layer) + ".mlp.experts." + std::to_string(expert);
 }
 
+absl::StatusOr<LinearPlan> PlanNamedLinear(const Checkpoint& checkpoint,
+                                           const QuantizationHints& hints,
+                                           const NamedLinear& linear) {
+  SHEAF_ASSIGN_OR_RETURN(const LinearPlan plan,
+                         PlanLinear(checkpoint, hints, linear.prefix, linear.n, linear.k));
+  if (linear.bias == BiasRule::kRequired && plan.bias == nullptr) {
+    return RequireTensor(checkpoint, linear.prefix + ".bias").status();
+  }
+  if (linear.bias == BiasRule::kForbidden && plan.bias != nullptr) {
+    return TensorError(*plan.bias, "no bias here", "one");
+  }
+  return plan;
+}
+
 std::array<NamedLinear, 3> MlpLinears(const std::string& prefix, int hidden, int width,
                                       ModelPart part) {
   return {{{prefix + ".gate_proj", width, hidden, part},
@@ -163,6 +177,16 @@ absl::Status CheckExpertCounts(const Checkpoint& checkpoint, const ModelConfig& 
     const TensorInfo* const gate = checkpoint.Find(LayerPrefix(layer) + ".mlp.gate.weight");
     if (gate == nullptr) continue;
     SHEAF_RETURN_IF_ERROR(CheckShape(*gate, {config.num_experts, config.hidden_size}));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckExperts(const Checkpoint& checkpoint, const ModelConfig& config) {
+  SHEAF_RETURN_IF_ERROR(CheckExpertCounts(checkpoint, config));
+  for (int layer = config.num_dense_layers; layer < config.num_layers; ++layer) {
+    for (int expert = 0; expert < config.num_experts; ++expert) {
+      SHEAF_RETURN_IF_ERROR(PlanExpert(checkpoint, config, layer, expert).status());
+    }
   }
   return absl::OkStatus();
 }

@@ -45,13 +45,22 @@ inline constexpr char kFinalNormName[] = "model.norm.weight";
 std::string LayerPrefix(int layer);               // "model.layers.3"
 std::string ExpertPrefix(int layer, int expert);  // "model.layers.3.mlp.experts.7"
 
+enum class BiasRule : uint8_t { kOptional, kRequired, kForbidden };
+
 struct NamedLinear {
   std::string prefix;
   int n = 0;
   int k = 0;
   ModelPart part = ModelPart::kOther;
   bool absorbed = false;  // kept taken apart: model/attention/absorbed_kv.h
+  BiasRule bias = BiasRule::kOptional;
 };
+
+// PlanLinear, and whether its bias is there as it must be: what loading and `sheaf inspect` both
+// ask, so that neither takes what the other refuses.
+absl::StatusOr<LinearPlan> PlanNamedLinear(const Checkpoint& checkpoint,
+                                           const QuantizationHints& hints,
+                                           const NamedLinear& linear);
 
 // gate_proj, up_proj, down_proj under the prefix.
 std::array<NamedLinear, 3> MlpLinears(const std::string& prefix, int hidden, int width,
@@ -77,5 +86,7 @@ ModelPart PartOf(std::string_view name, const ModelConfig& config);
 
 // No tensor of an expert that the config does not count; every gate has one row an expert.
 absl::Status CheckExpertCounts(const Checkpoint& checkpoint, const ModelConfig& config);
+// That, and PlanExpert of every expert: whatever headers can say against loading any of them.
+absl::Status CheckExperts(const Checkpoint& checkpoint, const ModelConfig& config);
 
 }  // namespace sheaf

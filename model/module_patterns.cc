@@ -1,94 +1,62 @@
 #include "model/module_patterns.h"
 
-#include <cctype>
+#include <re2/re2.h>
 
 namespace sheaf {
 namespace {
 
-constexpr size_t kMaxExpressionBytes = 512;
+// Of one expression: its program and the automaton that runs it.
+constexpr int64_t kMaxExpressionMemoryBytes = 1 << 20;
+constexpr size_t kShownBytes = 60;
 
-bool IsQuantifier(char c) { return c == '*' || c == '?' || c == '{' || c == '+'; }
+constexpr std::string_view kFromStart = "re:";
+constexpr std::string_view kAnywhere = "search:";
 
-// Python's spelling as a POSIX extended expression, for what configs use of it.
-std::string ToPosix(std::string_view python) {
-  std::string out;
-  for (size_t i = 0; i < python.size(); ++i) {
-    if (python.substr(i, 2) == "\\d") {
-      out += "[0-9]";
-      ++i;
-    } else if (python.substr(i, 3) == "(?:") {
-      out += '(';
-      i += 2;
-    } else {
-      if (python[i] == '\\' && i + 1 < python.size()) out += python[i++];
-      out += python[i];
-    }
-  }
-  return out;
+bool StartsWith(std::string_view text, std::string_view prefix) {
+  return text.substr(0, prefix.size()) == prefix;
 }
 
-void FreeExpression(regex_t* expression) {
-  regfree(expression);
-  delete expression;
-}
+re2::StringPiece Piece(std::string_view text) { return {text.data(), text.size()}; }
 
 }  // namespace
 
-std::string RequiredLiteral(std::string_view expression) {
-  std::string best, run;
-  int depth = 0;
-  const auto end_run = [&] {
-    if (run.size() > best.size()) best = run;
-    run.clear();
-  };
-  for (size_t i = 0; i < expression.size(); ++i) {
-    char c = expression[i];
-    if (c == '|') return "";
-    if (c == '[') {  // a class stands for one unknown character
-      end_run();
-      while (i < expression.size() && expression[i] != ']') ++i;
-      continue;
-    }
-    if (c == '(' || c == ')') {  // a group may be optional
-      end_run();
-      depth += c == '(' ? 1 : -1;
-      continue;
-    }
-    if (c == '{') {
-      end_run();
-      while (i < expression.size() && expression[i] != '}') ++i;
-      continue;
-    }
-    bool literal = std::string_view(".^$*+?").find(c) == std::string_view::npos;
-    if (c == '\\') {
-      if (++i >= expression.size()) break;
-      c = expression[i];
-      literal = std::ispunct(static_cast<unsigned char>(c)) != 0;
-    }
-    const bool optional = i + 1 < expression.size() && IsQuantifier(expression[i + 1]);
-    if (!literal || optional || depth != 0) {
-      end_run();
-    } else {
-      run += c;
-    }
-  }
-  end_run();
-  return best;
-}
-
 ModulePatterns::ModulePatterns(const std::vector<std::string>& entries) {
+  re2::RE2::Options options;
+  options.set_log_errors(false);
+  options.set_max_mem(kMaxExpressionMemoryBytes);
+  options.set_never_capture(true);
+  int steps = 0;
   for (const std::string& entry : entries) {
-    if (entry.rfind("re:", 0) != 0) {
+    const bool from_start = StartsWith(entry, kFromStart);
+    if (!from_start && !StartsWith(entry, kAnywhere)) {
       names_.insert(entry);
       continue;
     }
-    const std::string text = entry.substr(3, kMaxExpressionBytes);
-    auto expression = std::make_unique<regex_t>();
-    // What POSIX cannot say is left out: these patterns only feed remarks.
-    if (regcomp(expression.get(), ToPosix(text).c_str(), REG_EXTENDED | REG_NOSUB) != 0) continue;
-    expressions_.push_back({RequiredLiteral(text), {expression.release(), FreeExpression}});
+    const std::string_view text =
+        std::string_view(entry).substr(from_start ? kFromStart.size() : kAnywhere.size());
+    const auto leave_out = [&](const std::string& why) {
+      unread_.push_back(std::string(text.substr(0, kShownBytes)) + ": " + why);
+    };
+    if (text.size() > kMaxExpressionBytes) {
+      leave_out("longer than " + std::to_string(kMaxExpressionBytes) + " bytes");
+      continue;
+    }
+    if (steps >= kMaxProgramSteps) {
+      leave_out("the expressions before it are too large already");
+      continue;
+    }
+    auto compiled = std::make_unique<re2::RE2>(Piece(text), options);
+    if (!compiled->ok()) {
+      leave_out(compiled->error());
+      continue;
+    }
+    steps += compiled->ProgramSize();
+    expressions_.push_back({from_start, std::move(compiled)});
   }
 }
+
+ModulePatterns::ModulePatterns(ModulePatterns&&) noexcept = default;
+ModulePatterns::~ModulePatterns() = default;
 
 bool ModulePatterns::MatchesName(std::string_view module) const {
   for (std::string_view rest = module;;) {
@@ -101,10 +69,10 @@ bool ModulePatterns::MatchesName(std::string_view module) const {
 
 bool ModulePatterns::Matches(std::string_view module) const {
   if (MatchesName(module)) return true;
-  const std::string text(module);
+  const re2::StringPiece text = Piece(module);
   for (const Expression& expression : expressions_) {
-    if (text.find(expression.literal) == std::string::npos) continue;
-    if (regexec(expression.compiled.get(), text.c_str(), 0, nullptr, 0) == 0) return true;
+    const auto anchor = expression.from_start ? re2::RE2::ANCHOR_START : re2::RE2::UNANCHORED;
+    if (expression.compiled->Match(text, 0, text.size(), anchor, nullptr, 0)) return true;
   }
   return false;
 }

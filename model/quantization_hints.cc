@@ -56,7 +56,7 @@ void ReadUnquantized(const JsonObject& object, QuantizationHints& hints) {
       if (!overrides.is_object() || !overrides.contains("bits")) continue;
       const auto& bits = overrides["bits"];
       if (!bits.is_number_integer() || bits.get<int64_t>() < 16) continue;
-      hints.unquantized.push_back(IsRegex(name) ? "re:" + name : name);
+      hints.unquantized.push_back(IsRegex(name) ? "search:" + name : name);
     }
   }
 }

@@ -5,6 +5,9 @@ namespace {
 
 std::string Prefix(int layer) { return LayerPrefix(layer) + ".self_attn"; }
 
+// attention_bias, where it is true, promises the tensors.
+BiasRule RuleOf(bool promised) { return promised ? BiasRule::kRequired : BiasRule::kOptional; }
+
 std::vector<NamedLinear> AllLinears(const GroupedQueryShape& shape, const ModelConfig& config,
                                     int layer) {
   const GroupedQueryLinears named = NameLinears(shape, config, layer);
@@ -48,9 +51,10 @@ GroupedQueryLinears NameLinears(const GroupedQueryShape& shape, const ModelConfi
   const int hidden = config.hidden_size;
   const int q = config.num_heads * shape.head_dim, kv = shape.num_kv_heads * shape.head_dim;
   const ModelPart part = ModelPart::kAttention;
-  return {.q = {prefix + ".q_proj", q, hidden, part},
-          .k = {prefix + ".k_proj", kv, hidden, part},
-          .v = {prefix + ".v_proj", kv, hidden, part},
+  const BiasRule bias = RuleOf(shape.bias);
+  return {.q = {prefix + ".q_proj", q, hidden, part, false, bias},
+          .k = {prefix + ".k_proj", kv, hidden, part, false, bias},
+          .v = {prefix + ".v_proj", kv, hidden, part, false, bias},
           .o = {prefix + ".o_proj", hidden, q, part}};
 }
 
@@ -60,12 +64,13 @@ LatentLinears NameLinears(const LatentShape& shape, const ModelConfig& config, i
   const int hidden = config.hidden_size, heads = config.num_heads;
   const IndexerShape& index = shape.indexer;
   const ModelPart part = ModelPart::kAttention;
-  return {.q_a = {prefix + ".q_a_proj", shape.q_lora_rank, hidden, part},
+  const BiasRule bias = RuleOf(shape.bias);
+  return {.q_a = {prefix + ".q_a_proj", shape.q_lora_rank, hidden, part, false, bias},
           .q_b = {prefix + ".q_b_proj", heads * shape.qk_dim(), shape.q_lora_rank, part},
-          .kv_a = {prefix + ".kv_a_proj_with_mqa", shape.cached_dim(), hidden, part},
+          .kv_a = {prefix + ".kv_a_proj_with_mqa", shape.cached_dim(), hidden, part, false, bias},
           .kv_b = {prefix + ".kv_b_proj", heads * (shape.nope_dim + shape.v_dim),
-                   shape.kv_lora_rank, part, /*absorbed=*/true},
-          .o = {prefix + ".o_proj", hidden, heads * shape.v_dim, part},
+                   shape.kv_lora_rank, part, /*absorbed=*/true, BiasRule::kForbidden},
+          .o = {prefix + ".o_proj", hidden, heads * shape.v_dim, part, false, bias},
           .indexer = {.wq_b = {indexer + ".wq_b", index.num_heads * index.head_dim,
                                shape.q_lora_rank, ModelPart::kIndexer},
                       .wk = {indexer + ".wk", index.head_dim, hidden, ModelPart::kIndexer},

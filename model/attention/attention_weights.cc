@@ -29,14 +29,9 @@ absl::Status PlanWeights(const GroupedQueryShape& shape, const ModelConfig& conf
   const LinearSlice kv_rows = {.first_row = first_kv, .num_rows = num_kv};
   const LinearSlice q_rows = {.first_row = first_kv * ratio, .num_rows = num_kv * ratio};
   const LinearSlice o_columns = {.first_column = first_kv * ratio, .num_columns = num_kv * ratio};
-  const auto add = [&](const NamedLinear& linear, const LinearSlice& slice,
-                       LoadedLinear& loaded) -> absl::Status {
-    SHEAF_RETURN_IF_ERROR(loads.Add(linear, slice, loaded));
-    return shape.bias ? loads.RequireBias() : absl::OkStatus();
-  };
-  SHEAF_RETURN_IF_ERROR(add(linears.q, q_rows, out.q));
-  SHEAF_RETURN_IF_ERROR(add(linears.k, kv_rows, out.k));
-  SHEAF_RETURN_IF_ERROR(add(linears.v, kv_rows, out.v));
+  SHEAF_RETURN_IF_ERROR(loads.Add(linears.q, q_rows, out.q));
+  SHEAF_RETURN_IF_ERROR(loads.Add(linears.k, kv_rows, out.k));
+  SHEAF_RETURN_IF_ERROR(loads.Add(linears.v, kv_rows, out.v));
   SHEAF_RETURN_IF_ERROR(loads.Add(linears.o, o_columns, out.o));
   KeepOneOutputBias(heads, loads);
   if (!shape.qk_norm) return absl::OkStatus();
@@ -64,12 +59,9 @@ absl::Status PlanWeights(const LatentShape& shape, const ModelConfig& config, in
   const auto rows_of = [&](int head_rows) {
     return LinearSlice{.first_row = heads.first * head_rows, .num_rows = heads.count * head_rows};
   };
-  const auto check_bias = [&] { return shape.bias ? loads.RequireBias() : absl::OkStatus(); };
   SHEAF_RETURN_IF_ERROR(loads.Add(linears.q_a, {}, out.q_a));
-  SHEAF_RETURN_IF_ERROR(check_bias());
   SHEAF_RETURN_IF_ERROR(loads.Add(linears.q_b, rows_of(shape.qk_dim()), out.q_b));
   SHEAF_RETURN_IF_ERROR(loads.Add(linears.kv_a, {}, out.kv_a));
-  SHEAF_RETURN_IF_ERROR(check_bias());
   SHEAF_RETURN_IF_ERROR(loads.AddConverted(
       linears.kv_b, rows_of(shape.nope_dim + shape.v_dim),
       [&out, &shape, heads](const kernels::Linear& kv_b) -> absl::Status {
@@ -81,7 +73,6 @@ absl::Status PlanWeights(const LatentShape& shape, const ModelConfig& config, in
       linears.o,
       {.first_column = heads.first * shape.v_dim, .num_columns = heads.count * shape.v_dim},
       out.o));
-  SHEAF_RETURN_IF_ERROR(check_bias());
   KeepOneOutputBias(heads, loads);
   const std::string prefix = LayerPrefix(layer) + ".self_attn";
   SHEAF_RETURN_IF_ERROR(ReadFloats(loads.checkpoint(), prefix + ".q_a_layernorm.weight",

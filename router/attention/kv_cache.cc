@@ -44,8 +44,8 @@ size_t KvCache::BlockBytes(const ModelConfig& config, HeadRange heads, kernels::
   return std::accumulate(planes.begin(), planes.end(), size_t{0}) * block_size;
 }
 
-absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& config, HeadRange heads,
-                                                         const KvCacheOptions& options) {
+absl::StatusOr<int> KvCache::NumBlocks(const ModelConfig& config, HeadRange heads,
+                                       const KvCacheOptions& options) {
   if (options.block_size < 1 || options.block_size > 1024) {
     return absl::InvalidArgumentError(absl::StrFormat(
         "KV cache block size: wanted 1 to 1024 tokens, got %d", options.block_size));
@@ -59,6 +59,14 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& conf
         "KV cache memory: wanted at least %d bytes (one block of %d tokens in %d layers), got %d",
         block_bytes, options.block_size, config.num_layers, options.memory_bytes));
   }
+  return static_cast<int>(num_blocks);
+}
+
+absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& config, HeadRange heads,
+                                                         const KvCacheOptions& options) {
+  SHEAF_ASSIGN_OR_RETURN(const int blocks, NumBlocks(config, heads, options));
+  const auto num_blocks = static_cast<size_t>(blocks);
+  const size_t block_bytes = BlockBytes(config, heads, options.format, options.block_size);
   const size_t bytes = num_blocks * block_bytes;
   // No reservation: the blocks that no sequence reached yet cost nothing.
   void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
@@ -78,7 +86,7 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& conf
     next += num_blocks * options.block_size * token_bytes;
   }
   return std::unique_ptr<KvCache>(
-      new KvCache(options, static_cast<int>(num_blocks), bytes, std::move(planes)));
+      new KvCache(options, blocks, bytes, std::move(planes)));
 }
 
 KvCache::KvCache(const KvCacheOptions& options, int num_blocks, size_t mapped_bytes,

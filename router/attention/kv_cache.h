@@ -50,6 +50,10 @@ class KvCache {
   static size_t BlockBytes(const ModelConfig& config, HeadRange heads, kernels::KvFormat format,
                            int block_size);
 
+  // How many blocks Create would make, or its kInvalidArgument; nothing is mapped.
+  static absl::StatusOr<int> NumBlocks(const ModelConfig& config, HeadRange heads,
+                                       const KvCacheOptions& options);
+
   int num_blocks() const { return num_blocks_; }
   int block_size() const { return options_.block_size; }
   int64_t capacity_tokens() const { return int64_t{num_blocks_} * options_.block_size; }

@@ -67,6 +67,23 @@ TEST(ChildProcesses, APermanentFailureIsNotRepeated) {
   EXPECT_EQ(children.children()[0].restarts, 0);
 }
 
+TEST(ChildProcesses, LastWordsOfAPermanentFailureAreKept) {
+  SteadyClock clock;
+  ChildProcesses children(
+      {{"/bin/sh", "-c", "printf 'no such expert' >/proc/self/fd/$SHEAF_LAST_WORDS_FD; exit 3"}},
+      clock);
+  ASSERT_TRUE(children.StartAll().ok());
+  ASSERT_TRUE(Within(seconds(30), [&] {
+    children.Poll();
+    return children.permanent_failure();
+  }));
+  EXPECT_EQ(children.permanent_reason(), "no such expert");
+}
+
+TEST(ChildProcesses, WithoutAParentNobodyIsTold) {
+  EXPECT_FALSE(TellParent(absl::InternalError("alone")));
+}
+
 TEST(ChildProcesses, StopAllEndsAlsoWhatIgnoresSigterm) {
   SteadyClock clock;
   ChildProcesses children(

@@ -6,6 +6,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <sys/resource.h>
+
+#include <chrono>
 #include <cstdio>
 #include <ctime>
 #include <filesystem>
@@ -25,6 +28,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing::MakeTinyModel;
 using ::testing::Not;
+using ::testing::StartsWith;
 using testing::TempDir;
 using testing::TestSeed;
 using testing::TinyModel;
@@ -170,10 +174,71 @@ TEST(ModulePatterns, FindsNamesSuffixesAndExpressions) {
   EXPECT_FALSE(patterns.Matches("model.layers.11.self_attn.q_proj"));
   EXPECT_TRUE(patterns.Matches("mtp.12.b"));
   EXPECT_FALSE(patterns.Matches("mtp.x.b"));
-  EXPECT_EQ(RequiredLiteral(".*model\\.layers\\.1\\.mlp\\.gate.*"), "model.layers.1.mlp.gate");
-  EXPECT_EQ(RequiredLiteral("a|b"), "");
-  EXPECT_EQ(RequiredLiteral("abx?cd(ef)?g"), "ab");
-  EXPECT_EQ(RequiredLiteral("\\d+\\w"), "");
+  ASSERT_EQ(patterns.unread().size(), 1u);
+  EXPECT_THAT(patterns.unread()[0], StartsWith("(broken: "));
+}
+
+TEST(ModulePatterns, MatchAsTheWritersOfTheFilesDo) {
+  // re.match: compressed-tensors' ignore, GPTQModel's dynamic. re.search: AutoRound's extra_config.
+  EXPECT_FALSE(ModulePatterns({"re:mlp\\.gate"}).Matches("model.layers.1.mlp.gate"));
+  EXPECT_TRUE(ModulePatterns({"re:model.*mlp\\.gate"}).Matches("model.layers.1.mlp.gate_proj"));
+  EXPECT_TRUE(ModulePatterns({"search:mlp\\.gate"}).Matches("model.layers.1.mlp.gate"));
+  EXPECT_TRUE(ModulePatterns({"re:(?i)MODEL\\.layers\\.[0-3]\\."}).Matches("model.layers.2.x"));
+}
+
+TEST(ModulePatterns, NestedRepeatsCostNeitherMemoryNorTime) {
+  const auto resident_kb = [] {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss;
+  };
+  std::vector<std::string> entries = {"re:((a{1000}){1000}){1000}", "re:((((a{9}){9}){9}){9}){9}",
+                                      "re:" + std::string(10000, '('), "search:(a*)*(a*)*b"};
+  std::string wide;
+  for (int i = 0; i < 300; ++i) wide += "(x{1000})";
+  entries.push_back("re:" + wide);
+  for (int i = 0; i < 5000; ++i) entries.push_back("re:.*(b{900}c" + std::to_string(i) + ")");
+  const auto started = std::chrono::steady_clock::now();
+  const long before = resident_kb();
+  const ModulePatterns patterns(entries);
+  EXPECT_FALSE(patterns.Matches("model.layers.1." + std::string(5000, 'a')));
+  EXPECT_LT(resident_kb() - before, 300 << 10);
+  EXPECT_LT(std::chrono::steady_clock::now() - started, std::chrono::seconds(20));
+  EXPECT_GE(patterns.unread().size(), 4u);
+  EXPECT_THAT(patterns.unread()[0], StartsWith("((a{1000}){1000}){1000}: "));
+}
+
+TEST_F(Inspect, NamesAPatternThatCannotBeRead) {
+  TinyModel model = MakeTinyModel(TinyStorage::kGptq, 4, random_);
+  auto config = nlohmann::json::parse(model.config_json);
+  config["quantization_config"]["dynamic"] = {
+      {"-:((a{1000}){1000}){1000}", nlohmann::json::object()}};
+  model.config_json = config.dump();
+  const InspectReport report = Report(model);
+  EXPECT_EQ(report.refusal, "");
+  EXPECT_THAT(report.disagreements, Contains(HasSubstr("((a{1000}){1000}){1000}: ")));
+}
+
+TEST_F(Inspect, ABiasThatIsPromisedIsAskedFor) {
+  TinyModel model = MakeTinyModel(TinyStorage::kGptq, 4, random_);
+  auto config = nlohmann::json::parse(model.config_json);
+  config["attention_bias"] = true;
+  model.config_json = config.dump();
+  ASSERT_EQ(model.tensors.erase("model.layers.1.self_attn.q_proj.bias"), 1u);
+  EXPECT_THAT(Report(model).refusal, HasSubstr("layers.1.self_attn.q_proj.bias"));
+}
+
+TEST_F(Inspect, NamesBitsAndMethodsThatTheTensorsDeny) {
+  TinyModel model = MakeTinyModel(TinyStorage::kGptq, 4, random_);
+  auto config = nlohmann::json::parse(model.config_json);
+  config["quantization_config"]["bits"] = 3;
+  config["quantization_config"]["quant_method"] = "squeezed";
+  model.config_json = config.dump();
+  const InspectReport report = Report(model);
+  EXPECT_EQ(report.refusal, "");
+  EXPECT_THAT(report.disagreements, Contains(HasSubstr("says 3 bits")));
+  EXPECT_THAT(report.disagreements, Contains(HasSubstr("\"squeezed\"")));
+  EXPECT_EQ(AllRemarks(report), report.disagreements);
 }
 
 // Headers and an index of a model of real size in 56 shards; the data are holes in the files.

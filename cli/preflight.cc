@@ -1,0 +1,88 @@
+#include "cli/preflight.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "base/status.h"
+#include "model/absent_tensors.h"
+
+namespace sheaf {
+namespace {
+
+// Positions that the RoPE table and one sequence can have.
+absl::StatusOr<int> MaxModelLen(const RouterOptions& options, const ModelConfig& config) {
+  SHEAF_ASSIGN_OR_RETURN(
+      const int blocks, KvCache::NumBlocks(config, AllHeads(config), KvCacheOptionsOf(options)));
+  const int64_t capacity_tokens = int64_t{blocks} * options.block_size;
+  if (options.max_model_len == 0) {
+    return static_cast<int>(std::min<int64_t>(config.max_position_embeddings, capacity_tokens));
+  }
+  if (options.max_model_len > config.max_position_embeddings) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("--max-model-len: wanted at most the model's %d positions, got %d",
+                        config.max_position_embeddings, options.max_model_len));
+  }
+  if (options.max_model_len > capacity_tokens) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("--max-model-len: %d tokens do not fit the KV cache, which holds %d; raise "
+                        "--kv-cache-memory-bytes",
+                        options.max_model_len, capacity_tokens));
+  }
+  return static_cast<int>(options.max_model_len);
+}
+
+// What comes after the tensors.
+absl::Status OpenText(const RouterOptions& options, Preflight& preflight) {
+  const ModelConfig& config = *preflight.config;
+  SHEAF_ASSIGN_OR_RETURN(
+      preflight.text,
+      CheckpointText::Load(options.process.checkpoint, static_cast<size_t>(config.vocab_size),
+                           {options.tool_call_parser, options.reasoning_parser}));
+  const std::vector<std::string>& remarks = preflight.text->remarks();
+  preflight.report.remarks.insert(preflight.report.remarks.end(), remarks.begin(), remarks.end());
+  SHEAF_ASSIGN_OR_RETURN(preflight.max_model_len, MaxModelLen(options, config));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+KvCacheOptions KvCacheOptionsOf(const RouterOptions& options) {
+  return {.format = options.kv_format,
+          .block_size = options.block_size,
+          .memory_bytes = static_cast<size_t>(options.kv_cache_memory_bytes)};
+}
+
+Preflight RunPreflight(const RouterOptions& options) {
+  Preflight preflight;
+  const std::string& directory = options.process.checkpoint;
+  auto checkpoint = Checkpoint::Open(directory);
+  if (!checkpoint.ok()) {
+    preflight.report.directory = directory;
+    preflight.report.refusal = std::string(checkpoint.status().message());
+    return preflight;
+  }
+  preflight.checkpoint = *std::move(checkpoint);
+  auto config = LoadModelConfig(directory);
+  preflight.report = InspectTensors(*preflight.checkpoint, config, options.workers);
+  if (!config.ok()) return preflight;
+  preflight.config = *std::move(config);
+  const absl::Status text = OpenText(options, preflight);
+  if (!text.ok() && preflight.report.refusal.empty()) {
+    preflight.report.refusal = std::string(text.message());
+    preflight.report.processes.clear();
+  }
+  return preflight;
+}
+
+absl::StatusOr<WorkerPreflight> RunWorkerPreflight(const std::string& checkpoint_dir) {
+  WorkerPreflight preflight;
+  SHEAF_ASSIGN_OR_RETURN(preflight.checkpoint, Checkpoint::Open(checkpoint_dir));
+  SHEAF_ASSIGN_OR_RETURN(preflight.config, LoadModelConfig(checkpoint_dir));
+  SHEAF_RETURN_IF_ERROR(
+      JudgeAbsentTensors(*preflight.checkpoint, preflight.config).status());
+  SHEAF_RETURN_IF_ERROR(CheckExperts(*preflight.checkpoint, preflight.config));
+  return preflight;
+}
+
+}  // namespace sheaf
