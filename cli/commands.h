@@ -12,6 +12,7 @@ int RunServe(const RouterOptions& options, const char* program);
 int RunRouter(const RouterOptions& options);
 int RunWorker(const WorkerOptions& options);
 int RunInspect(const InspectOptions& options);
+int RunVerify(const VerifyOptions& options);
 int RunRepack(const RepackOptions& options);
 int RunAsk(const AskOptions& options);
 int RunChat(const ChatOptions& options);

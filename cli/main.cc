@@ -27,6 +27,7 @@ int main(int argc, char** argv) {
           [](const sheaf::RouterCommand& c) { return sheaf::RunRouter(c.options); },
           [](const sheaf::WorkerCommand& c) { return sheaf::RunWorker(c.options); },
           [](const sheaf::InspectCommand& c) { return sheaf::RunInspect(c.options); },
+          [](const sheaf::VerifyCommand& c) { return sheaf::RunVerify(c.options); },
           [](const sheaf::RepackCommand& c) { return sheaf::RunRepack(c.options); },
           [](const sheaf::AskCommand& c) { return sheaf::RunAsk(c.options); },
           [](const sheaf::ChatCommand& c) { return sheaf::RunChat(c.options); },

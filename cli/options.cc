@@ -297,6 +297,7 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
   RouterText serve_text, router_text;
   WorkerOptions worker;
   InspectOptions inspect;
+  VerifyOptions verify;
   RepackOptions repack;
   AskOptions ask;
   ChatOptions chat;
@@ -342,6 +343,21 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
 
+  CLI::App* verify_app = app.add_subcommand(
+      "verify", "Reads every byte of a checkpoint: digests, NaN, ranges, zero points");
+  verify_app->add_option("checkpoint", verify.checkpoint, "Directory")->required();
+  verify_app->add_flag("--json", verify.json, "One JSON object instead of text");
+  verify_app->add_flag("--reference", verify.reference,
+                       "Compare rows of every Linear with the scalar kernels too");
+  verify_app->add_option("--rows", verify.rows, "Rows of each Linear that --reference compares")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  verify_app->add_option("--seed", verify.seed, "Of those rows; default: random")
+      ->check(CLI::NonNegativeNumber);
+  verify_app->add_option("--threads", verify.threads, "0 = usable cores")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+
   CLI::App* repack_app = app.add_subcommand(
       "repack", "The same 4-bit weights in another file format, in a new directory");
   repack_app->add_option("checkpoint", repack.checkpoint, "Directory")->required();
@@ -378,6 +394,7 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
   }
   if (worker_app->parsed()) return WorkerCommand{std::move(worker)};
   if (inspect_app->parsed()) return InspectCommand{std::move(inspect)};
+  if (verify_app->parsed()) return VerifyCommand{std::move(verify)};
   if (repack_app->parsed()) return RepackCommand{std::move(repack)};
   if (chat_app->parsed()) return ChatCommand{std::move(chat)};
   return AskCommand{std::move(ask)};

@@ -88,6 +88,15 @@ struct InspectOptions {
   int workers = 1;  // to divide the experts among
 };
 
+struct VerifyOptions {
+  std::string checkpoint;
+  bool json = false;
+  bool reference = false;        // compare with the scalar kernels too
+  int rows = 16;                 // of each Linear that are compared
+  std::optional<uint64_t> seed;  // of the rows and activations; absent = from the system
+  int threads = 0;               // 0 = usable cores
+};
+
 struct RepackOptions {
   std::string checkpoint;
   std::string output;  // a directory that does not exist yet
@@ -127,6 +136,9 @@ struct WorkerCommand {
 struct InspectCommand {
   InspectOptions options;
 };
+struct VerifyCommand {
+  VerifyOptions options;
+};
 struct RepackCommand {
   RepackOptions options;
 };
@@ -141,7 +153,7 @@ struct HelpText {
 };
 
 using Command = std::variant<ServeCommand, RouterCommand, WorkerCommand, InspectCommand,
-                             RepackCommand, AskCommand, ChatCommand, HelpText>;
+                             VerifyCommand, RepackCommand, AskCommand, ChatCommand, HelpText>;
 
 absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv);
 

@@ -14,6 +14,7 @@ find_package(spdlog CONFIG REQUIRED)
 find_package(CLI11 CONFIG REQUIRED)
 find_package(yaml-cpp CONFIG REQUIRED)
 pkg_check_modules(hwloc REQUIRED IMPORTED_TARGET hwloc)
+find_package(OpenSSL REQUIRED)
 pkg_check_modules(google_re2 REQUIRED IMPORTED_TARGET re2)  # "re2" is the prefix of gRPC's own search
 if(SHEAF_TESTS)
   find_package(GTest CONFIG REQUIRED)

@@ -132,10 +132,23 @@ TEST(Options, WrongValuesNameTheFlag) {
   EXPECT_THAT(ErrorOf({"serve", "dir", "--kv-cache-dtype", "int3"}), HasSubstr("--kv-cache-dtype"));
   EXPECT_THAT(ErrorOf({"serve", "dir", "--block-size", "0"}), HasSubstr("--block-size"));
   EXPECT_THAT(ErrorOf({"serve", "dir", "--no-such-flag"}), HasSubstr("--no-such-flag"));
+  EXPECT_THAT(ErrorOf({"serve", "dir", "--served-model-name", ""}),
+              HasSubstr("--served-model-name"));
+  EXPECT_THAT(ErrorOf({"verify", "dir", "--rows", "0"}), HasSubstr("--rows"));
   EXPECT_THAT(ErrorOf({"serve"}), HasSubstr("checkpoint"));
   const std::string path = testing::TempDir() + "/sheaf_options_bad.yaml";
   std::ofstream(path) << "no-such-flag: 1\n";
   EXPECT_THAT(ErrorOf({"serve", "dir", "--config", path}), HasSubstr("no-such-flag"));
+}
+
+TEST(Options, VerifyTakesWhatItCompares) {
+  const auto command = Parse({"verify", "dir", "--reference", "--rows", "40", "--seed", "7"});
+  ASSERT_TRUE(command.ok()) << command.status();
+  const VerifyOptions& options = std::get<VerifyCommand>(*command).options;
+  EXPECT_EQ(options.checkpoint, "dir");
+  EXPECT_TRUE(options.reference);
+  EXPECT_EQ(options.rows, 40);
+  EXPECT_EQ(options.seed, 7u);
 }
 
 TEST(Options, AskAndChatTakeTheSameWords) {
