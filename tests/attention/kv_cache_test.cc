@@ -32,6 +32,24 @@ TEST(KvCache, HoldsAsManyWholeBlocksAsTheMemoryAllows) {
   }
 }
 
+TEST(KvCache, CountsItsBlocksWithoutMemory) {
+  const ModelConfig config = SmallConfig();
+  const size_t block = KvCache::BlockBytes(config, {0, 4}, kernels::KvFormat::kBF16, 16);
+  // More than any machine maps.
+  const auto many = KvCache::NumBlocks(config, {0, 4},
+                                       {kernels::KvFormat::kBF16, 16, block * 1'000'000'000});
+  ASSERT_TRUE(many.ok());
+  EXPECT_EQ(*many, 1'000'000'000);
+  for (const size_t bytes : {block - 1, block, 7 * block + 3}) {
+    const KvCacheOptions options = {kernels::KvFormat::kBF16, 16, bytes};
+    const auto counted = KvCache::NumBlocks(config, {0, 4}, options);
+    const auto made = KvCache::Create(config, {0, 4}, options);
+    ASSERT_EQ(counted.ok(), made.ok());
+    EXPECT_EQ(counted.status(), made.status());
+    EXPECT_EQ(counted.value_or(0), made.ok() ? (*made)->num_blocks() : 0);
+  }
+}
+
 TEST(KvCache, ARankHoldsItsHeadsOnly) {
   const ModelConfig config = SmallConfig();
   EXPECT_EQ(2 * KvCache::BlockBytes(config, {2, 2}, kernels::KvFormat::kF32, 8),

@@ -266,7 +266,8 @@ TEST_F(Inspect, ABiasThatIsPromisedIsAskedFor) {
   auto config = nlohmann::json::parse(model.config_json);
   config["attention_bias"] = true;
   model.config_json = config.dump();
-  EXPECT_THAT(Report(model).refusal, HasSubstr("q_proj.bias"));
+  ASSERT_EQ(model.tensors.erase("model.layers.1.self_attn.q_proj.bias"), 1u);
+  EXPECT_THAT(Report(model).refusal, HasSubstr("layers.1.self_attn.q_proj.bias"));
 }
 
 TEST_F(Inspect, NamesBitsAndMethodsThatTheTensorsDeny) {
