@@ -187,11 +187,7 @@ TEST(Config, QuantizationHintsOfEachTool) {
         128,
         true,
         false,
-<<<<<<< ours
-        {"re:.*l\\.4\\.gate.*", "model.layers.3.mlp.gate"}, {}, {}, {}}},
-=======
-        {"search:.*l\\.4\\.gate.*", "model.layers.3.mlp.gate"}}},
->>>>>>> theirs
+        {"search:.*l\\.4\\.gate.*", "model.layers.3.mlp.gate"}, {}, {}, {}}},
       {"CompressedTensors",
        R"({"quant_method":"compressed-tensors","format":"pack-quantized","ignore":["lm_head"],
         "config_groups":{"group_0":{"weights":{"num_bits":4,"group_size":128,"symmetric":false,"strategy":"group",
