@@ -84,5 +84,23 @@ TEST(FormatVectors, FourBitWithAScaleARow) { ExpectEveryFormat("four_bit_rows");
 
 TEST(FormatVectors, FourBitInAnotherOrder) { ExpectEveryFormat("four_bit_order"); }
 
+TEST(FormatVectors, FourBitWithZeroPointsAsBytes) { ExpectEveryFormat("four_bit_zero_bytes"); }
+
+TEST(FormatVectors, EightBit) { ExpectEveryFormat("eight_bit"); }
+
+TEST(FormatVectors, EightBitWithZeroPoints) { ExpectEveryFormat("eight_bit_zeros"); }
+
+TEST(FormatVectors, EightBitWithZeroPointsAsBytes) { ExpectEveryFormat("eight_bit_zero_bytes"); }
+
+TEST(FormatVectors, EightBitWithAScaleARow) { ExpectEveryFormat("eight_bit_rows"); }
+
+TEST(FormatVectors, EightBitInAnotherOrder) { ExpectEveryFormat("eight_bit_order"); }
+
+TEST(FormatVectors, Fp8WithOneScale) { ExpectEveryFormat("fp8_tensor"); }
+
+TEST(FormatVectors, Fp8WithAScaleARow) { ExpectEveryFormat("fp8_channel"); }
+
+TEST(FormatVectors, Fp8WithAScaleABlock) { ExpectEveryFormat("fp8_block"); }
+
 }  // namespace
 }  // namespace sheaf
