@@ -1,5 +1,6 @@
-// Small matrices in every file format (format_vectors/*.json, made by tests/oracle/format_vectors.py
-// from the formats' definitions): each format loads to exactly the matrix that the file names.
+// Small matrices in every file format (format_vectors/*.json, made by
+// tests/oracle/format_vectors.py from the formats' definitions): each format loads to exactly the
+// matrix that the file names.
 
 #include <gtest/gtest.h>
 
