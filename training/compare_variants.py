@@ -3,9 +3,9 @@
 python compare_variants.py --variants DIR --reference-only      transformers' logits of every checkpoint in DIR, once: NAME.npz
 python compare_variants.py --sheaf BINARY --variants DIR [--only NAME,...] [--cases 300]
 
-The reference is transformers' model in float32 with the weights that the checkpoint's codes stand for, read by quantized_weights.py:
-no code is Sheaf's. Prompts are held-out conversations; every position counts. The error is the relative L2 error of logits with
-their mean removed (softmax does not see it).
+The reference is transformers' model in float32 with the weights that the checkpoint's codes stand for, as quantized_weights.py
+reads them: no code is Sheaf's. Prompts are held-out conversations; every position counts. The error is the relative L2 error of
+logits with their mean removed (softmax does not see it).
 
 A token's experts are chosen by comparison: where the 8th and the 9th are nearly equal, rounding may choose another, and the
 logits from there on are those of another sum. So the bound holds for the positions before a prompt's first such choice,
@@ -26,7 +26,8 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 BOUND = 3e-4            # as tests/process/test_logits.py has it
-LEAST_MARGIN = 1e-4     # between two experts' scores: several times what our rounding moves them; below it another choice is right too
+# Between two experts' scores: several times what our rounding moves them. Below it another choice is right too.
+LEAST_MARGIN = 1e-4
 PROMPTS, MAX_PROMPT_TOKENS = 20, 160
 
 
@@ -55,7 +56,7 @@ def prompts(checkpoint: Path) -> list[list[int]]:
 
 
 def write_reference(checkpoint: Path) -> None:
-    """ids, and of every position logits [T, vocab] and the smallest margin of its expert choices [T]; prompts one after the other."""
+    """ids, and of every position logits [T, vocab] and its expert choices' smallest margin [T]; prompts one after the other."""
     import torch
 
     from evaluate import load_model
@@ -105,14 +106,15 @@ def compared(server: Any, reference: dict[str, np.ndarray]) -> dict[str, float]:
         agree.append(got.argmax(1) == wanted.argmax(1))
     error, is_clear = np.concatenate(found), np.concatenate(clear)
     return {"positions": len(error), "clear": int(is_clear.sum()), "largest of clear": float(error[is_clear].max()),
-            "median": float(np.median(error)), "largest": float(error.max()), "same best token": float(np.concatenate(agree).mean())}
+            "median": float(np.median(error)), "largest": float(error.max()),
+            "same best token": float(np.concatenate(agree).mean())}
 
 
 def measured(server: Any, checkpoint: Path, cases: int, threads: int) -> str:
     """evaluate.py's JSON line."""
-    done = subprocess.run([sys.executable, str(Path(__file__).with_name("evaluate.py")), "--checkpoint", str(checkpoint), "--url",
-                           server.http, "--cases", str(cases), "--threads", str(threads)], capture_output=True, text=True, check=True)
-    return done.stdout
+    command = [sys.executable, str(Path(__file__).with_name("evaluate.py")), "--checkpoint", str(checkpoint), "--url", server.http,
+               "--cases", str(cases), "--threads", str(threads)]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 def main() -> int:
@@ -145,7 +147,8 @@ def main() -> int:
     for checkpoint in chosen:
         reference = dict(np.load(reference_path(checkpoint)))
         try:
-            with SheafServer(checkpoint, "--workers", options.workers, "--max-logprobs", "-1", "--kv-cache-dtype", "float32") as server:
+            with SheafServer(checkpoint, "--workers", options.workers, "--max-logprobs", "-1",
+                             "--kv-cache-dtype", "float32") as server:
                 figures = compared(server, reference)
                 if options.cases:
                     accuracies.append(checkpoint.with_name(checkpoint.name + "-by-sheaf.json"))

@@ -1,8 +1,8 @@
 """A quantized checkpoint as a bf16 one: python dequantize.py --checkpoint DIR --out DIR.
 
-Every Linear's weight is what its codes stand for, rounded to bf16; names are one a Linear, experts too. It is
-what quantize.py and quantize_variants.py take where the bf16 checkpoint that a quantized one came from is not at hand. A scale's and
-a code's bits together may be more than bf16 has: the new checkpoint is another model than the old, by at most 2^-9 of each weight.
+Every Linear's weight is what its codes stand for, rounded to bf16, experts one by one. It is what quantize.py and
+quantize_variants.py take where the bf16 checkpoint that a quantized one came from is not at hand. The bits of a scale and a code
+together may be more than bf16 has: the new checkpoint is another model than the old, by at most 2^-9 of each weight.
 """
 from __future__ import annotations
 

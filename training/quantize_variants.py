@@ -10,7 +10,8 @@ python quantize_variants.py --checkpoint DIR --scheme NAME --out DIR, where the 
     w8_ct           W8A16: 8 bits, group 128, pack-quantized                      llm-compressor
     fp8             FP8 with a scale a row for everything                         llm-compressor
 
-AutoRound and llm-compressor round to nearest; GPTQModel and AutoRound see the conversations that quantize.py shows them. Weight files and config.json are what the tool saved, byte for byte; the tokenizer's files, the template and generation_config.json are ours.
+AutoRound and llm-compressor round to nearest; GPTQModel and AutoRound see the conversations that quantize.py shows them. Weight
+files and config.json are what the tool saved, byte for byte; the tokenizer's files, the template and generation_config.json are ours.
 llm-compressor wants older packages than the other two: it runs in an environment of its own, requirements_llmcompressor.txt.
 """
 from __future__ import annotations
@@ -71,7 +72,8 @@ SCHEMES: dict[str, Callable[..., None]] = {
     "w8": w8,
     "mixed48": mixed48,
     "fp8_int4": with_llm_compressor({"eight_bits": ("FP8_DYNAMIC", [ATTENTION, OTHER_MLPS]), "four_bits": ("W4A16", [EXPERTS])}),
-    "fp8_block_int4": with_llm_compressor({"eight_bits": ("FP8_BLOCK", [ATTENTION, OTHER_MLPS]), "four_bits": ("W4A16", [EXPERTS])}),
+    "fp8_block_int4": with_llm_compressor({"eight_bits": ("FP8_BLOCK", [ATTENTION, OTHER_MLPS]),
+                                           "four_bits": ("W4A16", [EXPERTS])}),
     "w8_ct": with_llm_compressor({"eight_bits": ("W8A16", [ATTENTION, OTHER_MLPS, EXPERTS])}),
     "fp8": with_llm_compressor({"eight_bits": ("FP8_DYNAMIC", [ATTENTION, OTHER_MLPS, EXPERTS])}),
 }

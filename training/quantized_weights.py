@@ -3,8 +3,9 @@
 transformers 5 keeps a layer's experts in two fused tensors and cannot load them quantized; this reads the files and
 dequantizes, so that logits and accuracies are those of the quantized weights under transformers' own mathematics.
 
-Read are symmetric GPTQ and auto-round files, compressed-tensors' packed integers (both of 4 or 8 bits), and FP8 or int8 weights with
-a scale for the tensor, for groups of a row or for a block. Which of them a Linear is in, and of how many bits, follows from its tensors alone.
+Read are symmetric GPTQ and auto-round files, compressed-tensors' packed integers (both of 4 or 8 bits), and FP8 or int8 weights
+with a scale for the tensor, for groups of a row or for a block. Which of them a Linear is in, and of how many bits, follows from
+its tensors alone.
 """
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ def dequantize_gptq(parts: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def dequantize_packed(parts: dict[str, torch.Tensor]) -> torch.Tensor:
-    """weight_packed int32 [out, in bits/32] of codes plus the middle, weight_scale [out, groups], weight_shape -> float32 [out, in]."""
+    """weight_packed int32 [out, in bits/32] of codes plus the middle, weight_scale [out, groups] -> float32 [out, in]."""
     if "weight_zero_point" in parts or "weight_g_idx" in parts:
         raise ValueError("packed weights with zero points or groups out of order are not read here")
     outputs, inputs = parts["weight_shape"].tolist()

@@ -1,5 +1,6 @@
-// Small matrices in every file format (format_vectors/*.json, made by tests/oracle/format_vectors.py
-// from the formats' definitions): each format loads to exactly the matrix that the file names.
+// Small matrices in every file format (format_vectors/*.json, made by
+// tests/oracle/format_vectors.py from the formats' definitions): each format loads to exactly the
+// matrix that the file names.
 
 #include <gtest/gtest.h>
 
@@ -83,6 +84,24 @@ TEST(FormatVectors, FourBitWithZeroPoints) { ExpectEveryFormat("four_bit_zeros")
 TEST(FormatVectors, FourBitWithAScaleARow) { ExpectEveryFormat("four_bit_rows"); }
 
 TEST(FormatVectors, FourBitInAnotherOrder) { ExpectEveryFormat("four_bit_order"); }
+
+TEST(FormatVectors, FourBitWithZeroPointsAsBytes) { ExpectEveryFormat("four_bit_zero_bytes"); }
+
+TEST(FormatVectors, EightBit) { ExpectEveryFormat("eight_bit"); }
+
+TEST(FormatVectors, EightBitWithZeroPoints) { ExpectEveryFormat("eight_bit_zeros"); }
+
+TEST(FormatVectors, EightBitWithZeroPointsAsBytes) { ExpectEveryFormat("eight_bit_zero_bytes"); }
+
+TEST(FormatVectors, EightBitWithAScaleARow) { ExpectEveryFormat("eight_bit_rows"); }
+
+TEST(FormatVectors, EightBitInAnotherOrder) { ExpectEveryFormat("eight_bit_order"); }
+
+TEST(FormatVectors, Fp8WithOneScale) { ExpectEveryFormat("fp8_tensor"); }
+
+TEST(FormatVectors, Fp8WithAScaleARow) { ExpectEveryFormat("fp8_channel"); }
+
+TEST(FormatVectors, Fp8WithAScaleABlock) { ExpectEveryFormat("fp8_block"); }
 
 }  // namespace
 }  // namespace sheaf

@@ -261,8 +261,9 @@ def fp8_vectors(rng: random.Random, strategy: str) -> Json:
     formats = {"compressed_tensors": entry(float_config(strategy, block),
                                            tensors("weight_scale", "BF16"))}
     if strategy == "block":
-        formats["fp8"] = entry({"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic",
-                                "weight_block_size": block}, tensors("weight_scale_inv", "F32"))
+        config = {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic",
+                  "weight_block_size": block}
+        formats["fp8"] = entry(config, tensors("weight_scale_inv", "F32"))
     return {"unit": SCALE_UNIT * 2.0 ** -9, "weights": weights, "formats": formats}
 
 

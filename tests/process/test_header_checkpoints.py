@@ -38,8 +38,8 @@ def inspected(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    print(f"{request.param}: {report['bytes'] / 1e9:.2f} GB in {report['tensors']} tensors inspected in {seconds:.2f} s of CPU time, "
-          f"{on_disk / 1e6:.0f} MB on disk")
+    print(f"{request.param}: {report['bytes'] / 1e9:.2f} GB in {report['tensors']} tensors inspected in {seconds:.2f} s of CPU "
+          f"time, {on_disk / 1e6:.0f} MB on disk")
     assert seconds < MAX_CPU_SECONDS
     return request.param, report
 

@@ -18,7 +18,8 @@ VECTORS = Path(__file__).resolve().parents[2] / "tests/model/format_vectors"
 DTYPES = {"I64": (8, torch.int64, torch.int64), "I32": (4, torch.int32, torch.int32), "F32": (4, torch.int32, torch.float32),
           "F16": (2, torch.int16, torch.float16), "BF16": (2, torch.int16, torch.bfloat16), "I8": (1, torch.int8, torch.int8),
           "F8_E4M3": (1, torch.int8, torch.float8_e4m3fn)}
-READ = [(name, form) for name in ("four_bit", "four_bit_rows", "four_bit_order", "eight_bit", "eight_bit_rows", "eight_bit_order", "fp8_channel", "fp8_block", "fp8_tensor")
+READ = [(name, form) for name in ("four_bit", "four_bit_rows", "four_bit_order", "eight_bit", "eight_bit_rows", "eight_bit_order",
+                                  "fp8_channel", "fp8_block", "fp8_tensor")
         for form in json.loads((VECTORS / f"{name}.json").read_text())["formats"]
         if (form, name.endswith("_order")) != ("compressed_tensors", True) and form != "auto_round_awq"]
 
@@ -40,7 +41,8 @@ def test_every_format_is_read_to_its_matrix(tmp_path: Path, name: str, form: str
     assert torch.equal(tensors["m.weight"].double(), vectors["unit"] * torch.tensor(vectors["weights"], dtype=torch.float64))
 
 
-@pytest.mark.parametrize("name, form", [("four_bit_zeros", "gptq"), ("eight_bit_zeros", "compressed_tensors"), ("eight_bit_zeros", "int_quantized"),
+@pytest.mark.parametrize("name, form", [("four_bit_zeros", "gptq"), ("eight_bit_zeros", "compressed_tensors"),
+                                        ("eight_bit_zeros", "int_quantized"),
                                         ("four_bit_order", "compressed_tensors")])
 def test_what_is_not_read_is_an_error(tmp_path: Path, name: str, form: str) -> None:
     vectors = json.loads((VECTORS / f"{name}.json").read_text())
