@@ -104,7 +104,7 @@ TEST_F(Inspect, SaysWhereTheConfigIsWrong) {
   EXPECT_THAT(report.disagreements,
               Contains(HasSubstr("says groups of 64, but 36 Linears have groups of 128")));
   EXPECT_THAT(report.disagreements,
-              Contains(HasSubstr("calls 12 Linears unquantized that are 4-bit")));
+              Contains(HasSubstr("calls 12 Linears unquantized that are not")));
   EXPECT_THAT(report.disagreements, Contains(HasSubstr("no tensors of layer 3")));
   EXPECT_THAT(report.disagreements, Contains(HasSubstr("inv_freq")));
 }

@@ -36,6 +36,7 @@ PLAIN = {"weight"}
 GPTQ = {"qweight", "qzeros", "scales"}
 GPTQ_G = GPTQ | {"g_idx"}
 PACKED = {"weight_packed", "weight_scale", "weight_shape"}
+BYTES = {"weight", "weight_scale"}
 
 
 @pytest.mark.parametrize("name, attention, indexer, dense, expert", [
@@ -59,6 +60,15 @@ PACKED = {"weight_packed", "weight_scale", "weight_shape"}
      PACKED | {"weight_g_idx"}),
     ("awq", GPTQ, GPTQ, GPTQ, GPTQ),
     ("mixed", PLAIN, PLAIN, PLAIN, GPTQ_G),
+    ("gptq_w8", GPTQ_G, GPTQ_G, GPTQ_G, GPTQ_G),
+    ("gptq_w8_asym", GPTQ_G, GPTQ_G, GPTQ_G, GPTQ_G),
+    ("gptq_w8_desc_act", GPTQ_G, GPTQ_G, GPTQ_G, GPTQ_G),
+    ("autoround_w8", GPTQ, GPTQ, GPTQ, GPTQ),
+    ("ct_w8", PACKED, PACKED, PACKED, PACKED),
+    ("ct_w8_asym", PACKED | {"weight_zero_point"}, PACKED | {"weight_zero_point"},
+     PACKED | {"weight_zero_point"}, PACKED | {"weight_zero_point"}),
+    ("ct_int8", BYTES, BYTES, BYTES, BYTES),
+    ("mixed48", GPTQ_G, GPTQ_G, GPTQ_G, GPTQ_G),
 ])
 def test_formats_name_their_tensors_and_can_be_run(tmp_path: Path, seed: int, name: str,
                                                    attention: set, indexer: set, dense: set,
