@@ -41,7 +41,8 @@ absl::Status CheckZeros(const LinearPlan& plan, int64_t groups) {
     return CheckShape(*plan.zeros, {plan.n, groups});
   }
   SHEAF_RETURN_IF_ERROR(CheckDtype(*plan.zeros, kWordDtypes));
-  return CheckShape(*plan.zeros, {(plan.n + plan.codes_a_word() - 1) / plan.codes_a_word(), groups});
+  const int rows_a_word = plan.codes_a_word();
+  return CheckShape(*plan.zeros, {(plan.n + rows_a_word - 1) / rows_a_word, groups});
 }
 
 // Rows in order: 16 streams of words become one.

@@ -96,7 +96,8 @@ TEST_F(Inspect, ShowsEightBitGroupsBesideFourBitOnes) {
   auto config = nlohmann::json::parse(model.config_json);
   config["quantization_config"]["config_groups"] = {
       {"group_0",
-       {{"weights", {{"num_bits", 8}}}, {"input_activations", {{"num_bits", 8}, {"dynamic", true}}}}}};
+       {{"weights", {{"num_bits", 8}}},
+        {"input_activations", {{"num_bits", 8}, {"dynamic", true}}}}}};
   model.config_json = config.dump();
   const InspectReport report = Report(model);
   EXPECT_EQ(report.refusal, "");
@@ -114,7 +115,8 @@ TEST_F(Inspect, ShowsEightBitGroupsBesideFourBitOnes) {
   EXPECT_EQ(lm_head->bits, 8);
   EXPECT_EQ(lm_head->group_size, 128);
   EXPECT_EQ(lm_head->bytes, 96u * 128 + 96 * 2);
-  EXPECT_THAT(report.disagreements, Contains(HasSubstr("8-bit activations: activations are 16-bit here")));
+  EXPECT_THAT(report.disagreements,
+              Contains(HasSubstr("8-bit activations: activations are 16-bit here")));
   EXPECT_THAT(report.disagreements, Not(Contains(HasSubstr("Linears are 8-bit"))));
 }
 
