@@ -83,7 +83,8 @@ void CopyRows(const PackedIntegers<kBits>& w, const IntegerPiece& piece, int fir
 // Asks for a part (of num_parts) of the planes that CopyRows will want next: the next groups of
 // these rows, or the first ones of the rows after them.
 template <int R>
-void PrefetchRows(const IntegerPiece& piece, int first_row, int next_group, int part, int num_parts) {
+void PrefetchRows(const IntegerPiece& piece, int first_row, int next_group, int part,
+                  int num_parts) {
   const int total_groups = piece.x.groups();
   if (next_group == total_groups) {
     first_row += R;

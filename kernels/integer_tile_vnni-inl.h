@@ -83,7 +83,8 @@ SHEAF_VNNI inline __attribute__((always_inline)) void AddStep(
   __m512i odd[B];
 #pragma GCC unroll 2
   for (int b = 0; b < B; ++b) {
-    LoadCodes<kBits>(w + b * code_stride + PackedIntegers<kBits>::kStepBytes * kStep, even[b], odd[b]);
+    const uint8_t* const step = w + b * code_stride + PackedIntegers<kBits>::kStepBytes * kStep;
+    LoadCodes<kBits>(step, even[b], odd[b]);
   }
   constexpr int kOdd = kChains - 1;
   constexpr int kMiddle = R / 2;

@@ -31,8 +31,12 @@ struct Linear {
   const float* bias = nullptr;  // [n] or null
 
   bool is_integer() const { return storage == Storage::kW4 || storage == Storage::kW8; }
-  int n() const { return storage == Storage::kW4 ? w4.n : storage == Storage::kW8 ? w8.n : dense.n; }
-  int k() const { return storage == Storage::kW4 ? w4.k : storage == Storage::kW8 ? w8.k : dense.k; }
+  int n() const {
+    return storage == Storage::kW4 ? w4.n : storage == Storage::kW8 ? w8.n : dense.n;
+  }
+  int k() const {
+    return storage == Storage::kW4 ? w4.k : storage == Storage::kW8 ? w8.k : dense.k;
+  }
   const int32_t* permutation() const {  // of integer weights; null: none
     return storage == Storage::kW4   ? w4.permutation
            : storage == Storage::kW8 ? w8.permutation

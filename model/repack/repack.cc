@@ -111,10 +111,11 @@ absl::StatusOr<LinearPlan> PlanOf(const Checkpoint& checkpoint, const Quantizati
   const size_t dot = codes.name.rfind('.');
   const std::string prefix = codes.name.substr(0, dot);
   if (const auto known = shapes.find(prefix); known != shapes.end()) {
-    SHEAF_ASSIGN_OR_RETURN(
-        LinearPlan plan, PlanLinear(checkpoint, hints, prefix, known->second.n, known->second.k));
-    if (plan.bits == 8) return RefuseEightBits(codes);
-    return plan;
+    const int64_t n = known->second.n, k = known->second.k;
+    if (codes.shape == std::vector<int64_t>{k / 4, n} ||
+        codes.shape == std::vector<int64_t>{n, (k + 3) / 4}) {
+      return RefuseEightBits(codes);
+    }
   }
   if (codes.shape.size() != 2) {
     return absl::InvalidArgumentError(absl::StrFormat("%s: tensor %s: wanted 2 dimensions, got %s",
@@ -142,7 +143,11 @@ absl::StatusOr<LinearPlan> PlanOf(const Checkpoint& checkpoint, const Quantizati
         absl::StrFormat("%s: tensor %s: %d outputs of %d inputs: wanted a multiple of 8 inputs",
                         codes.file, codes.name, n, k));
   }
-  return PlanLinear(checkpoint, hints, prefix, static_cast<int>(n), static_cast<int>(k));
+  SHEAF_ASSIGN_OR_RETURN(
+      LinearPlan plan,
+      PlanLinear(checkpoint, hints, prefix, static_cast<int>(n), static_cast<int>(k)));
+  if (plan.bits == 8) return RefuseEightBits(codes);
+  return plan;
 }
 
 // The group size that the whole checkpoint can be said to have; -1 = a group is a row.

@@ -213,7 +213,8 @@ TEST_P(LinearTest, IntegerShapesAtTheEdgesOfTiles) {
       options.bias = random_() % 2 == 0;
       SCOPED_TRACE(testing::Message()
                    << "n=" << n << " k=" << k << " segment=" << options.segment
-                   << " format=" << int(options.scale_format) << " zeros=" << options.zeros << " bits=" << options.bits);
+                   << " format=" << int(options.scale_format) << " zeros=" << options.zeros
+                   << " bits=" << options.bits);
       const RandomLinear weights(random_, options);
       Check(weights, 1 + static_cast<int>(random_() % 3));
       if (HasFatalFailure()) return;

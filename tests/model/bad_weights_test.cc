@@ -45,7 +45,8 @@ TestTensors IntQuantized() {
   testing::MatrixOptions options;
   options.symmetric = false;
   options.bits = 8;
-  return testing::PackIntQuantized(testing::RandomMatrix(kN, kK, options, random), "m", true, false);
+  const auto matrix = testing::RandomMatrix(kN, kK, options, random);
+  return testing::PackIntQuantized(matrix, "m", true, false);
 }
 
 TestTensors Plain() {

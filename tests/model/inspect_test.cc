@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <ctime>
 #include <filesystem>
+#include <map>
 
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -82,6 +83,45 @@ TEST_F(Inspect, GroupsEveryTensorAndSharesTheExperts) {
   const InspectReport alone = InspectCheckpoint(dir_.path(), 0);
   ASSERT_EQ(alone.processes.size(), 1u);
   EXPECT_EQ(alone.processes[0].bytes, report.bytes);
+}
+
+TEST_F(Inspect, ShowsEightBitGroupsBesideFourBitOnes) {
+  TinyModel model = MakeTinyModel(TinyStorage::kPackQuantized, 4, random_);
+  const std::string q = "model.layers.1.self_attn.q_proj", head = "lm_head";
+  const auto matrix = testing::RandomMatrix(256, 128, {.bits = 8}, random_);
+  const auto head_matrix = testing::RandomMatrix(96, 128, {.group_size = 0, .bits = 8}, random_);
+  for (const char* suffix : {".qweight", ".qzeros", ".scales", ".g_idx"})
+    model.tensors.erase(q + suffix);
+  model.tensors.erase(head + ".weight");
+  for (const auto& [name, tensor] : testing::PackGptq(matrix, q, 1, true))
+    model.tensors[name] = tensor;
+  for (const auto& [name, tensor] : testing::PackIntQuantized(head_matrix, head, false, false))
+    model.tensors[name] = tensor;
+  auto config = nlohmann::json::parse(model.config_json);
+  config["quantization_config"]["config_groups"] = {
+      {"group_0",
+       {{"weights", {{"num_bits", 8}}},
+        {"input_activations", {{"num_bits", 8}, {"dynamic", true}}}}}};
+  model.config_json = config.dump();
+  const InspectReport report = Report(model);
+  EXPECT_EQ(report.refusal, "");
+  std::map<int, uint64_t> modules;
+  uint64_t bytes = 0;
+  for (const TensorGroup& group : report.groups) {
+    bytes += group.bytes;
+    if (group.part == ModelPart::kAttention && group.format == "gptq")
+      modules[group.bits] += group.modules;
+  }
+  EXPECT_EQ(bytes, report.bytes);
+  EXPECT_EQ(modules, (std::map<int, uint64_t>{{4, 11}, {8, 1}}));
+  const TensorGroup* const lm_head = FindGroup(report, ModelPart::kLmHead, "int-quantized");
+  ASSERT_NE(lm_head, nullptr);
+  EXPECT_EQ(lm_head->bits, 8);
+  EXPECT_EQ(lm_head->group_size, 128);
+  EXPECT_EQ(lm_head->bytes, 96u * 128 + 96 * 2);
+  EXPECT_THAT(report.disagreements,
+              Contains(HasSubstr("8-bit activations: activations are 16-bit here")));
+  EXPECT_THAT(report.disagreements, Not(Contains(HasSubstr("Linears are 8-bit"))));
 }
 
 TEST_F(Inspect, FusedExpertsCountTheirTensorsOnce) {

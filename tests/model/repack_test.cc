@@ -205,6 +205,25 @@ TEST_F(RepackTest, WithoutA4BitLinearItSaysSo) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("no 4-bit Linear"));
 }
 
+// Words of 8 bits look like those of a 4-bit matrix with twice the inputs: the model's shapes tell.
+TEST_F(RepackTest, EightBitPartsAreRefusedByName) {
+  MatrixOptions options;
+  options.bits = 8;
+  const CodedMatrix matrix = testing::RandomMatrix(256, 128, options, random_);
+  for (const RepackFormat source : kFormats) {
+    for (const RepackFormat target : kFormats) {
+      SCOPED_TRACE(::testing::Message() << int(source) << " -> " << int(target));
+      fs::remove_all(from_);
+      WriteSource(matrix, source, options);
+      const absl::Status status = RepackCheckpoint(from_, to_, target).status();
+      EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented) << status;
+      EXPECT_THAT(std::string(status.message()), HasSubstr(kName));
+      EXPECT_THAT(std::string(status.message()), HasSubstr("8-bit weights"));
+      EXPECT_FALSE(fs::exists(to_));
+    }
+  }
+}
+
 // A limit on file size stands for the full disk.
 // Copied as they are, they would be called unquantized in the new config.
 TEST_F(RepackTest, Fp8LinearsAreRefusedByName) {

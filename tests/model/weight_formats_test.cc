@@ -98,7 +98,8 @@ TEST_P(WeightFormats, GivesTheQuantizedMatrix) {
     EXPECT_EQ(MatrixOf(view), matrix.Dequantized());
     EXPECT_EQ(reinterpret_cast<uintptr_t>(eight_bit ? view.w8.codes : view.w4.codes) % 64, 0u);
     EXPECT_EQ(view.permutation() != nullptr, format.options.permuted_groups);
-    EXPECT_LE(linear->owned_bytes(), MaxArenaBytes(*PlanLinear(**checkpoint, HintsOf(format), "m", n, k), {}));
+    const auto plan = PlanLinear(**checkpoint, HintsOf(format), "m", n, k);
+    EXPECT_LE(linear->owned_bytes(), MaxArenaBytes(*plan, {}));
     EXPECT_EQ(view.bias, nullptr);
     if (format.options.symmetric) {
       EXPECT_EQ(eight_bit ? view.w8.zeros : view.w4.zeros, nullptr)

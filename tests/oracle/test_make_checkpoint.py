@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,7 @@ GPTQ = {"qweight", "qzeros", "scales"}
 FP8_BLOCK = {"weight", "weight_scale_inv"}
 FP8_CHANNEL = {"weight", "weight_scale"}
 PACKED = {"weight_packed", "weight_scale", "weight_shape"}
+BYTES = {"weight", "weight_scale"}
 
 
 @pytest.mark.parametrize("name, expert, dense, shared", [
@@ -62,6 +64,15 @@ PACKED = {"weight_packed", "weight_scale", "weight_shape"}
     ("fp8_channel", FP8_CHANNEL, FP8_CHANNEL, FP8_CHANNEL),
     ("fp8_mixed", GPTQ | {"g_idx"}, FP8_BLOCK, FP8_BLOCK),
     ("ct_fp8_mixed", PACKED, FP8_CHANNEL, FP8_CHANNEL),
+    ("gptq_w8", GPTQ | {"g_idx"}, GPTQ | {"g_idx"}, GPTQ | {"g_idx"}),
+    ("gptq_w8_asym", GPTQ | {"g_idx"}, GPTQ | {"g_idx"}, GPTQ | {"g_idx"}),
+    ("gptq_w8_desc_act", GPTQ | {"g_idx"}, GPTQ | {"g_idx"}, GPTQ | {"g_idx"}),
+    ("autoround_w8", GPTQ, GPTQ, GPTQ),
+    ("ct_w8", PACKED, PACKED, PACKED),
+    ("ct_w8_asym", PACKED | {"weight_zero_point"}, PACKED | {"weight_zero_point"},
+     PACKED | {"weight_zero_point"}),
+    ("ct_int8", BYTES, BYTES, BYTES),
+    ("mixed48", GPTQ | {"g_idx"}, GPTQ | {"g_idx"}, GPTQ | {"g_idx"}),
 ])
 def test_formats_name_their_tensors_and_can_be_run(tmp_path: Path, seed: int, name: str,
                                                    expert: set, dense: set, shared: set) -> None:
@@ -137,6 +148,19 @@ def test_symmetric_v1_zeros_are_sevens(tmp_path: Path, seed: int) -> None:
     reader = generate(tmp_path, seed, format="gptq")
     words = reader.tensors[f"{EXPERT.format(0)}.qzeros"].array.view(np.uint32)
     assert np.all(words == 0x77777777)
+
+
+def test_mixed_widths_are_as_the_config_says(tmp_path: Path, seed: int) -> None:
+    reader = generate(tmp_path, seed, format="mixed48")
+    bits = {module: reader.quantized(module).bits for module in
+            ("lm_head", "model.layers.0.self_attn.q_proj", "model.layers.1.mlp.shared_experts.up_proj",
+             "model.layers.0.mlp.up_proj", EXPERT.format(3), "model.layers.1.mlp.experts.3.gate_proj",
+             "model.layers.1.mlp.experts.2.down_proj")}
+    dynamic = reader.raw_config["quantization_config"]["dynamic"]
+    for module, found in bits.items():
+        said = [o["bits"] for p, o in dynamic.items() if p.startswith("+:") and re.match(p[2:], module)]
+        assert found == (said[0] if said else 4), module
+    assert sorted(set(bits.values())) == [4, 8]
 
 
 @pytest.mark.parametrize("group", [32, 64, 128])

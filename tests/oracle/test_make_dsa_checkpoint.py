@@ -38,6 +38,7 @@ GPTQ_G = GPTQ | {"g_idx"}
 FP8_BLOCK = {"weight", "weight_scale_inv"}
 FP8_CHANNEL = {"weight", "weight_scale"}
 PACKED = {"weight_packed", "weight_scale", "weight_shape"}
+BYTES = {"weight", "weight_scale"}
 
 
 @pytest.mark.parametrize("name, attention, indexer, dense, expert", [
@@ -67,6 +68,15 @@ PACKED = {"weight_packed", "weight_scale", "weight_shape"}
     ("fp8_channel", FP8_CHANNEL, FP8_CHANNEL, FP8_CHANNEL, FP8_CHANNEL),
     ("fp8_mixed", FP8_BLOCK, FP8_BLOCK, FP8_BLOCK, GPTQ_G),
     ("ct_fp8_mixed", FP8_CHANNEL, FP8_CHANNEL, FP8_CHANNEL, PACKED),
+    ("gptq_w8", GPTQ_G, GPTQ_G, GPTQ_G, GPTQ_G),
+    ("gptq_w8_asym", GPTQ_G, GPTQ_G, GPTQ_G, GPTQ_G),
+    ("gptq_w8_desc_act", GPTQ_G, GPTQ_G, GPTQ_G, GPTQ_G),
+    ("autoround_w8", GPTQ, GPTQ, GPTQ, GPTQ),
+    ("ct_w8", PACKED, PACKED, PACKED, PACKED),
+    ("ct_w8_asym", PACKED | {"weight_zero_point"}, PACKED | {"weight_zero_point"},
+     PACKED | {"weight_zero_point"}, PACKED | {"weight_zero_point"}),
+    ("ct_int8", BYTES, BYTES, BYTES, BYTES),
+    ("mixed48", GPTQ_G, GPTQ_G, GPTQ_G, GPTQ_G),
 ])
 def test_formats_name_their_tensors_and_can_be_run(tmp_path: Path, seed: int, name: str,
                                                    attention: set, indexer: set, dense: set,
