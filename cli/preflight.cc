@@ -43,11 +43,11 @@ absl::Status OpenText(const RouterOptions& options, Preflight& preflight) {
                            options.escape_special_tokens));
   preflight.stop_ids = preflight.text->StopIds(config.eos_token_ids);
   config.eos_token_ids = preflight.stop_ids.Ids();
-  for (const std::vector<std::string>* remarks :
-       {&preflight.text->remarks(), &preflight.stop_ids.remarks}) {
-    preflight.report.remarks.insert(preflight.report.remarks.end(), remarks->begin(),
-                                    remarks->end());
-  }
+  const auto remark = [&](const std::vector<std::string>& more) {
+    preflight.report.remarks.insert(preflight.report.remarks.end(), more.begin(), more.end());
+  };
+  remark(preflight.text->remarks());
+  remark(preflight.stop_ids.remarks);
   SHEAF_ASSIGN_OR_RETURN(preflight.max_model_len, MaxModelLen(options, config));
   return absl::OkStatus();
 }
