@@ -28,6 +28,9 @@ ModulePatterns::ModulePatterns(const std::vector<std::string>& entries) {
     const std::string_view text =
         std::string_view(entry).substr(from_start ? kFromStart.size() : kAnywhere.size());
     auto compiled = ModuleRegex::Compile(text);
+    if (expressions_.size() == kMaxExpressions) {
+      compiled = absl::ResourceExhaustedError("too many expressions before it");
+    }
     if (compiled.ok()) {
       expressions_.push_back({from_start, RequiredLiteral(text), *std::move(compiled)});
     } else {

@@ -7,8 +7,8 @@
 // matches anywhere (re.search).
 //
 // Threads    const methods from any thread.
-// Errors     an expression that model/quantization/module_regex.h does not take matches nothing and
-//            is named by unread().
+// Errors     an expression that model/quantization/module_regex.h does not take, and those after the
+//            first kMaxExpressions, match nothing and are named by unread().
 
 #include <string>
 #include <string_view>
@@ -21,6 +21,8 @@ namespace sheaf {
 
 class ModulePatterns {
  public:
+  static constexpr size_t kMaxExpressions = 1000;
+
   explicit ModulePatterns(const std::vector<std::string>& entries);
 
   bool empty() const { return names_.empty() && expressions_.empty(); }

@@ -13,6 +13,9 @@ void ModuleOverrides::AddName(const std::string& name, const ModuleHints& hints)
 
 absl::Status ModuleOverrides::AddExpression(std::string_view expression, Anchor anchor,
                                             const ModuleHints& hints) {
+  if (expressions_.size() == kMaxExpressions) {
+    return absl::ResourceExhaustedError("too many expressions before it");
+  }
   SHEAF_ASSIGN_OR_RETURN(ModuleRegex regex, ModuleRegex::Compile(expression));
   expressions_.push_back({RequiredLiteral(expression), anchor, std::move(regex), hints});
   return absl::OkStatus();

@@ -9,8 +9,8 @@
 // expressions) and compressed-tensors' targets (names, expressions, the class name Linear).
 //
 // Threads    const methods from any thread.
-// Errors     AddExpression: kInvalidArgument with the reason where it cannot be read; it then matches
-//            nothing.
+// Errors     AddExpression: kInvalidArgument with the reason where it cannot be read,
+//            kResourceExhausted after kMaxExpressions of them; it then matches nothing.
 
 #include <optional>
 #include <string>
@@ -32,6 +32,7 @@ struct ModuleHints {
 
 class ModuleOverrides {
  public:
+  static constexpr size_t kMaxExpressions = 1000;
   enum class Anchor { kStart, kAnywhere };
 
   void AddName(const std::string& name, const ModuleHints& hints);

