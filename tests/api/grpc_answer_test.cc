@@ -76,7 +76,7 @@ class GrpcAnswerTest : public testing::Test {
     for (const char c : output) {
       TokenEvent token = ByteToken(c);
       token.logprobs = ByteLogprobs(token.token, 1);
-      events.push_back({0, std::move(token)});
+      events.emplace_back().what = std::move(token);
       if (step()) {
         answer.Append(events, messages);
         events.clear();
@@ -88,7 +88,7 @@ class GrpcAnswerTest : public testing::Test {
     end.prompt_tokens = 7;
     end.completion_tokens = static_cast<int32_t>(output.size());
     end.reasoning_tokens = 4;
-    events.push_back({0, std::move(end)});
+    events.emplace_back().what = std::move(end);
     answer.Append(events, messages);
     undeclared_ = answer.undeclared_calls();
     return Joined(messages);

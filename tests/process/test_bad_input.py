@@ -116,8 +116,8 @@ def test_a_bad_checkpoint_is_one_line_and_status_1(tiny: Path, tmp_path: Path,
 @pytest.mark.parametrize("change", [
     drop("layers.1.self_attn.indexer.wk.qweight"), drop("layers.1.self_attn.indexer.k_norm.bias"),
     drop("layers.0.self_attn.kv_b_proj.scales"), config(kv_lora_rank=256), config(index_topk=0),
-    config(index_topk=5000), config(layer_types=["linear_attention"] * 3), config(indexer_types=["full"] * 2),
-], ids=["no_wk", "no_norm_bias", "no_kv_b_scales", "other_latent_width", "no_choice", "choice_beyond_context",
+    config(layer_types=["linear_attention"] * 3), config(indexer_types=["full"] * 2),
+], ids=["no_wk", "no_norm_bias", "no_kv_b_scales", "other_latent_width", "no_choice",
         "other_attention", "a_layer_without_type"])
 def test_a_bad_sparse_checkpoint_is_one_line_and_status_1(make: Callable[..., Path], tmp_path: Path,
                                                          change: Callable[[Path], str]) -> None:
