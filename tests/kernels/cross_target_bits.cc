@@ -274,13 +274,13 @@ void Products(Random& random) {
 
   Linear fp8;
   fp8.storage = Linear::Storage::kDense;
-  std::vector<uint8_t> codes(n * k);
-  for (uint8_t& code : codes) code = static_cast<uint8_t>(random.Next() % 0x7F);
+  std::vector<uint8_t> fp8_codes(n * k);
+  for (uint8_t& code : fp8_codes) code = static_cast<uint8_t>(random.Next() % 0x7F);
   const std::vector<float> block_scales = random.Floats(4, 0.01f);
   fp8.dense = {.n = n,
                .k = k,
                .format = FloatFormat::kE4M3,
-               .data = codes.data(),
+               .data = fp8_codes.data(),
                .scales = {block_scales.data(), 32, 128, 2, 0, 0}};
 
   const std::pair<const char*, const Linear*> linears[] = {{"w4a16", &w4},

@@ -1,6 +1,6 @@
 """`sheaf inspect` and `sheaf serve` agree on damaged checkpoints: no crash, no hang, one line, the same words.
 
-$SHEAF_MUTATIONS cases (40 unless told; 300 in the slow tests), drawn from $SHEAF_TEST_SEED. $SHEAF_MUTATION=17 runs that
+$SHEAF_MUTATIONS cases (40 unless told), drawn from $SHEAF_TEST_SEED. $SHEAF_MUTATION=17 runs that
 one alone.
 """
 from __future__ import annotations
