@@ -22,7 +22,7 @@
 #include "cli/options.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
-#include "model/inspect.h"
+#include "model/inspect/inspect.h"
 #include "router/attention/kv_cache.h"
 
 namespace sheaf {

@@ -15,8 +15,8 @@
 #include "model/config/unimplemented_keys.h"
 #include "model/config_json.h"
 #include "model/quantization/lenient_json.h"
+#include "model/quantization/quantization_hints.h"
 #include "model/quantization/rotations.h"
-#include "model/quantization_hints.h"
 
 namespace sheaf {
 namespace {

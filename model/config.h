@@ -33,8 +33,8 @@ struct QuantizationHints {
   int group_size = 0;             // -1 = one group a row, 0 = not said
   std::optional<bool> symmetric;  // nothing = not said
   bool desc_act = false;
-  // Modules that it calls unquantized, as model/module_patterns.h reads them: names, class names,
-  // or regular expressions after "re:" or "search:".
+  // Modules that it calls unquantized, as quantization/module_patterns.h reads them: names, class
+  // names, or regular expressions after "re:" or "search:".
   std::vector<std::string> unquantized;
   ModuleOverrides overrides;         // what it says of some modules alone
   std::string symmetric_source;      // for messages: `quantization_config says sym true`

@@ -8,7 +8,7 @@
 //
 // A fault is what makes outputs wrong or a load fail: the report names file, tensor and position.
 // What is odd and may be meant is a remark. Headers, missing tensors and experts are
-// InspectTensors' business (model/inspect.h), whose refusal is the first fault here.
+// InspectTensors' business (model/inspect/inspect.h), whose refusal is the first fault here.
 //
 // Threads    files are divided among the pool's threads.
 // Memory     a buffer of kVerifyPieceBytes a thread.

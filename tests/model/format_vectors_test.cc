@@ -8,7 +8,7 @@
 #include <fstream>
 
 #include "model/linear_loader.h"
-#include "model/quantization_hints.h"
+#include "model/quantization/quantization_hints.h"
 #include "nlohmann/json.hpp"
 #include "tests/model/checkpoint_writer.h"
 #include "tests/model/weight_packers.h"

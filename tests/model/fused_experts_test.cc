@@ -10,7 +10,7 @@
 
 #include "absl/strings/str_format.h"
 #include "model/expert_slice.h"
-#include "model/inspect.h"
+#include "model/inspect/inspect.h"
 #include "model/model_layout.h"
 #include "nlohmann/json.hpp"
 #include "tests/model/tiny_model.h"

@@ -1,7 +1,7 @@
 // `inspect` from headers alone: the groups, the contradictions, the shares, the reason to refuse,
 // and its speed on an index of the real size.
 
-#include "model/inspect.h"
+#include "model/inspect/inspect.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -16,7 +16,7 @@
 
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "model/module_patterns.h"
+#include "model/quantization/module_patterns.h"
 #include "nlohmann/json.hpp"
 #include "tests/model/tiny_model.h"
 #include "tests/model/weight_packers.h"

@@ -8,7 +8,7 @@
 
 #include "model/attention/kv_scales.h"
 #include "model/decoder_weights.h"
-#include "model/inspect.h"
+#include "model/inspect/inspect.h"
 #include "model/model_layout.h"
 #include "nlohmann/json.hpp"
 #include "tests/model/tiny_model.h"

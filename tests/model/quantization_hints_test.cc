@@ -1,7 +1,7 @@
 // What a quantization_config says: in strings or numbers, of layouts and rotations that would make
 // weights mean something else, and what of it is not used.
 
-#include "model/quantization_hints.h"
+#include "model/quantization/quantization_hints.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -11,7 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "model/absent_tensors.h"
 #include "model/decoder_weights.h"
-#include "model/inspect.h"
+#include "model/inspect/inspect.h"
 #include "tests/model/tiny_model.h"
 
 namespace sheaf {

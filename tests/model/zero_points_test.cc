@@ -8,10 +8,10 @@
 #include <random>
 
 #include "absl/strings/str_format.h"
-#include "model/inspect.h"
+#include "model/inspect/inspect.h"
 #include "model/linear_loader.h"
+#include "model/quantization/quantization_hints.h"
 #include "model/quantization/zero_point_survey.h"
-#include "model/quantization_hints.h"
 #include "tests/model/checkpoint_writer.h"
 #include "tests/model/tiny_model.h"
 #include "tests/model/weight_packers.h"

@@ -2,7 +2,7 @@
 
 #include "absl/strings/str_format.h"
 #include "base/one_line.h"
-#include "model/inspect.h"
+#include "model/inspect/inspect.h"
 #include "nlohmann/json.hpp"
 
 namespace sheaf {

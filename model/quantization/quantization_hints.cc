@@ -1,4 +1,4 @@
-#include "model/quantization_hints.h"
+#include "model/quantization/quantization_hints.h"
 
 #include <algorithm>
 #include <cctype>

@@ -1,4 +1,4 @@
-#include "model/config_disagreements.h"
+#include "model/inspect/config_disagreements.h"
 
 #include <string_view>
 

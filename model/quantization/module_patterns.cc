@@ -1,4 +1,4 @@
-#include "model/module_patterns.h"
+#include "model/quantization/module_patterns.h"
 
 #include <utility>
 

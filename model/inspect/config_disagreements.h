@@ -17,7 +17,7 @@
 #include "model/config.h"
 #include "model/linear_plan.h"
 #include "model/model_layout.h"
-#include "model/module_patterns.h"
+#include "model/quantization/module_patterns.h"
 
 namespace sheaf {
 

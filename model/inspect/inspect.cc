@@ -1,4 +1,4 @@
-#include "model/inspect.h"
+#include "model/inspect/inspect.h"
 
 #include <algorithm>
 #include <map>
@@ -11,7 +11,7 @@
 #include "model/attention/absorbed_kv.h"
 #include "model/attention/attention_tensors.h"
 #include "model/attention/kv_scales.h"
-#include "model/config_disagreements.h"
+#include "model/inspect/config_disagreements.h"
 #include "model/quantization/zero_point_survey.h"
 
 namespace sheaf {
