@@ -203,7 +203,7 @@ class TensorScan {
     const CodeFacts& facts = codes_.facts();
     gathering_.Codes(use_.part, [&](CodeRange& range) {
       ++range.tensors;
-      for (size_t code = 0; code < facts.counts.size(); ++code)
+      for (size_t code = 0; use_.plan->bits == 4 && code < facts.counts.size(); ++code)
         range.counts[code] += facts.counts[code];
       if (use_.plan->zeros == nullptr) ++range.without_zeros;
     });
@@ -215,30 +215,36 @@ class TensorScan {
         "%d of %d words are 0x%08X, from word %d on", facts.run_length, facts.words,
         facts.run_word, facts.run_begin);
     // Weights of zero are what somebody may have wanted.
-    const bool zero_weights = facts.run_word == 0x88888888;
+    const bool zero_weights = facts.run_word == (use_.plan->bits == 4 ? 0x88888888 : 0x80808080);
     zero_weights ? gathering_.Remark(tensor_, what) : gathering_.Fault(tensor_, what);
   }
 
   void FinishZeros() {
-    const std::optional<int> only = codes_.facts().OnlyCode();
+    const std::optional<int> only = OnlyZero();
+    const int symmetric = use_.plan->symmetric_zero();
     gathering_.Codes(use_.part, [&](CodeRange& range) {
       if (only) {
-        ++range.one_zero[static_cast<size_t>(*only)];
+        ++range.one_zero[*only];
       } else {
         ++range.several_zeros;
       }
     });
-    switch (use_.plan->zero_points) {
-      case ZeroPoints::kSymmetric:
-        if (!only) gathering_.Remark(tensor_, "zero points differ, and are ignored as symmetric");
-        break;
-      case ZeroPoints::kMinusOne:
-        if (only == 8) gathering_.Remark(tensor_, "8 throughout, read as the zero point 9");
-        break;
-      case ZeroPoints::kStored:
-        if (only == 7) gathering_.Remark(tensor_, "7 throughout, read as the zero point 7");
-        break;
+    if (!only) return;
+    const int usual = use_.plan->zero_points == ZeroPoints::kMinusOne ? symmetric - 1 : symmetric;
+    if (*only != usual && (*only == symmetric || *only == symmetric - 1)) {
+      gathering_.Remark(tensor_,
+                        absl::StrFormat("%d throughout, where its layout stores %d for symmetric weights",
+                                        *only, usual));
     }
+  }
+
+  // The zero point that all rows and groups have in the file, if they have one.
+  std::optional<int> OnlyZero() const {
+    const CodeFacts& facts = codes_.facts();
+    if (use_.plan->bits == 4) return facts.OnlyCode();
+    const uint32_t byte = facts.first_word & 0xFF;
+    if (!facts.all_words_equal || facts.first_word != byte * 0x01010101) return std::nullopt;
+    return static_cast<int>(byte);
   }
 
   void FinishGroups() {

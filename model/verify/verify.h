@@ -18,6 +18,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -48,14 +49,14 @@ struct ValueRange {
   FloatFacts floats;
 };
 
-// 4-bit codes of one part.
+// Integer codes of one part.
 struct CodeRange {
   ModelPart part = ModelPart::kOther;
   uint64_t tensors = 0;
-  std::array<uint64_t, 16> counts{};
+  std::array<uint64_t, 16> counts{};  // of 4-bit codes
   // Linears by their zero points: none stored, one value throughout, several.
   uint64_t without_zeros = 0;
-  std::array<uint64_t, 16> one_zero{};  // by the stored nibble
+  std::map<int, uint64_t> one_zero;  // by the stored value
   uint64_t several_zeros = 0;
 };
 

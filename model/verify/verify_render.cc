@@ -51,8 +51,7 @@ std::string ZeroPointText(const CodeRange& range) {
     out += absl::StrFormat("%s%d %s", out.empty() ? "" : ", ", count, what);
   };
   add(range.without_zeros, "without");
-  for (size_t code = 0; code < range.one_zero.size(); ++code)
-    add(range.one_zero[code], absl::StrFormat("stored as %d", code));
+  for (const auto& [code, count] : range.one_zero) add(count, absl::StrFormat("stored as %d", code));
   add(range.several_zeros, "of several values");
   return out;
 }
@@ -138,11 +137,13 @@ std::string VerifyJson(const VerifyReport& report) {
   }
   json["codes"] = Json::array();
   for (const CodeRange& range : report.codes) {
+    Json one_zero = Json::object();
+    for (const auto& [code, count] : range.one_zero) one_zero[absl::StrFormat("%d", code)] = count;
     json["codes"].push_back(Json{{"part", std::string(ModelPartName(range.part))},
                                  {"tensors", range.tensors},
                                  {"counts", range.counts},
                                  {"without_zero_points", range.without_zeros},
-                                 {"one_stored_zero_point", range.one_zero},
+                                 {"one_stored_zero_point", one_zero},
                                  {"several_zero_points", range.several_zeros}});
   }
   json["group_indices"] = {{"absent", report.group_indices.absent},

@@ -13,7 +13,8 @@ from checkpoint_faults import copy_checkpoint, read_header, replace, text, trunc
 from sheaf_server import run_to_end
 
 SMALL = dict(experts=4, layers=3, hidden=256, intermediate=256, moe_width=128, heads=4, kv_heads=2, top_k=2)
-FORMATS = ["gptq", "gptq_desc_act", "gptq_v2_asym", "autoround", "ct_asym", "awq", "bf16"]
+FORMATS = ["gptq", "gptq_desc_act", "gptq_v2_asym", "autoround", "ct_asym", "awq", "bf16",
+           "gptq_w8", "ct_int8", "mixed48", "fp8_block", "ct_fp8_mixed"]
 
 
 def verify(folder: Path, *flags: str) -> tuple[int, dict[str, Any], str]:
@@ -68,8 +69,11 @@ def test_the_trained_checkpoint_is_sound(nano: Path) -> None:
 def test_zero_points_and_group_indices_are_counted(make: Callable[..., Path]) -> None:
     _, report, _ = verify(make(format="gptq", **SMALL))
     experts = next(codes for codes in report["codes"] if codes["part"] == "routed experts")
-    assert experts["one_stored_zero_point"][7] == experts["tensors"] == 2 * 4 * 3
+    assert experts["one_stored_zero_point"]["7"] == experts["tensors"] == 2 * 4 * 3
     assert report["group_indices"]["permuted"] == 0 and report["group_indices"]["in_order"] > 0
+    _, report, _ = verify(make(format="gptq_w8", **SMALL))
+    experts = next(codes for codes in report["codes"] if codes["part"] == "routed experts")
+    assert experts["one_stored_zero_point"] == {"127": experts["tensors"]}
     _, report, _ = verify(make(format="gptq_desc_act", **SMALL))
     assert report["group_indices"]["permuted"] > 0
     _, report, _ = verify(make(format="gptq_v2_asym", **SMALL))
