@@ -247,7 +247,7 @@ def mutate(folder: Path, random: Random) -> str:
         (mutation,) = random.choices([m for _, m in choices], weights=[weight for weight, _ in choices])
         try:
             done.append(mutation(folder, random))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError, RecursionError):
             # An earlier one left nothing that this one could change.
             continue
     return "; ".join(done)
