@@ -5,8 +5,8 @@
 // is what cannot be cut: a key/value head with its query heads, or one head of latent attention.
 // What all heads share (the latent, the indexer) is whole on every rank.
 //
-// Ownership  owns what LoadedLinear owns and the float vectors; matrices that stay as they are in
-//            the file are views of the checkpoint.
+// Ownership  owns all of it: what LoadedLinear owns (parts of an arena), the float vectors and the
+//            absorbed kv_b_proj. Nothing of the Checkpoint is needed afterwards.
 // Errors     as model/linear_loader.h, and a bias that the config promises and the file lacks.
 
 #include <optional>
