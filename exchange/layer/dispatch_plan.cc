@@ -1,4 +1,4 @@
-#include "exchange/dispatch_plan.h"
+#include "exchange/layer/dispatch_plan.h"
 
 #include <algorithm>
 

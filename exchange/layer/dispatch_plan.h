@@ -22,7 +22,7 @@
 
 #include "absl/status/status.h"
 #include "base/ids.h"
-#include "exchange/expert_placement.h"
+#include "exchange/wire/worker_plan.h"
 
 namespace sheaf {
 
@@ -32,23 +32,6 @@ struct Routes {
   int num_tokens = 0;
   int top_k = 0;
   const int32_t* expert_ids = nullptr;  // [num_tokens][top_k]
-};
-
-struct ExpertRun {
-  int32_t expert = 0;
-  int32_t num_rows = 0;
-  friend bool operator==(const ExpertRun&, const ExpertRun&) = default;
-};
-
-struct WorkerPlan {
-  WorkerId worker;
-  std::vector<int32_t> token_rows;  // of the batch: the unique tokens that travel, ascending
-  std::vector<ExpertRun> experts;   // ascending expert id, num_rows >= 1
-  // [pairs] index into token_rows, expert by expert, ascending in an expert.
-  std::vector<int32_t> rows;
-  std::vector<int32_t> slots;  // [pairs] token * top_k + k
-
-  int num_pairs() const { return static_cast<int>(rows.size()); }
 };
 
 class DispatchPlan {

@@ -1,4 +1,4 @@
-#include "exchange/shared_memory/doorbell.h"
+#include "exchange/link/doorbell.h"
 
 #include <linux/futex.h>
 #include <sys/syscall.h>

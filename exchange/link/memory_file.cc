@@ -1,4 +1,4 @@
-#include "exchange/shared_memory/memory_file.h"
+#include "exchange/link/memory_file.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>

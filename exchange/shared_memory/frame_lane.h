@@ -25,8 +25,8 @@
 #include <cstdint>
 #include <span>
 
-#include "exchange/frame.h"
-#include "exchange/shared_memory/memory_file.h"
+#include "exchange/wire/frame.h"
+#include "exchange/link/memory_file.h"
 
 namespace sheaf {
 

@@ -1,4 +1,4 @@
-#include "exchange/dispatch_payload.h"
+#include "exchange/wire/dispatch_payload.h"
 
 #include <bit>
 #include <cstring>

@@ -21,8 +21,8 @@
 
 #include "absl/status/status.h"
 #include "base/thread_pool.h"
-#include "exchange/dispatch_plan.h"
-#include "exchange/frame.h"
+#include "exchange/wire/worker_plan.h"
+#include "exchange/wire/frame.h"
 #include "kernels/quantized_rows.h"
 
 namespace sheaf {

@@ -1,4 +1,4 @@
-#include "exchange/frame.h"
+#include "exchange/wire/frame.h"
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
