@@ -1,4 +1,4 @@
-#include "exchange/shared_memory/handshake.h"
+#include "exchange/shared_memory/unix_socket.h"
 
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -17,19 +17,9 @@
 namespace sheaf {
 namespace {
 
-constexpr uint32_t kMagic = 0x50465348;  // "HSFP"
-constexpr uint32_t kVersion = 1;
 constexpr size_t kNameBytes = 32;  // hexadecimal digits of 128 bits
 constexpr char kScheme[] = "shm:";
 constexpr int kBacklog = 1024;
-
-struct WireHandshake {
-  uint32_t magic = kMagic;
-  uint32_t version = kVersion;
-  uint64_t epoch = 0;
-  int32_t worker = 0;
-  char name[kNameBytes] = {};
-};
 
 absl::Status PeerError(const char* what) {
   return absl::UnavailableError(absl::StrFormat("%s: %s", what, std::strerror(errno)));
@@ -115,52 +105,43 @@ absl::StatusOr<UniqueFd> ConnectTo(const std::string& name) {
   return socket;
 }
 
-absl::StatusOr<std::optional<UniqueFd>> AcceptFrom(int listening) {
-  const int socket = accept4(listening, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-  if (socket >= 0) return std::optional<UniqueFd>(UniqueFd(socket));
-  if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED) return std::optional<UniqueFd>();
-  return absl::ResourceExhaustedError(absl::StrFormat("accept: %s", std::strerror(errno)));
-}
-
-absl::Status SendHandshake(int socket, const Handshake& handshake, int lane, int doorbell) {
-  WireHandshake wire;
-  wire.epoch = handshake.epoch.value();
-  wire.worker = handshake.worker.value();
-  std::memcpy(wire.name, handshake.name.data(), std::min(handshake.name.size(), kNameBytes));
-  iovec piece{&wire, sizeof(wire)};
-  const int descriptors[2] = {lane, doorbell};
+absl::Status SendMessage(int socket, std::span<const uint8_t> bytes, int lane, int bell) {
+  iovec piece{const_cast<uint8_t*>(bytes.data()), bytes.size()};
+  const int descriptors[2] = {lane, bell};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(descriptors))] = {};
   msghdr message{};
   message.msg_iov = &piece;
   message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof(control);
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof(descriptors));
-  std::memcpy(CMSG_DATA(header), descriptors, sizeof(descriptors));
+  if (lane >= 0 && bell >= 0) {
+    message.msg_control = control;
+    message.msg_controllen = sizeof(control);
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(descriptors));
+    std::memcpy(CMSG_DATA(header), descriptors, sizeof(descriptors));
+  }
   // A socket of its own with one message: it cannot be full.
-  if (sendmsg(socket, &message, MSG_NOSIGNAL) != sizeof(wire)) return PeerError("handshake");
+  if (sendmsg(socket, &message, MSG_NOSIGNAL) != static_cast<ssize_t>(bytes.size()))
+    return PeerError("hello");
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::optional<Handshake>> ReceiveHandshake(int socket) {
-  WireHandshake wire;
-  iovec piece{&wire, sizeof(wire)};
+absl::StatusOr<std::optional<ReceivedMessage>> ReceiveMessage(int socket,
+                                                              std::span<uint8_t> bytes) {
+  iovec piece{bytes.data(), bytes.size()};
   alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {};
   msghdr message{};
   message.msg_iov = &piece;
   message.msg_iovlen = 1;
   message.msg_control = control;
   message.msg_controllen = sizeof(control);
-  const ssize_t bytes = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-  if (bytes < 0 && (errno == EAGAIN || errno == EINTR)) return std::optional<Handshake>();
-  if (bytes < 0) return PeerError("handshake");
-  if (bytes == 0) return absl::UnavailableError("its end of the link is gone");
+  const ssize_t got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return std::optional<ReceivedMessage>();
+  if (got < 0) return PeerError("hello");
 
   // First of all: the descriptors have an owner.
-  Handshake handshake;
+  ReceivedMessage received;
   size_t descriptors = 0;
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
        header = CMSG_NXTHDR(&message, header)) {
@@ -170,21 +151,18 @@ absl::StatusOr<std::optional<Handshake>> ReceiveHandshake(int socket) {
       int fd = -1;
       std::memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof(int));
       UniqueFd owned(fd);
-      if (descriptors == 0) handshake.lane = std::move(owned);
-      if (descriptors == 1) handshake.doorbell = std::move(owned);
+      if (descriptors == 0) received.lane = std::move(owned);
+      if (descriptors == 1) received.bell = std::move(owned);
     }
   }
-  const std::string name(wire.name, kNameBytes);
-  if (bytes != sizeof(wire) || wire.magic != kMagic || wire.version != kVersion ||
-      descriptors != 2 || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 || !IsName(name)) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "not a handshake of this version: %d bytes, version %d, %d descriptors: wanted %d, %d, 2",
-        bytes, wire.version, descriptors, sizeof(wire), kVersion));
+  if (got == 0) return absl::UnavailableError("the peer hung up during the hello");
+  if (static_cast<size_t>(got) != bytes.size() || (descriptors != 0 && descriptors != 2) ||
+      (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("not a hello: %d bytes, %d descriptors: wanted %d bytes, 2 descriptors",
+                        got, descriptors, bytes.size()));
   }
-  handshake.epoch = Epoch(wire.epoch);
-  handshake.worker = WorkerId(wire.worker);
-  handshake.name = name;
-  return std::optional<Handshake>(std::move(handshake));
+  return std::optional<ReceivedMessage>(std::move(received));
 }
 
 }  // namespace sheaf
