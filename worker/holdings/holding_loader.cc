@@ -39,25 +39,28 @@ bool MayBeTransient(const absl::Status& status) {
          absl::IsUnavailable(status) || absl::IsInternal(status);
 }
 
-HoldingLoader::HoldingLoader(HoldingPlanOptions options, int lanes, ExpertLoader& experts,
-                             ExpertStore& store, HoldingEvents& events)
+HoldingLoader::HoldingLoader(HoldingPlanOptions options, ExpertLoader& experts, ExpertStore& store,
+                             HoldingEvents& events)
     : experts_(experts),
       store_(store),
       events_(events),
       expert_file_bytes_(experts.expert_file_bytes()),
-      ahead_(kExpertsAhead * static_cast<size_t>(std::max(1, lanes))),
+      ahead_(kExpertsAhead * static_cast<size_t>(experts.lanes())),
       plan_(WithSizes(options, experts)) {
-  for (int lane = 0; lane < std::max(1, lanes); ++lane)
+  for (int lane = 0; lane < experts.lanes(); ++lane)
     lanes_.emplace_back([this, lane] { RunLane(lane); });
 }
 
-HoldingLoader::~HoldingLoader() {
+HoldingLoader::~HoldingLoader() { Stop(); }
+
+void HoldingLoader::Stop() {
   {
     absl::MutexLock lock(&mutex_);
     stopping_ = true;
     wake_.SignalAll();
   }
   for (std::thread& lane : lanes_) lane.join();
+  lanes_.clear();
 }
 
 void HoldingLoader::Want(HoldRequest request) {

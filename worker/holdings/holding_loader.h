@@ -56,9 +56,12 @@ bool MayBeTransient(const absl::Status& status);
 class HoldingLoader {
  public:
   // options.expert_bytes and expert_file_bytes are the loader's.
-  HoldingLoader(HoldingPlanOptions options, int lanes, ExpertLoader& experts, ExpertStore& store,
+  HoldingLoader(HoldingPlanOptions options, ExpertLoader& experts, ExpertStore& store,
                 HoldingEvents& events);
-  ~HoldingLoader();  // waits for the experts that are being loaded
+  ~HoldingLoader();  // Stop
+
+  // Waits for the experts that are being loaded; no event comes afterwards.
+  void Stop() ABSL_LOCKS_EXCLUDED(mutex_);
 
   void Want(HoldRequest request) ABSL_LOCKS_EXCLUDED(mutex_);
   void Reload(const LayerExpert& pair) ABSL_LOCKS_EXCLUDED(mutex_);

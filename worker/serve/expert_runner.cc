@@ -12,6 +12,8 @@ namespace sheaf {
 namespace {
 
 constexpr int kRowsWorthThreads = 32;
+// Of vectors that are held beside the link's memory: far above any batch.
+constexpr size_t kMaxVectorBytes = size_t{4} << 30;
 
 }  // namespace
 
@@ -105,6 +107,10 @@ absl::Status ExpertRunner::PlanJobs(const ArrivedFrame& dispatch) {
 absl::Status ExpertRunner::Compute(const FrameHeader& dispatch, std::span<uint8_t> combine) {
   const bool as_float32 = dispatch.answer == FrameElement::kFloat32;
   const size_t pairs = dispatch.pairs, hidden = dispatch.hidden;
+  if (!as_float32 && pairs * hidden * sizeof(float) > kMaxVectorBytes) {
+    return absl::ResourceExhaustedError(
+        absl::StrFormat("%s: %d pairs are too many", Describe(dispatch), pairs));
+  }
   float* const vectors = reinterpret_cast<float*>(
       as_float32 ? combine.data() : vectors_.Resize(pairs * hidden * sizeof(float)));
   float* out = vectors;
