@@ -64,7 +64,7 @@ absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals)
 
   WorkerConfig worker_config;
   worker_config.router = options.router;
-  SHEAF_ASSIGN_OR_RETURN(worker_config.model, IdentityOf(options.process.checkpoint, config));
+  SHEAF_ASSIGN_OR_RETURN(worker_config.model, IdentityOf(*preflight.checkpoint, config));
   worker_config.instance = InstanceName();
   worker_config.pid = getpid();
   worker_config.host = HostName();
