@@ -131,11 +131,6 @@ absl::Status SeeThatThreadsStart() {
       wanted, threads.size(), std::strerror(error)));
 }
 
-[[noreturn]] void EndAtOnce(int status) {
-  if (const auto log = ProcessLog()) log->Flush(milliseconds(100));
-  _exit(status);
-}
-
 }  // namespace
 
 absl::Status SetUpProcess(const ProcessOptions& options) {
@@ -143,6 +138,11 @@ absl::Status SetUpProcess(const ProcessOptions& options) {
   SHEAF_RETURN_IF_ERROR(SeeThatThreadsStart());
   SetUpLog(options);
   return kernels::ForceCpuTarget(options.cpu_target);
+}
+
+void EndNow(int status) {
+  if (const auto log = ProcessLog()) log->Flush(milliseconds(100));
+  _exit(status);
 }
 
 StopSignals::StopSignals() : ending_(eventfd(0, EFD_CLOEXEC)) {
@@ -178,11 +178,11 @@ void StopSignals::Watch() {
     if (!again) first = now;
     if (at_once) {
       spdlog::info("{}: stopped before it served", strsignal(static_cast<int>(info.ssi_signo)));
-      EndAtOnce(0);
+      EndNow(0);
     }
     if (again && now - first >= kSameSignal) {
       spdlog::warn("{} again: ends at once", strsignal(static_cast<int>(info.ssi_signo)));
-      EndAtOnce(128 + static_cast<int>(info.ssi_signo));
+      EndNow(128 + static_cast<int>(info.ssi_signo));
     }
   }
 }
@@ -199,7 +199,7 @@ StopSignals::NothingToFinish::NothingToFinish(StopSignals& signals) : signals_(s
     signals.nothing_to_finish_ = true;
     stopped = signals.stopped_;
   }
-  if (stopped) EndAtOnce(0);
+  if (stopped) EndNow(0);
 }
 
 StopSignals::NothingToFinish::~NothingToFinish() {

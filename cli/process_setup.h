@@ -57,6 +57,9 @@ class StopSignals {
   std::thread thread_;  // last: it uses the others
 };
 
+// Ends the process without waiting for its threads, after what was logged.
+[[noreturn]] void EndNow(int status);
+
 // Prints "sheaf: <message>" to stderr as one line, after what was logged; returns exit status 1.
 int Fail(const absl::Status& status);
 
