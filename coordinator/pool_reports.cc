@@ -29,7 +29,7 @@ void PoolState::OnRouterMessage(SessionId session, const v1::FromRouter& message
   if (message.has_report()) status = OnReport(session, found->second, message.report(), now);
   if (status.ok()) return;
   Warn(absl::StrFormat("a router breaks the protocol: %s", std::string(status.message())));
-  actions_.push_back(EndSession{session, status});
+  Do(EndSession{session, status});
   routers_.erase(session);
   for (auto& [id, member] : roster_) member.links.erase(session);
 }
@@ -45,7 +45,7 @@ void PoolState::JoinRouter(SessionId session, const v1::FromRouter& message) {
   // The same process on a new stream.
   for (auto& [other, router] : routers_) {
     if (router.facts.instance != facts->instance) continue;
-    actions_.push_back(
+    Do(
         EndSession{other, absl::AbortedError("replaced by a newer stream of its process")});
     for (auto& [id, member] : roster_) member.links.erase(other);
     routers_.erase(other);
@@ -188,7 +188,7 @@ void PoolState::OnWrongAnswer(const v1::WrongAnswer& wrong, TimePoint now) {
   v1::ToWorker reload;
   reload.mutable_reload()->set_layer(wrong.layer());
   reload.mutable_reload()->set_expert(wrong.expert());
-  actions_.push_back(SendToWorker{member.session, std::move(reload)});
+  Do(SendToWorker{member.session, std::move(reload)});
 }
 
 // Never the last one that serves, and never more than half of them: then it is something else.

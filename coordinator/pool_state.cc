@@ -60,7 +60,7 @@ Member* PoolState::MemberOf(SessionId session) {
 void PoolState::Refuse(SessionId session, const char* who, const absl::Status& status) {
   ++counters_.refused_hellos;
   Warn(absl::StrFormat("a %s may not join: %s", who, std::string(status.message())));
-  actions_.push_back(EndSession{session, status});
+  Do(EndSession{session, status});
 }
 
 void PoolState::OnWorkerMessage(SessionId session, const v1::FromWorker& message,
@@ -149,7 +149,7 @@ void PoolState::JoinWorker(SessionId session, const v1::FromWorker& message, Tim
     }
     joined_.push_back(*id);
   } else {
-    actions_.push_back(EndSession{same->second.session,
+    Do(EndSession{same->second.session,
                                   absl::AbortedError("replaced by a newer stream of its process")});
     session_of_.erase(same->second.session);
   }
@@ -174,7 +174,7 @@ void PoolState::JoinWorker(SessionId session, const v1::FromWorker& message, Tim
   welcome.mutable_welcome()->set_worker_id(member.id.value());
   welcome.mutable_welcome()->set_lease_ms(
       std::chrono::duration_cast<std::chrono::milliseconds>(options_.lease).count());
-  actions_.push_back(SendToWorker{session, std::move(welcome)});
+  Do(SendToWorker{session, std::move(welcome)});
   if (gathering_) {
     if (roster_.size() == 1) first_join_ = now;
   } else {
@@ -200,7 +200,7 @@ absl::Status PoolState::Understand(Member& member, const v1::FromWorker& message
       std::erase_if(member.sent, [&](const SentHold& hold) { return hold.number < number; });
       v1::ToWorker seen;
       seen.mutable_beat_seen()->set_sequence(message.beat().sequence());
-      actions_.push_back(SendToWorker{member.session, std::move(seen)});
+      Do(SendToWorker{member.session, std::move(seen)});
       return absl::OkStatus();
     }
     case v1::FromWorker::kHoldings: {
@@ -274,13 +274,13 @@ void PoolState::Lose(WorkerId worker, LossCause cause, const std::string& reason
   } else {
     Warn(text);
   }
-  actions_.push_back(lost);
+  Do(lost);
   lost_.push_back(lost);
   if (lost_.size() > kLostRemembered) lost_.pop_front();
   std::erase_if(ids_, [&](const auto& known) { return known.first == lost.instance; });
   ids_.emplace_back(lost.instance, worker);
   if (ids_.size() > kIdsRemembered) ids_.pop_front();
-  actions_.push_back(EndSession{
+  Do(EndSession{
       member.session, cause == LossCause::kLeft ? absl::OkStatus()
                       : cause == LossCause::kProtocol
                           ? absl::InvalidArgumentError(reason)

@@ -22,6 +22,7 @@
 #include <deque>
 #include <map>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -184,8 +185,12 @@ class PoolState {
   std::vector<int64_t> Coverage() const;
   uint64_t MovingBytes() const;
 
-  void Note(std::string text) { actions_.push_back(LogNote{false, std::move(text)}); }
-  void Warn(std::string text) { actions_.push_back(LogNote{true, std::move(text)}); }
+  template <typename Action>
+  void Do(Action action) {
+    actions_.emplace_back(std::in_place_type<Action>, std::move(action));
+  }
+  void Note(std::string text) { Do(LogNote{false, std::move(text)}); }
+  void Warn(std::string text) { Do(LogNote{true, std::move(text)}); }
 
   const PoolStateOptions options_;
   const ExpertGrid grid_;

@@ -72,7 +72,7 @@ void PoolState::ExpireLeases(TimePoint now) {
 void PoolState::ExpireStrangers() {
   for (auto at = strangers_.begin(); at != strangers_.end();) {
     if (awake_.elapsed() - at->second.since > options_.hello_timeout) {
-      actions_.push_back(EndSession{at->first, absl::InvalidArgumentError("no hello in time")});
+      Do(EndSession{at->first, absl::InvalidArgumentError("no hello in time")});
       at = strangers_.erase(at);
     } else {
       ++at;
@@ -206,7 +206,7 @@ void PoolState::DismissLeaving(TimePoint now) {
     }
     v1::ToWorker dismissed;
     dismissed.mutable_dismissed()->set_reason("others hold what it held");
-    actions_.push_back(SendToWorker{member.session, std::move(dismissed)});
+    Do(SendToWorker{member.session, std::move(dismissed)});
   }
 }
 
@@ -215,7 +215,7 @@ void PoolState::SendHolds(TimePoint now) {
        planner_.NextHolds(roster_, WaitedFor(now), !was_complete_, now)) {
     v1::ToWorker message;
     *message.mutable_hold() = std::move(hold);
-    actions_.push_back(SendToWorker{session, std::move(message)});
+    Do(SendToWorker{session, std::move(message)});
   }
 }
 
@@ -241,7 +241,7 @@ void PoolState::SendViews(TimePoint now) {
     worker.set_pid(member.facts.pid);
   }
   for (const auto& [session, router] : routers_) {
-    actions_.push_back(SendToRouter{session, message});
+    Do(SendToRouter{session, message});
   }
 }
 
