@@ -19,7 +19,7 @@
 #include "cli/model_identity.h"
 #include "cli/pool_observer.h"
 #include "cli/process_identity.h"
-#include "coordinator/cluster_listener.h"
+#include "coordinator/pool_server.h"
 #include "coordinator/coordinator.h"
 #include "coordinator/coordinator_metrics.h"
 #include "coordinator/placement_plan.h"
@@ -234,7 +234,7 @@ class PoolBackend final : public LinkedBackend, private CoordinatorObserver {
   std::unique_ptr<LinkMaker> maker_;
   std::unique_ptr<CoordinatorMetrics> coordinator_metrics_;
   std::unique_ptr<Coordinator> coordinator_;  // null: elsewhere
-  std::unique_ptr<ClusterListener> listener_;
+  std::unique_ptr<PoolServer> listener_;
   std::unique_ptr<PoolClient> client_;
 
   absl::Mutex report_mutex_;
@@ -276,7 +276,7 @@ absl::Status PoolBackend::Open(const ExpertBackendParts& parts) {
     const std::string& host =
         options.pool.cluster_host.empty() ? options.host : options.pool.cluster_host;
     SHEAF_ASSIGN_OR_RETURN(
-        listener_, ClusterListener::Start(host, options.pool.cluster_port, *coordinator_));
+        listener_, PoolServer::Start({host, options.pool.cluster_port}, *coordinator_));
     open = InProcessPool(*coordinator_);
   } else {
     open = RemotePool(options.coordinator);
@@ -385,7 +385,7 @@ void PoolBackend::Stop() {
   if (reporter_.joinable()) reporter_.join();
   if (client_) client_->Stop();
   if (coordinator_) coordinator_->Stop();
-  if (listener_) listener_->Stop(seconds(1));
+  if (listener_) listener_->Stop();
 }
 
 }  // namespace
