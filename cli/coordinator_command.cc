@@ -11,8 +11,8 @@
 #include "cli/metrics_exposer.h"
 #include "cli/model_identity.h"
 #include "cli/preflight.h"
+#include "cli/process_identity.h"
 #include "cli/process_setup.h"
-#include "cli/token_file.h"
 #include "coordinator/coordinator.h"
 #include "coordinator/coordinator_metrics.h"
 #include "coordinator/pool_server.h"
@@ -29,7 +29,7 @@ absl::Status RunUntilStopped(const CoordinatorCommandOptions& options, StopSigna
                            RunWorkerPreflight(options.process.checkpoint));
     SHEAF_ASSIGN_OR_RETURN(pool.model, IdentityOf(*preflight.checkpoint, preflight.config));
   }
-  SHEAF_ASSIGN_OR_RETURN(pool.token, ReadTokenFile(options.cluster_token_file));
+  SHEAF_ASSIGN_OR_RETURN(pool.token, ReadToken(options.cluster_token_file));
   pool.expected_workers = options.workers;
   pool.replicas = options.expert_replicas;
   pool.lease = std::chrono::milliseconds(options.lease_ms);

@@ -10,8 +10,8 @@
 #include "base/status.h"
 #include "cli/commands.h"
 #include "cli/pool_table.h"
+#include "cli/process_identity.h"
 #include "cli/process_setup.h"
-#include "cli/token_file.h"
 #include "sheaf/v1/pool.grpc.pb.h"
 
 namespace sheaf {
@@ -24,7 +24,7 @@ absl::Status FromGrpc(const grpc::Status& status, const std::string& coordinator
 }
 
 absl::StatusOr<std::string> Ask(const PoolCommandOptions& options) {
-  SHEAF_ASSIGN_OR_RETURN(const std::string token, ReadTokenFile(options.cluster_token_file));
+  SHEAF_ASSIGN_OR_RETURN(const std::string token, ReadToken(options.cluster_token_file));
   const auto stub = v1::Pool::NewStub(
       grpc::CreateChannel(options.coordinator, grpc::InsecureChannelCredentials()));
   grpc::ClientContext context;
