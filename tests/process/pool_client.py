@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import http.client
 import importlib
+import json
 from typing import Any
 
 import grpc
@@ -38,6 +39,16 @@ def get(address: str, path: str, seconds: float = 5.0) -> tuple[int, str]:
     connection = http.client.HTTPConnection(*address.rsplit(":", 1), timeout=seconds)
     try:
         connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode(errors="replace")
+    finally:
+        connection.close()
+
+
+def post(address: str, path: str, body: Any, seconds: float = 60.0) -> tuple[int, str]:
+    connection = http.client.HTTPConnection(*address.rsplit(":", 1), timeout=seconds)
+    try:
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
         response = connection.getresponse()
         return response.status, response.read().decode(errors="replace")
     finally:

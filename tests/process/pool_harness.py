@@ -11,6 +11,7 @@ that ends in another way than a test made it end is a finding: `Pool.crashes`, a
 """
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shutil
@@ -134,6 +135,14 @@ class Router(Managed):
 
     def metric(self, name: str, **labels: str) -> float:
         return pool_client.metric(self.http, name, **labels)
+
+
+    def sees_whole(self, replicas: int) -> bool:
+        """Whether every expert has that many holders at the other end of a live link."""
+        try:
+            return all(self.metric("sheaf_expert_coverage", holders=str(n)) == 0 for n in range(min(replicas, 3)))
+        except (OSError, http.client.HTTPException):
+            return False
 
 
 class Pool:
@@ -267,7 +276,8 @@ class Pool:
         ready = {w.pid for w in status.workers if w.state in (pool_client.READY, pool_client.SPARE)}
         replicas = min(int(status.replicas), len(ready))
         enough = all(count == 0 for holders, count in enumerate(status.coverage) if holders < min(replicas, 3))
-        return status if alive and alive <= ready and status.complete and enough else None
+        whole = alive and alive <= ready and status.complete and enough
+        return status if whole and all(router.sees_whole(replicas) for router in self.routers) else None
 
     def wait_whole(self, seconds: float = PATIENCE_SECONDS) -> Any:
         return wait_for(self.whole, seconds, f"the pool is whole; it says: {self._text()}")
