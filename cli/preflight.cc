@@ -72,7 +72,7 @@ Preflight RunPreflight(const RouterOptions& options) {
   preflight.checkpoint = *std::move(checkpoint);
   auto config = LoadModelConfig(directory);
   if (config.ok()) FitVocabulary(*preflight.checkpoint, *config);
-  preflight.report = InspectTensors(*preflight.checkpoint, config, options.workers);
+  preflight.report = InspectTensors(*preflight.checkpoint, config, options.pool.workers);
   if (!config.ok()) return preflight;
   preflight.config = *std::move(config);
   const absl::Status text = OpenText(options, preflight);

@@ -37,8 +37,7 @@ void EncodeDispatch(ThreadPool& pool, const WorkerPlan& plan, const kernels::Qua
   const DispatchLayout layout(tokens, static_cast<uint64_t>(x.k), plan.experts.size(),
                               plan.rows.size());
   header.kind = FrameKind::kDispatch;
-  header.type = FrameType::kInt16Groups;
-  header.source = kRouterSource;
+  header.element = FrameElement::kInt16Groups;
   header.hidden = static_cast<uint32_t>(x.k);
   header.tokens = static_cast<uint32_t>(tokens);
   header.pairs = static_cast<uint32_t>(plan.rows.size());

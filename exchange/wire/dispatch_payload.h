@@ -6,8 +6,8 @@
 //   scales  [tokens][groups]        float32
 //   runs    [experts]{expert, rows} int32 each, ascending expert, rows >= 1
 //   rows    [pairs]                 int32 index of a token, expert by expert, there ascending
-// all little-endian, no padding between. The combine answers with one float32 vector a pair, in
-// this order.
+// all little-endian, no padding between. The combine answers with one vector a pair, in this order
+// (exchange/wire/combine_payload.h).
 //
 // Errors     DecodeDispatch: kInvalidArgument naming what is wrong; it proves every index before
 //            anyone uses it.
@@ -21,8 +21,8 @@
 
 #include "absl/status/status.h"
 #include "base/thread_pool.h"
-#include "exchange/wire/worker_plan.h"
 #include "exchange/wire/frame.h"
+#include "exchange/wire/worker_plan.h"
 #include "kernels/quantized_rows.h"
 
 namespace sheaf {
@@ -36,7 +36,7 @@ struct DispatchLayout {
   uint64_t total_bytes = 0;
 };
 
-// Fills `header` (sizes; the caller sets epoch, step, layer, chunk) and writes the payload to
+// Fills `header` (sizes; the caller sets sequence, step, layer, model, answer) and writes the payload to
 // `out`, which has DispatchBytes() bytes. `x` is the batch that plan.token_rows indexes.
 uint64_t DispatchBytes(const WorkerPlan& plan, int hidden);
 void EncodeDispatch(ThreadPool& pool, const WorkerPlan& plan, const kernels::QuantizedRows& x,

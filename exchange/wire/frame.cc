@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "kernels/quantized_rows.h"
 
 namespace sheaf {
 namespace {
@@ -28,31 +29,81 @@ absl::Status Wrong(const char* field, const W& wanted, const G& got) {
 
 const char* NameOf(FrameKind kind) {
   switch (kind) {
-    case FrameKind::kHello:
-      return "hello";
-    case FrameKind::kHelloAck:
-      return "hello ack";
     case FrameKind::kDispatch:
       return "dispatch";
     case FrameKind::kCombine:
       return "combine";
     case FrameKind::kError:
       return "error";
+    case FrameKind::kNotHeld:
+      return "not held";
+    case FrameKind::kHoldings:
+      return "holdings";
+    case FrameKind::kHoldingsSeen:
+      return "holdings seen";
   }
   return "unknown";
 }
 
-FrameType TypeFor(FrameKind kind) {
+bool IsVectorElement(uint8_t element) {
+  return element == static_cast<uint8_t>(FrameElement::kInt16Groups) ||
+         element == static_cast<uint8_t>(FrameElement::kFloat32);
+}
+
+// The one element of a kind; of a combine there are two.
+FrameElement ElementOf(FrameKind kind) {
   switch (kind) {
     case FrameKind::kDispatch:
-      return FrameType::kInt16Groups;
+      return FrameElement::kInt16Groups;
     case FrameKind::kCombine:
-      return FrameType::kFloat32;
+      return FrameElement::kFloat32;
     case FrameKind::kError:
-      return FrameType::kText;
-    default:
-      return FrameType::kNone;
+      return FrameElement::kText;
+    case FrameKind::kNotHeld:
+      return FrameElement::kExpertIds;
+    case FrameKind::kHoldings:
+      return FrameElement::kBitmap;
+    case FrameKind::kHoldingsSeen:
+      return FrameElement::kNone;
   }
+  return FrameElement::kNone;
+}
+
+constexpr uint64_t kMaxHoldingsBytes =
+    16 + (uint64_t{kMaxFrameLayer} * kMaxFrameExperts + 7) / 8;
+
+absl::Status CheckPayloadBytes(const FrameHeader& header) {
+  const uint64_t got = header.payload_bytes;
+  switch (header.kind) {
+    case FrameKind::kDispatch:  // exchange/wire/dispatch_payload.h knows the exact size
+      if (got > kMaxFramePayloadBytes)
+        return Wrong("payload_bytes", absl::StrCat("at most ", kMaxFramePayloadBytes), got);
+      break;
+    case FrameKind::kCombine: {
+      const uint64_t wanted = CombineBytes(header.element, header.pairs, header.hidden);
+      if (got != wanted) return Wrong("payload_bytes", wanted, got);
+      if (got > kMaxFramePayloadBytes)
+        return Wrong("payload_bytes", absl::StrCat("at most ", kMaxFramePayloadBytes), got);
+      break;
+    }
+    case FrameKind::kError:
+      if (got > kMaxErrorTextBytes)
+        return Wrong("payload_bytes", absl::StrCat("at most ", kMaxErrorTextBytes), got);
+      break;
+    case FrameKind::kNotHeld: {
+      const uint64_t wanted = uint64_t{header.experts} * sizeof(int32_t);
+      if (got != wanted) return Wrong("payload_bytes", wanted, got);
+      break;
+    }
+    case FrameKind::kHoldings:
+      if (got > kMaxHoldingsBytes)
+        return Wrong("payload_bytes", absl::StrCat("at most ", kMaxHoldingsBytes), got);
+      break;
+    case FrameKind::kHoldingsSeen:
+      if (got != 0) return Wrong("payload_bytes", 0, got);
+      break;
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -62,16 +113,17 @@ FrameHeaderBytes EncodeFrameHeader(const FrameHeader& header) {
   Put<uint32_t>(bytes, 0, kFrameMagic);
   Put<uint16_t>(bytes, 4, kFrameVersion);
   bytes[6] = static_cast<uint8_t>(header.kind);
-  bytes[7] = static_cast<uint8_t>(header.type);
-  Put<uint64_t>(bytes, 8, header.epoch.value());
-  Put<uint64_t>(bytes, 16, header.step.value());
-  Put<uint32_t>(bytes, 24, static_cast<uint32_t>(header.layer.value()));
-  Put<uint32_t>(bytes, 28, static_cast<uint32_t>(header.source));
-  Put<uint32_t>(bytes, 32, header.chunk);
-  Put<uint32_t>(bytes, 36, header.hidden);
-  Put<uint32_t>(bytes, 40, header.tokens);
-  Put<uint32_t>(bytes, 44, header.pairs);
-  Put<uint32_t>(bytes, 48, header.experts);
+  bytes[7] = static_cast<uint8_t>(header.element);
+  Put<uint64_t>(bytes, 8, header.link.value());
+  Put<uint64_t>(bytes, 16, header.sequence);
+  Put<uint64_t>(bytes, 24, header.step.value());
+  Put<uint32_t>(bytes, 32, static_cast<uint32_t>(header.layer.value()));
+  Put<uint32_t>(bytes, 36, header.model);
+  Put<uint32_t>(bytes, 40, header.hidden);
+  Put<uint32_t>(bytes, 44, header.tokens);
+  Put<uint32_t>(bytes, 48, header.pairs);
+  Put<uint16_t>(bytes, 52, static_cast<uint16_t>(header.experts));
+  bytes[54] = static_cast<uint8_t>(header.answer);
   Put<uint64_t>(bytes, 56, header.payload_bytes);
   return bytes;
 }
@@ -82,81 +134,84 @@ absl::StatusOr<FrameHeader> DecodeFrameHeader(std::span<const uint8_t> bytes) {
   if (magic != kFrameMagic) return Wrong("magic", kFrameMagic, magic);
   const uint16_t version = Get<uint16_t>(bytes, 4);
   if (version != kFrameVersion) return Wrong("version", int{kFrameVersion}, int{version});
-  if (bytes[6] < 1 || bytes[6] > 5) return Wrong("kind", "1..5", int{bytes[6]});
+  if (bytes[6] < 1 || bytes[6] > 6) return Wrong("kind", "1..6", int{bytes[6]});
 
   FrameHeader header;
   header.kind = static_cast<FrameKind>(bytes[6]);
-  header.type = TypeFor(header.kind);
-  if (bytes[7] != static_cast<uint8_t>(header.type)) {
-    return Wrong("type", static_cast<int>(header.type), int{bytes[7]});
+  if (header.kind == FrameKind::kCombine) {
+    if (!IsVectorElement(bytes[7])) return Wrong("element", "1 or 2", int{bytes[7]});
+  } else if (bytes[7] != static_cast<uint8_t>(ElementOf(header.kind))) {
+    return Wrong("element", static_cast<int>(ElementOf(header.kind)), int{bytes[7]});
   }
-  header.epoch = Epoch(Get<uint64_t>(bytes, 8));
-  header.step = StepId(Get<uint64_t>(bytes, 16));
-  const auto layer = static_cast<int32_t>(Get<uint32_t>(bytes, 24));
-  if (layer < 0 || layer > kMaxFrameLayer) return Wrong("layer", "0..4096", layer);
+  header.element = static_cast<FrameElement>(bytes[7]);
+  header.link = LinkId(Get<uint64_t>(bytes, 8));
+  header.sequence = Get<uint64_t>(bytes, 16);
+  if (header.sequence == 0 && header.kind <= FrameKind::kNotHeld)
+    return Wrong("sequence", "1 or more", 0);
+  header.step = StepId(Get<uint64_t>(bytes, 24));
+  const auto layer = static_cast<int32_t>(Get<uint32_t>(bytes, 32));
+  if (layer < 0 || layer > kMaxFrameLayer)
+    return Wrong("layer", absl::StrCat("0..", kMaxFrameLayer), layer);
   header.layer = LayerId(layer);
-  header.source = static_cast<int32_t>(Get<uint32_t>(bytes, 28));
-  if (header.source < kRouterSource) return Wrong("source", "-1 or more", header.source);
-  header.chunk = Get<uint32_t>(bytes, 32);
-  header.hidden = Get<uint32_t>(bytes, 36);
-  if (header.hidden > kMaxFrameHidden) return Wrong("hidden", "at most 65536", header.hidden);
-  header.tokens = Get<uint32_t>(bytes, 40);
-  if (header.tokens > kMaxFrameTokens) return Wrong("tokens", "at most 65536", header.tokens);
-  header.pairs = Get<uint32_t>(bytes, 44);
-  if (header.pairs > kMaxFramePairs) return Wrong("pairs", "at most 1048576", header.pairs);
-  header.experts = Get<uint32_t>(bytes, 48);
-  if (header.experts > kMaxFrameExperts) return Wrong("experts", "at most 16384", header.experts);
-  const uint32_t zero = Get<uint32_t>(bytes, 52);
-  if (zero != 0) return Wrong("reserved", 0, zero);
+  header.model = Get<uint32_t>(bytes, 36);
+  header.hidden = Get<uint32_t>(bytes, 40);
+  if (header.hidden > kMaxFrameHidden)
+    return Wrong("hidden", absl::StrCat("at most ", kMaxFrameHidden), header.hidden);
+  header.tokens = Get<uint32_t>(bytes, 44);
+  if (header.tokens > kMaxFrameTokens)
+    return Wrong("tokens", absl::StrCat("at most ", kMaxFrameTokens), header.tokens);
+  header.pairs = Get<uint32_t>(bytes, 48);
+  if (header.pairs > kMaxFramePairs)
+    return Wrong("pairs", absl::StrCat("at most ", kMaxFramePairs), header.pairs);
+  header.experts = Get<uint16_t>(bytes, 52);
+  if (header.experts > kMaxFrameExperts)
+    return Wrong("experts", absl::StrCat("at most ", kMaxFrameExperts), header.experts);
+  const bool answerable = header.kind == FrameKind::kDispatch;
+  if (answerable ? !IsVectorElement(bytes[54]) : bytes[54] != 0)
+    return Wrong("answer", answerable ? "1 or 2" : "0", int{bytes[54]});
+  header.answer = static_cast<FrameElement>(bytes[54]);
+  if (bytes[55] != 0) return Wrong("reserved byte", 0, int{bytes[55]});
   header.payload_bytes = Get<uint64_t>(bytes, 56);
-
-  switch (header.kind) {
-    case FrameKind::kHello:
-    case FrameKind::kHelloAck:
-      if (header.payload_bytes != 0) return Wrong("payload_bytes", 0, header.payload_bytes);
-      break;
-    case FrameKind::kDispatch:
-      break;  // exchange/dispatch_payload.h knows the exact size
-    case FrameKind::kCombine: {
-      const uint64_t wanted = uint64_t{header.pairs} * header.hidden * sizeof(float);
-      if (header.payload_bytes != wanted)
-        return Wrong("payload_bytes", wanted, header.payload_bytes);
-      break;
-    }
-    case FrameKind::kError:
-      if (header.payload_bytes > kMaxErrorTextBytes) {
-        return Wrong("payload_bytes", "at most 4096", header.payload_bytes);
-      }
-      break;
-  }
+  if (absl::Status status = CheckPayloadBytes(header); !status.ok()) return status;
   return header;
-}
-
-ExchangeKey KeyOf(const FrameHeader& header) {
-  return {header.epoch.value(), header.step.value(), header.layer.value(), header.chunk};
 }
 
 std::string Describe(const FrameHeader& header) {
-  return absl::StrFormat("%s epoch %d step %d layer %d chunk %d", NameOf(header.kind),
-                         header.epoch.value(), header.step.value(), header.layer.value(),
-                         header.chunk);
+  return absl::StrFormat("%s %d of step %d layer %d", NameOf(header.kind), header.sequence,
+                         header.step.value(), header.layer.value());
 }
 
-FrameHeader CombineHeaderFor(const FrameHeader& dispatch, WorkerId source) {
+uint64_t CombineBytes(FrameElement element, uint64_t pairs, uint64_t hidden) {
+  if (element != FrameElement::kInt16Groups) return pairs * hidden * sizeof(float);
+  const uint64_t groups = (hidden + kernels::kActivationGroup - 1) / kernels::kActivationGroup;
+  return pairs * groups * (2 * kernels::kActivationGroup + sizeof(float));
+}
+
+FrameHeader CombineHeaderFor(const FrameHeader& dispatch) {
   FrameHeader header = dispatch;
   header.kind = FrameKind::kCombine;
-  header.type = FrameType::kFloat32;
-  header.source = source.value();
-  header.payload_bytes = uint64_t{dispatch.pairs} * dispatch.hidden * sizeof(float);
+  header.element = dispatch.answer;
+  header.answer = FrameElement::kNone;
+  header.payload_bytes = CombineBytes(header.element, dispatch.pairs, dispatch.hidden);
   return header;
 }
 
-FrameHeader ErrorHeaderFor(const FrameHeader& dispatch, WorkerId source, uint64_t text_bytes) {
+FrameHeader ErrorHeaderFor(const FrameHeader& dispatch, uint64_t text_bytes) {
   FrameHeader header = dispatch;
   header.kind = FrameKind::kError;
-  header.type = FrameType::kText;
-  header.source = source.value();
+  header.element = FrameElement::kText;
+  header.answer = FrameElement::kNone;
   header.payload_bytes = text_bytes;
+  return header;
+}
+
+FrameHeader NotHeldHeaderFor(const FrameHeader& dispatch, uint32_t experts) {
+  FrameHeader header = dispatch;
+  header.kind = FrameKind::kNotHeld;
+  header.element = FrameElement::kExpertIds;
+  header.answer = FrameElement::kNone;
+  header.experts = experts;
+  header.payload_bytes = uint64_t{experts} * sizeof(int32_t);
   return header;
 }
 
