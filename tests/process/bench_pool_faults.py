@@ -1,11 +1,11 @@
 #!/usr/bin/python3
-"""Prints what faults of a pool's processes cost its streams: a row for each scenario, beside the same load without faults.
+"""Prints what faults of a pool's processes cost its streams: a row a scenario, beside the same load without faults.
 
     bench_pool_faults.py --checkpoint DIR [--scenarios kill,stop,...] [--workers 5] [--replicas 2] [--streams 16]
                          [--kills K] [--rounds N] [--seconds S] [--transport auto] [--binary FILE] [--json]
 
-Every scenario has a pool of its own. Its questions are first answered by one process without workers: the reference of
-every later answer, byte for byte. Then the pool's throughput is measured with three times as many streams as asked for,
+Every scenario has a pool of its own. Its questions are first answered by one process without workers: the reference
+of every later answer, byte for byte. Then the pool's throughput is measured with three times as many streams as asked for,
 and the load is set to --load of that (arrivals at random moments). That load runs once without faults and once with them.
 
   kill         SIGKILL of a random worker at a random moment, --kills times; each is started again at once
