@@ -5,6 +5,7 @@
 #include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "exchange/ordered_sum.h"
+#include "exchange/wire/combine_payload.h"
 
 namespace sheaf {
 
@@ -18,13 +19,19 @@ kernels::QuantizedRows SliceRows(const kernels::QuantizedRows& x, int first, int
 }
 
 LocalExpertLayer::LocalExpertLayer(const ExpertSource& source, int num_layers, int num_experts,
-                                   ThreadPool& pool, int chunk_tokens)
+                                   ThreadPool& pool, int chunk_tokens, FrameElement combine)
     : source_(source),
       pool_(pool),
-      placement_(ExpertPlacement::Single(num_layers, num_experts, WorkerId(0))),
-      chunk_tokens_(std::max(1, chunk_tokens)) {}
+      num_layers_(num_layers),
+      holders_(size_t(num_experts), WorkerId(0)),
+      chunk_tokens_(std::max(1, chunk_tokens)),
+      combine_(combine) {}
 
 absl::Status LocalExpertLayer::Begin(const RoutedBatch& batch) {
+  if (batch.layer.value() < 0 || batch.layer.value() >= num_layers_) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("layer %d of %d", batch.layer.value(), num_layers_));
+  }
   batch_ = batch;
   return absl::OkStatus();
 }
@@ -40,7 +47,7 @@ absl::Status LocalExpertLayer::Finish(float* sum) {
 absl::Status LocalExpertLayer::RunChunk(int first_token, int num_tokens, float* sum) {
   const size_t first_slot = size_t(first_token) * size_t(batch_.top_k);
   const Routes routes{batch_.layer, num_tokens, batch_.top_k, batch_.expert_ids + first_slot};
-  SHEAF_RETURN_IF_ERROR(PlanDispatch(routes, placement_, {}, plan_));
+  SHEAF_RETURN_IF_ERROR(PlanDispatch(routes, holders_, {}, plan_));
   const size_t hidden = size_t(batch_.x.k);
   vectors_.resize(size_t(num_tokens) * size_t(batch_.top_k));
   for (const WorkerPlan& work : plan_.workers()) {  // one: everything is here
@@ -62,6 +69,11 @@ absl::Status LocalExpertLayer::RunChunk(int first_token, int num_tokens, float* 
       vectors_[size_t(work.slots[i])] = out + i * hidden;
     // Every token has a route, so the plan's token rows are the chunk's rows themselves.
     kernels::RunExperts(pool_, SliceRows(batch_.x, first_token, num_tokens), jobs_, scratch_);
+    if (combine_ == FrameElement::kInt16Groups) {
+      pool_.ParallelFor(int64_t(work.rows.size()), [&](int64_t i, int) {
+        RoundToInt16Groups(out + size_t(i) * hidden, hidden);
+      });
+    }
   }
   SumInExpertOrder(pool_, num_tokens, batch_.top_k, batch_.x.k, batch_.weights + first_slot,
                    vectors_.data(), sum);

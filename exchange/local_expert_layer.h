@@ -3,7 +3,8 @@
 //
 // The same plan, kernel calls and ordered sum as with workers, so the bits are the same. A batch
 // longer than chunk_tokens is worked off in parts, to bound the memory of the experts' outputs
-// (chunk_tokens * top_k * hidden * 4 bytes).
+// (chunk_tokens * top_k * hidden * 4 bytes). `combine` is what answers of workers travel as: with
+// int16 groups every vector is rounded here as it would be on the way.
 //
 // Threads    one step thread; the pool is the caller's, so the work is done in Finish().
 // Ownership  borrows source and pool; they outlive it.
@@ -14,16 +15,18 @@
 
 #include "base/thread_pool.h"
 #include "exchange/byte_buffer.h"
-#include "exchange/dispatch_plan.h"
+#include "exchange/layer/dispatch_plan.h"
 #include "exchange/expert_layer.h"
 #include "exchange/expert_source.h"
+#include "exchange/wire/frame.h"
 
 namespace sheaf {
 
 class LocalExpertLayer final : public ExpertLayer {
  public:
   LocalExpertLayer(const ExpertSource& source, int num_layers, int num_experts, ThreadPool& pool,
-                   int chunk_tokens = 512);
+                   int chunk_tokens = 512,
+                   FrameElement combine = FrameElement::kFloat32);
 
   absl::Status Begin(const RoutedBatch& batch) override;
   absl::Status Finish(float* sum) override;
@@ -33,8 +36,10 @@ class LocalExpertLayer final : public ExpertLayer {
 
   const ExpertSource& source_;
   ThreadPool& pool_;
-  const ExpertPlacement placement_;
+  const int num_layers_;
+  const std::vector<WorkerId> holders_;  // one and the same for every expert
   const int chunk_tokens_;
+  const FrameElement combine_;
 
   RoutedBatch batch_;
   DispatchPlan plan_;

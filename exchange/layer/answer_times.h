@@ -5,9 +5,11 @@
 // A dispatch's work is counted in units: bytes of expert weights dominate small batches, rows large
 // ones (WorkOf). Each worker has a running mean and deviation of time per unit over a fixed cost.
 //
-//   Expected(w, work)    mean
-//   LateAfter(w, work)   max(floor, mean + 4 deviations, 2 * mean)
+//   Expected(w, work)    fixed cost + mean
+//   LateAfter(w, work)   max(floor, fixed cost + max(mean + 4 deviations, 2 * mean))
 //
+// One time counts as at most eight means, so that a single stall does not spoil the estimate; a
+// time below half the mean counts four times as much, so that a worker that was slow comes back.
 // A worker that nobody asked yet is expected to be as fast as the mean of the others.
 //
 // Threads    one at a time; time comes in. Pure.
@@ -25,7 +27,9 @@ inline double WorkOf(int experts, int pairs) { return experts + 0.125 * pairs; }
 
 struct AnswerTimesOptions {
   Duration late_floor = std::chrono::milliseconds(25);
-  double memory = 1.0 / 16;  // weight of the newest time
+  Duration late_unknown = std::chrono::milliseconds(500);  // while nobody has answered yet
+  Duration fixed_cost = std::chrono::microseconds(30);     // of a trip, whatever its work
+  double memory = 1.0 / 16;                                // weight of the newest time
 };
 
 class AnswerTimes {
@@ -41,6 +45,7 @@ class AnswerTimes {
   Duration LateAfter(WorkerId worker, double work) const;
   // Seconds a unit, for balancing; the mean of the known ones for an unknown worker; 1 if none is.
   double SecondsPerUnit(WorkerId worker) const;
+  bool Known(WorkerId worker) const { return Find(worker) != nullptr; }
 
  private:
   struct Times {
@@ -49,7 +54,9 @@ class AnswerTimes {
     double deviation = 0;  // of that
   };
   const Times* Find(WorkerId worker) const;
-  double MeanOfKnown() const;
+  Times& At(WorkerId worker);
+  double PerUnit(double work, Duration took) const;
+  double MeanOfKnown() const;  // 0 = none
 
   AnswerTimesOptions options_;
   std::vector<Times> workers_;  // by id

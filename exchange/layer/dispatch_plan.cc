@@ -6,13 +6,12 @@
 
 namespace sheaf {
 
-absl::Status PlanDispatch(const Routes& routes, const ExpertPlacement& placement,
+absl::Status PlanDispatch(const Routes& routes, std::span<const WorkerId> holder_of_expert,
                           std::span<const uint8_t> done, DispatchPlan& plan) {
-  const int num_experts = placement.num_experts();
+  const int num_experts = static_cast<int>(holder_of_expert.size());
   const int num_slots = routes.num_tokens * routes.top_k;
   plan.num_workers_ = 0;
   plan.expert_count_.assign(static_cast<size_t>(num_experts), 0);
-  plan.expert_worker_.assign(static_cast<size_t>(num_experts), -1);
   plan.expert_cursor_.assign(static_cast<size_t>(num_experts), 0);
 
   int32_t highest_worker = -1;
@@ -24,21 +23,15 @@ absl::Status PlanDispatch(const Routes& routes, const ExpertPlacement& placement
                                                         routes.layer.value(), slot / routes.top_k,
                                                         expert, num_experts));
     }
-    if (plan.expert_count_[expert]++ == 0) {
-      const std::span<const WorkerId> holders = placement.At(routes.layer, ExpertId(expert));
-      if (holders.empty()) {
-        return absl::UnavailableError(absl::StrFormat("layer %d, expert %d: no worker holds it",
-                                                      routes.layer.value(), expert));
-      }
-      plan.expert_worker_[expert] = holders.front().value();
-      highest_worker = std::max(highest_worker, holders.front().value());
-    }
+    if (holder_of_expert[expert].value() < 0) continue;
+    ++plan.expert_count_[expert];
+    highest_worker = std::max(highest_worker, holder_of_expert[expert].value());
   }
 
   // Which workers take part, by ascending id; then each worker's runs in expert order.
   plan.plan_of_worker_.assign(static_cast<size_t>(highest_worker + 1), -1);
   for (int expert = 0; expert < num_experts; ++expert) {
-    if (plan.expert_count_[expert] > 0) plan.plan_of_worker_[plan.expert_worker_[expert]] = 0;
+    if (plan.expert_count_[expert] > 0) plan.plan_of_worker_[holder_of_expert[expert].value()] = 0;
   }
   for (int32_t worker = 0; worker <= highest_worker; ++worker) {
     if (plan.plan_of_worker_[worker] < 0) continue;
@@ -55,7 +48,7 @@ absl::Status PlanDispatch(const Routes& routes, const ExpertPlacement& placement
   for (int expert = 0; expert < num_experts; ++expert) {
     const int32_t count = plan.expert_count_[expert];
     if (count == 0) continue;
-    WorkerPlan& entry = plan.workers_[plan.plan_of_worker_[plan.expert_worker_[expert]]];
+    WorkerPlan& entry = plan.workers_[plan.plan_of_worker_[holder_of_expert[expert].value()]];
     plan.expert_cursor_[expert] = entry.num_pairs();
     entry.experts.push_back({expert, count});
     entry.rows.resize(entry.rows.size() + static_cast<size_t>(count));
@@ -67,7 +60,8 @@ absl::Status PlanDispatch(const Routes& routes, const ExpertPlacement& placement
       const int slot = token * routes.top_k + k;
       if (!done.empty() && done[static_cast<size_t>(slot)]) continue;
       const int32_t expert = routes.expert_ids[slot];
-      const int32_t index = plan.plan_of_worker_[plan.expert_worker_[expert]];
+      if (plan.expert_count_[expert] == 0) continue;
+      const int32_t index = plan.plan_of_worker_[holder_of_expert[expert].value()];
       WorkerPlan& entry = plan.workers_[index];
       if (plan.last_token_[index] != token) {
         plan.last_token_[index] = token;
@@ -79,17 +73,6 @@ absl::Status PlanDispatch(const Routes& routes, const ExpertPlacement& placement
     }
   }
   return absl::OkStatus();
-}
-
-std::vector<int32_t> MissingPairs(const DispatchPlan& plan, std::span<const uint8_t> arrived) {
-  std::vector<int32_t> slots;
-  for (size_t i = 0; i < plan.workers().size(); ++i) {
-    if (i < arrived.size() && arrived[i]) continue;
-    const WorkerPlan& worker = plan.workers()[i];
-    slots.insert(slots.end(), worker.slots.begin(), worker.slots.end());
-  }
-  std::sort(slots.begin(), slots.end());
-  return slots;
 }
 
 }  // namespace sheaf

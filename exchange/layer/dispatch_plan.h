@@ -1,6 +1,6 @@
 #pragma once
-// DispatchPlan: from the routes of a batch and the placement to what each worker gets and where its
-// answers go. Pure: no I/O, no clock, no threads.
+// DispatchPlan: from the routes of a batch and the chosen holder of each expert to what each worker
+// gets and where its answers go. Pure: no I/O, no clock, no threads.
 //
 // Example, 3 tokens, top_k 2, experts 0-1 on worker 0 and 2-3 on worker 1:
 //   routes   t0: 0 2   t1: 2 3   t2: 0 1
@@ -9,11 +9,9 @@
 // A slot is token * top_k + position in the token's route. Within a worker pairs are in ascending
 // (expert, token) order: the order of the combine's float vectors.
 //
-// Every slot is planned exactly once, or not at all when `done` says that its answer is there
-// already: that is how the pairs that a lost worker left open are planned again over another
-// placement (MissingPairs).
-// Errors     kInvalidArgument: an expert id outside the layer; kUnavailable: an expert that nobody
-//            holds.
+// Every slot is planned exactly once; not at all when `done` says that its answer is there already
+// or when its expert has no holder (-1): that is how what is missing is planned again by itself.
+// Errors     kInvalidArgument: an expert id outside the layer.
 // Cost       two passes over the routes; memory of the plan is reused from call to call.
 
 #include <cstdint>
@@ -40,8 +38,9 @@ class DispatchPlan {
   std::span<const WorkerPlan> workers() const { return {workers_.data(), num_workers_}; }
 
  private:
-  friend absl::Status PlanDispatch(const Routes&, const ExpertPlacement&, std::span<const uint8_t>,
-                                   DispatchPlan&);
+  friend absl::Status PlanDispatch(const Routes&, std::span<const WorkerId>,
+                                   std::span<const uint8_t>, DispatchPlan&);
+  friend class LayerMachine;  // takes finished plans by swapping
   std::vector<WorkerPlan> workers_;  // only the first num_workers_ count; the rest is memory kept
   size_t num_workers_ = 0;
   // Scratch.
@@ -49,15 +48,11 @@ class DispatchPlan {
   std::vector<int32_t> last_token_;
   std::vector<int32_t> expert_cursor_;
   std::vector<int32_t> expert_count_;
-  std::vector<int32_t> expert_worker_;
 };
 
-// `done` [num_tokens * top_k] marks slots to leave out; empty = none.
-absl::Status PlanDispatch(const Routes& routes, const ExpertPlacement& placement,
+// holder_of_expert [num_experts of the layer]: whom to ask, -1 = nobody. `done`
+// [num_tokens * top_k] marks slots to leave out; empty = none.
+absl::Status PlanDispatch(const Routes& routes, std::span<const WorkerId> holder_of_expert,
                           std::span<const uint8_t> done, DispatchPlan& plan);
-
-// The slots, ascending, whose worker's answer has not arrived; arrived[i] belongs to
-// plan.workers()[i].
-std::vector<int32_t> MissingPairs(const DispatchPlan& plan, std::span<const uint8_t> arrived);
 
 }  // namespace sheaf
