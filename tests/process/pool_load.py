@@ -68,13 +68,13 @@ class Record:
     error: str = ""
 
     def difference(self, wanted: Record) -> str:
-        """Empty: the same bytes. The text of a resumed stream is left out: a half character may have been held back."""
+        """Empty: the same bytes."""
         if self.ids != wanted.ids:
             at = next((i for i, (a, b) in enumerate(zip(self.ids, wanted.ids)) if a != b),
                       min(len(self.ids), len(wanted.ids)))
             return (f"question {self.question}: token {at} of {len(wanted.ids)}: "
                     f"wanted {wanted.ids[at:at + 1]}, got {self.ids[at:at + 1]}")
-        for name in ("logprobs", "finish", *(["text"] if len(self.addresses) == 1 else [])):
+        for name in ("logprobs", "finish", "text"):
             if getattr(self, name) != getattr(wanted, name):
                 return f"question {self.question}: {name} differ"
         return ""
@@ -216,8 +216,8 @@ class Load:
                 break
             except _Broken as error:
                 record.error = f"{address}: {error}"
-                if record.finish:
-                    record.error = ""
+                if self._resume and len(record.ids) == self.questions[question]["max_tokens"]:
+                    record.error, record.finish = "", "length"  # nothing is left to ask for
                     break
         return record
 

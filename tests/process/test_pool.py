@@ -187,9 +187,9 @@ def test_any_router_continues_what_another_began(nano: Path, questions: Any, wan
 
 
 def test_the_token_is_needed(tiny: Path, tmp_path: Path) -> None:
-    with Pool(tiny, workers=1, token="swordfish and chips") as pool:
+    with Pool(tiny, workers=1, token="swordfish-and-chips") as pool:
         stranger = pool.worker(1)
-        (tmp_path / "wrong").write_text("swordfish and peas\n")
+        (tmp_path / "wrong").write_text("swordfish-and-peas\n")
         at = stranger.command.index("--cluster-token-file") + 1
         stranger.command[at] = str(tmp_path / "wrong")
         stranger.restarts = False
