@@ -63,7 +63,7 @@ absl::Status AppendConfigFile(const std::string& path, std::vector<std::string>&
       }
     }
     arguments.insert(arguments.end(), added.begin(), added.end());
-  } catch (const YAML::Exception& error) {
+  } catch (const std::exception& error) {  // of YAML, or of the stream: a directory
     return absl::InvalidArgumentError(absl::StrFormat("--config: %s: %s", path, error.what()));
   }
   return absl::OkStatus();

@@ -23,15 +23,15 @@
 namespace sheaf {
 
 struct ReadyInfo {
-  std::string http;
-  std::string grpc;
-  std::string cluster;  // host:port of the listener that workers join at; empty = none
+  std::string http{};
+  std::string grpc{};
+  std::string cluster{};  // host:port of the listener that workers join at; empty = none
   int router_pid = 0;
   struct Worker {
     int id = 0;
     int pid = 0;
   };
-  std::vector<Worker> workers;
+  std::vector<Worker> workers{};
 };
 
 class ReadyFile {
