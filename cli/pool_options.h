@@ -10,8 +10,8 @@ namespace sheaf {
 
 struct CoordinatorCommandOptions {
   ProcessOptions process;
-  int workers = 0;             // expected to join before the first plan; 0 = who is there after 10 s
-  double expert_replicas = 1;  // wanted holders an expert, [1, 64]
+  int workers = 0;  // expected to join before the first plan; 0 = who is there after 10 s
+  double expert_replicas = 1;              // wanted holders an expert, [1, 64]
   std::string cluster_host = "127.0.0.1";  // address that workers, routers and operators reach
   int cluster_port = 50052;                // 0 = a free port
   std::string cluster_token_file;          // its first line is what a join needs; empty = nothing
@@ -23,8 +23,8 @@ struct CoordinatorCommandOptions {
 struct PoolCommandOptions {
   enum class Action { kStatus, kDrain, kUndrain, kReplicas, kRebalance };
   Action action = Action::kStatus;
-  int worker = 0;        // of drain and undrain
-  double replicas = 1;   // of replicas
+  int worker = 0;                               // of drain and undrain
+  double replicas = 1;                          // of replicas
   std::string coordinator = "127.0.0.1:50052";  // host:port
   std::string cluster_token_file;
   bool json = false;      // status as JSON
