@@ -36,8 +36,10 @@ class TestWorker {
     auto bell = Bell::Create();
     SHEAF_CHECK(bell.ok(), "a bell");
     bell_ = *std::move(bell);
+    LinkListenerOptions options;
+    options.self = {model_digest, instance_, secret_};
     auto listener = InProcessLinkMaker(network).Listen(
-        {.self = {model_digest, instance_, secret_}}, *bell_,
+        options, *bell_,
         [this](std::unique_ptr<FrameLink> link, const Hello&) {
           absl::MutexLock lock(&mutex_);
           new_links_.push_back(std::move(link));
