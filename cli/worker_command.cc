@@ -50,8 +50,9 @@ absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals)
   SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<Transport> transport, MakeTransport(options.transport));
   auto registry = std::make_shared<prometheus::Registry>();
   WorkerMetrics metrics(*registry, SHEAF_VERSION);
-  SHEAF_ASSIGN_OR_RETURN(const MetricsExposer exposer,
-                         ExposeMetrics(options.host, options.metrics_port, registry));
+  SHEAF_ASSIGN_OR_RETURN(
+      const std::unique_ptr<MetricsExposer> exposer,
+      MetricsExposer::Start(options.host, options.metrics_port, *registry));
 
   WorkerConfig worker_config;
   worker_config.router = options.router;
@@ -59,7 +60,7 @@ absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals)
   worker_config.instance = InstanceName();
   worker_config.pid = getpid();
   worker_config.host = HostName();
-  worker_config.metrics_address = AnnouncedAddress(options.host, exposer.port, options.router);
+  worker_config.metrics_address = AnnouncedAddress(options.host, exposer->port(), options.router);
   worker_config.version = SHEAF_VERSION;
   worker_config.threads =
       options.worker_threads > 0 ? options.worker_threads : DetectCpuTopology().usable_cores;
