@@ -42,15 +42,16 @@ absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals)
   SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<LinkMaker> links, MakeWorkerLinks(options));
   auto registry = std::make_shared<prometheus::Registry>();
   WorkerMetrics metrics(*registry, SHEAF_VERSION);
-  SHEAF_ASSIGN_OR_RETURN(const MetricsExposer exposer,
-                         ExposeMetrics(options.host, options.metrics_port, registry));
+  SHEAF_ASSIGN_OR_RETURN(
+      const std::unique_ptr<MetricsExposer> exposer,
+      MetricsExposer::Start(options.host, options.metrics_port, *registry));
 
   worker_config.instance = RandomInstance();
   worker_config.secret = RandomSecret();
   worker_config.pid = getpid();
   worker_config.host = HostName();
   worker_config.metrics_address =
-      AnnouncedAddress(options.host, exposer.port, options.coordinator);
+      AnnouncedAddress(options.host, exposer->port(), options.coordinator);
   worker_config.version = SHEAF_VERSION;
   worker_config.threads =
       options.worker_threads > 0 ? options.worker_threads : DetectCpuTopology().usable_cores;

@@ -107,12 +107,12 @@ class BeastHttpServer final : public HttpServer {
       absl::MutexLock lock(&server_.mutex_);
       key_ = server_.next_key_++;
       server_.connections_[key_] = connection;
-      server_.parts_.metrics.ConnectionsChanged(RequestFace::kHttp, 1);
+      server_.CountConnection(1);
     }
     ~Registration() {
       absl::MutexLock lock(&server_.mutex_);
       server_.connections_.erase(key_);
-      server_.parts_.metrics.ConnectionsChanged(RequestFace::kHttp, -1);
+      server_.CountConnection(-1);
       if (server_.connections_.empty()) server_.all_closed_.SignalAll();
     }
     Registration(const Registration&) = delete;
@@ -121,6 +121,12 @@ class BeastHttpServer final : public HttpServer {
     BeastHttpServer& server_;
     uint64_t key_;
   };
+
+  void CountConnection(int change) {
+    if (parts_.metrics != nullptr) {
+      parts_.metrics->ConnectionsChanged(RequestFace::kHttp, change);
+    }
+  }
 
   size_t ConnectionCount() {
     absl::MutexLock lock(&mutex_);
