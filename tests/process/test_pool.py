@@ -215,6 +215,7 @@ def test_another_checkpoint_is_refused_by_name(make: Callable[..., Path], tiny: 
     assert (other / "config.json").read_bytes() == (tiny / "config.json").read_bytes()
     with Pool(tiny, workers=1) as pool:
         stranger = pool.worker(1)
+        stranger.command[1] = str(other)
         told = refused(pool, stranger)
         digests = re.search(r'model: wanted "tiny" ([0-9a-f]{16}).*; got "tiny" ([0-9a-f]{16})', told)
         assert digests and digests[1] != digests[2], told
