@@ -57,6 +57,7 @@ class Managed:
         self.log_path = folder / f"{name}.log"
         self.ready_path = folder / f"{name}.ready.json"
         self.restarts = True       # whether it is started again when it ends
+        self.may_refuse = False    # whether it may end by itself, with an error
         self.starts = 0
         self.exits: list[Exit] = []
         self._process: subprocess.Popen[bytes] | None = None
@@ -98,7 +99,8 @@ class Managed:
             if self._process is None or self._process.poll() is None:
                 return None
             status = self._process.returncode
-            end = Exit(self.name, status, time.monotonic(), status in self._expected)
+            wanted = status in self._expected or (self.may_refuse and status > 0)
+            end = Exit(self.name, status, time.monotonic(), wanted)
             self.exits.append(end)
             self._process = None
             return end
