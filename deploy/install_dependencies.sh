@@ -11,7 +11,7 @@ packages=(
   ca-certificates curl git
   g++ cmake ninja-build pkg-config ccache
   libgrpc++-dev libgrpc-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
-  libabsl-dev prometheus-cpp-dev libucx-dev libhwy-dev libboost-dev nlohmann-json3-dev
+  libabsl-dev prometheus-cpp-dev libhwy-dev libboost-dev nlohmann-json3-dev
   libsimdjson-dev libspdlog-dev libcli11-dev libyaml-cpp-dev libgtest-dev libgmock-dev libbenchmark-dev libhwloc-dev libnuma-dev libssl-dev libpcre2-dev
 )
 if [[ ${1:-} == --tests ]]; then

@@ -12,7 +12,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "base/check.h"
-#include "exchange/byte_buffer.h"
+#include "base/byte_buffer.h"
 #include "exchange/expert_source.h"
 #include "exchange/in_process/in_process_links.h"
 #include "exchange/pool/pool_links.h"
