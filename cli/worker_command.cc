@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -31,6 +32,7 @@ namespace sheaf {
 namespace {
 
 absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals) {
+  std::optional<StopSignals::NothingToFinish> until_it_joins(std::in_place, signals);
   SHEAF_RETURN_IF_ERROR(SetUpProcess(options.process));
   SHEAF_ASSIGN_OR_RETURN(WorkerPreflight preflight,
                          RunWorkerPreflight(options.process.checkpoint));
@@ -65,6 +67,7 @@ absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals)
   // Loading is reading and unpacking: it takes what the computing threads leave.
   CheckpointExperts experts(std::move(reader), std::clamp(worker_config.threads, 1, 8));
   Worker worker(std::move(worker_config), experts, *links, metrics);
+  until_it_joins.reset();
   std::atomic<bool> ended{false};
   absl::Status result;
   std::thread control([&] {
