@@ -1,14 +1,12 @@
 // `sheaf worker`: one expert worker, until SIGTERM (it leaves the cluster in order) or a permanent
 // error.
 
-#include <prometheus/exposer.h>
 #include <prometheus/registry.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <climits>
-#include <exception>
 #include <memory>
 #include <random>
 #include <string>
@@ -21,7 +19,9 @@
 #include "cli/child_processes.h"
 #include "cli/commands.h"
 #include "cli/data_plane.h"
+#include "cli/metrics_exposer.h"
 #include "cli/model_identity.h"
+#include "cli/own_address.h"
 #include "cli/preflight.h"
 #include "cli/process_setup.h"
 #include "worker/worker.h"
@@ -40,17 +40,6 @@ std::string InstanceName() {
   return absl::StrFormat("%s-%d-%08x", HostName(), getpid(), std::random_device{}());
 }
 
-absl::StatusOr<std::unique_ptr<prometheus::Exposer>> ServeMetrics(const WorkerOptions& options) {
-  try {
-    return std::make_unique<prometheus::Exposer>(
-        absl::StrFormat("%s:%d", options.host, options.metrics_port), 1);
-  } catch (const std::exception& error) {  // civetweb's way to say that the port is taken
-    return absl::UnavailableError(absl::StrFormat("--metrics-port: cannot listen on %s:%d: %s",
-                                                  options.host, options.metrics_port,
-                                                  error.what()));
-  }
-}
-
 absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals) {
   SHEAF_RETURN_IF_ERROR(SetUpProcess(options.process));
   SHEAF_ASSIGN_OR_RETURN(WorkerPreflight preflight,
@@ -59,17 +48,16 @@ absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals)
   SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<Transport> transport, MakeTransport(options.transport));
   auto registry = std::make_shared<prometheus::Registry>();
   WorkerMetrics metrics(*registry, SHEAF_VERSION);
-  SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<prometheus::Exposer> exposer, ServeMetrics(options));
-  exposer->RegisterCollectable(registry);
+  SHEAF_ASSIGN_OR_RETURN(const MetricsExposer exposer,
+                         ExposeMetrics(options.host, options.metrics_port, registry));
 
   WorkerConfig worker_config;
   worker_config.router = options.router;
-  SHEAF_ASSIGN_OR_RETURN(worker_config.model, IdentityOf(options.process.checkpoint, config));
+  SHEAF_ASSIGN_OR_RETURN(worker_config.model, IdentityOf(*preflight.checkpoint, config));
   worker_config.instance = InstanceName();
   worker_config.pid = getpid();
   worker_config.host = HostName();
-  worker_config.metrics_address =
-      absl::StrFormat("%s:%d", options.host, exposer->GetListeningPorts().front());
+  worker_config.metrics_address = AnnouncedAddress(options.host, exposer.port, options.router);
   worker_config.version = SHEAF_VERSION;
   worker_config.threads =
       options.worker_threads > 0 ? options.worker_threads : DetectCpuTopology().usable_cores;
@@ -100,8 +88,7 @@ int RunWorker(const WorkerOptions& options) {
   if (status.ok()) return 0;
   // A parent says it in its own words; without one this is the line for the operator.
   if (!TellParent(status)) Fail(status);
-  // A lost router or a taken port may be better next time; a bad checkpoint is not.
-  return absl::IsUnavailable(status) ? 1 : kPermanentFailure;
+  return ExitStatusOf(status);
 }
 
 }  // namespace sheaf

@@ -10,11 +10,21 @@
 #include <memory>
 #include <new>
 #include <span>
+#include <utility>
 
 namespace sheaf {
 
 class ByteBuffer {
  public:
+  ByteBuffer() = default;
+  ByteBuffer(ByteBuffer&& other) noexcept { *this = std::move(other); }
+  ByteBuffer& operator=(ByteBuffer&& other) noexcept {
+    data_ = std::move(other.data_);
+    size_ = std::exchange(other.size_, 0);
+    capacity_ = std::exchange(other.capacity_, 0);
+    return *this;
+  }
+
   uint8_t* Resize(size_t bytes) {
     if (bytes > capacity_) {
       data_.reset();  // first, so that old and new are not both held
@@ -33,6 +43,7 @@ class ByteBuffer {
   uint8_t* data() { return data_.get(); }
   const uint8_t* data() const { return data_.get(); }
   size_t size() const { return size_; }
+  size_t capacity() const { return capacity_; }
   std::span<uint8_t> bytes() { return {data_.get(), size_}; }
   std::span<const uint8_t> bytes() const { return {data_.get(), size_}; }
 

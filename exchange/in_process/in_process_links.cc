@@ -278,7 +278,7 @@ class InProcessConnector final : public LinkConnector {
                                                      TimePoint /*deadline*/) override {
     bool known_kind = false;
     for (const std::string& address : addresses) {
-      if (address.rfind("mem:", 0) != 0) continue;
+      if (!Reaches(address)) continue;
       known_kind = true;
       std::shared_ptr<InProcessListening> listening;
       {
@@ -297,13 +297,13 @@ class InProcessConnector final : public LinkConnector {
       }
       return std::make_unique<InProcessLink>(network_, std::move(pipe), 0, nullptr);
     }
-    const std::string all = absl::StrJoin(addresses, ", ");
-    if (!known_kind) {
-      return absl::FailedPreconditionError(
-          absl::StrFormat("no transport in common: this side has mem, the worker [%s]", all));
-    }
-    return absl::UnavailableError(absl::StrFormat("nobody listens at [%s]", all));
+    if (!known_kind) return NothingInCommon(reach(), addresses);
+    return absl::UnavailableError(
+        absl::StrFormat("nobody listens at %s", absl::StrJoin(addresses, ", ")));
   }
+
+  bool Reaches(const std::string& address) const override { return address.rfind("mem:", 0) == 0; }
+  std::string reach() const override { return "mem"; }
 
  private:
   InProcessNetwork& network_;

@@ -48,7 +48,14 @@ class LinkConnector {
   virtual absl::StatusOr<std::unique_ptr<FrameLink>> Connect(
       const std::vector<std::string>& addresses, const Hello& hello, Bell& bell,
       TimePoint deadline) = 0;
+  // Whether an address is of this mover's kind and of a place that it can get to.
+  virtual bool Reaches(const std::string& /*address*/) const { return true; }
+  // What it can get to, for messages: "shm on host X", "tcp".
+  virtual std::string reach() const { return ""; }
 };
+
+// kFailedPrecondition naming what this side reaches and what the worker listens on.
+absl::Status NothingInCommon(const std::string& reach, const std::vector<std::string>& addresses);
 
 // One of these is built for --transport (cli/data_plane).
 class LinkMaker {

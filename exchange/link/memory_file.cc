@@ -91,7 +91,9 @@ absl::Status MappedFile::ExtendTo(size_t wanted) {
         "shared memory: the peer's memory file: wanted %d bytes, got %d", wanted, size));
   }
   const int protection = access_ == Access::kRead ? PROT_READ : PROT_READ | PROT_WRITE;
-  SHEAF_ASSIGN_OR_RETURN(mapping_, MapWhole(fd_.get(), size, protection));
+  SHEAF_ASSIGN_OR_RETURN(MemoryMapping larger, MapWhole(fd_.get(), size, protection));
+  if (mapping_.data() != nullptr) old_mappings_.push_back(std::move(mapping_));
+  mapping_ = std::move(larger);
   return absl::OkStatus();
 }
 

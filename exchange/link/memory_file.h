@@ -14,6 +14,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -66,13 +67,16 @@ class MappedFile {
   uint8_t* data() const { return mapping_.data(); }
   size_t bytes() const { return mapping_.bytes(); }
 
-  // Maps again where the maker has grown the file; data() may move.
+  // Maps again where the maker has grown the file. data() may move; what it was before stays mapped
+  // until ForgetOldMappings.
   absl::Status ExtendTo(size_t bytes);
+  void ForgetOldMappings() { old_mappings_.clear(); }
 
  private:
   UniqueFd fd_;
   Access access_ = Access::kRead;
   MemoryMapping mapping_;
+  std::vector<MemoryMapping> old_mappings_;
 };
 
 }  // namespace sheaf

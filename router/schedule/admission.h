@@ -3,7 +3,7 @@
 // what would wait too long is refused with a hint, what waited past its deadline is handed back.
 //
 // Order      first in, first out; a preempted sequence returns to the head.
-// Threads    none of its own: the engine's lock guards it.
+// Threads    none of its own: the ledger's lock guards it (request_ledger.h).
 // Errors     Check: kInvalidArgument (never fits; says wanted and got), kResourceExhausted (queue
 //            full).
 // Cost       O(1), TakeIf O(queue).

@@ -12,11 +12,16 @@
 //            Forced tokens run together in the next step, among the decodes.
 // Ends       stop token, stop string, max_tokens, max_model_len; Cancel, deadline, Stop: within one
 //            step, KV blocks freed.
-// Errors     of a request alone (logits not finite: kInternal) end that request. An error of the
-//            forward pass (a lost worker) ends the requests of that step with its status; the
-//            engine goes on. While `cluster_ready` is not OK nothing runs and Submit refuses; what
-//            was taken before waits, at most `max_unready_wait` or its deadline, then ends with
-//            that status (kUnavailable).
+// Given up   a forward pass that ends with kUnavailable or kAborted (a worker died, nobody holds an
+//            expert) fails nobody: its sequences keep their tokens and blocks and are computed again
+//            (step_retry.h), with the same output. While `cluster_ready` is not OK nothing runs.
+//            Requests wait: at most max_unready_wait without any step, then they end with
+//            kUnavailable and its cause. Cancel, deadline and Stop are kept meanwhile; inside a step
+//            by whoever waits there and polls StepIsMoot.
+// Errors     of a request alone (logits not finite: kInternal) end that request. Any other error of
+//            the forward pass ends the requests of that step with its status; the engine goes on.
+//            Submit refuses with kUnavailable before the cluster was ready for the first time, and
+//            after Stop.
 // Live       unless the step thread has been on one round (a step, its callbacks) for longer than
 //            max_step_time while the cluster is ready. It is at rest while nothing waits or the
 //            cluster is not ready.
@@ -27,20 +32,27 @@
 
 #include <functional>
 #include <memory>
-#include <span>
+#include <thread>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "base/clock.h"
 #include "base/thread_pool.h"
 #include "router/attention/decoder.h"
 #include "router/attention/kv_cache.h"
 #include "router/schedule/engine_observer.h"
 #include "router/schedule/generation.h"
+#include "router/schedule/step_retry.h"
 #include "router/text/tokenizer.h"
 
 namespace sheaf {
+
+class ClusterGate;
+class RequestLedger;
+class StepLoop;
 
 struct EngineOptions {
   int max_model_len = 0;  // prompt + output
@@ -49,6 +61,7 @@ struct EngineOptions {
   int max_queued_requests = 256;
   std::vector<TokenId> eos_token_ids{};
   Duration max_unready_wait = std::chrono::seconds(60);
+  StepRetryOptions retry{};
   Duration max_step_time = std::chrono::seconds(120);  // a longer one: the engine hangs
 };
 
@@ -73,6 +86,7 @@ class Engine final : public GenerationEngine {
                                     std::shared_ptr<GenerationSink> sink) override;
   void Cancel(SequenceId sequence) override;
   bool ready() const override;
+  bool accepting() const override;
   bool live() const override;
   EngineLoad load() const override;
   Duration RetryAfter() const override;
@@ -82,16 +96,26 @@ class Engine final : public GenerationEngine {
   // with kUnavailable.
   void Stop(TimePoint deadline);
 
-  // cluster_ready may have changed: look now (it is looked at every 50 ms anyway while something
-  // waits for it).
+  // cluster_ready may have changed, or what a given-up step waited for: look now (it is looked at
+  // every 20 ms anyway while something waits for it).
   void Wake();
+
+  // Whether the step that runs should be given up by whoever waits inside it: one of its sequences
+  // has been cancelled or is past its deadline, or the engine shall stop now. Any thread; one load
+  // and the clock.
+  bool StepIsMoot() const;
 
   // Blocks that no sequence owns, as of the last step. All of them when nothing runs.
   int free_kv_blocks() const;
 
  private:
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
+  const EngineOptions options_;
+  const EngineParts parts_;
+  const std::unique_ptr<ClusterGate> cluster_;
+  const std::unique_ptr<RequestLedger> ledger_;
+  const std::unique_ptr<StepLoop> loop_;  // of the step thread
+  absl::Mutex join_mutex_;
+  std::thread thread_ ABSL_GUARDED_BY(join_mutex_);
 };
 
 }  // namespace sheaf

@@ -10,6 +10,10 @@
 
 namespace sheaf {
 
+// Why a step was given up: the cluster did not answer, or some of its sequences were over.
+enum class GiveUpCause { kNone, kUnavailable, kMoot };
+
+// Of a step given up, the tokens are those that it was to run.
 struct StepReport {
   StepId step;
   Duration duration{0};  // plan to last sampled token
@@ -19,6 +23,8 @@ struct StepReport {
   int generated_tokens = 0;  // new tokens
   int forced_tokens = 0;     // of those, appended by a guide without sampling
   int preempted = 0;
+  bool given_up = false;  // no request failed; its tokens are computed again
+  GiveUpCause give_up_cause = GiveUpCause::kNone;
   absl::Status status;  // of the forward pass
 };
 

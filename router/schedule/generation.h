@@ -3,12 +3,12 @@
 // and one end out.
 //
 // GenerationRequest is validated by router/api before Submit (limits, ranges); the engine checks
-// only what it alone knows (queue, epoch). Chat and text are already token ids here.
+// only what it alone knows (queue, vocabulary, KV cache). Chat and text are already token ids here.
 //
 // Threads    Engine methods: any thread. Sink methods are called from the step thread, in order,
 //            and must not block (they hand over to the API's own threads). After OnEnd nothing more
 //            is called and the sink is released.
-// Errors     Submit: kResourceExhausted (queue full; RetryAfter()), kUnavailable (not ready,
+// Errors     Submit: kResourceExhausted (queue full; RetryAfter()), kUnavailable (never ready yet,
 //            draining), kInvalidArgument (never fits the KV cache), the guide's. Everything later
 //            arrives in OnEnd; of a request alone: kInvalidArgument when its wishes leave no token
 //            that may come next (a grammar against allowed_token_ids or bad_words), the grammar's
@@ -82,7 +82,7 @@ enum class FinishReason { kStop, kLength, kCancelled, kError };
 
 struct GenerationEnd {
   FinishReason reason = FinishReason::kStop;
-  absl::Status status;                     // not OK iff kError (deadline, lost worker, ...)
+  absl::Status status;                     // not OK iff kError (deadline, no workers for long, ...)
   std::string text;                        // text held back until now
   std::optional<std::string> stop_string;  // what matched
   std::optional<TokenId> stop_token;       // the stop id that ended it (EOS list included)
@@ -120,6 +120,8 @@ class GenerationEngine {
   virtual void Cancel(SequenceId sequence) = 0;
   // True when requests would be run now (workers joined, not draining).
   virtual bool ready() const = 0;
+  // True when Submit would take a request, to run it now or when lost workers are replaced.
+  virtual bool accepting() const { return ready(); }
   // False when the engine hangs: it could run a step and has not ended one for a long time. An idle
   // engine is live, and so is one that waits for workers: starting it anew would not help.
   virtual bool live() const = 0;

@@ -21,11 +21,15 @@ namespace sheaf::testing {
 class BreakableExperts final : public ExpertLayer {
  public:
   explicit BreakableExperts(ExpertLayer& real) : real_(real) {}
-  std::function<absl::Status(const RoutedBatch& batch, float* sum)>
-      finish;  // set while nothing runs
+  // Set while nothing runs. An error of `begin` comes before the experts have seen the batch.
+  std::function<absl::Status(const RoutedBatch& batch)> begin;
+  std::function<absl::Status(const RoutedBatch& batch, float* sum)> finish;
 
   absl::Status Begin(const RoutedBatch& batch) override {
     batch_ = batch;
+    if (begin) {
+      if (absl::Status status = begin(batch); !status.ok()) return status;
+    }
     return real_.Begin(batch);
   }
   absl::Status Finish(float* sum) override {
@@ -47,6 +51,8 @@ class CountingObserver final : public EngineObserver {
     most_tokens = std::max(most_tokens.load(), report.prefill_tokens + report.decode_tokens);
     forced_tokens += report.forced_tokens;
     steps += 1;
+    given_up += report.given_up;
+    moot += report.give_up_cause == GiveUpCause::kMoot;
   }
   void OnFirstToken(Duration) override { first_tokens += 1; }
   void OnNextToken(Duration) override { next_tokens += 1; }
@@ -58,7 +64,8 @@ class CountingObserver final : public EngineObserver {
   }
 
   std::atomic<int> steps{0}, preempted{0}, most_sequences{0}, most_tokens{0}, first_tokens{0},
-      next_tokens{0}, ends{0}, completion_tokens{0}, forced_tokens{0}, guided{0}, guide_errors{0};
+      next_tokens{0}, ends{0}, completion_tokens{0}, forced_tokens{0}, guided{0}, guide_errors{0},
+      given_up{0}, moot{0};
 };
 
 struct EngineSettings {
@@ -67,6 +74,7 @@ struct EngineSettings {
   int block_size = 16;
   int threads = 2;
   const Clock* clock = nullptr;  // null: steady
+  absl::Status cluster;          // at the start
 };
 
 class RunningEngine {
@@ -88,6 +96,7 @@ class RunningEngine {
                  {.max_batched_tokens = settings.engine.max_num_batched_tokens,
                   .max_model_len = settings.engine.max_model_len,
                   .max_logit_rows = 5}),
+        cluster_(settings.cluster),
         engine_(settings.engine,
                 {&decoder_, cache_.get(), &ByteTokenizer(), &pool_, &clock_, &observer, [this] {
                    std::lock_guard lock(mutex_);

@@ -168,20 +168,21 @@ TEST_F(EngineTest, DeadlinesEndQueuedAndRunningRequests) {
   EXPECT_EQ(running.engine().free_kv_blocks(), running.num_blocks());
 }
 
-TEST_F(EngineTest, ALostWorkerEndsTheRequestsOfTheStepAndTheEngineGoesOn) {
+TEST_F(EngineTest, AnErrorOfTheExpertsEndsTheRequestsOfTheStepAndTheEngineGoesOn) {
   RunningEngine running(checkpoint_, {});
   std::atomic<bool> broken{false};
   running.experts.finish = [&](const RoutedBatch&, float*) -> absl::Status {
-    return broken ? absl::UnavailableError("worker 1 died at layer 2") : absl::OkStatus();
+    return broken ? absl::InternalError("two workers disagree at layer 2") : absl::OkStatus();
   };
   const auto first = std::make_shared<RecordingSink>();
   first->on_token = [&](size_t count) { broken = count >= 3; };
   ASSERT_TRUE(running.engine().Submit(RandomRequest(random_, 9, 100), first).ok());
   const GenerationEnd end = first->WaitForEnd();
   EXPECT_EQ(end.reason, FinishReason::kError);
-  EXPECT_EQ(end.status, absl::UnavailableError("worker 1 died at layer 2"));
+  EXPECT_EQ(end.status, absl::InternalError("two workers disagree at layer 2"));
   EXPECT_EQ(end.completion_tokens, 3) << "no token of the broken step";
   EXPECT_EQ(running.engine().free_kv_blocks(), running.num_blocks());
+  EXPECT_EQ(running.observer.given_up, 0);
   broken = false;
   EXPECT_EQ(running.Start(RandomRequest(random_, 9, 4))->WaitForEnd().completion_tokens, 4);
 }
@@ -217,11 +218,9 @@ TEST_F(EngineTest, WhileTheClusterIsNotReadyNothingRunsAndWhatWaitsGoesOnAfterwa
   EXPECT_FALSE(running.engine().ready());
   const int steps = running.observer.steps;
   blocker.Release();
-  const absl::Status refused =
-      running.engine()
-          .Submit(RandomRequest(random_, 5, 3), std::make_shared<RecordingSink>())
-          .status();
-  EXPECT_EQ(refused, absl::UnavailableError("worker 0 has not joined"));
+  // It was ready once, so it takes requests for when it will be again.
+  EXPECT_TRUE(running.engine().accepting());
+  const auto taken = running.Start(RandomRequest(random_, 5, 3));
   // Deadlines are kept although nothing runs.
   EXPECT_EQ(late->WaitForEnd().status.code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_EQ(running.observer.steps, steps);
@@ -229,7 +228,22 @@ TEST_F(EngineTest, WhileTheClusterIsNotReadyNothingRunsAndWhatWaitsGoesOnAfterwa
   running.SetCluster(absl::OkStatus());
   EXPECT_TRUE(running.engine().ready());
   EXPECT_EQ(queued->WaitForEnd().completion_tokens, 3);
+  EXPECT_EQ(taken->WaitForEnd().completion_tokens, 3);
   EXPECT_EQ(blocker.sink().WaitForEnd().completion_tokens, 100);
+}
+
+TEST_F(EngineTest, ARouterThatNeverWasReadyRefuses) {
+  EngineSettings settings;
+  settings.cluster = absl::FailedPreconditionError("experts are missing: 3 of 12");
+  RunningEngine running(checkpoint_, settings);
+  EXPECT_FALSE(running.engine().accepting());
+  EXPECT_EQ(running.engine()
+                .Submit(RandomRequest(random_, 5, 3), std::make_shared<RecordingSink>())
+                .status(),
+            absl::UnavailableError("experts are missing: 3 of 12"));
+  running.SetCluster(absl::OkStatus());
+  EXPECT_TRUE(running.engine().accepting());
+  EXPECT_EQ(running.Start(RandomRequest(random_, 5, 3))->WaitForEnd().completion_tokens, 3);
 }
 
 TEST_F(EngineTest, AnUnreadyClusterIsNotWaitedForForEver) {
@@ -238,10 +252,10 @@ TEST_F(EngineTest, AnUnreadyClusterIsNotWaitedForForEver) {
   RunningEngine running(checkpoint_, settings);
   Blocker blocker(running, random_);
   const auto queued = running.Start(RandomRequest(random_, 5, 3));
-  running.SetCluster(absl::FailedPreconditionError("no epoch is open"));
+  running.SetCluster(absl::FailedPreconditionError("experts are missing"));
   blocker.Release();
-  EXPECT_EQ(queued->WaitForEnd().status, absl::UnavailableError("no epoch is open"));
-  EXPECT_EQ(blocker.sink().WaitForEnd().status, absl::UnavailableError("no epoch is open"));
+  EXPECT_EQ(queued->WaitForEnd().status, absl::UnavailableError("experts are missing"));
+  EXPECT_EQ(blocker.sink().WaitForEnd().status, absl::UnavailableError("experts are missing"));
   EXPECT_EQ(running.engine().free_kv_blocks(), running.num_blocks());
 }
 

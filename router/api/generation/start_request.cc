@@ -30,7 +30,7 @@ void NoteDoubledPrefixes(const PreparedRequest& prepared, const ApiContext& cont
 }  // namespace
 
 std::optional<ApiError> CheckReady(const ApiContext& context) {
-  if (context.engine.ready()) return std::nullopt;
+  if (context.engine.accepting()) return std::nullopt;
   return ApiError{
       absl::UnavailableError("the server is not ready: it waits for expert workers or shuts down"),
       {},

@@ -20,7 +20,8 @@ struct StartedRequest {
   std::shared_ptr<GenerationCall> call;
 };
 
-// kUnavailable, with a retry hint, while the engine is not ready.
+// kUnavailable, with a retry hint, while the engine takes no requests: before its workers have come
+// for the first time, and when it stops.
 std::optional<ApiError> CheckReady(const ApiContext& context);
 
 PreparationLane PreparationLaneOf(const ParsedRequest& request);

@@ -177,8 +177,9 @@ net::awaitable<bool> HttpConnection::ServeOne() {
 std::optional<HttpResponse> HttpConnection::AnswerWithoutRoute(const HttpHead& head,
                                                                const HttpRoute** route) const {
   if (auto refusal = shared_.origins.Refuse(head)) return refusal;
+  const HttpRouter& router = *shared_.router.load(std::memory_order_acquire);
   const std::string allowed =
-      head.method == "OPTIONS" ? shared_.parts.router.AllowedMethods(head.path) : std::string();
+      head.method == "OPTIONS" ? router.AllowedMethods(head.path) : std::string();
   if (!allowed.empty()) {
     HttpResponse options;
     options.status = 204;
@@ -187,7 +188,7 @@ std::optional<HttpResponse> HttpConnection::AnswerWithoutRoute(const HttpHead& h
     return options;
   }
   HttpResponse refusal;
-  *route = shared_.parts.router.Find(head.method, head.path, &refusal);
+  *route = router.Find(head.method, head.path, &refusal);
   if (*route == nullptr) return refusal;
   return std::nullopt;
 }
