@@ -12,6 +12,7 @@ namespace {
 
 constexpr size_t kMaxTroubles = 6;
 constexpr size_t kMaxNames = 8;
+constexpr std::chrono::milliseconds kOverslept{200};
 
 double Seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
 int64_t Milliseconds(Duration duration) {
@@ -163,7 +164,7 @@ void LayerMachine::PlanFirst(TimePoint now) {
     for (const WorkerId worker : holders) {
       const WorkerState& state = StateOf(worker);
       if (state.asked || !state.owed.empty() || state.full_until > now) continue;
-      if (state.ever_asked && now - state.last_asked < options_.probe_every) continue;
+      if (now - state.last_asked < options_.probe_every) continue;
       probed = &need;
       idle = worker;
       break;
@@ -211,9 +212,7 @@ void LayerMachine::PlanChosen(TimePoint now) {
       ++need.covered;
       ++need.under_way;
     }
-    WorkerState& state = StateOf(ask.worker);
-    state.ever_asked = true;
-    state.last_asked = now;
+    StateOf(ask.worker).last_asked = now;
   }
 }
 
@@ -400,6 +399,8 @@ void LayerMachine::TableChanged(WorkerId worker, TimePoint now) {
 }
 
 void LayerMachine::Tick(TimePoint now) {
+  const Duration overslept = now - WakeAt();
+  if (overslept > kOverslept) Forgive(overslept);
   for (size_t i = 0; i < num_asks_; ++i) {
     AskState& ask = *asks_[i];
     if (ask.progress != AskState::Progress::kSent || ask.late || ask.late_at > now) continue;
@@ -414,6 +415,12 @@ void LayerMachine::Tick(TimePoint now) {
   }
   if (waits_for_room_) dirty_ = true;
   Settle(now);
+}
+
+void LayerMachine::Forgive(Duration by) {
+  progress_at_ += by;
+  for (size_t i = 0; i < num_asks_; ++i) asks_[i]->late_at += by;
+  for (size_t i = 0; i < num_needs_; ++i) needs_[i].waiting_since += by;
 }
 
 void LayerMachine::Settle(TimePoint now) {

@@ -24,6 +24,9 @@
 //   verify      that share of experts is asked from two holders; done() waits for the second unless it
 //               is late. Both answers are the caller's to compare; AskAnother() for a third.
 //
+// A Tick that comes much later than WakeAt() means that this process was stopped or starved: what it
+// did not read in that time says nothing about the workers, so bounds move by as much.
+//
 // Bytes of the sum depend on nothing of this: every holder's answer is the same.
 //
 // Errors     given_up(): kUnavailable: no holder, or no progress (layer, experts, workers, why);
@@ -157,7 +160,6 @@ class LayerMachine {
     double seconds_per_unit = 0;
     double load = 0;  // seconds
     bool asked = false;
-    bool ever_asked = false;
     TimePoint last_asked;
     TimePoint full_until;
     double open_work = 0;  // of this layer's asks
@@ -179,6 +181,7 @@ class LayerMachine {
   void Uncover(AskState& ask);
   bool TakeOwed(WorkerId worker, AskId id, TimePoint now, bool observe);
   void Settle(TimePoint now);
+  void Forgive(Duration by);
   Duration Bound() const;
   void GiveUp(absl::Status status);
   void Trouble(std::string text);

@@ -15,8 +15,8 @@ constexpr int kExpectedTimesForSilence = 20;
 }  // namespace
 
 struct PoolLinks::Entry {
-  Entry(const WorkerEndpoint& endpoint, const LinkLifeOptions& options, uint64_t seed)
-      : endpoint(endpoint), life(options, seed) {}
+  Entry(const WorkerEndpoint& worker, const LinkLifeOptions& options, uint64_t seed)
+      : endpoint(worker), life(options, seed) {}
 
   WorkerEndpoint endpoint;
   bool listed = true;

@@ -1,7 +1,7 @@
 // Every (token, expert) pair is planned exactly once, with the worker that holds it, in the
 // promised order.
 
-#include "exchange/dispatch_plan.h"
+#include "exchange/layer/dispatch_plan.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -20,12 +20,10 @@ namespace {
 using testing::ElementsAre;
 
 TEST(DispatchPlan, TheExampleOfTheHeader) {
-  ExpertPlacement placement(1, 4);
-  for (int expert = 0; expert < 4; ++expert)
-    placement.AddHolder(LayerId(0), ExpertId(expert), WorkerId(expert / 2));
+  const std::vector<WorkerId> holders = {WorkerId(0), WorkerId(0), WorkerId(1), WorkerId(1)};
   const int32_t ids[] = {0, 2, 2, 3, 0, 1};
   DispatchPlan plan;
-  ASSERT_TRUE(PlanDispatch({LayerId(0), 3, 2, ids}, placement, {}, plan).ok());
+  ASSERT_TRUE(PlanDispatch({LayerId(0), 3, 2, ids}, holders, {}, plan).ok());
   ASSERT_EQ(plan.workers().size(), 2u);
   const WorkerPlan& first = plan.workers()[0];
   EXPECT_EQ(first.worker, WorkerId(0));
@@ -43,7 +41,7 @@ TEST(DispatchPlan, TheExampleOfTheHeader) {
 struct RandomCase {
   int num_tokens, num_experts, num_workers, top_k;
   std::vector<int32_t> ids;
-  ExpertPlacement placement{1, 1};
+  std::vector<WorkerId> holders;
 };
 
 RandomCase MakeCase(std::mt19937_64& random) {
@@ -53,13 +51,9 @@ RandomCase MakeCase(std::mt19937_64& random) {
   result.num_workers = 1 + static_cast<int>(random() % 8);
   result.top_k =
       1 + static_cast<int>(random() % static_cast<uint64_t>(std::min(result.num_experts, 8)));
-  result.placement = ExpertPlacement(3, result.num_experts);
-  for (int layer = 0; layer < 3; ++layer) {
-    for (int expert = 0; expert < result.num_experts; ++expert) {
-      result.placement.AddHolder(
-          LayerId(layer), ExpertId(expert),
-          WorkerId(static_cast<int32_t>(random() % static_cast<uint64_t>(result.num_workers))));
-    }
+  for (int expert = 0; expert < result.num_experts; ++expert) {
+    result.holders.emplace_back(
+        static_cast<int32_t>(random() % static_cast<uint64_t>(result.num_workers)));
   }
   const RandomBatch batch(random, LayerId(1), result.num_tokens, 128, result.num_experts,
                           result.top_k);
@@ -86,7 +80,7 @@ void CheckPlan(const RandomCase& given, const DispatchPlan& plan,
     for (const ExpertRun& run : worker.experts) {
       EXPECT_GT(run.expert, last_expert) << "experts ascend";
       last_expert = run.expert;
-      EXPECT_EQ(given.placement.At(LayerId(1), ExpertId(run.expert)).front(), worker.worker);
+      EXPECT_EQ(given.holders[size_t(run.expert)], worker.worker);
       int32_t last_row = -1;
       for (int r = 0; r < run.num_rows; ++r, ++pair) {
         EXPECT_GT(worker.rows[pair], last_row) << "rows ascend within an expert";
@@ -111,7 +105,7 @@ TEST(DispatchPlan, EveryPairOnceInOrder) {
   for (int i = 0; i < 300; ++i) {
     const RandomCase given = MakeCase(random);
     ASSERT_TRUE(PlanDispatch({LayerId(1), given.num_tokens, given.top_k, given.ids.data()},
-                             given.placement, {}, plan)
+                             given.holders, {}, plan)
                     .ok());
     std::set<int32_t> all;
     for (int32_t slot = 0; slot < given.num_tokens * given.top_k; ++slot) all.insert(slot);
@@ -120,49 +114,39 @@ TEST(DispatchPlan, EveryPairOnceInOrder) {
   }
 }
 
-TEST(DispatchPlan, MissingPairsArePlannedAgainElsewhere) {
+TEST(DispatchPlan, WhatIsDoneOrHasNoHolderIsLeftOut) {
   const uint64_t seed = TestSeed();
   SCOPED_TRACE(seed);
   std::mt19937_64 random(seed);
+  DispatchPlan plan;
   for (int i = 0; i < 100; ++i) {
     RandomCase given = MakeCase(random);
-    DispatchPlan plan;
-    const Routes routes{LayerId(1), given.num_tokens, given.top_k, given.ids.data()};
-    ASSERT_TRUE(PlanDispatch(routes, given.placement, {}, plan).ok());
-    std::vector<uint8_t> arrived(plan.workers().size());
-    std::set<int32_t> missing_wanted;
-    for (size_t w = 0; w < arrived.size(); ++w) {
-      arrived[w] = random() % 2;
-      if (!arrived[w])
-        missing_wanted.insert(plan.workers()[w].slots.begin(), plan.workers()[w].slots.end());
+    for (WorkerId& holder : given.holders) {
+      if (random() % 3 == 0) holder = WorkerId(-1);
     }
-    const std::vector<int32_t> missing = MissingPairs(plan, arrived);
-    EXPECT_TRUE(std::is_sorted(missing.begin(), missing.end()));
-    EXPECT_EQ(std::set(missing.begin(), missing.end()), missing_wanted);
-
-    std::vector<uint8_t> done(given.ids.size(), 1);
-    for (const int32_t slot : missing) done[static_cast<size_t>(slot)] = 0;
-    given.placement = ExpertPlacement::Single(3, given.num_experts, WorkerId(5));
-    ASSERT_TRUE(PlanDispatch(routes, given.placement, done, plan).ok());
-    CheckPlan(given, plan, missing_wanted);
+    std::vector<uint8_t> done(given.ids.size());
+    std::set<int32_t> wanted;
+    for (size_t slot = 0; slot < done.size(); ++slot) {
+      done[slot] = random() % 2;
+      if (!done[slot] && given.holders[size_t(given.ids[slot])].value() >= 0)
+        wanted.insert(static_cast<int32_t>(slot));
+    }
+    const Routes routes{LayerId(1), given.num_tokens, given.top_k, given.ids.data()};
+    ASSERT_TRUE(PlanDispatch(routes, given.holders, done, plan).ok());
+    CheckPlan(given, plan, wanted);
     if (HasFailure()) return;
   }
 }
 
-TEST(DispatchPlan, RefusesExpertsThatDoNotExistOrThatNobodyHolds) {
-  ExpertPlacement placement(1, 4);
-  placement.AddHolder(LayerId(0), ExpertId(0), WorkerId(0));
+TEST(DispatchPlan, RefusesExpertsThatDoNotExist) {
+  const std::vector<WorkerId> holders(4, WorkerId(0));
   DispatchPlan plan;
   const int32_t outside[] = {0, 4};
-  absl::Status status = PlanDispatch({LayerId(0), 1, 2, outside}, placement, {}, plan);
+  const absl::Status status = PlanDispatch({LayerId(0), 1, 2, outside}, holders, {}, plan);
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()), testing::HasSubstr("expert 4 of 4"));
   const int32_t negative[] = {-1, 0};
-  EXPECT_FALSE(PlanDispatch({LayerId(0), 1, 2, negative}, placement, {}, plan).ok());
-  const int32_t unheld[] = {0, 3};
-  status = PlanDispatch({LayerId(0), 1, 2, unheld}, placement, {}, plan);
-  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
-  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("expert 3"));
+  EXPECT_FALSE(PlanDispatch({LayerId(0), 1, 2, negative}, holders, {}, plan).ok());
 }
 
 }  // namespace
