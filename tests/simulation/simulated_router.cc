@@ -418,11 +418,9 @@ void SimulatedRouter::Run() {
       Turn(now);
       life.look_at_all = now + kLookAtAll;
     }
-    const TimePoint before = life.machine.WakeAt();
     life.machine.Tick(now);
     SendAsks(now);
     if (!life.machine.given_up().ok() || life.machine.done()) continue;
-    (void)before;
     const TimePoint wake = std::max(std::min(life.machine.WakeAt(), life.look_at_all),
                                     now + std::chrono::microseconds(1));
     const uint64_t timer = ++life.timer;
@@ -681,7 +679,7 @@ bool SimulatedRouter::Healthy(WorkerId worker, TimePoint since) const {
 }
 
 void SimulatedRouter::CheckLate(TimePoint now) {
-  const Life& life = *life_;
+  Life& life = *life_;
   if (now - life.layer_begun <= options_.late_bound) return;
   const TimePoint since = life.layer_begun - kHealthyFor;
   if (process_.touched_at() >= since) return;
