@@ -37,7 +37,6 @@ struct SimulatedWorker::Life {
   ChannelPtr session;
   uint64_t told_holdings = 0;
   uint64_t tick_timer = 0;
-  bool ticking = false;
 };
 
 SimulatedWorker::SimulatedWorker(World& world, int host, const SimulatedWorkerOptions& options)
@@ -86,6 +85,7 @@ void SimulatedWorker::Kill() {
 
 void SimulatedWorker::Stop() {
   if (!process_.alive()) return;
+  process_.Touch();
   process_.After(Duration(0), [this] {
     world_.trace.Add(world_.now(), "worker is asked to stop",
                      {static_cast<uint64_t>(process_.host())});
@@ -172,7 +172,7 @@ void SimulatedWorker::DropLink(const std::shared_ptr<Link>& link) {
 void SimulatedWorker::LinksChanged() {
   life_->state.OnLinks(static_cast<int>(life_->links.size()));
   TellSeen();
-  Tick();
+  TickSoon();
 }
 
 void SimulatedWorker::TellHoldings(Link& link) {
@@ -194,7 +194,7 @@ void SimulatedWorker::TellSeen() {
   if (seen <= life_->told_seen) return;
   life_->told_seen = seen;
   life_->plan.Seen(seen);
-  Load();
+  LoadSoon();
 }
 
 void SimulatedWorker::TakeFrame(const std::shared_ptr<Link>& link, const MessagePtr& message) {
@@ -305,6 +305,14 @@ void SimulatedWorker::Answer(const std::shared_ptr<Link>& link, const FrameMessa
 }
 
 // Holdings.
+
+// Threads of the real worker tell each other through queues.
+void SimulatedWorker::LoadSoon() {
+  process_.After(Duration(0), [this] { Load(); });
+}
+void SimulatedWorker::TickSoon() {
+  process_.After(Duration(0), [this] { Tick(); });
+}
 
 void SimulatedWorker::Load() {
   FreeWhatNobodyReads();
@@ -436,9 +444,7 @@ void SimulatedWorker::FreeWhatNobodyReads() {
     return true;
   });
   // What waited for room may go on; not from within Load.
-  if (before != life_->going.size()) {
-    process_.After(Duration(0), [this] { Load(); });
-  }
+  if (before != life_->going.size()) LoadSoon();
 }
 
 void SimulatedWorker::CheckMemory() {
@@ -461,7 +467,7 @@ void SimulatedWorker::FactsChanged() {
   } else {
     life_->state.OnHoldingsUnsettled();
   }
-  Tick();
+  TickSoon();
 }
 
 void SimulatedWorker::HoldFailed(uint64_t number, const LayerExpert& pair,
@@ -483,15 +489,11 @@ void SimulatedWorker::HoldFailed(uint64_t number, const LayerExpert& pair,
 // Session.
 
 void SimulatedWorker::Tick() {
-  // Not from within an action of itself: what follows is taken by the loop below.
-  if (life_ == nullptr || life_->ticking) return;
   const uint64_t life_number = process_.life();
-  life_->ticking = true;
   for (WorkerAction& action : life_->state.Tick(world_.now())) {
     Do(std::move(action));
     if (!process_.alive() || process_.life() != life_number) return;
   }
-  life_->ticking = false;
   if (life_->state.member()) SendHoldingsNews();
   const TimePoint next = life_->state.next_tick();
   const uint64_t timer = ++life_->tick_timer;
@@ -535,12 +537,12 @@ void SimulatedWorker::Do(WorkerAction action) {
                         action.hold.experts.size(), action.hold.num_urgent});
       life.plan.Want(std::move(action.hold));
       life.told_quiet = false;
-      process_.After(Duration(0), [this] { Load(); });
+      LoadSoon();
       break;
     case WorkerAction::Kind::kReload:
       life.plan.Reload(action.pair);
       life.told_quiet = false;
-      process_.After(Duration(0), [this] { Load(); });
+      LoadSoon();
       break;
     case WorkerAction::Kind::kExit:
       world_.trace.Add(world_.now(), "worker exits",

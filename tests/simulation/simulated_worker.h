@@ -84,6 +84,7 @@ class SimulatedWorker {
   void Answer(const std::shared_ptr<Link>& link, const FrameMessage& dispatch,
               const std::vector<std::pair<int32_t, std::shared_ptr<Copy>>>& copies);
 
+  void LoadSoon();
   void Load();
   void Loaded(const LayerExpert& pair, const absl::Status& status);
   void Drop(const LayerExpert& pair);
@@ -93,6 +94,7 @@ class SimulatedWorker {
   void FactsChanged();
   void HoldFailed(uint64_t number, const LayerExpert& pair, const absl::Status& why);
 
+  void TickSoon();
   void Tick();
   void Do(WorkerAction action);
   void Connect();

@@ -26,9 +26,8 @@ void HoldingPlan::Show(const LayerExpert& pair, bool at_once) {
 void HoldingPlan::Retire(const LayerExpert& pair) {
   retiring_[pair] = Retiring{};
   if (!announced_.Has(pair.layer, pair.expert)) {
-    // Nobody was told of it: nobody asks for it.
+    // Nobody who has seen the last announcement asks for it; an earlier one may have told of it.
     retiring_[pair].number = announced_.number;
-    retiring_[pair].deadline = TimePoint::min();
   }
   target_.Remove(pair.layer, pair.expert);
   changed_ = true;
@@ -132,8 +131,9 @@ std::optional<HoldingAction> HoldingPlan::Drop(TimePoint now) {
   HoldingAction action;
   action.kind = HoldingAction::Kind::kDrop;
   for (auto it = retiring_.begin(); it != retiring_.end();) {
-    const auto& [pair, retiring] = *it;
+    auto& [pair, retiring] = *it;
     const bool told = retiring.number != 0;
+    if (told && retiring.deadline == TimePoint()) retiring.deadline = now + options_.seen_patience;
     if (!told || (retiring.number > seen_ && now < retiring.deadline)) {
       ++it;
       continue;
