@@ -127,9 +127,10 @@ struct RouterProcess::Impl {
   absl::Status BuildEngine();
   absl::Status MakeExperts();
   void Load();
-  // Workers join over gRPC, so their experts must be made before the port opens.
-  bool experts_join() const {
-    return options.workers > 0 && options.transport != TransportKind::kInProcess;
+  // Experts in workers; else they are loaded into this process, like the other weights.
+  bool experts_are_elsewhere() const {
+    return (options.pool.workers > 0 || !options.coordinator.empty()) &&
+           options.transport != TransportKind::kInProcess;
   }
   double progress() const {
     const size_t total = total_bytes.load();
@@ -139,7 +140,8 @@ struct RouterProcess::Impl {
 
 absl::Status RouterProcess::Impl::MakeExperts() {
   SHEAF_ASSIGN_OR_RETURN(
-      experts, ExpertBackend::Create(options, checkpoint, config, *pool, clock, *metrics));
+      experts,
+      ExpertBackend::Create({options, checkpoint, config, *pool, clock, registry}));
   return absl::OkStatus();
 }
 
@@ -188,12 +190,12 @@ absl::Status RouterProcess::Impl::BuildEngine() {
   spdlog::info("KV cache: {} blocks of {} tokens ({}); requests of up to {} tokens",
                cache->num_blocks(), cache->block_size(), kernels::KvFormatName(options.kv_format),
                max_model_len);
-  if (!experts_join()) SHEAF_RETURN_IF_ERROR(MakeExperts());
+  if (!experts_are_elsewhere()) SHEAF_RETURN_IF_ERROR(MakeExperts());
   checkpoint.reset();
   DecoderOptions decoder_options;
   decoder_options.max_batched_tokens = options.max_num_batched_tokens;
   decoder_options.max_model_len = max_model_len;
-  decoder_options.remote_experts = options.workers > 0;
+  decoder_options.remote_experts = options.pool.workers > 0 || !options.coordinator.empty();
   decoder = std::make_unique<Decoder>(config, *weights, heads, *cache, experts->layer(), *pool,
                                       decoder_options);
   EngineOptions engine_options;
@@ -230,10 +232,8 @@ absl::Status RouterProcess::Impl::OpenPorts() {
       MakeLoadingRouter([this] { return progress(); }, registry));
   http_router = std::make_unique<HttpRouter>(MakeHttpRouter(*context, registry));
   std::vector<grpc::Service*> services = {inference.get()};
-  if (experts_join()) {
-    SHEAF_RETURN_IF_ERROR(MakeExperts());
-    if (grpc::Service* cluster = experts->cluster_service()) services.push_back(cluster);
-  }
+  // Workers load while this process does.
+  if (experts_are_elsewhere()) SHEAF_RETURN_IF_ERROR(MakeExperts());
   SHEAF_ASSIGN_OR_RETURN(grpc, GrpcServer::Start({.host = options.host,
                                                   .port = static_cast<uint16_t>(options.grpc_port)},
                                                  *gate, services));
@@ -255,6 +255,8 @@ void RouterProcess::Impl::Load() {
     failure = std::move(status);
     return;
   }
+  experts->SetStepIsMoot([this] { return engine->StepIsMoot(); });
+  experts->SetOnChange([this] { engine->Wake(); });
   gate->Open(*engine);
   http->Use(*http_router);
   loaded.store(true);
@@ -295,8 +297,12 @@ std::string RouterProcess::grpc_address() const {
   return JoinHostPort(impl_->options.host, impl_->grpc->port());
 }
 
-std::vector<int> RouterProcess::TakeSuspectPids() {
-  return loaded() ? impl_->experts->TakeSuspectPids() : std::vector<int>{};
+std::string RouterProcess::cluster_address() const {
+  return impl_->experts_are_elsewhere() ? impl_->experts->cluster_address() : std::string();
+}
+
+std::vector<int> RouterProcess::TakeHungPids() {
+  return loaded() ? impl_->experts->TakeHungPids() : std::vector<int>{};
 }
 
 void RouterProcess::Drain(milliseconds patience) {
@@ -312,7 +318,10 @@ void RouterProcess::Drain(milliseconds patience) {
 
 void RouterProcess::Stop() {
   Drain(milliseconds(0));
-  if (impl_->experts) impl_->experts->Stop();
+  if (impl_->experts) {
+    impl_->experts->SetOnChange(nullptr);  // the engine goes first
+    impl_->experts->Stop();
+  }
   if (impl_->grpc) impl_->grpc->Stop(milliseconds(1000));
 }
 

@@ -27,19 +27,24 @@ using std::chrono::milliseconds;
 
 std::vector<std::vector<std::string>> WorkerCommands(const RouterOptions& options,
                                                      const std::string& program,
-                                                     const std::string& grpc_address) {
+                                                     const std::string& cluster_address) {
+  if (cluster_address.empty()) return {};
   // Children join over loopback also when the router listens on every interface.
-  const auto split = SplitHostPort(grpc_address);
+  const auto split = SplitHostPort(cluster_address);
   SHEAF_CHECK(split.ok(), "the router's own address is one");
-  const std::string router = JoinHostPort(LocalHostOf(split->host), split->port);
+  const std::string coordinator = JoinHostPort(LocalHostOf(split->host), split->port);
   std::vector<std::vector<std::string>> commands;
-  for (int id = 0; id < options.workers; ++id) {
-    commands.push_back({program, "worker", options.process.checkpoint, "--router", router, "--slot",
-                        absl::StrFormat("%d", id), "--worker-threads",
+  for (int id = 0; id < options.pool.workers; ++id) {
+    commands.push_back({program, "worker", options.process.checkpoint, "--coordinator",
+                        coordinator, "--id", absl::StrFormat("%d", id), "--worker-threads",
                         absl::StrFormat("%d", options.worker_threads), "--cpu-target",
                         options.process.cpu_target, "--transport", NameOf(options.transport),
                         "--log-level", options.process.log_level, "--log-format",
                         options.process.log_format});
+    if (!options.pool.cluster_token_file.empty()) {
+      commands.back().push_back("--cluster-token-file");
+      commands.back().push_back(options.pool.cluster_token_file);
+    }
   }
   return commands;
 }
@@ -81,6 +86,7 @@ ReadyInfo Describe(const RouterProcess& router, const ChildProcesses& children) 
   ReadyInfo info;
   info.http = router.http_address();
   info.grpc = router.grpc_address();
+  info.cluster = router.cluster_address();
   info.router_pid = static_cast<int>(getpid());
   for (const ChildProcesses::Child& child : children.children()) {
     if (child.pid > 0) info.workers.push_back({child.id, static_cast<int>(child.pid)});
@@ -117,9 +123,9 @@ int Run(RouterOptions options, const std::string& program) {
   RouterProcess& router = *started->router;
   ReadyFileKeeper ready_file(std::move(started->ready_file));
 
-  const bool children_wanted = !program.empty() && options.transport != TransportKind::kInProcess;
-  ChildProcesses children(children_wanted ? WorkerCommands(options, program, router.grpc_address())
-                                          : std::vector<std::vector<std::string>>{},
+  ChildProcesses children(program.empty()
+                              ? std::vector<std::vector<std::string>>{}
+                              : WorkerCommands(options, program, router.cluster_address()),
                           clock);
   absl::Status why = children.StartAll();
   bool announced = false;
@@ -131,7 +137,7 @@ int Run(RouterOptions options, const std::string& program) {
       why = router.failure();
     }
     if (!why.ok()) break;
-    for (int pid : router.TakeSuspectPids()) children.Kill(pid);
+    for (int pid : router.TakeHungPids()) children.Kill(pid);
     if (!router.ready()) continue;
     if (!announced) spdlog::info("ready");
     announced = true;

@@ -1,19 +1,17 @@
-// `sheaf worker`: one expert worker, until SIGTERM (it leaves the cluster in order) or a permanent
+// `sheaf worker`: one expert worker, until SIGTERM (it leaves the pool in order) or a permanent
 // error.
 
 #include <prometheus/registry.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
-#include <climits>
 #include <memory>
-#include <random>
 #include <string>
 #include <thread>
 #include <utility>
 
-#include "absl/strings/str_format.h"
 #include "base/cpu_topology.h"
 #include "base/status.h"
 #include "cli/child_processes.h"
@@ -23,50 +21,49 @@
 #include "cli/model_identity.h"
 #include "cli/own_address.h"
 #include "cli/preflight.h"
+#include "cli/process_identity.h"
 #include "cli/process_setup.h"
+#include "model/expert_reader.h"
+#include "worker/holdings/expert_loader.h"
 #include "worker/worker.h"
 
 namespace sheaf {
 namespace {
-
-std::string HostName() {
-  char name[HOST_NAME_MAX + 1] = {};
-  gethostname(name, HOST_NAME_MAX);
-  return name;
-}
-
-// Unique for this process's life.
-std::string InstanceName() {
-  return absl::StrFormat("%s-%d-%08x", HostName(), getpid(), std::random_device{}());
-}
 
 absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals) {
   SHEAF_RETURN_IF_ERROR(SetUpProcess(options.process));
   SHEAF_ASSIGN_OR_RETURN(WorkerPreflight preflight,
                          RunWorkerPreflight(options.process.checkpoint));
   const ModelConfig& config = preflight.config;
-  SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<Transport> transport, MakeTransport(options.transport));
+  WorkerConfig worker_config;
+  worker_config.coordinator = options.coordinator;
+  SHEAF_ASSIGN_OR_RETURN(worker_config.token, ReadToken(options.cluster_token_file));
+  SHEAF_ASSIGN_OR_RETURN(worker_config.model, IdentityOf(*preflight.checkpoint, config));
+  SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<LinkMaker> links, MakeWorkerLinks(options));
   auto registry = std::make_shared<prometheus::Registry>();
   WorkerMetrics metrics(*registry, SHEAF_VERSION);
   SHEAF_ASSIGN_OR_RETURN(const MetricsExposer exposer,
                          ExposeMetrics(options.host, options.metrics_port, registry));
 
-  WorkerConfig worker_config;
-  worker_config.router = options.router;
-  SHEAF_ASSIGN_OR_RETURN(worker_config.model, IdentityOf(*preflight.checkpoint, config));
-  worker_config.instance = InstanceName();
+  worker_config.instance = RandomInstance();
+  worker_config.secret = RandomSecret();
   worker_config.pid = getpid();
   worker_config.host = HostName();
-  worker_config.metrics_address = AnnouncedAddress(options.host, exposer.port, options.router);
+  worker_config.metrics_address =
+      AnnouncedAddress(options.host, exposer.port, options.coordinator);
   worker_config.version = SHEAF_VERSION;
   worker_config.threads =
       options.worker_threads > 0 ? options.worker_threads : DetectCpuTopology().usable_cores;
-  worker_config.preferred_slot = options.slot;
+  worker_config.preferred_id = options.id;
+  worker_config.memory_bytes = options.memory_bytes;
+  worker_config.spare = options.spare;
   spdlog::info("worker: metrics on {}", worker_config.metrics_address);
 
-  Worker worker(std::move(worker_config),
-                CheckpointSliceLoader(std::move(preflight.checkpoint), config), *transport,
-                metrics);
+  SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<ExpertReader> reader,
+                         ExpertReader::Create(std::move(preflight.checkpoint), config));
+  // Loading is reading and unpacking: it takes what the computing threads leave.
+  CheckpointExperts experts(std::move(reader), std::clamp(worker_config.threads, 1, 8));
+  Worker worker(std::move(worker_config), experts, *links, metrics);
   std::atomic<bool> ended{false};
   absl::Status result;
   std::thread control([&] {

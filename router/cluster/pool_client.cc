@@ -10,6 +10,12 @@
 #include "base/one_line.h"
 
 namespace sheaf {
+namespace {
+
+// A condition on time alone is looked at again after this.
+constexpr Duration kLongestWait = std::chrono::milliseconds(100);
+
+}  // namespace
 
 std::vector<WorkerEndpoint> EndpointsOf(const v1::PoolView& view) {
   std::vector<WorkerEndpoint> endpoints;
@@ -126,8 +132,11 @@ bool PoolClient::RunSession() {
         return stopping_ || ended_ || !arrived_.empty() ||
                (taken && pending_.due().has_value() && *pending_.due() <= clock_.Now());
       };
-      // A condition on time alone is looked at again now and then.
-      mutex_.AwaitWithTimeout(absl::Condition(&something), absl::Milliseconds(20));
+      Duration wait = kLongestWait;
+      if (taken && pending_.due().has_value()) {
+        wait = std::clamp(*pending_.due() - clock_.Now(), Duration(0), kLongestWait);
+      }
+      mutex_.AwaitWithTimeout(absl::Condition(&something), absl::FromChrono(wait));
       if (stopping_) return taken;
       arrived.swap(arrived_);
       ended = ended_;

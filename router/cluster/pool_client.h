@@ -7,6 +7,10 @@
 //             again, with back-off, for ever. Meanwhile the last view stays: a coordinator that has
 //             gone takes nothing away.
 //
+// Report may be called as often as one likes: it goes out once in report_every, and at once when it has
+// orphans or wrong answers. Orphans are to be told again (any time within 3 s) for as long as a step
+// waits for them; a report without any says that none does.
+//
 // Threads    Report and snapshot: any. on_view: the client's own thread; it must not block for long.
 // Ownership  borrows the clock. Destruction ends the session and joins the thread.
 // Errors     a refused hello (token, another checkpoint) is told in snapshot().text and logged once for

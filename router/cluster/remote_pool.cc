@@ -5,6 +5,8 @@
 #include <thread>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 #include "sheaf/v1/pool.grpc.pb.h"
 
 namespace sheaf {
@@ -33,13 +35,22 @@ class RemoteStream final : public PoolStream {
     reader_.join();
   }
 
-  bool Send(const v1::FromRouter& message) override { return stream_->Write(message); }
+  bool Send(const v1::FromRouter& message) override {
+    absl::MutexLock lock(&mutex_);
+    return !finished_ && stream_->Write(message);
+  }
 
  private:
   void Read() {
     v1::ToRouter message;
     while (stream_->Read(&message)) events_.on_message(std::move(message));
-    const grpc::Status status = stream_->Finish();
+    grpc::Status status;
+    {
+      // A broken stream's Write returns; none comes after Finish.
+      absl::MutexLock lock(&mutex_);
+      finished_ = true;
+      status = stream_->Finish();
+    }
     events_.on_end(absl::Status(static_cast<absl::StatusCode>(status.error_code()),
                                 status.error_message()));
   }
@@ -48,6 +59,8 @@ class RemoteStream final : public PoolStream {
   grpc::ClientContext context_;
   const std::unique_ptr<v1::Coordinator::Stub> stub_;
   const std::unique_ptr<grpc::ClientReaderWriter<v1::FromRouter, v1::ToRouter>> stream_;
+  absl::Mutex mutex_;
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread reader_;
 };
 

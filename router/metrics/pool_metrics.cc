@@ -1,6 +1,7 @@
 #include "router/metrics/pool_metrics.h"
 
 #include <chrono>
+#include <vector>
 
 #include "prometheus/family.h"
 
@@ -130,9 +131,10 @@ void PoolMetrics::Verified(int64_t same_pairs, int64_t different_pairs) {
 }
 void PoolMetrics::StepGivenUp() { steps_given_up_.Increment(); }
 
-void PoolMetrics::Answered(WorkerId worker, Duration since_dispatch) {
+void PoolMetrics::Answered(WorkerId worker, std::span<const int64_t> buckets, double sum_seconds) {
+  const std::vector<double> increments(buckets.begin(), buckets.end());
   absl::MutexLock lock(&mutex_);
-  Worker(worker).dispatch_seconds->Observe(Seconds(since_dispatch));
+  Worker(worker).dispatch_seconds->ObserveMultiple(increments, sum_seconds);
 }
 
 PoolMetrics::WorkerFigures& PoolMetrics::Worker(WorkerId worker) {
@@ -143,7 +145,8 @@ PoolMetrics::WorkerFigures& PoolMetrics::Worker(WorkerId worker) {
       .emplace(worker.value(),
                WorkerFigures{&sent_bytes_.Add(labels), &received_bytes_.Add(labels),
                              &expert_tokens_.Add(labels),
-                             &dispatch_seconds_.Add(labels, ExchangeBuckets())})
+                             &dispatch_seconds_.Add(
+                                 labels, Buckets(kAnswerSeconds.begin(), kAnswerSeconds.end()))})
       .first->second;
 }
 

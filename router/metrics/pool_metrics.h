@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
@@ -46,8 +47,10 @@ class PoolMetrics {
   void LateAnswers(int64_t answers);
   void Verified(int64_t same_pairs, int64_t different_pairs);
   void StepGivenUp();
-  // --- each answer.
-  void Answered(WorkerId worker, Duration since_dispatch);
+  // Answers by time, as counts in kAnswerSeconds' buckets (the last: longer), and their sum.
+  static constexpr std::array<double, 14> kAnswerSeconds = {
+      0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5};
+  void Answered(WorkerId worker, std::span<const int64_t> buckets, double sum_seconds);
 
  private:
   struct WorkerFigures {

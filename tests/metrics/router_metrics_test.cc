@@ -81,7 +81,9 @@ void UseEveryVerb(PoolMetrics& metrics) {
   metrics.StepExchanged(milliseconds(1), milliseconds(2));
   metrics.BytesExchanged(WorkerId(1), 100, 200);
   metrics.ExpertTokens(WorkerId(1), 16);
-  metrics.Answered(WorkerId(1), milliseconds(3));
+  std::vector<int64_t> answers(PoolMetrics::kAnswerSeconds.size() + 1, 0);
+  answers[4] = 1;
+  metrics.Answered(WorkerId(1), answers, 0.003);
   metrics.ImbalanceIs(1.5);
   metrics.LiveLinksAre(3);
   metrics.LinkLost(PoolMetrics::LinkEnd::kSilent);
