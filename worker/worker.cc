@@ -51,7 +51,7 @@ std::string Reason(const std::string& text) { return OneLine(text).substr(0, kMa
 
 }  // namespace
 
-class Worker::Life final : private HoldingEvents, private ServeObserver {
+class Worker::Life final : public HoldingEvents, public ServeObserver {
  public:
   Life(WorkerConfig config, ExpertLoader& experts, LinkMaker& links, WorkerMetrics& metrics)
       : config_(std::move(config)),

@@ -18,6 +18,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr Duration kStartBound = seconds(60);
+constexpr Duration kStopBound = seconds(25);
 constexpr Duration kCalmBound = seconds(120);
 
 class Scenario {
@@ -361,16 +362,17 @@ void Scenario::Calm() {
 }
 
 void Scenario::CheckCalm() {
-  // Workers that were leaving have left; everybody starts again.
+  // Workers that were asked to stop leave; everybody starts again.
+  const auto nobody_stops = [this] {
+    return std::all_of(workers_.begin(), workers_.end(), [](const auto& worker) {
+      return !worker->process().alive() || !worker->stopping();
+    });
+  };
+  if (!RunUntil(kStopBound, nobody_stops)) {
+    world_.invariants.Violate("liveness", "a worker that was asked to stop does not");
+  }
   for (auto& worker : workers_) {
-    SimulatedWorker* one = worker.get();
-    if (one->stopping()) RunUntil(seconds(25), [one] { return !one->process().alive(); });
-    if (one->process().alive() && one->stopping()) {
-      world_.invariants.Violate("liveness",
-                                absl::StrFormat("worker on host %d was asked to stop and does not",
-                                                one->process().host()));
-    }
-    if (!one->process().alive()) one->Start();
+    if (!worker->process().alive()) worker->Start();
   }
   std::vector<int64_t> steps;
   for (const auto& router : routers_) steps.push_back(router->steps_done());

@@ -86,10 +86,10 @@ void SimulatedWorker::Kill() {
 void SimulatedWorker::Stop() {
   if (!process_.alive()) return;
   process_.Touch();
+  stopping_ = true;
   process_.After(Duration(0), [this] {
     world_.trace.Add(world_.now(), "worker is asked to stop",
                      {static_cast<uint64_t>(process_.host())});
-    stopping_ = true;
     life_->state.OnStop(world_.now());
     Tick();
   });

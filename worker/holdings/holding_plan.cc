@@ -24,11 +24,9 @@ void HoldingPlan::Show(const LayerExpert& pair, bool at_once) {
 }
 
 void HoldingPlan::Retire(const LayerExpert& pair) {
-  retiring_[pair] = Retiring{};
-  if (!announced_.Has(pair.layer, pair.expert)) {
-    // Nobody who has seen the last announcement asks for it; an earlier one may have told of it.
-    retiring_[pair].number = announced_.number;
-  }
+  // What is announced may lack it already: it was wanted, and not for long enough to be told.
+  const bool told = announced_.Has(pair.layer, pair.expert);
+  retiring_[pair] = Retiring{told ? 0 : announced_.number, TimePoint::max()};
   target_.Remove(pair.layer, pair.expert);
   changed_ = true;
   at_once_ = true;
@@ -133,7 +131,8 @@ std::optional<HoldingAction> HoldingPlan::Drop(TimePoint now) {
   for (auto it = retiring_.begin(); it != retiring_.end();) {
     auto& [pair, retiring] = *it;
     const bool told = retiring.number != 0;
-    if (told && retiring.deadline == TimePoint()) retiring.deadline = now + options_.seen_patience;
+    if (told && retiring.deadline == TimePoint::max())
+      retiring.deadline = now + options_.seen_patience;
     if (!told || (retiring.number > seen_ && now < retiring.deadline)) {
       ++it;
       continue;

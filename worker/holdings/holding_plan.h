@@ -91,7 +91,7 @@ class HoldingPlan {
  private:
   struct Retiring {
     uint64_t number = 0;  // of the announcement without it; 0 = not made yet
-    TimePoint deadline;   // set when the number is
+    TimePoint deadline;
   };
   bool Wanted(const LayerExpert& pair) const { return wanted_.Has(pair.layer, pair.expert); }
   bool Held(const LayerExpert& pair) const { return held_.count(pair) != 0; }

@@ -39,7 +39,8 @@ WorkerState::WorkerState(const WorkerStateOptions& options, uint64_t seed, TimeP
       back_off_(options.first_back_off),
       connect_at_(now),
       alone_since_(now),
-      next_tick_(now) {}
+      next_tick_(now),
+      last_tick_(now) {}
 
 void WorkerState::Push(WorkerAction::Kind kind) {
   WorkerAction action;
@@ -171,8 +172,9 @@ void WorkerState::HoldNothing() {
 }
 
 void WorkerState::ForgiveStandstill(TimePoint now) {
-  if (!ticked_ || next_tick_ == TimePoint::max() || now <= next_tick_ + kStandstill) return;
-  const Duration late = now - next_tick_;
+  if (next_tick_ == TimePoint::max() || now <= next_tick_ + kStandstill) return;
+  // Nobody knows when it began: all of the time since the last tick.
+  const Duration late = now - last_tick_;
   // What was received meanwhile is newer than what is forgiven.
   last_heard_ = std::min(now, last_heard_ + late);
   join_deadline_ += late;
@@ -188,7 +190,7 @@ std::vector<WorkerAction> WorkerState::Tick(TimePoint now) {
   if (phase_ != Phase::kDone) TickPhase(now);
   if (phase_ != Phase::kDone && stopping_) TickStop(now);
   Plan(now);
-  ticked_ = true;
+  last_tick_ = now;
   return std::exchange(actions_, {});
 }
 

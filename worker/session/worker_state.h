@@ -129,7 +129,7 @@ class WorkerState {
   std::optional<TimePoint> exit_at_;
 
   TimePoint next_tick_;
-  bool ticked_ = false;
+  TimePoint last_tick_;
 };
 
 }  // namespace sheaf
