@@ -15,18 +15,12 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "cli/pool_options.h"
+#include "cli/process_options.h"
 #include "kernels/kv_format.h"
 #include "model/repack/file_linear.h"
 
 namespace sheaf {
-
-// Flags that every serving process has.
-struct ProcessOptions {
-  std::string checkpoint;           // directory
-  std::string cpu_target = "auto";  // kernels/cpu_target.h
-  std::string log_level = "info";   // debug, info, warn, error
-  std::string log_format = "text";  // text, json
-};
 
 // How activations travel between the router and its workers.
 enum class TransportKind {

@@ -135,6 +135,10 @@ class Planner {
     return (load_[Cell(layer, w)] + weight) / speed_[static_cast<size_t>(w)];
   }
 
+  int64_t Total(int w) const {
+    return slots_[static_cast<size_t>(w)] - free_[static_cast<size_t>(w)];
+  }
+
   // Memory is shared out evenly over layers, so that the first ones do not take it all.
   bool HasRoomInLayer(int layer, int w) const {
     const int64_t slots = slots_[static_cast<size_t>(w)];
@@ -365,9 +369,11 @@ class Planner {
     }
     bool started = false;
     for (int moved = 0; moved < 2 * grid_.num_experts * max_copies_; ++moved) {
+      // Of equals the one that has most in all layers: so layers take turns, and whole slices are even.
       int from = takers_.front();
       for (const int w : takers_) {
-        if (Relative(layer, w) > Relative(layer, from)) from = w;
+        const double more = Relative(layer, w) - Relative(layer, from);
+        if (more > 1e-9 || (more > -1e-9 && Total(w) > Total(from))) from = w;
       }
       std::vector<int> others;
       for (const int w : takers_) {
@@ -376,7 +382,8 @@ class Planner {
       std::sort(others.begin(), others.end(), [&](int a, int b) {
         const double left = Relative(layer, a);
         const double right = Relative(layer, b);
-        return left != right ? left < right : a < b;
+        if (left != right) return left < right;
+        return Total(a) != Total(b) ? Total(a) < Total(b) : a < b;
       });
       if (others.empty()) return;
       const double gap = Relative(layer, from) - Relative(layer, others.front());

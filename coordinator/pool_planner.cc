@@ -130,6 +130,8 @@ std::vector<std::pair<SessionId, v1::Hold>> PoolPlanner::NextHolds(
   for (size_t i = 0; i < members.size(); ++i) {
     Member& member = *members[i];
     if (member.dismissed) continue;
+    // One that joined again says first how far it has come with what it was told before.
+    if (!member.settled && member.beat.sequence() == 0) continue;
     if (member.quarantine.wrong()) {
       next[i] = NextHold{ExpertSet(grid_.size()), {}, 0};
     } else if (member.quarantine.inside()) {
@@ -146,7 +148,7 @@ std::vector<std::pair<SessionId, v1::Hold>> PoolPlanner::NextHolds(
     const bool loads = !Minus(next[i].experts, member.held).empty();
     if (same && !(more_urgent && loads) && !(loads && ceiling != member.ceiling_sent)) continue;
     if (member.sent.size() >= kMaxUnanswered) continue;
-    if (!more_urgent && member.hold_number > 0 && now - member.hold_sent < options_.hold_every) {
+    if (!more_urgent && !member.sent.empty() && now - member.hold_sent < options_.hold_every) {
       continue;
     }
     v1::Hold hold;

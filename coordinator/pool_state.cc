@@ -194,10 +194,16 @@ absl::Status PoolState::Understand(Member& member, const v1::FromWorker& message
       if (member.beat.sequence() > 0 && loaded > member.beat.loaded_bytes()) {
         counters_.moved_bytes += loaded - member.beat.loaded_bytes();
       }
+      // Of the beat before: what it dropped for an older Hold it has announced by now.
+      const uint64_t acted_on = member.beat.hold_number();
       member.beat = message.beat();
-      const uint64_t number = std::min(member.beat.hold_number(), member.hold_number);
-      if (number > 0) member.settled = true;
-      std::erase_if(member.sent, [&](const SentHold& hold) { return hold.number < number; });
+      if (std::any_of(member.sent.begin(), member.sent.end(),
+                      [&](const SentHold& hold) { return hold.number == acted_on; })) {
+        member.settled = true;
+        std::erase_if(member.sent, [&](const SentHold& hold) { return hold.number < acted_on; });
+      }
+      // A number of an earlier session must not look like an answer in this one.
+      member.hold_number = std::max(member.hold_number, member.beat.hold_number());
       v1::ToWorker seen;
       seen.mutable_beat_seen()->set_sequence(message.beat().sequence());
       Do(SendToWorker{member.session, std::move(seen)});

@@ -1,0 +1,63 @@
+// `sheaf coordinator`: the coordinator of a pool as a process of its own, for several routers, until
+// SIGTERM. Routers and workers go on without it.
+
+#include <prometheus/registry.h>
+#include <spdlog/spdlog.h>
+
+#include <memory>
+
+#include "base/status.h"
+#include "cli/commands.h"
+#include "cli/metrics_exposer.h"
+#include "cli/model_identity.h"
+#include "cli/preflight.h"
+#include "cli/process_identity.h"
+#include "cli/process_setup.h"
+#include "coordinator/coordinator.h"
+#include "coordinator/coordinator_metrics.h"
+#include "coordinator/pool_server.h"
+
+namespace sheaf {
+namespace {
+
+absl::Status RunUntilStopped(const CoordinatorCommandOptions& options, StopSignals& signals) {
+  SHEAF_RETURN_IF_ERROR(SetUpProcess(options.process));
+  CoordinatorOptions coordinator_options;
+  PoolStateOptions& pool = coordinator_options.pool;
+  {
+    SHEAF_ASSIGN_OR_RETURN(WorkerPreflight preflight,
+                           RunWorkerPreflight(options.process.checkpoint));
+    SHEAF_ASSIGN_OR_RETURN(pool.model, IdentityOf(*preflight.checkpoint, preflight.config));
+  }
+  SHEAF_ASSIGN_OR_RETURN(pool.token, ReadToken(options.cluster_token_file));
+  pool.expected_workers = options.workers;
+  pool.replicas = options.expert_replicas;
+  pool.lease = std::chrono::milliseconds(options.lease_ms);
+
+  auto registry = std::make_shared<prometheus::Registry>();
+  CoordinatorMetrics metrics(*registry);
+  SHEAF_ASSIGN_OR_RETURN(MetricsExposer exposer,
+                         ExposeMetrics(options.host, options.metrics_port, registry));
+  SteadyClock clock;
+  Coordinator coordinator(coordinator_options, clock, nullptr, &metrics);
+  SHEAF_ASSIGN_OR_RETURN(
+      std::unique_ptr<PoolServer> server,
+      PoolServer::Start({options.cluster_host, options.cluster_port}, coordinator));
+  spdlog::info("coordinator: cluster on {}, metrics on {}:{}", server->address(), options.host,
+               exposer.port);
+  while (!signals.WaitFor(std::chrono::seconds(1))) {
+  }
+  spdlog::info("coordinator: asked to stop; routers and workers go on");
+  server->Stop();
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+int RunCoordinator(const CoordinatorCommandOptions& options) {
+  StopSignals signals;  // before any thread: the mask is inherited
+  const absl::Status status = RunUntilStopped(options, signals);
+  return status.ok() ? 0 : Fail(status);
+}
+
+}  // namespace sheaf
