@@ -85,6 +85,7 @@ NetworkOptions Scenario::Network() {
   options.delay = random_.Between(microseconds(10), microseconds(300));
   options.jitter = random_.Between(microseconds(0), milliseconds(2));
   options.stray_chance = random_.Chance(0.5) ? 0.5 : 0;
+  options.stray_port = kDataPort;
   options.user_timeout = random_.Between(seconds(1), seconds(8));
   return options;
 }
@@ -335,8 +336,8 @@ void Scenario::Fault() {
 }
 
 void Scenario::Faults() {
-  const TimePoint end = world_.now() + random_.Between(seconds(4), seconds(12));
-  const Duration pace = random_.Between(milliseconds(60), milliseconds(1200));
+  const TimePoint end = world_.now() + random_.Between(seconds(4), seconds(30));
+  const Duration pace = random_.Between(milliseconds(40), milliseconds(1500));
   while (world_.now() < end) {
     Fault();
     world_.queue.RunUntil(world_.now() + random_.Between(Duration(0), 2 * pace));

@@ -156,10 +156,14 @@ void SimulatedCoordinator::CheckHold(SessionId session, const v1::Hold& hold) {
     for (const auto& [id, member] : state_->roster()) {
       if (member.session == session || !member.held.Has(i)) continue;
       if (!member.sent.empty() && !member.sent.back().experts.Has(i)) continue;
-      for (const auto& [host, worker] : world_.workers) {
-        if (worker->instance() != member.facts.instance) continue;
-        // It may have died without a word.
-        if (!worker->process().alive() || worker->Has(pair)) return;
+      const auto holder =
+          std::find_if(world_.workers.begin(), world_.workers.end(), [&](const auto& entry) {
+            return entry.second->instance() == member.facts.instance;
+          });
+      // It may have died without a word.
+      if (holder == world_.workers.end() || !holder->second->process().alive() ||
+          holder->second->Has(pair)) {
+        return;
       }
     }
     world_.invariants.Violate(

@@ -214,7 +214,7 @@ void SimulatedNetwork::Break(Process& a, Process& b, int port) {
 }
 
 void SimulatedNetwork::KeepStrays(const ChannelPtr& receiver) {
-  if (options_.stray_chance <= 0) return;
+  if (options_.stray_chance <= 0 || receiver->port_ != options_.stray_port) return;
   const ChannelPtr sender = receiver->peer_.lock();
   if (sender == nullptr) return;
   auto& kept = strays_[{sender->owner_->host(), receiver->owner_->host()}];
@@ -228,7 +228,7 @@ void SimulatedNetwork::KeepStrays(const ChannelPtr& receiver) {
 
 void SimulatedNetwork::ReleaseStrays(const ChannelPtr& opened) {
   const ChannelPtr client = opened->peer_.lock();
-  if (client == nullptr) return;
+  if (client == nullptr || opened->port_ != options_.stray_port) return;
   for (const ChannelPtr& receiver : {opened, client}) {
     const ChannelPtr sender = receiver->peer_.lock();
     if (sender == nullptr) continue;

@@ -84,7 +84,9 @@ struct NetworkOptions {
   Duration jitter = std::chrono::microseconds(100);
   double bytes_per_second = 1e9;
   Duration user_timeout = std::chrono::seconds(5);
-  double stray_chance = 0;  // per message that was under way when its connection was closed
+  // Per message that was under way when its connection was closed; of connections to `stray_port`.
+  double stray_chance = 0;
+  int stray_port = 0;
 };
 
 class SimulatedNetwork {
