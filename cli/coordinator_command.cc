@@ -3,9 +3,11 @@
 
 #include <prometheus/registry.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <memory>
 
+#include "base/host_port.h"
 #include "base/status.h"
 #include "cli/commands.h"
 #include "cli/metrics_exposer.h"
@@ -13,6 +15,7 @@
 #include "cli/preflight.h"
 #include "cli/process_identity.h"
 #include "cli/process_setup.h"
+#include "cli/ready_file.h"
 #include "coordinator/coordinator.h"
 #include "coordinator/coordinator_metrics.h"
 #include "coordinator/pool_server.h"
@@ -22,6 +25,10 @@ namespace {
 
 absl::Status RunUntilStopped(const CoordinatorCommandOptions& options, StopSignals& signals) {
   SHEAF_RETURN_IF_ERROR(SetUpProcess(options.process));
+  std::unique_ptr<ReadyFile> ready_file;
+  if (!options.ready_file.empty()) {
+    SHEAF_ASSIGN_OR_RETURN(ready_file, ReadyFile::Claim(options.ready_file));
+  }
   CoordinatorOptions coordinator_options;
   PoolStateOptions& pool = coordinator_options.pool;
   {
@@ -29,10 +36,10 @@ absl::Status RunUntilStopped(const CoordinatorCommandOptions& options, StopSigna
                            RunWorkerPreflight(options.process.checkpoint));
     SHEAF_ASSIGN_OR_RETURN(pool.model, IdentityOf(*preflight.checkpoint, preflight.config));
   }
-  SHEAF_ASSIGN_OR_RETURN(pool.token, ReadToken(options.cluster_token_file));
-  pool.expected_workers = options.workers;
-  pool.replicas = options.expert_replicas;
-  pool.lease = std::chrono::milliseconds(options.lease_ms);
+  SHEAF_ASSIGN_OR_RETURN(pool.token, ReadToken(options.pool.cluster_token_file));
+  pool.expected_workers = options.pool.workers;
+  pool.replicas = options.pool.expert_replicas;
+  pool.lease = std::chrono::milliseconds(options.pool.lease_ms);
 
   auto registry = std::make_shared<prometheus::Registry>();
   CoordinatorMetrics metrics(*registry);
@@ -42,9 +49,18 @@ absl::Status RunUntilStopped(const CoordinatorCommandOptions& options, StopSigna
   Coordinator coordinator(coordinator_options, clock, nullptr, &metrics);
   SHEAF_ASSIGN_OR_RETURN(
       std::unique_ptr<PoolServer> server,
-      PoolServer::Start({options.cluster_host, options.cluster_port}, coordinator));
-  spdlog::info("coordinator: cluster on {}, metrics on {}:{}", server->address(), options.host,
-               exposer.port);
+      PoolServer::Start({options.pool.cluster_host.empty() ? options.host
+                                                           : options.pool.cluster_host,
+                         options.pool.cluster_port},
+                        coordinator));
+  spdlog::info("coordinator: cluster on {}, metrics on {}", server->address(),
+               JoinHostPort(options.host, exposer.port));
+  if (ready_file) {
+    ReadyInfo info;
+    info.cluster = server->address();
+    info.coordinator_pid = getpid();
+    SHEAF_RETURN_IF_ERROR(ready_file->Write(info));
+  }
   while (!signals.WaitFor(std::chrono::seconds(1))) {
   }
   spdlog::info("coordinator: asked to stop; routers and workers go on");

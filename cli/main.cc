@@ -32,6 +32,8 @@ int Run(int argc, char** argv) {
           [](const sheaf::RepackCommand& c) { return sheaf::RunRepack(c.options); },
           [](const sheaf::AskCommand& c) { return sheaf::RunAsk(c.options); },
           [](const sheaf::ChatCommand& c) { return sheaf::RunChat(c.options); },
+          [](const sheaf::CoordinatorCommand& c) { return sheaf::RunCoordinator(c.options); },
+          [](const sheaf::PoolCommand& c) { return sheaf::RunPool(c.options); },
           [](const sheaf::HelpText& help) {
             std::fputs(help.text.c_str(), stdout);
             return 0;

@@ -63,7 +63,7 @@ absl::Status AppendConfigFile(const std::string& path, std::vector<std::string>&
       }
     }
     arguments.insert(arguments.end(), added.begin(), added.end());
-  } catch (const YAML::Exception& error) {
+  } catch (const std::exception& error) {  // of YAML, or of the stream: a directory
     return absl::InvalidArgumentError(absl::StrFormat("--config: %s: %s", path, error.what()));
   }
   return absl::OkStatus();
@@ -151,6 +151,39 @@ void AddPoolFlags(CLI::App& app, PoolOptions& options, int fewest_workers) {
                  "A worker without a sign of life for this long is lost")
       ->check(CLI::Range(100, 3600000))
       ->capture_default_str();
+}
+
+void AddPoolCommandFlags(CLI::App& app, PoolCommandOptions& options) {
+  using Action = PoolCommandOptions::Action;
+  app.require_subcommand(1);
+  const auto add = [&](const char* name, const char* text, Action action) {
+    CLI::App* command = app.add_subcommand(name, text);
+    command
+        ->add_option("--coordinator", options.coordinator,
+                     "Cluster address of the router or the coordinator, host:port")
+        ->capture_default_str();
+    AddTokenFlag(*command, options.cluster_token_file);
+    command
+        ->add_option("--timeout-ms", options.timeout_ms, "Longest wait for the answer")
+        ->check(CLI::Range(1, 3600000))
+        ->capture_default_str();
+    command->callback([&options, action] { options.action = action; });
+    return command;
+  };
+  add("status", "Who holds what, load, links, moves under way", Action::kStatus)
+      ->add_flag("--json", options.json, "One JSON object instead of a table");
+  for (CLI::App* command :
+       {add("drain", "A worker's experts move to others", Action::kDrain),
+        add("undrain", "The worker takes experts again", Action::kUndrain)}) {
+    command->add_option("worker", options.worker, "Its id")
+        ->required()
+        ->check(CLI::Range(0, 1 << 20));
+  }
+  add("replicas", "Holders that every expert shall have", Action::kReplicas)
+      ->add_option("replicas", options.replicas, "1.5: the hottest half twice")
+      ->required()
+      ->check(CLI::Range(1.0, 64.0));
+  add("rebalance", "Plans again now, with the loads measured so far", Action::kRebalance);
 }
 
 // "7000-7099" or "7000".
@@ -407,6 +440,27 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
   worker_app->add_option("--exchange-ports", exchange_ports,
                          "FIRST-LAST port that TCP links may listen on; default: any free one");
 
+  CoordinatorCommandOptions coordinator;
+  coordinator.pool.cluster_port = 50052;
+  CLI::App* coordinator_app = app.add_subcommand(
+      "coordinator", "The coordinator of a pool that several routers share, without a router");
+  AddProcessFlags(*coordinator_app, coordinator.process);
+  AddConfigFlag(*coordinator_app);
+  AddPoolFlags(*coordinator_app, coordinator.pool, /*fewest_workers=*/0);
+  coordinator_app->add_option("--host", coordinator.host, "Address that /metrics listens on")
+      ->capture_default_str();
+  coordinator_app
+      ->add_option("--metrics-port", coordinator.metrics_port, "Port of /metrics; 0 = a free one")
+      ->check(CLI::Range(0, 65535))
+      ->capture_default_str();
+  coordinator_app->add_option("--ready-file", coordinator.ready_file,
+                              "Written when it listens: its address and process id as JSON");
+
+  PoolCommandOptions pool;
+  CLI::App* pool_app =
+      app.add_subcommand("pool", "What a pool does, and an operator's word with it");
+  AddPoolCommandFlags(*pool_app, pool);
+
   CLI::App* inspect_app =
       app.add_subcommand("inspect", "What a checkpoint holds, and whether it can be served");
   inspect_app->add_option("checkpoint", inspect.checkpoint, "Directory")->required();
@@ -472,6 +526,8 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
     }
     return WorkerCommand{std::move(worker)};
   }
+  if (coordinator_app->parsed()) return CoordinatorCommand{std::move(coordinator)};
+  if (pool_app->parsed()) return PoolCommand{std::move(pool)};
   if (inspect_app->parsed()) return InspectCommand{std::move(inspect)};
   if (verify_app->parsed()) return VerifyCommand{std::move(verify)};
   if (repack_app->parsed()) return RepackCommand{std::move(repack)};

@@ -32,16 +32,6 @@ enum class TransportKind {
 
 const char* NameOf(TransportKind kind);  // as --transport takes it
 
-// The pool of expert workers, for whoever has its coordinator inside.
-struct PoolOptions {
-  int workers = 1;               // expected; 0 = experts in this process
-  double expert_replicas = 1;    // holders of an expert; a fraction: the hottest have one more
-  std::string cluster_host;      // address that workers and other routers reach; empty = --host
-  int cluster_port = 50052;      // 0 = a free one
-  std::string cluster_token_file;  // whose contents a worker or router must present; empty = none
-  int lease_ms = 2000;           // a worker without a sign of life for this long is lost
-};
-
 struct RouterOptions {
   ProcessOptions process;
   std::string host = "127.0.0.1";               // address that HTTP and gRPC listen on
@@ -162,12 +152,19 @@ struct AskCommand {
 struct ChatCommand {
   ChatOptions options;
 };
+struct CoordinatorCommand {
+  CoordinatorCommandOptions options;
+};
+struct PoolCommand {
+  PoolCommandOptions options;
+};
 struct HelpText {
   std::string text;
 };
 
 using Command = std::variant<ServeCommand, RouterCommand, WorkerCommand, InspectCommand,
-                             VerifyCommand, RepackCommand, AskCommand, ChatCommand, HelpText>;
+                             VerifyCommand, RepackCommand, AskCommand, ChatCommand,
+                             CoordinatorCommand, PoolCommand, HelpText>;
 
 absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv);
 

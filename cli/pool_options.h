@@ -1,5 +1,6 @@
 #pragma once
-// What `sheaf coordinator` and `sheaf pool` can be told.
+// What can be told of a pool: to whoever has its coordinator inside, to `sheaf coordinator` and to
+// `sheaf pool`.
 
 #include <cstdint>
 #include <string>
@@ -8,16 +9,22 @@
 
 namespace sheaf {
 
+// The pool of expert workers, for whoever has its coordinator inside.
+struct PoolOptions {
+  int workers = 1;               // expected; 0 = experts in this process
+  double expert_replicas = 1;    // holders of an expert; a fraction: the hottest have one more
+  std::string cluster_host;      // address that workers and other routers reach; empty = --host
+  int cluster_port = 50052;      // 0 = a free one
+  std::string cluster_token_file;  // whose contents a worker or router must present; empty = none
+  int lease_ms = 2000;           // a worker without a sign of life for this long is lost
+};
+
 struct CoordinatorCommandOptions {
   ProcessOptions process;
-  int workers = 0;             // expected to join before the first plan; 0 = who is there after 10 s
-  double expert_replicas = 1;  // wanted holders an expert, [1, 64]
-  std::string cluster_host = "127.0.0.1";  // address that workers, routers and operators reach
-  int cluster_port = 50052;                // 0 = a free port
-  std::string cluster_token_file;          // its first line is what a join needs; empty = nothing
-  int lease_ms = 2000;                     // a worker without a sign of life for this long is lost
-  std::string host = "127.0.0.1";          // address that /metrics listens on
-  int metrics_port = 0;                    // 0 = a free port
+  PoolOptions pool;
+  std::string host = "127.0.0.1";  // address that /metrics listens on
+  int metrics_port = 0;            // 0 = a free one
+  std::string ready_file;          // written when it listens; empty = none
 };
 
 struct PoolCommandOptions {

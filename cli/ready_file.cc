@@ -60,6 +60,9 @@ absl::Status ReadyFile::Write(const ReadyInfo& info) {
                                  {"cluster", info.cluster},
                                  {"router_pid", info.router_pid},
                                  {"workers", nlohmann::ordered_json::array()}};
+  if (info.coordinator_pid != 0) {
+    json = {{"cluster", info.cluster}, {"pid", info.coordinator_pid}};
+  }
   for (const ReadyInfo::Worker& worker : info.workers) {
     json["workers"].push_back({{"id", worker.id}, {"pid", worker.pid}});
   }

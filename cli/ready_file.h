@@ -1,6 +1,7 @@
 #pragma once
 // The --ready-file: {"http": "127.0.0.1:8000", "grpc": "127.0.0.1:50051", "cluster": "",
-// "router_pid": 1, "workers": [{"id": 0, "pid": 2}]}, written once the server answers requests,
+// "router_pid": 1, "workers": [{"id": 0, "pid": 2}]}, or of a coordinator {"cluster": "..", "pid": 3},
+// written once the server answers requests,
 // rewritten when a worker is replaced and removed when the server stops.
 //
 // The file is replaced as a whole (write beside it, rename), so a reader never sees half of it. A
@@ -23,15 +24,16 @@
 namespace sheaf {
 
 struct ReadyInfo {
-  std::string http;
-  std::string grpc;
-  std::string cluster;  // host:port of the listener that workers join at; empty = none
+  std::string http{};
+  std::string grpc{};
+  std::string cluster{};  // host:port of the listener that workers join at; empty = none
   int router_pid = 0;
+  int coordinator_pid = 0;  // of `sheaf coordinator`; 0 = none
   struct Worker {
     int id = 0;
     int pid = 0;
   };
-  std::vector<Worker> workers;
+  std::vector<Worker> workers{};
 };
 
 class ReadyFile {

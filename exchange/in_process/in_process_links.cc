@@ -210,7 +210,11 @@ class InProcessLink final : public FrameLink {
 class InProcessListening {
  public:
   InProcessListening(LinkListenerOptions options, Bell& bell, OnLink on_link)
-      : options_(std::move(options)), bell_(bell), on_link_(std::move(on_link)) {}
+      : options_(std::move(options)),
+        bell_(bell),
+        on_link_(std::move(on_link)),
+        live_(options_.live_links != nullptr ? options_.live_links
+                                             : std::make_shared<std::atomic<int>>(0)) {}
 
   void Stop() {
     absl::MutexLock lock(&mutex_);
@@ -243,7 +247,7 @@ class InProcessListening {
   const LinkListenerOptions options_;
   Bell& bell_;
   const OnLink on_link_;
-  const std::shared_ptr<std::atomic<int>> live_ = std::make_shared<std::atomic<int>>(0);
+  const std::shared_ptr<std::atomic<int>> live_;
   absl::Mutex mutex_;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   bool reachable_ ABSL_GUARDED_BY(mutex_) = true;

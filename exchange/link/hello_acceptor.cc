@@ -56,15 +56,17 @@ class HelloAcceptor::Pending final : public IoLoop::Handler {
     }
     if (!hello.ok()) return false;
     HelloVerdict verdict = CheckHello(*hello, state_->options.self);
-    if (verdict == HelloVerdict::kWelcome && state_->links.load() >= state_->options.max_links)
-      verdict = HelloVerdict::kBusy;
+    LinkPlace place;
+    if (verdict == HelloVerdict::kWelcome) {
+      const int before = state_->links->fetch_add(1);
+      place = LinkPlace(static_cast<void*>(nullptr),
+                        [links = state_->links](void*) { links->fetch_sub(1); });
+      if (before >= state_->options.max_links) verdict = HelloVerdict::kBusy;
+    }
     if (verdict != HelloVerdict::kWelcome) {
       greeting.Refuse(verdict);
       return false;
     }
-    state_->links.fetch_add(1);
-    LinkPlace place(static_cast<void*>(nullptr),
-                    [state = state_](void*) { state->links.fetch_sub(1); });
     absl::StatusOr<std::unique_ptr<FrameLink>> link = greeting.Welcome(*hello, std::move(place));
     if (!link.ok()) return false;
     state_->on_link(*std::move(link), *hello);

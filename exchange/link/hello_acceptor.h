@@ -64,11 +64,15 @@ class HelloAcceptor {
   // Shared with the handlers, which may be on their way out when the acceptor goes.
   struct State {
     State(LinkListenerOptions o, NewGreeting g, OnLink l)
-        : options(std::move(o)), new_greeting(std::move(g)), on_link(std::move(l)) {}
+        : options(std::move(o)),
+          new_greeting(std::move(g)),
+          on_link(std::move(l)),
+          links(options.live_links != nullptr ? options.live_links
+                                              : std::make_shared<std::atomic<int>>(0)) {}
     const LinkListenerOptions options;
     const NewGreeting new_greeting;
     const OnLink on_link;
-    std::atomic<int> links{0};
+    const std::shared_ptr<std::atomic<int>> links;
     std::atomic<uint64_t> turned_away{0};
     absl::Mutex mutex;
     std::map<IoLoop::Token, std::shared_ptr<Pending>> pending ABSL_GUARDED_BY(mutex);

@@ -14,6 +14,7 @@
 //            kFailedPrecondition: it is there but will never take this router (other version or
 //            model, no transport in common: both sides named).
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -39,6 +40,8 @@ struct LinkListenerOptions {
   LinkIdentity self;
   int max_links = 256;
   Duration hello_timeout = std::chrono::seconds(2);
+  // Counts links together with the other listeners that share it; nullptr: its own alone.
+  std::shared_ptr<std::atomic<int>> live_links;
 };
 
 class LinkConnector {

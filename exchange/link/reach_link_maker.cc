@@ -74,9 +74,11 @@ class ReachConnector final : public LinkConnector {
 
 absl::StatusOr<std::unique_ptr<LinkListener>> ReachLinkMaker::Listen(
     const LinkListenerOptions& options, Bell& bell, OnLink on_link) {
+  LinkListenerOptions shared = options;
+  if (shared.live_links == nullptr) shared.live_links = std::make_shared<std::atomic<int>>(0);
   std::vector<std::unique_ptr<LinkListener>> listeners;
   for (const auto& maker : makers_) {
-    SHEAF_ASSIGN_OR_RETURN(auto listener, maker->Listen(options, bell, on_link));
+    SHEAF_ASSIGN_OR_RETURN(auto listener, maker->Listen(shared, bell, on_link));
     listeners.push_back(std::move(listener));
   }
   return std::make_unique<ReachListener>(std::move(listeners));

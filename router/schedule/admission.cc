@@ -1,26 +1,44 @@
 #include "router/schedule/admission.h"
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "base/status.h"
 
 namespace sheaf {
+namespace {
+
+absl::Status CheckVocabulary(const char* field, std::span<const TokenId> tokens, int vocab_size) {
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] >= 0 && tokens[i] < vocab_size) continue;
+    return absl::InvalidArgumentError(absl::StrFormat("%s[%d]: token id: wanted 0 to %d, got %d",
+                                                      field, i, vocab_size - 1, tokens[i]));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
 
 absl::Status Admission::CheckFits(const GenerationRequest& request, const Limits& limits) {
   const int64_t prompt = static_cast<int64_t>(request.prompt.size());
+  const int64_t prior = static_cast<int64_t>(request.prior_output.size());
   if (prompt == 0) return absl::InvalidArgumentError("prompt: wanted at least 1 token, got 0");
   if (prompt >= limits.max_model_len) {
     return absl::InvalidArgumentError(
         absl::StrFormat("prompt: wanted fewer than %d tokens (the model's context), got %d",
                         limits.max_model_len, prompt));
   }
-  for (TokenId token : request.prompt) {
-    if (token < 0 || token >= limits.vocab_size) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("prompt token id: wanted 0 to %d, got %d", limits.vocab_size - 1, token));
-    }
+  if (prior > 0 &&
+      prior >= std::min<int64_t>(request.stop.max_tokens, limits.max_model_len - prompt)) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "prior_output: wanted fewer tokens than may come in all (max_tokens is %d, the model's "
+        "context %d, the prompt has %d), got %d",
+        request.stop.max_tokens, limits.max_model_len, prompt, prior));
   }
+  SHEAF_RETURN_IF_ERROR(CheckVocabulary("prompt", request.prompt, limits.vocab_size));
+  SHEAF_RETURN_IF_ERROR(CheckVocabulary("prior_output", request.prior_output, limits.vocab_size));
   for (const std::vector<TokenId>& word : request.bad_words) {
     if (word.empty()) return absl::InvalidArgumentError("bad_words: an entry has no tokens");
   }

@@ -55,11 +55,13 @@ absl::StatusOr<SequenceId> Engine::Submit(GenerationRequest request,
     return absl::UnavailableError(std::string(cluster.message()));
   }
   const SequenceId id = ledger_->NewId();
-  SHEAF_RETURN_IF_ERROR(ledger_->Add(
-      std::make_unique<Sequence>(id, std::move(request), std::move(sink), *parts_.tokenizer,
-                                 std::make_shared<const StopStrings>(std::move(stop_strings)),
-                                 Sequence::Limits{options_.eos_token_ids, options_.max_model_len},
-                                 parts_.clock->Now(), std::move(guide))));
+  auto sequence = std::make_unique<Sequence>(
+      id, std::move(request), std::move(sink), *parts_.tokenizer,
+      std::make_shared<const StopStrings>(std::move(stop_strings)),
+      Sequence::Limits{options_.eos_token_ids, options_.max_model_len}, parts_.clock->Now(),
+      std::move(guide));
+  SHEAF_RETURN_IF_ERROR(sequence->TakePriorOutput());
+  SHEAF_RETURN_IF_ERROR(ledger_->Add(std::move(sequence)));
   return id;
 }
 

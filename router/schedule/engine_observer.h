@@ -33,6 +33,7 @@ struct RequestReport {
   absl::StatusCode code = absl::StatusCode::kOk;
   int prompt_tokens = 0;
   int completion_tokens = 0;
+  int prior_tokens = 0;      // of those, generated elsewhere and sent with the request
   bool guided = false;       // by a grammar or a budget of thoughts
   bool guide_error = false;  // the guide's own, or a conflict with it, ended the request
   Duration queued{0};        // submit to first admission

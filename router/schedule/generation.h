@@ -9,10 +9,10 @@
 //            and must not block (they hand over to the API's own threads). After OnEnd nothing more
 //            is called and the sink is released.
 // Errors     Submit: kResourceExhausted (queue full; RetryAfter()), kUnavailable (never ready yet,
-//            draining), kInvalidArgument (never fits the KV cache), the guide's. Everything later
-//            arrives in OnEnd; of a request alone: kInvalidArgument when its wishes leave no token
-//            that may come next (a grammar against allowed_token_ids or bad_words), the grammar's
-//            own errors.
+//            draining), kInvalidArgument (never fits the KV cache; a prior output that this
+//            request cannot have had, or that has ended), the guide's. Everything later arrives
+//            in OnEnd; of a request alone: kInvalidArgument when its wishes leave no token that may
+//            come next (a grammar against allowed_token_ids or bad_words), the grammar's own errors.
 
 #include <cstdint>
 #include <memory>
@@ -42,6 +42,9 @@ struct StopConditions {
 struct GenerationRequest {
   std::string request_id;
   std::vector<TokenId> prompt;
+  // What another engine generated for this same request before it was lost: the output goes on after
+  // it, with what would have come. It counts as output in every way (seed, penalties, stop, guide).
+  std::vector<TokenId> prior_output{};
   kernels::SamplingParams sampling;
   StopConditions stop;
   // Each a sequence of at least one token: its last one may not come where the output ends with the
@@ -70,6 +73,7 @@ struct TokenLogprobs {
 // earlier text too. A forced token is one that the guide appended without sampling.
 struct TokenEvent {
   TokenId token = 0;
+  int32_t index = 0;  // in the output, from 0
   std::string text;
   std::optional<TokenLogprobs> logprobs;
   bool forced = false;
@@ -87,7 +91,7 @@ struct GenerationEnd {
   std::optional<std::string> stop_string;  // what matched
   std::optional<TokenId> stop_token;       // the stop id that ended it (EOS list included)
   int32_t prompt_tokens = 0;
-  int32_t completion_tokens = 0;
+  int32_t completion_tokens = 0;  // prior output included
   // Of those, thoughts without their tags (thought_tracker.h). 0 without a guide.
   int32_t reasoning_tokens = 0;
 };
@@ -102,6 +106,9 @@ struct EngineLoad {
 class GenerationSink {
  public:
   virtual ~GenerationSink() = default;
+  // Before anything else, if the request has prior output: its tokens and the text that each gave
+  // where it was generated. Not news to the client; what follows goes on from there.
+  virtual void OnPriorOutput(std::vector<TokenEvent> /*tokens*/) {}
   // Before the first token, if prompt_logprobs was asked: one entry a prompt token; the first has
   // none.
   virtual void OnPromptLogprobs(std::vector<std::optional<TokenLogprobs>> logprobs) = 0;

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_format.h"
+#include "base/status.h"
+
 namespace sheaf {
 namespace {
 
@@ -100,7 +103,68 @@ bool Sequence::Stops(TokenId token, int offset) const {
   return output_tokens() + offset >= request_.stop.min_tokens;
 }
 
-void Sequence::TellPromptLogprobs() {
+absl::Status Sequence::TakePriorOutput() {
+  const std::vector<TokenId> prior = std::exchange(request_.prior_output, {});
+  tokens_.reserve(tokens_.size() + prior.size());
+  prior_.reserve(prior.size());
+  for (const TokenId token : prior) {
+    const int position = output_tokens();
+    if (const absl::Status status = AcceptPrior(token); !status.ok()) {
+      return absl::Status(status.code(), absl::StrFormat("prior_output[%d]: %s", position,
+                                                         std::string(status.message())));
+    }
+  }
+  prior_tokens_ = output_tokens();
+  return absl::OkStatus();
+}
+
+// As Accept, for a token that the client already has.
+absl::Status Sequence::AcceptPrior(TokenId token) {
+  SHEAF_RETURN_IF_ERROR(CheckPrior(token));
+  if (guide_ != nullptr) SHEAF_RETURN_IF_ERROR(guide_->Accept(token));
+  TokenEvent event;
+  event.token = token;
+  event.index = output_tokens();
+  tokens_.push_back(token);
+  thoughts_.Accept(token);
+  TextDelta delta = text_.Push(token);
+  if (delta.stop_index.has_value()) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("the output ends here with stop string %d", *delta.stop_index));
+  }
+  event.text = std::move(delta.text);
+  event.text_end = delta.text_end;
+  prior_.push_back(std::move(event));
+  return absl::OkStatus();
+}
+
+// Whether the sampler or the guide could have chosen `token` as the next one, and go on.
+absl::Status Sequence::CheckPrior(TokenId token) {
+  const std::optional<TokenId> forced =
+      guide_ == nullptr ? std::nullopt : guide_->forced();
+  if (forced.has_value() && token != *forced) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("wanted token %d, which the guide forces here, got %d", *forced, token));
+  }
+  if (Stops(token, 0)) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("the output ends here with stop token %d", token));
+  }
+  if (forced.has_value()) return absl::OkStatus();
+  if (guide_ != nullptr && guide_->rule() == GuideRule::kStopOnly) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("the grammar is at its end, got token %d", token));
+  }
+  const std::span<const TokenId> masked = history().masked;
+  if (std::find(masked.begin(), masked.end(), token) != masked.end()) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("token %d may not come here (min_tokens, bad_words or a guide)", token));
+  }
+  return absl::OkStatus();
+}
+
+void Sequence::TellBeginning() {
+  if (!prior_.empty()) sink_->OnPriorOutput(std::exchange(prior_, {}));
   if (!prompt_logprobs_.empty()) {
     sink_->OnPromptLogprobs(std::exchange(prompt_logprobs_, {}));
   }
@@ -108,12 +172,13 @@ void Sequence::TellPromptLogprobs() {
 
 std::optional<FinishReason> Sequence::Accept(TokenId token, std::optional<TokenLogprobs> logprobs,
                                              bool forced) {
-  TellPromptLogprobs();
+  TellBeginning();
   const bool stops = Stops(token, 0);
   tokens_.push_back(token);
   thoughts_.Accept(token);
   TokenEvent event;
   event.token = token;
+  event.index = output_tokens() - 1;
   event.forced = forced;
   event.logprobs = std::move(logprobs);
   std::optional<FinishReason> end;
@@ -136,7 +201,7 @@ std::optional<FinishReason> Sequence::Accept(TokenId token, std::optional<TokenL
 }
 
 FinishReason Sequence::AcceptEnd() {
-  TellPromptLogprobs();
+  TellBeginning();
   return FinishReason::kStop;
 }
 

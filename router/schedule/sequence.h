@@ -6,13 +6,17 @@
 // this order: stop token (not before min_tokens: those are masked for the sampler then, unless the
 // guide says that nothing else can follow), stop string, max_tokens, max_model_len.
 //
+// Prior      output that was generated elsewhere is accepted once, before the sequence runs, with the
+//            same decisions; so text, guide, counts and penalties are as if it had been generated
+//            here. The sink gets it as one event.
 // Guide      one of its own if the request has a plan. It is ahead of tokens() only while a step's
 //            tokens are on their way from ChooseNext to Accept, so it outlives a preemption.
 // Ownership  owns the request and shares the sink; tokenizer outlives it. KV blocks are the
 //            allocator's: the engine frees them before the sequence goes.
 // Threads    the step thread only, except PromptSlot: distinct positions from several threads; and
 //            history and guide: one thread at a time.
-// Errors     none of its own; End passes on the engine's.
+// Errors     TakePriorOutput: kInvalidArgument naming the position; the guide's. Otherwise none of
+//            its own; End passes on the engine's.
 
 #include <memory>
 #include <optional>
@@ -37,8 +41,13 @@ class Sequence {
            const Tokenizer& tokenizer, std::shared_ptr<const StopStrings> stop_strings,
            const Limits& limits, TimePoint submitted, std::unique_ptr<OutputGuide> guide = nullptr);
 
+  // Accepts request.prior_output, which leaves room for a token (Admission::CheckFits); once, before
+  // anything else. After an error the sequence is of no use.
+  absl::Status TakePriorOutput();
+
   SequenceId id() const { return id_; }
-  const GenerationRequest& request() const { return request_; }  // its prompt is in tokens()
+  // Its prompt and prior output are in tokens().
+  const GenerationRequest& request() const { return request_; }
   TimePoint submitted() const { return submitted_; }
 
   // Prompt, then output.
@@ -46,6 +55,7 @@ class Sequence {
   int total_tokens() const { return static_cast<int>(tokens_.size()); }
   int prompt_tokens() const { return prompt_tokens_; }
   int output_tokens() const { return total_tokens() - prompt_tokens_; }
+  int prior_tokens() const { return prior_tokens_; }  // of the output, those from elsewhere
   // As many tokens as may still come, at least 1 before the end.
   int tokens_left() const;
 
@@ -94,7 +104,10 @@ class Sequence {
 
  private:
   bool IsStopToken(TokenId token) const;
-  void TellPromptLogprobs();
+  absl::Status AcceptPrior(TokenId token);
+  absl::Status CheckPrior(TokenId token);
+  // What comes before the first token: prior output, prompt log-probabilities.
+  void TellBeginning();
 
   const SequenceId id_;
   GenerationRequest request_;
@@ -102,6 +115,7 @@ class Sequence {
   const int max_model_len_;
   const TimePoint submitted_;
   const int prompt_tokens_;
+  int prior_tokens_ = 0;
 
   std::vector<TokenId> tokens_;
   std::vector<TokenId> stop_ids_;
@@ -109,6 +123,7 @@ class Sequence {
   const std::unique_ptr<OutputGuide> guide_;
   ThoughtTracker thoughts_;  // over the tokens that the client was told
   TextStream text_;
+  std::vector<TokenEvent> prior_;  // empty: none, or told already
   std::vector<std::optional<TokenLogprobs>>
       prompt_logprobs_;           // [prompt]; empty: not asked, or told already
   int prompt_logprobs_done_ = 1;  // entries filled; the first token has none

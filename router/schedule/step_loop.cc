@@ -85,6 +85,7 @@ void StepLoop::Finish(std::unique_ptr<Sequence> sequence, FinishReason reason, a
   report.code = status.code();
   report.prompt_tokens = sequence->prompt_tokens();
   report.completion_tokens = sequence->output_tokens();
+  report.prior_tokens = sequence->prior_tokens();
   const GuidePlan* plan = sequence->request().guide.get();
   report.guided = plan != nullptr && plan->constrains();
   report.guide_error = guide_error;

@@ -78,7 +78,8 @@ inline GenerationEnd EndOf(const GenerationRequest& request, FinishReason reason
   return end;
 }
 
-// Answers every prompt with `text`, at once, and stops; log-probabilities as asked for.
+// Answers every prompt with `text`, at once, and stops; log-probabilities as asked for. A prior
+// output is taken for the text's beginning.
 inline FakeGenerationEngine::Answer AnswerWith(std::string text) {
   return [text = std::move(text)](const GenerationRequest& request, GenerationSink& sink) {
     if (request.prompt_logprobs) {
@@ -92,10 +93,19 @@ inline FakeGenerationEngine::Answer AnswerWith(std::string text) {
       }
       sink.OnPromptLogprobs(std::move(prompt));
     }
+    const int prior = static_cast<int>(request.prior_output.size());
+    std::vector<TokenEvent> known;
     int tokens = 0;
     for (const char c : text) {
       if (tokens == request.stop.max_tokens) break;
       TokenEvent event = ByteToken(c);
+      event.index = tokens;
+      if (tokens < prior) known.push_back(event);
+      if (tokens + 1 == prior) sink.OnPriorOutput(std::move(known));
+      if (tokens < prior) {
+        ++tokens;
+        continue;
+      }
       if (request.logprobs) event.logprobs = ByteLogprobs(event.token, *request.logprobs);
       sink.OnToken(std::move(event));
       ++tokens;

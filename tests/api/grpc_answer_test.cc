@@ -123,6 +123,56 @@ TEST_F(GrpcAnswerTest, ThoughtsTextAndCallsAreToldApart) {
   EXPECT_EQ(undeclared_, 0);
 }
 
+TEST_F(GrpcAnswerTest, AfterAPriorOutputComesTheRest) {
+  const std::string output = kOutput;
+  const auto event_of = [&](size_t i) {
+    TokenEvent token = ByteToken(output[i]);
+    token.index = static_cast<int32_t>(i);
+    return token;
+  };
+  GenerationEnd end;
+  end.reason = FinishReason::kStop;
+  const auto finish = [&](GrpcAnswer& answer, size_t from,
+                          std::vector<v1::GenerateResponse>& messages) {
+    std::vector<ChoiceEvent> events;
+    for (size_t i = from; i < output.size(); ++i) events.emplace_back().what = event_of(i);
+    events.emplace_back().what = end;
+    answer.Append(events, messages);
+  };
+  std::vector<v1::GenerateResponse> all;
+  GrpcAnswer whole(request_, prepared_, codec_);
+  finish(whole, 0, all);
+  const Joined wanted(all);
+  for (size_t cut = 1; cut < output.size(); ++cut) {
+    // The first router's deltas up to the cut, then the second one's.
+    std::vector<v1::GenerateResponse> messages;
+    std::vector<ChoiceEvent> events;
+    PriorOutput prior;
+    for (size_t i = 0; i < cut; ++i) {
+      events.emplace_back().what = event_of(i);
+      prior.push_back(event_of(i));
+    }
+    GrpcAnswer(request_, prepared_, codec_).Append(events, messages);
+    const size_t first = messages.size();
+    GrpcAnswer answer(request_, prepared_, codec_);
+    ChoiceEvent known;
+    known.what = prior;
+    answer.Append({known}, messages);
+    ASSERT_EQ(messages.size(), first) << "the client has it";
+    finish(answer, cut, messages);
+    ASSERT_EQ(messages[first].delta().first_index(), cut);
+    const Joined joined(messages);
+    EXPECT_EQ(joined.text, wanted.text) << "cut after " << cut;
+    EXPECT_EQ(joined.reasoning, wanted.reasoning) << "cut after " << cut;
+    EXPECT_EQ(joined.ids, wanted.ids);
+    ASSERT_EQ(joined.calls.size(), 1u) << "cut after " << cut;
+    EXPECT_EQ(joined.calls[0].id, wanted.calls[0].id);
+    EXPECT_EQ(joined.calls[0].arguments, wanted.calls[0].arguments);
+    EXPECT_TRUE(joined.calls[0].complete);
+    EXPECT_EQ(joined.finished.reason(), v1::FINISH_REASON_TOOL_CALLS);
+  }
+}
+
 TEST_F(GrpcAnswerTest, AnyStepsGiveTheSame) {
   const Joined whole = Answer(kOutput, FinishReason::kStop);
   const uint64_t seed = std::random_device{}();

@@ -54,7 +54,7 @@ class SheafServer:
 
     def __enter__(self) -> SheafServer:
         command = [BINARY, "serve", self.checkpoint, "--port", "0", "--grpc-port", "0",
-                   "--ready-file", str(self.ready_path), *self.flags]
+                   "--cluster-port", "0", "--ready-file", str(self.ready_path), *self.flags]
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         try:

@@ -85,7 +85,7 @@ def test_a_parser_that_the_template_denies_is_a_warning(make: Callable[..., Path
 def test_a_worker_checks_its_part_before_it_joins(make: Callable[..., Path], spoilt: Callable[[str, Any], Path]) -> None:
     for name in ("header_no_scales", "config_other_model", "header_truncated_file"):
         folder = spoilt(name, REFUSED[name])
-        result = run_to_end("worker", str(folder), "--router", "127.0.0.1:1")
+        result = run_to_end("worker", str(folder), "--coordinator", "127.0.0.1:1")
         assert result.returncode == 3
         assert result.stderr.splitlines()[-1] == "sheaf: " + inspect_verdict(folder).refusal
 

@@ -22,6 +22,12 @@ class RecordingSink final : public GenerationSink {
   // Called from the step thread at every token, with their number.
   std::function<void(size_t)> on_token;
 
+  void OnPriorOutput(std::vector<TokenEvent> tokens) override {
+    std::lock_guard lock(mutex_);
+    EXPECT_TRUE(tokens_.empty() && prior_.empty() && !prompt_logprobs_.has_value())
+        << "before anything else, once";
+    prior_ = std::move(tokens);
+  }
   void OnPromptLogprobs(std::vector<std::optional<TokenLogprobs>> logprobs) override {
     std::lock_guard lock(mutex_);
     EXPECT_TRUE(tokens_.empty()) << "prompt log-probabilities come before the first token";
@@ -37,7 +43,8 @@ class RecordingSink final : public GenerationSink {
       text_ += event.text;
       forced_ += event.forced;
       text_ends_.push_back(event.text_end);
-      if (event.logprobs.has_value()) logprobs_.push_back(*std::move(event.logprobs));
+      if (event.logprobs.has_value()) logprobs_.push_back(*event.logprobs);
+      events_.push_back(std::move(event));
       count = tokens_.size();
     }
     changed_.notify_all();
@@ -67,6 +74,8 @@ class RecordingSink final : public GenerationSink {
 
   // After the end.
   const std::vector<TokenId>& tokens() const { return tokens_; }
+  const std::vector<TokenEvent>& events() const { return events_; }  // as they came
+  const std::vector<TokenEvent>& prior() const { return prior_; }
   const std::string& text() const { return text_; }
   size_t forced() const { return forced_; }
   const std::vector<int64_t>& text_ends() const { return text_ends_; }  // of each token
@@ -82,6 +91,7 @@ class RecordingSink final : public GenerationSink {
  private:
   mutable std::mutex mutex_;
   std::condition_variable changed_;
+  std::vector<TokenEvent> prior_, events_;
   std::vector<TokenId> tokens_;
   std::string text_;
   size_t forced_ = 0;

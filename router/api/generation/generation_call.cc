@@ -11,6 +11,18 @@ size_t BytesOf(const TokenLogprobs& logprobs) {
   return sizeof(TokenLogprobs) + logprobs.top.size() * sizeof(TokenLogprob);
 }
 
+// A prior output is looked at token by token only when the engine takes the request; what is wrong
+// with it names its field.
+ApiError RefusedBy(const absl::Status& status) {
+  const std::string message(status.message());
+  const size_t colon = message.find(": ");
+  if (!absl::IsInvalidArgument(status) || !message.starts_with("prior_output") ||
+      colon == std::string::npos) {
+    return ApiError{status, {}, {}};
+  }
+  return InvalidFields({{message.substr(0, colon), message.substr(colon + 2)}});
+}
+
 }  // namespace
 
 RequestOutcome OutcomeOf(const absl::Status& status) {
@@ -38,6 +50,11 @@ class GenerationCall::Sink final : public GenerationSink {
   Sink(std::shared_ptr<GenerationCall> call, int choice)
       : call_(std::move(call)), choice_(choice) {}
 
+  void OnPriorOutput(std::vector<TokenEvent> tokens) override {
+    ChoiceEvent event{choice_, {}};
+    event.what.emplace<PriorOutput>(std::move(tokens));
+    call_->Append(std::move(event), 0);
+  }
   void OnPromptLogprobs(std::vector<std::optional<TokenLogprobs>> logprobs) override {
     size_t bytes = 0;
     for (const auto& entry : logprobs) bytes += entry ? BytesOf(*entry) : sizeof(entry);
@@ -67,7 +84,7 @@ ApiResult<std::shared_ptr<GenerationCall>> GenerationCall::Start(
     auto sequence = services.engine.Submit(std::move(choices[i]),
                                            std::make_shared<Sink>(call, static_cast<int>(i)));
     if (!sequence.ok()) {
-      ApiError error{sequence.status(), {}, {}};
+      ApiError error = RefusedBy(sequence.status());
       if (absl::IsResourceExhausted(error.status) || absl::IsUnavailable(error.status)) {
         error.retry_after = services.engine.RetryAfter();
       }

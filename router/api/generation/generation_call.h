@@ -30,10 +30,12 @@
 namespace sheaf {
 
 using PromptLogprobs = std::vector<std::optional<TokenLogprobs>>;
+// What the client has already: the face goes on after it and sends none of it.
+using PriorOutput = std::vector<TokenEvent>;
 
 struct ChoiceEvent {
   int choice = 0;
-  std::variant<PromptLogprobs, TokenEvent, GenerationEnd> what;
+  std::variant<PromptLogprobs, PriorOutput, TokenEvent, GenerationEnd> what;
 };
 
 class GenerationCall final : public Wakeable, public std::enable_shared_from_this<GenerationCall> {

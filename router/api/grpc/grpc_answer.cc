@@ -56,6 +56,11 @@ void GrpcAnswer::Append(const std::vector<ChoiceEvent>& events,
   for (const ChoiceEvent& event : events) {
     if (const auto* prompt = std::get_if<PromptLogprobs>(&event.what)) {
       writer.AddPromptLogprobs(*prompt);
+    } else if (const auto* prior = std::get_if<PriorOutput>(&event.what)) {
+      std::vector<OutputEvent> known;
+      if (chat_) {
+        for (const TokenEvent& token : *prior) chat_->Push(token, known);
+      }
     } else if (const auto* token = std::get_if<TokenEvent>(&event.what)) {
       AppendToken(*token, writer);
     } else {

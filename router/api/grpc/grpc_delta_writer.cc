@@ -54,6 +54,7 @@ void DeltaWriter::AddToken(const TokenEvent& event, Kind kind) {
     bytes += logprobs->ByteSizeLong();
   }
   v1::TokenDelta& delta = DeltaFor(kind, bytes);
+  if (delta.token_ids().empty()) delta.set_first_index(static_cast<uint32_t>(event.index));
   delta.add_token_ids(static_cast<uint32_t>(event.token));
   if (logprobs) *delta.add_logprobs() = *std::move(logprobs);
 }

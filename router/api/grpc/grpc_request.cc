@@ -104,6 +104,7 @@ ApiResult<ParsedRequest> ParseGenerateRequest(const v1::GenerateRequest& message
   }
   ReadSampling(message.sampling(), request);
   ReadStop(message.stop(), request);
+  request.prior_output.assign(message.prior_output().begin(), message.prior_output().end());
   const v1::OutputOptions& output = message.output();
   Read(output.has_logprobs(), output.logprobs(), request.logprobs);
   Read(output.has_prompt_logprobs(), output.prompt_logprobs(), request.prompt_logprobs);

@@ -142,6 +142,20 @@ class ChatReply final : public GenerationReply {
     Collect(index, events);
   }
 
+  void SkipPrior(int index, const PriorOutput& prior) override {
+    Message& message = MessageOf(index);
+    std::vector<OutputEvent> known;
+    for (const TokenEvent& event : prior) message.output.Push(event, known);
+    // A call that has only begun goes on in this answer.
+    for (OutputEvent& event : known) {
+      if (auto* call = std::get_if<CallBegin>(&event)) {
+        message.calls.push_back({std::move(call->id), std::move(call->name), {}});
+      } else if (std::holds_alternative<CallEnd>(event)) {
+        message.calls.clear();
+      }
+    }
+  }
+
   void Collect(int index, std::vector<OutputEvent>& events) {
     Message& message = MessageOf(index);
     for (OutputEvent& event : events) {

@@ -48,6 +48,13 @@ class CompletionReply final : public GenerationReply {
   void CollectEnd(int, Choice& choice, const GenerationEnd& end) override {
     choice.text += end.text;
   }
+  void SkipPrior(int index, const PriorOutput& prior) override {
+    // Offsets count from the beginning of the whole output.
+    if (!has_logprobs_) return;
+    CompletionLogprobs& formatted = logprobs_[static_cast<size_t>(index)];
+    for (const TokenEvent& event : prior) formatted.Add(event.token, std::nullopt);
+    formatted.Take();
+  }
   std::optional<int32_t> ReasoningTokens(int) const override { return std::nullopt; }
   int UndeclaredCalls() const override { return 0; }
 

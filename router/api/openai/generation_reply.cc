@@ -56,6 +56,9 @@ void GenerationReply::Handle(ChoiceEvent event, std::string& out) {
   Choice& choice = choices_[static_cast<size_t>(event.choice)];
   if (auto* logprobs = std::get_if<PromptLogprobs>(&event.what)) {
     choice.prompt_logprobs = std::move(*logprobs);
+  } else if (auto* prior = std::get_if<PriorOutput>(&event.what)) {
+    choice.completion_tokens += static_cast<int>(prior->size());
+    SkipPrior(event.choice, *prior);
   } else if (auto* token = std::get_if<TokenEvent>(&event.what)) {
     if (prepared_.drop_output) return;
     ++choice.completion_tokens;

@@ -63,6 +63,8 @@ class GenerationReply : public PendingReply {
   // The same for an answer that is sent whole.
   virtual void CollectToken(int index, Choice& choice, const TokenEvent& event) = 0;
   virtual void CollectEnd(int index, Choice& choice, const GenerationEnd& end) = 0;
+  // What the client has already: nothing of it is sent, but what follows goes on after it.
+  virtual void SkipPrior(int index, const PriorOutput& prior) = 0;
   // The whole answer without its usage.
   virtual Json WholeAnswer(std::vector<Choice>& choices) = 0;
   // Tokens of thoughts so far; nothing where they are not told apart.

@@ -36,6 +36,7 @@ constexpr std::array kSharedFields = {"model",
                                       "add_special_tokens",
                                       "logprobs",
                                       "prompt_logprobs",
+                                      "prior_output",
                                       "request_id",
                                       "stream",
                                       "stream_options",
@@ -145,6 +146,7 @@ void ReadShared(JsonFields& fields, std::vector<FieldViolation>& violations,
   if (fields.Bool("use_beam_search").value_or(false)) {
     fields.Fail("use_beam_search", "is not supported");
   }
+  request.prior_output = fields.Integers("prior_output");
   request.prompt_logprobs = fields.Integer("prompt_logprobs");
   parsed.show_prompt_logprobs = request.prompt_logprobs.has_value();
   parsed.stream = fields.Bool("stream").value_or(false);

@@ -83,6 +83,8 @@ struct ParsedRequest {
   bool skip_special_tokens = true;
   bool echo = false;  // the answer begins with the prompt; allows max_tokens 0
 
+  std::vector<int64_t> prior_output;  // generated before, elsewhere; counts as output
+
   std::optional<int64_t> logprobs, prompt_logprobs;
   std::optional<TimePoint> deadline;
 };

@@ -152,6 +152,30 @@ void CheckStop(const ParsedRequest& request, const ValidationContext& context, F
                      request.max_tokens.value_or(context.max_model_len));
 }
 
+// What needs no replay of it.
+void CheckPriorOutput(const ParsedRequest& request, const ValidationContext& context,
+                      FieldChecker& check) {
+  const std::vector<int64_t>& prior = request.prior_output;
+  if (prior.empty()) return;
+  const char* const field = "prior_output";
+  const int vocab_size = context.model.config.vocab_size;
+  for (size_t i = 0; i < prior.size(); ++i) {
+    if (prior[i] >= 0 && prior[i] < vocab_size) continue;
+    check.Fail(absl::StrFormat("%s[%d]", field, i),
+               absl::StrFormat("token id %d is outside the vocabulary [0, %d)", prior[i],
+                               vocab_size));
+    break;
+  }
+  const int64_t limit = request.max_tokens.value_or(context.max_model_len);
+  if (static_cast<int64_t>(prior.size()) >= limit) {
+    check.Fail(field, absl::StrFormat("must have fewer tokens than max_tokens = %d, got %d", limit,
+                                      prior.size()));
+  }
+  if (request.n.value_or(1) > 1) check.Fail(field, "goes on with one output: n must be 1");
+  if (request.prompts.size() > 1) check.Fail(field, "goes on with one output: one prompt only");
+  if (request.echo) check.Fail(field, "goes on after what was sent before: no echo");
+}
+
 void CheckLogprobs(const char* field, const std::optional<int64_t>& wanted,
                    const ValidationContext& context, FieldChecker& check) {
   if (!wanted) return;
@@ -271,6 +295,15 @@ ApiResult<std::vector<PreparedPrompt>> Tokenize(const ParsedRequest& request,
   return prompts;
 }
 
+uint64_t HashOf(uint64_t seed, std::span<const TokenId> tokens) {
+  uint64_t hash = seed ^ 0xCBF29CE484222325;  // FNV-1a, token by token
+  for (const TokenId token : tokens) {
+    hash = (hash ^ static_cast<uint32_t>(token)) * 0x100000001B3;
+    hash ^= hash >> 29;
+  }
+  return hash;
+}
+
 bool BeginsWithTwo(std::span<const TokenId> tokens, std::span<const TokenId> prefix) {
   return !prefix.empty() && tokens.size() >= 2 * prefix.size() &&
          std::equal(prefix.begin(), prefix.end(), tokens.begin()) &&
@@ -328,6 +361,7 @@ std::vector<FieldViolation> CheckFields(const ParsedRequest& request,
   CheckPrompts(request, context, check, violations);
   CheckSampling(request, context, check, violations);
   CheckStop(request, context, check, violations);
+  CheckPriorOutput(request, context, check);
   CheckLogprobs("logprobs", request.logprobs, context, check);
   CheckLogprobs("prompt_logprobs", request.prompt_logprobs, context, check);
   check.IntegerRange("n", request.n, 1, context.limits.max_n);
@@ -360,7 +394,10 @@ ApiResult<PreparedRequest> PrepareRequest(const ParsedRequest& request,
   auto bad_words = BadWordTokens(request.bad_words, context.codec);
   if (auto* error = std::get_if<ApiError>(&bad_words)) return std::move(*error);
   prepared.output = std::move(std::get<AnswerPlan>(plan).output);
-  prepared.call_id_seed = context.random();
+  // With a seed of the request's own, calls have the same names wherever it runs; unlike for each
+  // turn of a conversation.
+  prepared.call_id_seed = request.seed ? HashOf(*request.seed, prepared.prompts.front().tokens)
+                                       : context.random();
   prepared.n = static_cast<int>(request.n.value_or(1));
   prepared.drop_output = request.max_tokens == 0;
   prepared.request_id = request.request_id.value_or(absl::StrFormat("%016x", context.random()));
@@ -382,6 +419,7 @@ ApiResult<PreparedRequest> PrepareRequest(const ParsedRequest& request,
   choice.prompt_logprobs = clamp_to_vocabulary(request.prompt_logprobs);
   choice.deadline = request.deadline;
   choice.guide = std::get<AnswerPlan>(plan).guide;
+  choice.prior_output.assign(request.prior_output.begin(), request.prior_output.end());
   choice.bad_words = std::get<BadWords>(std::move(bad_words));
 
   for (size_t p = 0; p < prepared.prompts.size(); ++p) {

@@ -8,7 +8,7 @@
 //
 // Ownership  a grammar is immutable and shared; a state holds on to what it needs of it.
 // Threads    OutputGrammar: any. OutputGrammarState: one at a time.
-// Errors     a status of a state ends the sequence that it belongs to, and no other.
+// Errors     Accept: kInvalidArgument a token that may not come next. A status of a state ends the sequence that it belongs to, and no other.
 
 #include <cstdint>
 #include <memory>

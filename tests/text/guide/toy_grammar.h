@@ -68,7 +68,7 @@ class ToyGrammar final : public OutputGrammar {
       const bool allowed =
           !AtEnd() && std::find(spec_->places[place_].begin(), spec_->places[place_].end(),
                                 token) != spec_->places[place_].end();
-      if (!allowed) return absl::InternalError("toy grammar: a token that the mask forbids");
+      if (!allowed) return absl::InvalidArgumentError("toy grammar: a token that the mask forbids");
       ++place_;
       mask_computed_ = false;
       return absl::OkStatus();
