@@ -132,6 +132,12 @@ TEST_F(WorkerTest, MovesExpertsWhileItServes) {
   coordinator.Hold(2, Pairs(1, 2, 8));
   ASSERT_TRUE(router.WaitForHoldings(Pairs(1, 2, 8)));
   ASSERT_TRUE(coordinator.WaitForHoldings(Pairs(1, 2, 8)));
+  ASSERT_TRUE(coordinator
+                  .WaitForMessage([](const v1::FromWorker& message) {
+                    return message.has_beat() && message.beat().hold_number() == 2 &&
+                           message.beat().resident_bytes() == 6 * kTestExpertBytes;
+                  })
+                  .has_value());
   const RandomBatch batch(random_, LayerId(1), 1, kTestHidden, kTestExperts, kTestExperts);
   router.Ask(batch.At(1));
   const auto answer = router.NextAnswer();

@@ -140,7 +140,9 @@ void WorkerState::Part(const std::string& why, TimePoint now) {
   back_off_ = std::min(back_off_ * 2, options_.max_back_off);
   if (was_member) alone_since_ = now;
   // Once: a coordinator that stays away is no news.
-  if (was_member || why != why_apart_) {
+  if (stopping_) {
+    spdlog::info("no session with the coordinator any more: {}", OneLine(why));
+  } else if (was_member || why != why_apart_) {
     spdlog::warn("no session with the coordinator at {}: {}; trying again", options_.coordinator,
                  OneLine(why));
   }
