@@ -76,14 +76,13 @@ void Coordinator::Push(SessionId session,
     absl::MutexLock lock(&inbox_mutex_);
     const auto found = peers_.find(session);
     if (found == peers_.end() || stopping_) return;
-    const bool gone = std::holds_alternative<Gone>(what);
-    // An end is never lost; there is one a session.
-    if (!gone && inbox_.size() >= options_.max_waiting) {
+    // An end is never lost; there are at most two a session.
+    if (!std::holds_alternative<Gone>(what) && inbox_.size() >= options_.max_waiting) {
       cut = true;
       cut_off = found->second;
+      peers_.erase(found);
       what = Gone{};
     }
-    if (gone || cut) peers_.erase(found);
     inbox_.push_back({session, std::move(what), clock_.Now()});
   }
   if (cut) End(cut_off, absl::AbortedError("the coordinator does not keep up; join again"));
@@ -138,6 +137,13 @@ void Coordinator::Run() {
       actions = state_.TakeActions();
     }
     Carry(std::move(actions));
+    // After what the session's last messages brought: a refusal is not lost to a peer that has closed
+    // its half.
+    for (const Incoming& one : incoming) {
+      if (std::holds_alternative<Gone>(one.what)) {
+        End(FindPeer(one.session, true), absl::OkStatus());
+      }
+    }
   }
 }
 

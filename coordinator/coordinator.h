@@ -51,7 +51,8 @@ class Coordinator {
   Coordinator(const Coordinator&) = delete;
   Coordinator& operator=(const Coordinator&) = delete;
 
-  // Sessions begin, speak and end. The first message must be hello.
+  // Sessions begin, speak and end. The first message must be hello. Each peer is ended, also one whose
+  // session was closed.
   SessionId AttachWorker(std::shared_ptr<WorkerPeer> peer);
   SessionId AttachRouter(std::shared_ptr<RouterPeer> peer);
   void OnWorkerMessage(SessionId session, v1::FromWorker message);
@@ -81,7 +82,6 @@ class Coordinator {
   };
 
   void Run();
-  // True: it has arrived; else the session is over.
   void Push(SessionId session, std::variant<Opened, Gone, v1::FromWorker, v1::FromRouter> what);
   SessionId Attach(PeerPtr peer, bool router);
   void Feed(Incoming& incoming) ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_mutex_);

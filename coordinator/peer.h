@@ -17,7 +17,7 @@ class Peer {
  public:
   virtual ~Peer() = default;
   virtual void Send(const Message& message) = 0;
-  // Nothing is sent after it. Once.
+  // Nothing is sent after it. A second one changes nothing.
   virtual void End(const absl::Status& status) = 0;
 };
 

@@ -130,8 +130,7 @@ class SessionReactor final : public grpc::ServerBidiReactor<From, To> {
 
   void OnReadDone(bool ok) override {
     if (!ok) {
-      callbacks_.closed(session_);
-      peer_->End(absl::OkStatus());
+      callbacks_.closed(session_);  // which ends it
       return;
     }
     callbacks_.message(session_, std::move(incoming_));
