@@ -156,7 +156,7 @@ void Scenario::MakePool() {
 
 bool Scenario::RunUntil(Duration bound, const std::function<bool()>& done) {
   const TimePoint end = world_.now() + bound;
-  while (world_.now() < end) {
+  while (world_.now() < end && world_.invariants.ok()) {
     if (done()) return true;
     world_.queue.RunUntil(std::min(end, world_.now() + milliseconds(20)));
   }
@@ -338,7 +338,7 @@ void Scenario::Fault() {
 void Scenario::Faults() {
   const TimePoint end = world_.now() + random_.Between(seconds(4), seconds(30));
   const Duration pace = random_.Between(milliseconds(40), milliseconds(1500));
-  while (world_.now() < end) {
+  while (world_.now() < end && world_.invariants.ok()) {
     Fault();
     world_.queue.RunUntil(world_.now() + random_.Between(Duration(0), 2 * pace));
   }
@@ -369,7 +369,7 @@ void Scenario::CheckCalm() {
       return !worker->process().alive() || !worker->stopping();
     });
   };
-  if (!RunUntil(kStopBound, nobody_stops)) {
+  if (!RunUntil(kStopBound, nobody_stops) && world_.invariants.ok()) {
     world_.invariants.Violate("liveness", "a worker that was asked to stop does not");
   }
   for (auto& worker : workers_) {
@@ -389,7 +389,7 @@ void Scenario::CheckCalm() {
       return worker->quiet() && worker->num_corrupted() == 0;
     });
   };
-  if (RunUntil(kCalmBound, well)) return;
+  if (RunUntil(kCalmBound, well) || !world_.invariants.ok()) return;
   std::string text;
   for (size_t i = 0; i < routers_.size(); ++i) {
     text += absl::StrFormat("router %d did %d steps since faults stopped: %s. ", i,
@@ -409,15 +409,16 @@ ScenarioResult Scenario::Run() {
   coordinator_->Start();
   for (auto& worker : workers_) worker->Start();
   for (auto& router : routers_) router->Start();
-  if (!RunUntil(kStartBound, [this] { return AllComplete(); })) {
+  const bool begun = RunUntil(kStartBound, [this] { return AllComplete(); });
+  if (!begun && world_.invariants.ok()) {
     world_.invariants.Violate("liveness", "the pool does not begin to serve: " +
                                               routers_[0]->Waits() + " coordinator: " +
                                               coordinator_->StatusText());
-  } else {
+  } else if (begun) {
     world_.queue.RunUntil(world_.now() + seconds(1));
     Faults();
-    Calm();
-    CheckCalm();
+    if (world_.invariants.ok()) Calm();
+    if (world_.invariants.ok()) CheckCalm();
   }
 
   ScenarioResult result;

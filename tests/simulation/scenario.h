@@ -6,7 +6,7 @@
 //              paths blocked one way or both, or slow; joins, leaves, drains, other replica counts; bad
 //              and slow disks; wrong bytes (with verification)
 //
-// Same options, same trace hash.
+// It ends at the first violation. Same options, same trace hash.
 
 #include <cstdint>
 #include <memory>
