@@ -1,5 +1,5 @@
-// `sheaf coordinator`: the coordinator of a pool as a process of its own, for several routers, until
-// SIGTERM. Routers and workers go on without it.
+// `sheaf coordinator`: the coordinator of a pool as a process of its own, for several routers,
+// until SIGTERM. Routers and workers go on without it.
 
 #include <prometheus/registry.h>
 #include <spdlog/spdlog.h>

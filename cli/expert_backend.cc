@@ -6,7 +6,7 @@
 
 #include "base/status.h"
 #include "cli/pool_backend.h"
-#include "exchange/local_expert_layer.h"
+#include "exchange/layer/local_expert_layer.h"
 #include "model/expert_slice.h"
 #include "worker/slice_source.h"
 

@@ -271,8 +271,8 @@ absl::Status PoolBackend::Open(const ExpertBackendParts& parts) {
     coordinator.pool.replicas = options.pool.expert_replicas;
     coordinator.pool.lease = milliseconds(options.pool.lease_ms);
     coordinator_metrics_ = std::make_unique<CoordinatorMetrics>(parts.registry);
-    coordinator_ = std::make_unique<Coordinator>(coordinator, clock_, this,
-                                                 coordinator_metrics_.get());
+    coordinator_ = std::make_unique<Coordinator>(
+        coordinator, clock_, static_cast<CoordinatorObserver*>(this), coordinator_metrics_.get());
     const std::string& host =
         options.pool.cluster_host.empty() ? options.host : options.pool.cluster_host;
     SHEAF_ASSIGN_OR_RETURN(

@@ -57,16 +57,16 @@ std::string Table(const std::vector<Row>& rows) {
 }  // namespace
 
 std::string PoolTable(const v1::PoolStatus& status) {
-  std::string text = absl::StrFormat("%s: %s\n", OneLine(status.model().name()),
-                                     OneLine(status.text()));
+  std::string text =
+      absl::StrFormat("%s: %s\n", OneLine(status.model().name()), OneLine(status.text()));
   int64_t experts = 0;
   for (const int64_t n : status.coverage()) experts += n;
   absl::StrAppend(&text, absl::StrFormat("%d experts, %g holders wanted; %d routers", experts,
                                          status.replicas(), status.routers()));
   if (status.coverage_size() == 4) {
-    absl::StrAppend(&text, absl::StrFormat("; held by none %d, one %d, two %d, more %d",
-                                           status.coverage(0), status.coverage(1),
-                                           status.coverage(2), status.coverage(3)));
+    absl::StrAppend(
+        &text, absl::StrFormat("; held by none %d, one %d, two %d, more %d", status.coverage(0),
+                               status.coverage(1), status.coverage(2), status.coverage(3)));
   }
   if (status.moving_bytes() > 0) {
     absl::StrAppend(&text, "; ", Size(status.moving_bytes()), " still to load");
@@ -81,8 +81,7 @@ std::string PoolTable(const v1::PoolStatus& status) {
       rows.push_back({absl::StrCat(worker.worker_id()), NameOf(worker.state()),
                       absl::StrFormat("%d on %s", worker.pid(), OneLine(worker.host())),
                       absl::StrCat(worker.held_experts()), absl::StrCat(worker.wanted_experts()),
-                      memory,
-                      worker.hold_left_bytes() > 0 ? Size(worker.hold_left_bytes()) : "-",
+                      memory, worker.hold_left_bytes() > 0 ? Size(worker.hold_left_bytes()) : "-",
                       absl::StrFormat("%.1f %%", 100 * worker.load_share()),
                       absl::StrCat(worker.live_links()),
                       absl::StrFormat("%d ms", worker.silent_ms()), OneLine(worker.reason())});
@@ -90,10 +89,10 @@ std::string PoolTable(const v1::PoolStatus& status) {
     text += Table(rows);
   }
   for (const v1::LostWorkerStatus& lost : status.lost()) {
-    absl::StrAppend(&text, absl::StrFormat("lost %.1f s ago: worker %d (%d on %s): %s\n",
-                                           static_cast<double>(lost.lost_ms_ago()) / 1e3,
-                                           lost.worker_id(), lost.pid(), OneLine(lost.host()),
-                                           OneLine(lost.reason())));
+    absl::StrAppend(&text,
+                    absl::StrFormat("lost %.1f s ago: worker %d (%d on %s): %s\n",
+                                    static_cast<double>(lost.lost_ms_ago()) / 1e3, lost.worker_id(),
+                                    lost.pid(), OneLine(lost.host()), OneLine(lost.reason())));
   }
   return text;
 }

@@ -90,7 +90,10 @@ absl::StatusOr<WorkerPreflight> RunWorkerPreflight(const std::string& checkpoint
   SHEAF_RETURN_IF_ERROR(
       JudgeAbsentTensors(*preflight.checkpoint, preflight.config).status());
   FitVocabulary(*preflight.checkpoint, preflight.config);
-  SHEAF_RETURN_IF_ERROR(CheckExperts(*preflight.checkpoint, preflight.config));
+  const absl::Status experts = CheckExperts(*preflight.checkpoint, preflight.config);
+  // Its files are all there, so no second look finds the tensor: not like a file that is absent.
+  if (absl::IsNotFound(experts)) return absl::FailedPreconditionError(experts.message());
+  SHEAF_RETURN_IF_ERROR(experts);
   return preflight;
 }
 

@@ -1,7 +1,7 @@
 #pragma once
-// AwakeTime: time during which the coordinator could have heard its workers. Leases are judged by it
-// alone: a coordinator that was stopped, starved, or has messages it did not read yet, holds nobody
-// for lost.
+// AwakeTime: time during which the coordinator could have heard its workers. Leases are judged by
+// it alone: a coordinator that was stopped, starved, or has messages it did not read yet, holds
+// nobody for lost.
 //
 //   a tick that comes later than allowed counts as one that came in time
 //   a tick with unread messages does not count at all

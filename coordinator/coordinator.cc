@@ -9,9 +9,7 @@
 namespace sheaf {
 namespace {
 
-absl::Status ShuttingDown() {
-  return absl::UnavailableError("the coordinator is shutting down");
-}
+absl::Status ShuttingDown() { return absl::UnavailableError("the coordinator is shutting down"); }
 
 }  // namespace
 
@@ -107,8 +105,7 @@ void Coordinator::Run() {
       const auto something = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(inbox_mutex_) {
         return stopping_ || !inbox_.empty();
       };
-      inbox_mutex_.AwaitWithTimeout(absl::Condition(&something),
-                                    absl::FromChrono(options_.tick));
+      inbox_mutex_.AwaitWithTimeout(absl::Condition(&something), absl::FromChrono(options_.tick));
       if (stopping_) return;
       incoming.swap(inbox_);
     }
@@ -137,8 +134,8 @@ void Coordinator::Run() {
       actions = state_.TakeActions();
     }
     Carry(std::move(actions));
-    // After what the session's last messages brought: a refusal is not lost to a peer that has closed
-    // its half.
+    // After what the session's last messages brought: a refusal is not lost to a peer that has
+    // closed its half.
     for (const Incoming& one : incoming) {
       if (std::holds_alternative<Gone>(one.what)) {
         End(FindPeer(one.session, true), absl::OkStatus());

@@ -1,11 +1,11 @@
 #pragma once
-// Coordinator: the thread that drives a pool's state machine (coordinator/pool_state.h): it takes what
-// sessions say, stamped when it arrived, ticks, and sends what comes out.
+// Coordinator: the thread that drives a pool's state machine (coordinator/pool_state.h): it takes
+// what sessions say, stamped when it arrived, ticks, and sends what comes out.
 //
 // Threads    all public methods, any thread; none blocks for longer than a plan takes. Observer and
 //            peers are called from the coordinator's thread.
-// Ownership  borrows clock, observer and metrics (both may be null); they outlive it. Stop() (or the
-//            destructor) ends every session; call it before a gRPC server's Shutdown().
+// Ownership  borrows clock, observer and metrics (both may be null); they outlive it. Stop() (or
+//            the destructor) ends every session; call it before a gRPC server's Shutdown().
 // Bounds     sessions, and messages that wait: who sends more is cut off.
 
 #include <map>
@@ -51,8 +51,8 @@ class Coordinator {
   Coordinator(const Coordinator&) = delete;
   Coordinator& operator=(const Coordinator&) = delete;
 
-  // Sessions begin, speak and end. The first message must be hello. Each peer is ended, also one whose
-  // session was closed.
+  // Sessions begin, speak and end. The first message must be hello. Each peer is ended, also one
+  // whose session was closed.
   SessionId AttachWorker(std::shared_ptr<WorkerPeer> peer);
   SessionId AttachRouter(std::shared_ptr<RouterPeer> peer);
   void OnWorkerMessage(SessionId session, v1::FromWorker message);

@@ -7,8 +7,8 @@ prometheus::Family<prometheus::Counter>& CounterFamily(prometheus::Registry& reg
                                                        const char* name, const char* help) {
   return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
 }
-prometheus::Family<prometheus::Gauge>& GaugeFamily(prometheus::Registry& registry,
-                                                   const char* name, const char* help) {
+prometheus::Family<prometheus::Gauge>& GaugeFamily(prometheus::Registry& registry, const char* name,
+                                                   const char* help) {
   return prometheus::BuildGauge().Name(name).Help(help).Register(registry);
 }
 
@@ -35,8 +35,8 @@ CoordinatorMetrics::CoordinatorMetrics(prometheus::Registry& registry)
                         .Name("sheaf_pool_plan_seconds")
                         .Help("Time of a plan over the whole pool")
                         .Register(registry)
-                        .Add({}, prometheus::Histogram::BucketBoundaries{
-                                     1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1})),
+                        .Add({}, prometheus::Histogram::BucketBoundaries{1e-4, 3e-4, 1e-3, 3e-3,
+                                                                         1e-2, 3e-2, 1e-1, 3e-1})),
       routers_(GaugeFamily(registry, "sheaf_pool_routers", "Routers with a session").Add({})),
       moving_bytes_(GaugeFamily(registry, "sheaf_pool_moving_bytes",
                                 "Bytes that moves under way have still to load")
@@ -69,8 +69,8 @@ CoordinatorMetrics::CoordinatorMetrics(prometheus::Registry& registry)
   workers_[v1::WorkerStatus::QUARANTINED] = &workers.Add({{"state", "quarantined"}});
   auto& lost =
       CounterFamily(registry, "sheaf_pool_workers_lost_total", "Expert workers lost, by cause");
-  for (const LossCause cause : {LossCause::kLease, LossCause::kSessionEnded, LossCause::kProtocol,
-                                LossCause::kLeft}) {
+  for (const LossCause cause :
+       {LossCause::kLease, LossCause::kSessionEnded, LossCause::kProtocol, LossCause::kLeft}) {
     lost_[cause] = &lost.Add({{"cause", NameOf(cause)}});
   }
   auto& coverage =

@@ -1,6 +1,6 @@
 #pragma once
-// CoordinatorMetrics: every figure of a pool that its coordinator exposes, as verbs. docs/metrics.md
-// lists the names.
+// CoordinatorMetrics: every figure of a pool that its coordinator exposes, as verbs.
+// docs/metrics.md lists the names.
 //
 // Threads    any. Ownership: the registry outlives this.
 

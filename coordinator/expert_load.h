@@ -33,8 +33,8 @@ class ExpertLoad {
  private:
   void Decay(TimePoint now) {
     if (now - decayed_ < std::chrono::seconds(1)) return;
-    const double lives = std::chrono::duration<double>(now - decayed_) /
-                         std::chrono::duration<double>(half_life_);
+    const double lives =
+        std::chrono::duration<double>(now - decayed_) / std::chrono::duration<double>(half_life_);
     const double factor = std::exp2(-lives);
     for (double& pairs : pairs_) pairs *= factor;
     decayed_ = now;

@@ -1,6 +1,7 @@
 #pragma once
 // ExpertSet: a set of a model's experts as bits, for plans: whole sets are united, cut and counted
-// word by word. ExpertGrid numbers the experts: index 0 is expert 0 of the first layer with experts.
+// word by word. ExpertGrid numbers the experts: index 0 is expert 0 of the first layer with
+// experts.
 //
 // What travels is Holdings (exchange/wire/holdings.h), which knows dense layers too.
 //

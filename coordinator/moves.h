@@ -1,6 +1,7 @@
 #pragma once
-// PlanMoves: from what should be held and what is, what each worker should be told to hold next: load
-// first, announce, and only then let others drop. Pure; asked again whenever something was announced.
+// PlanMoves: from what should be held and what is, what each worker should be told to hold next:
+// load first, announce, and only then let others drop. Pure; asked again whenever something was
+// announced.
 //
 //   drop     a worker may drop an expert that it should not hold when every worker that should has
 //            announced it and is certain to keep it. Where memory is too small for that, one such

@@ -32,8 +32,8 @@ std::vector<double> SpeedsOf(const std::vector<PlanWorker>& workers) {
   const double mean = sum / known;
   for (size_t i = 0; i < workers.size(); ++i) {
     if (!(workers[i].seconds_per_unit > 0)) continue;
-    speeds[i] = std::clamp(1 / workers[i].seconds_per_unit / mean, 1 / kMaxSpeedRatio,
-                           kMaxSpeedRatio);
+    speeds[i] =
+        std::clamp(1 / workers[i].seconds_per_unit / mean, 1 / kMaxSpeedRatio, kMaxSpeedRatio);
     // Measurements differ by a few per cent for no reason; that must not cost moves.
     speeds[i] = std::round(speeds[i] * 8) / 8;
   }
@@ -119,7 +119,9 @@ class Planner {
 
  private:
   const PlanWorker& At(int w) const { return workers_[static_cast<size_t>(w)]; }
-  int LayerOf(size_t i) const { return static_cast<int>(i / static_cast<size_t>(grid_.num_experts)); }
+  int LayerOf(size_t i) const {
+    return static_cast<int>(i / static_cast<size_t>(grid_.num_experts));
+  }
   size_t First(int layer) const {
     return static_cast<size_t>(layer) * static_cast<size_t>(grid_.num_experts);
   }
@@ -188,8 +190,7 @@ class Planner {
   }
 
   void DecideCopies() {
-    const double replicas =
-        std::clamp(request_.replicas, 1.0, static_cast<double>(takers_.size()));
+    const double replicas = std::clamp(request_.replicas, 1.0, static_cast<double>(takers_.size()));
     const int base = static_cast<int>(replicas);
     copies_.assign(grid_.size(), base);
     max_copies_ = base;
@@ -203,8 +204,8 @@ class Planner {
         heat_[First(layer) + e] = load[e] * grid_.num_experts / sum;
       }
     }
-    const auto extra = static_cast<size_t>(
-        std::llround((replicas - base) * static_cast<double>(grid_.size())));
+    const auto extra =
+        static_cast<size_t>(std::llround((replicas - base) * static_cast<double>(grid_.size())));
     if (extra > 0) {
       max_copies_ = base + 1;
       std::vector<double> key(grid_.size());
@@ -369,7 +370,8 @@ class Planner {
     }
     bool started = false;
     for (int moved = 0; moved < 2 * grid_.num_experts * max_copies_; ++moved) {
-      // Of equals the one that has most in all layers: so layers take turns, and whole slices are even.
+      // Of equals the one that has most in all layers: so layers take turns, and whole slices are
+      // even.
       int from = takers_.front();
       for (const int w : takers_) {
         const double more = Relative(layer, w) - Relative(layer, from);
@@ -434,10 +436,10 @@ class Planner {
   std::vector<int64_t> count_;  // [layer][worker]
   std::vector<uint32_t> begin_;
   std::vector<int> candidates_;
-  std::vector<int> copies_;     // wanted
-  std::vector<int> have_;       // placed
-  std::vector<double> heat_;    // 1 = the layer's mean
-  std::vector<double> weight_;  // of one copy
+  std::vector<int> copies_;         // wanted
+  std::vector<int> have_;           // placed
+  std::vector<double> heat_;        // 1 = the layer's mean
+  std::vector<double> weight_;      // of one copy
   std::vector<size_t> evict_from_;  // nothing to evict before this index
   int max_copies_ = 1;
 };

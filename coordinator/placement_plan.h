@@ -1,16 +1,17 @@
 #pragma once
 // PlanPlacement: which worker should hold which experts. Pure.
 //
-// A layer takes as long as its slowest worker, so each layer is balanced by itself: a worker's share
-// of a layer's work follows its measured speed, as far as its memory goes. An expert's work is half
-// what its weights cost (all alike) and half its measured pairs; copies divide it.
+// A layer takes as long as its slowest worker, so each layer is balanced by itself: a worker's
+// share of a layer's work follows its measured speed, as far as its memory goes. An expert's work
+// is half what its weights cost (all alike) and half its measured pairs; copies divide it.
 //   copies     floor(replicas) of each expert, on different workers; the fraction: so many of the
 //              hottest experts of the whole model get one more
 //   few moves  what is held, or was wanted before, stays where it is, unless a layer is out of
 //              balance by more than `tolerance`
 //   memory     a first copy goes before another's second
-//   fresh      nothing held, equal workers, one copy: one contiguous range of a layer a worker; ranges
-//              differ by at most one, and who has the longer ones changes from layer to layer:
+//   fresh      nothing held, equal workers, one copy: one contiguous range of a layer a worker;
+//              ranges differ by at most one, and who has the longer ones changes from layer to
+//              layer:
 //              7 experts on 3 workers: 3 2 2, then 2 3 2, then 2 2 3
 //
 // Errors     none: what does not fit is counted in the plan.
@@ -40,7 +41,7 @@ struct PlanRequest {
   ExpertGrid grid;
   uint64_t expert_bytes = 1;  // resident, of one
   double replicas = 1;        // >= 1
-  double tolerance = 0.1;     // of a layer's imbalance that is not worth moves; 0 = as even as it goes
+  double tolerance = 0.1;  // of a layer's imbalance that is not worth moves; 0 = as even as it goes
   std::span<const double> load;  // [grid.size()] measured pairs, any unit; empty = all alike
   std::vector<PlanWorker> workers;
 };

@@ -38,8 +38,8 @@ struct Member {
   SessionId session;
   WorkerFacts facts;
 
-  ExpertSet held;    // announced last
-  ExpertSet target;  // of the plan
+  ExpertSet held;     // announced last
+  ExpertSet target;   // of the plan
   ExpertSet refused;  // could not be loaded
   TimePoint refused_until;
   std::string refused_reason;

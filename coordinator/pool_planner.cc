@@ -48,8 +48,7 @@ uint64_t PoolPlanner::ExpertBytes(const Roster& roster) const {
 }
 
 PlacementPlan PoolPlanner::Replan(Roster& roster, std::map<WorkerId, LostShare>& lost,
-                                  double replicas, std::span<const double> load,
-                                  bool exact) const {
+                                  double replicas, std::span<const double> load, bool exact) const {
   PlanRequest request;
   request.grid = grid_;
   request.expert_bytes = ExpertBytes(roster);
@@ -123,8 +122,7 @@ std::vector<std::pair<SessionId, v1::Hold>> PoolPlanner::NextHolds(
   std::vector<MoveWorker> workers;
   for (size_t i = 0; i < members.size(); ++i) {
     const Member& member = *members[i];
-    workers.push_back(
-        {member.counts(), member.slots(), &member.held, &certain[i], &targets[i]});
+    workers.push_back({member.counts(), member.slots(), &member.held, &certain[i], &targets[i]});
   }
   std::vector<NextHold> next = PlanMoves(grid_.size(), workers, waited_for);
   for (size_t i = 0; i < members.size(); ++i) {
@@ -141,9 +139,8 @@ std::vector<std::pair<SessionId, v1::Hold>> PoolPlanner::NextHolds(
     for (const size_t expert : next[i].urgent) urgent.Add(expert);
     // Somebody waits for the one that leaves.
     const uint64_t ceiling = unbounded || leaving ? 0 : options_.move_bytes_per_second;
-    const bool same = member.sent.empty()
-                          ? member.settled && next[i].experts == member.held
-                          : next[i].experts == member.sent.back().experts;
+    const bool same = member.sent.empty() ? member.settled && next[i].experts == member.held
+                                          : next[i].experts == member.sent.back().experts;
     const bool more_urgent = !Minus(urgent, member.urgent_sent).empty();
     const bool loads = !Minus(next[i].experts, member.held).empty();
     if (same && !(more_urgent && loads) && !(loads && ceiling != member.ceiling_sent)) continue;

@@ -35,8 +35,8 @@ class PoolPlanner {
   PlacementPlan Replan(Roster& roster, std::map<WorkerId, LostShare>& lost, double replicas,
                        std::span<const double> load, bool exact) const;
 
-  // Those of `experts` that no member in `among` should hold get one of them; returns how many found
-  // no place.
+  // Those of `experts` that no member in `among` should hold get one of them; returns how many
+  // found no place.
   int64_t Adopt(Roster& roster, std::span<const size_t> experts,
                 const std::vector<WorkerId>& among) const;
 

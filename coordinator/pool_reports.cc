@@ -45,8 +45,7 @@ void PoolState::JoinRouter(SessionId session, const v1::FromRouter& message) {
   // The same process on a new stream.
   for (auto& [other, router] : routers_) {
     if (router.facts.instance != facts->instance) continue;
-    Do(
-        EndSession{other, absl::AbortedError("replaced by a newer stream of its process")});
+    Do(EndSession{other, absl::AbortedError("replaced by a newer stream of its process")});
     for (auto& [id, member] : roster_) member.links.erase(other);
     routers_.erase(other);
     break;
@@ -141,13 +140,15 @@ void PoolState::OnOrphans(SessionId session, RouterMember& router, TimePoint now
   for (const size_t i : router.orphans) {
     if (!covered.Has(i)) open.push_back(i);
   }
-  if (open.empty()) return;
+  if (open.empty() || reached.empty()) return;
   const int64_t unplaced = planner_.Adopt(roster_, open, reached);
   for (auto& [id, share] : lost_shares_) {
     for (const size_t i : open) share.target.Remove(i);
   }
-  Note(absl::StrFormat("%d experts that a step waits for go to others%s", open.size(),
-                       unplaced == 0 ? "" : absl::StrFormat(", %d find no place", unplaced)));
+  // What finds no place is in the pool's text; it is told again each second.
+  const auto placed = static_cast<int64_t>(open.size()) - unplaced;
+  if (placed == 0) return;
+  Note(absl::StrFormat("%d experts that a step waits for go to others", placed));
   SendHolds(now);
 }
 
@@ -181,10 +182,10 @@ void PoolState::OnWrongAnswer(const v1::WrongAnswer& wrong, TimePoint now) {
             true, now);
     return;
   }
-  Warn(absl::StrFormat("worker %d (pid %d on %s) answered wrong for layer %d expert %d: it reads "
-                       "that expert again",
-                       member.id.value(), member.facts.pid, member.facts.host, wrong.layer(),
-                       wrong.expert()));
+  Warn(absl::StrFormat(
+      "worker %d (pid %d on %s) answered wrong for layer %d expert %d: it reads "
+      "that expert again",
+      member.id.value(), member.facts.pid, member.facts.host, wrong.layer(), wrong.expert()));
   v1::ToWorker reload;
   reload.mutable_reload()->set_layer(wrong.layer());
   reload.mutable_reload()->set_expert(wrong.expert());
@@ -207,8 +208,7 @@ void PoolState::TakeOut(Member& member, const std::string& reason, bool wrong, T
   member.quarantine.Enter(reason, wrong, now);
   ++counters_.quarantines;
   view_changed_ = true;
-  const auto stay =
-      std::chrono::duration_cast<std::chrono::milliseconds>(member.quarantine.stay());
+  const auto stay = std::chrono::duration_cast<std::chrono::milliseconds>(member.quarantine.stay());
   Warn(absl::StrFormat("worker %d (pid %d on %s) is in quarantine for %.1f s: %s",
                        member.id.value(), member.facts.pid, member.facts.host,
                        static_cast<double>(stay.count()) / 1e3, reason));

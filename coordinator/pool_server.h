@@ -1,9 +1,9 @@
 #pragma once
-// PoolServer: the cluster listener: sheaf.v1.Coordinator and sheaf.v1.Pool on a port of their own, not
-// the clients'.
+// PoolServer: the cluster listener: sheaf.v1.Coordinator and sheaf.v1.Pool on a port of their own,
+// not the clients'.
 //
-// Ownership  borrows the coordinator. Stop(): the coordinator first ends its sessions, then the port
-//            closes. Threads: gRPC's.
+// Ownership  borrows the coordinator. Stop(): the coordinator first ends its sessions, then the
+//            port closes. Threads: gRPC's.
 // Errors     kUnavailable: the port cannot be had.
 
 #include <grpcpp/grpcpp.h>

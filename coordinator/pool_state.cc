@@ -150,7 +150,7 @@ void PoolState::JoinWorker(SessionId session, const v1::FromWorker& message, Tim
     joined_.push_back(*id);
   } else {
     Do(EndSession{same->second.session,
-                                  absl::AbortedError("replaced by a newer stream of its process")});
+                  absl::AbortedError("replaced by a newer stream of its process")});
     session_of_.erase(same->second.session);
   }
   Member& member = same->second;
@@ -235,9 +235,8 @@ absl::Status PoolState::Understand(Member& member, const v1::FromWorker& message
 
 absl::Status PoolState::OnHoldFailed(Member& member, const v1::HoldFailed& failed, TimePoint now) {
   if (!grid_.Inside(failed.layer(), failed.expert())) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("hold_failed: layer %d expert %d is not in the model", failed.layer(),
-                        failed.expert()));
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "hold_failed: layer %d expert %d is not in the model", failed.layer(), failed.expert()));
   }
   ++counters_.refused_experts;
   // One line for all that a bad disk refuses.
@@ -269,8 +268,8 @@ void PoolState::Lose(WorkerId worker, LossCause cause, const std::string& reason
   const auto found = roster_.find(worker);
   if (found == roster_.end()) return;
   Member& member = found->second;
-  const LostWorker lost{worker, member.facts.instance, member.facts.pid, member.facts.host,
-                        reason, cause,                 now};
+  const LostWorker lost{
+      worker, member.facts.instance, member.facts.pid, member.facts.host, reason, cause, now};
   ++counters_.lost[cause];
   const std::string text =
       absl::StrFormat("worker %d (%s) %s", worker.value(), NameOf(member.facts),
@@ -286,11 +285,10 @@ void PoolState::Lose(WorkerId worker, LossCause cause, const std::string& reason
   std::erase_if(ids_, [&](const auto& known) { return known.first == lost.instance; });
   ids_.emplace_back(lost.instance, worker);
   if (ids_.size() > kIdsRemembered) ids_.pop_front();
-  Do(EndSession{
-      member.session, cause == LossCause::kLeft ? absl::OkStatus()
-                      : cause == LossCause::kProtocol
-                          ? absl::InvalidArgumentError(reason)
-                          : absl::AbortedError(absl::StrCat("held for lost: ", reason))});
+  Do(EndSession{member.session, cause == LossCause::kLeft ? absl::OkStatus()
+                                : cause == LossCause::kProtocol
+                                    ? absl::InvalidArgumentError(reason)
+                                    : absl::AbortedError(absl::StrCat("held for lost: ", reason))});
   session_of_.erase(member.session);
   std::erase(joined_, worker);
 

@@ -3,17 +3,17 @@
 // (messages, ends of sessions, lines for the log) come out. The coordinator's thread drives it, and
 // so does the simulation.
 //
-//   gathering   until `expected_workers` have joined, or `join_patience` after the first: nothing is
-//               planned. A coordinator that starts over a running pool learns it in this time.
+//   gathering   until `expected_workers` have joined, or `join_patience` after the first: nothing
+//               is planned. A coordinator that starts over a running pool learns it in this time.
 //   then        every join, loss, drain, .. plans again with few moves, and each tick tells workers
 //               what to hold next (coordinator/moves.h).
 //
-// Lost       a worker whose session ended, whose lease ended in time that the coordinator was awake for
-//            (coordinator/awake_time.h), or that broke the protocol. Its share is left to its
-//            replacement for `adopt_after`; a spare takes it at once, and so do others what a router
-//            says that a step waits for.
-// Leaving    others take what only it holds; then it is dismissed, or `leave_bound` after it spoke when
-//            nobody can.
+// Lost       a worker whose session ended, whose lease ended in time that the coordinator was awake
+//            for (coordinator/awake_time.h), or that broke the protocol. Its share is left to its
+//            replacement for `adopt_after`; a spare takes it at once, and so do others what a
+//            router says that a step waits for.
+// Leaving    others take what only it holds; then it is dismissed, or `leave_bound` after it spoke
+//            when nobody can.
 //
 // Threads    one at a time. Time: now() of the caller, never earlier than before.
 // Errors     a session that breaks the protocol is ended with kInvalidArgument naming the field.

@@ -87,16 +87,16 @@ std::string PoolState::Text() const {
   if (roster_.empty()) return "no expert worker has joined";
   if (gathering_) {
     return options_.expected_workers > 0
-               ? absl::StrFormat("waiting for expert workers: %d of %d have joined",
-                                 roster_.size(), options_.expected_workers)
+               ? absl::StrFormat("waiting for expert workers: %d of %d have joined", roster_.size(),
+                                 options_.expected_workers)
                : absl::StrFormat("waiting for expert workers: %d have joined", roster_.size());
   }
   const int64_t orphans = Coverage()[0];
   if (orphans == 0) return absl::StrFormat("every expert has a holder, %d workers", roster_.size());
   std::string text = absl::StrFormat("%d of %d experts have no holder", orphans, grid_.size());
   if (const uint64_t moving = MovingBytes(); moving > 0) {
-    absl::StrAppend(&text, absl::StrFormat("; %.1f MB are being loaded",
-                                           static_cast<double>(moving) / 1e6));
+    absl::StrAppend(
+        &text, absl::StrFormat("; %.1f MB are being loaded", static_cast<double>(moving) / 1e6));
   }
   if (unplaced_ > 0) {
     absl::StrAppend(&text, absl::StrFormat("; %d have no worker with room for them", unplaced_));
@@ -160,7 +160,8 @@ v1::PoolStatus PoolState::Status(TimePoint now) const {
                                         member.refused_reason));
     } else {
       for (const auto& [session, link] : member.links) {
-        if (!link.live && !link.reason.empty()) worker.set_reason("a router's link: " + link.reason);
+        if (!link.live && !link.reason.empty())
+          worker.set_reason("a router's link: " + link.reason);
       }
     }
   }

@@ -1,4 +1,5 @@
-// What time brings: leases, plans that are due, the next thing for workers to hold, views for routers.
+// What time brings: leases, plans that are due, the next thing for workers to hold, views for
+// routers.
 
 #include <algorithm>
 #include <utility>
@@ -99,8 +100,8 @@ void PoolState::PlanSoon(std::string why, TimePoint now) {
 
 int64_t PoolState::PlanNow(bool exact, TimePoint /*now*/) {
   plan_soon_ = false;
-  // Once anything was planned the draining and leaving have nothing to load; what only they hold has
-  // places with others.
+  // Once anything was planned the draining and leaving have nothing to load; what only they hold
+  // has places with others.
   std::map<WorkerId, ExpertSet> leaving;
   for (auto& [id, member] : roster_) {
     if (member.leaving) leaving[id] = member.target;
@@ -122,9 +123,9 @@ int64_t PoolState::PlanNow(bool exact, TimePoint /*now*/) {
     for (const auto& [id, member] : roster_) {
       expert_bytes = std::max(expert_bytes, member.facts.expert_bytes);
     }
-    std::string text = absl::StrFormat(
-        "plan (%s): %d experts to load, %.1f MB", plan_why_, plan.moves,
-        Megabytes(static_cast<uint64_t>(plan.moves) * expert_bytes));
+    std::string text =
+        absl::StrFormat("plan (%s): %d experts to load, %.1f MB", plan_why_, plan.moves,
+                        Megabytes(static_cast<uint64_t>(plan.moves) * expert_bytes));
     if (plan.missing_copies > 0) {
       absl::StrAppend(&text, "; no memory for ", plan.missing_copies, " further copies");
     }
@@ -193,16 +194,15 @@ void PoolState::DismissLeaving(TimePoint now) {
       for (const auto& [other, holder] : roster_) {
         if (other != id && holder.takes()) planned.AddAll(holder.target);
       }
-      taken_over = std::any_of(only.begin(), only.end(),
-                               [&](size_t i) { return planned.Has(i); });
+      taken_over = std::any_of(only.begin(), only.end(), [&](size_t i) { return planned.Has(i); });
     }
     if (!only.empty() && (taken_over || now - member.leaving_since < options_.leave_bound)) {
       continue;
     }
     member.dismissed = true;
     if (!only.empty()) {
-      Warn(absl::StrFormat("worker %d leaves with %d experts that nobody else can take",
-                           id.value(), only.size()));
+      Warn(absl::StrFormat("worker %d leaves with %d experts that nobody else can take", id.value(),
+                           only.size()));
     }
     v1::ToWorker dismissed;
     dismissed.mutable_dismissed()->set_reason("others hold what it held");
@@ -211,8 +211,7 @@ void PoolState::DismissLeaving(TimePoint now) {
 }
 
 void PoolState::SendHolds(TimePoint now) {
-  for (auto& [session, hold] :
-       planner_.NextHolds(roster_, WaitedFor(now), !was_complete_, now)) {
+  for (auto& [session, hold] : planner_.NextHolds(roster_, WaitedFor(now), !was_complete_, now)) {
     v1::ToWorker message;
     *message.mutable_hold() = std::move(hold);
     Do(SendToWorker{session, std::move(message)});

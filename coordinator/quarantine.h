@@ -2,10 +2,11 @@
 // Quarantine: one worker's record of faults, and whether and how long it is taken out.
 //
 //   links      `max_failures` of them within `window`: out
-//   reach      routers that reach other workers have not reached this one for `unreachable_after`: out
+//   reach      routers that reach other workers have not reached this one for `unreachable_after`:
+//              out
 //   answers    a wrong one: the expert is to be read again; another within a minute: out
-// Out lasts first_stay, doubled each time up to max_stay; a worker that was good for max_stay starts
-// afresh.
+// Out lasts first_stay, doubled each time up to max_stay; a worker that was good for max_stay
+// starts afresh.
 //
 // Threads    one at a time; time comes in. Pure.
 

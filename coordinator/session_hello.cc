@@ -17,8 +17,8 @@ constexpr size_t kSecretBytes = 16;
 // Names come into logs and tables: bounded, and one line.
 absl::Status CheckName(const char* field, std::string_view text, size_t at_least = 0) {
   if (text.size() < at_least || text.size() > kMaxNameBytes) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "%s: wanted %d to %d bytes, got %d", field, at_least, kMaxNameBytes, text.size()));
+    return absl::InvalidArgumentError(absl::StrFormat("%s: wanted %d to %d bytes, got %d", field,
+                                                      at_least, kMaxNameBytes, text.size()));
   }
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
@@ -98,8 +98,8 @@ absl::StatusOr<AnnouncedSet> ReadHoldings(std::string_view bytes, const ExpertGr
   AnnouncedSet set{holdings.number, ExpertSet(grid.size())};
   for (const LayerExpert& one : holdings.List()) {
     if (!grid.Inside(one.layer.value(), one.expert.value())) {
-      return absl::InvalidArgumentError(absl::StrFormat(
-          "holdings: layer %d has no routed experts", one.layer.value()));
+      return absl::InvalidArgumentError(
+          absl::StrFormat("holdings: layer %d has no routed experts", one.layer.value()));
     }
     set.experts.Add(grid.Index(one.layer.value(), one.expert.value()));
   }
@@ -125,8 +125,8 @@ absl::StatusOr<WorkerFacts> CheckWorkerHello(const v1::WorkerHello& hello,
     return absl::InvalidArgumentError("expert_bytes: wanted at least 1");
   }
   if (hello.preferred_id() < -1 || hello.preferred_id() >= kMaxWorkers) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "preferred_id: wanted -1 to %d, got %d", kMaxWorkers - 1, hello.preferred_id()));
+    return absl::InvalidArgumentError(absl::StrFormat("preferred_id: wanted -1 to %d, got %d",
+                                                      kMaxWorkers - 1, hello.preferred_id()));
   }
   WorkerFacts facts;
   facts.held = ExpertSet(ExpertGrid::Of(model).size());

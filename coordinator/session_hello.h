@@ -1,6 +1,6 @@
 #pragma once
-// What a worker or a router says first, checked: protocol, model, token, and every field from outside
-// within its bounds. Nothing of a refused hello is used.
+// What a worker or a router says first, checked: protocol, model, token, and every field from
+// outside within its bounds. Nothing of a refused hello is used.
 //
 // Errors     kUnauthenticated: the token. kFailedPrecondition: another protocol version or
 //            checkpoint, wanted and got named. kInvalidArgument: a field, by its name.

@@ -24,28 +24,29 @@ class HelloAcceptor::Pending final : public IoLoop::Handler {
 
   void OnReady(IoLoop::Token self, uint32_t /*events*/) override {
     if (greeting_ == nullptr) return;
-    absl::StatusOr<std::optional<HelloBytes>> bytes = greeting_->Read();
+    const absl::StatusOr<std::optional<HelloBytes>> bytes = greeting_->Read();
     if (bytes.ok() && !bytes->has_value()) return;
-    // From here on this connection is a link's or nobody's.
-    Forget(self);
-    const std::unique_ptr<Greeting> greeting = std::move(greeting_);
-    if (!bytes.ok() || !Answer(*greeting, **bytes)) state_->turned_away.fetch_add(1);
+    // From here on the connection is a link's or nobody's.
+    loop_.Remove(self);
+    if (!bytes.ok() || !Answer(*greeting_, **bytes)) state_->turned_away.fetch_add(1);
+    Finish(self);
   }
 
   void OnDeadline(IoLoop::Token self) override { GiveUp(self); }
 
   void GiveUp(IoLoop::Token self) {
     if (greeting_ == nullptr) return;
-    Forget(self);
-    greeting_ = nullptr;
+    loop_.Remove(self);
     state_->turned_away.fetch_add(1);
+    Finish(self);
   }
 
  private:
-  void Forget(IoLoop::Token self) {
-    loop_.Remove(self);
+  // Last of all: who is not listed is not waited for when the acceptor goes.
+  void Finish(IoLoop::Token self) {
+    greeting_ = nullptr;
     absl::MutexLock lock(&state_->mutex);
-    state_->pending.erase(self);  // the loop holds this object while it calls it
+    state_->pending.erase(self);  // the caller holds this object
   }
 
   bool Answer(Greeting& greeting, const HelloBytes& bytes) {

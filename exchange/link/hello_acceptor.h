@@ -8,6 +8,7 @@
 //            but a right hello is closed and counted; it costs nobody else anything.
 // Threads    all of it happens on the loop's thread, on_link too. Destroy: any other thread; after
 //            that on_link is not called any more.
+// Ownership  keeps the loop; new_greeting must not (it may go on the loop's own thread).
 // Errors     Start: as IoLoop::Add. Too few descriptors to accept: tried again 100 ms later.
 
 #include <atomic>

@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"
-#include "exchange/local_expert_layer.h"
+#include "exchange/layer/local_expert_layer.h"
 #include "exchange/ordered_sum.h"
 
 namespace sheaf {

@@ -141,9 +141,10 @@ absl::StatusOr<std::unique_ptr<LinkListener>> SharedMemoryLinkMaker::Listen(
       auto acceptor,
       HelloAcceptor::Start(
           loop, std::move(listening), options,
-          [loop, max_lane_bytes, &bell](UniqueFd socket) -> std::unique_ptr<Greeting> {
-            return std::make_unique<SharedMemoryGreeting>(loop, std::move(socket), max_lane_bytes,
-                                                          bell);
+          [weak = std::weak_ptr<IoLoop>(loop), max_lane_bytes,
+           &bell](UniqueFd socket) -> std::unique_ptr<Greeting> {
+            return std::make_unique<SharedMemoryGreeting>(weak.lock(), std::move(socket),
+                                                          max_lane_bytes, bell);
           },
           std::move(on_link)));
   return std::make_unique<SharedMemoryListener>(address.ToString(), std::move(acceptor));

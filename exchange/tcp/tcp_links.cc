@@ -162,8 +162,9 @@ absl::StatusOr<std::unique_ptr<LinkListener>> TcpLinkMaker::Listen(
       auto acceptor,
       HelloAcceptor::Start(
           loop, std::move(listening), options,
-          [loop, tcp = options_, &bell](UniqueFd socket) -> std::unique_ptr<Greeting> {
-            return std::make_unique<TcpGreeting>(loop, std::move(socket), tcp, bell);
+          [weak = std::weak_ptr<IoLoop>(loop), tcp = options_,
+           &bell](UniqueFd socket) -> std::unique_ptr<Greeting> {
+            return std::make_unique<TcpGreeting>(weak.lock(), std::move(socket), tcp, bell);
           },
           std::move(on_link)));
   return std::make_unique<TcpListener>(address.ToString(), std::move(acceptor));

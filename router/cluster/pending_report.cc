@@ -27,8 +27,8 @@ void PendingReport::Add(const v1::RouterReport& report, TimePoint now) {
   } else {
     for (int i = 0; i < report.pairs_size(); ++i) {
       const uint64_t sum = uint64_t{pending_.pairs(i)} + report.pairs(i);
-      pending_.set_pairs(i, static_cast<uint32_t>(
-                                std::min<uint64_t>(sum, std::numeric_limits<uint32_t>::max())));
+      pending_.set_pairs(
+          i, static_cast<uint32_t>(std::min<uint64_t>(sum, std::numeric_limits<uint32_t>::max())));
     }
   }
   for (const v1::LinkReport& link : report.links()) {

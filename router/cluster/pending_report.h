@@ -3,7 +3,8 @@
 // about once a second, and at once when a step waits for an expert or an answer was wrong.
 //
 // Threads    one at a time; time comes in. Pure.
-// Bounds     wrong answers that wait; older ones go. Pairs that do not fit 32 bits stay at the most.
+// Bounds     wrong answers that wait; older ones go. Pairs that do not fit 32 bits stay at the
+//            most.
 
 #include <cstdint>
 #include <map>

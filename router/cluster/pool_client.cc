@@ -92,18 +92,17 @@ bool PoolClient::RunSession() {
     arrived_.clear();
     end_status_ = absl::OkStatus();
   }
-  const std::unique_ptr<PoolStream> stream = open_(
-      {[this](v1::ToRouter message) {
-         absl::MutexLock lock(&mutex_);
-         // Each view is whole: only the newest counts.
-         arrived_.clear();
-         arrived_.push_back(std::move(message));
-       },
-       [this](const absl::Status& status) {
-         absl::MutexLock lock(&mutex_);
-         ended_ = true;
-         end_status_ = status;
-       }});
+  const std::unique_ptr<PoolStream> stream = open_({[this](v1::ToRouter message) {
+                                                      absl::MutexLock lock(&mutex_);
+                                                      // Each view is whole: only the newest counts.
+                                                      arrived_.clear();
+                                                      arrived_.push_back(std::move(message));
+                                                    },
+                                                    [this](const absl::Status& status) {
+                                                      absl::MutexLock lock(&mutex_);
+                                                      ended_ = true;
+                                                      end_status_ = status;
+                                                    }});
   v1::FromRouter hello;
   v1::RouterHello& fields = *hello.mutable_hello();
   fields.set_protocol_version(kPoolProtocolVersion);
@@ -160,7 +159,8 @@ bool PoolClient::RunSession() {
       stream->Send(message);
     }
     if (!ended) continue;
-    const std::string reason = OneLine(why.ok() ? "it ended the session" : std::string(why.message()));
+    const std::string reason =
+        OneLine(why.ok() ? "it ended the session" : std::string(why.message()));
     if (reason != last_reason_) {
       spdlog::warn("pool: no coordinator: {}; trying again, going on with who is known", reason);
       last_reason_ = reason;

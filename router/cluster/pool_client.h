@@ -1,20 +1,21 @@
 #pragma once
 // PoolClient: a router's session with the coordinator of its pool: the views that come, the reports
-// that go. The coordinator is in this process (in_process_pool.h) or behind gRPC (remote_pool.h); the
-// session is the same.
+// that go. The coordinator is in this process (in_process_pool.h) or behind gRPC (remote_pool.h);
+// the session is the same.
 //
 //   session   RouterHello, then PoolView .. in and RouterReport .. out; when it ends it is begun
 //             again, with back-off, for ever. Meanwhile the last view stays: a coordinator that has
 //             gone takes nothing away.
 //
-// Report may be called as often as one likes: it goes out once in report_every, and at once when it has
-// orphans or wrong answers. Orphans are to be told again (any time within 3 s) for as long as a step
-// waits for them; a report without any says that none does.
+// Report may be called as often as one likes: it goes out once in report_every, and at once when it
+// has orphans or wrong answers. Orphans are to be told again (any time within 3 s) for as long as a
+// step waits for them; a report without any says that none does.
 //
-// Threads    Report and snapshot: any. on_view: the client's own thread; it must not block for long.
+// Threads    Report and snapshot: any. on_view: the client's own thread; it must not block for
+//            long.
 // Ownership  borrows the clock. Destruction ends the session and joins the thread.
-// Errors     a refused hello (token, another checkpoint) is told in snapshot().text and logged once for
-//            each reason.
+// Errors     a refused hello (token, another checkpoint) is told in snapshot().text and logged once
+//            for each reason.
 
 #include <atomic>
 #include <cstdint>
@@ -108,8 +109,8 @@ class PoolClient {
   std::thread thread_;
 };
 
-// Wire form to what a link pool takes; views with nonsense in them (no secret, no address) lose those
-// workers.
+// Wire form to what a link pool takes; views with nonsense in them (no secret, no address) lose
+// those workers.
 std::vector<WorkerEndpoint> EndpointsOf(const v1::PoolView& view);
 
 }  // namespace sheaf

@@ -51,8 +51,8 @@ class RemoteStream final : public PoolStream {
       finished_ = true;
       status = stream_->Finish();
     }
-    events_.on_end(absl::Status(static_cast<absl::StatusCode>(status.error_code()),
-                                status.error_message()));
+    events_.on_end(
+        absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message()));
   }
 
   const PoolStreamEvents events_;

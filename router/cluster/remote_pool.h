@@ -1,8 +1,8 @@
 #pragma once
 // A coordinator behind gRPC, at host:port: sheaf.v1.Coordinator.RouterSession.
 //
-// Threads    a reader a stream. Waits: a coordinator that does not answer shows up by keep-alive within
-//            kept_alive; destruction cancels what is under way.
+// Threads    a reader a stream. Waits: a coordinator that does not answer shows up by keep-alive
+//            within kept_alive; destruction cancels what is under way.
 
 #include <string>
 
@@ -10,7 +10,6 @@
 
 namespace sheaf {
 
-OpenPoolStream RemotePool(std::string address,
-                          Duration kept_alive = std::chrono::seconds(10));
+OpenPoolStream RemotePool(std::string address, Duration kept_alive = std::chrono::seconds(10));
 
 }  // namespace sheaf

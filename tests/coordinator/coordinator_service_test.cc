@@ -237,8 +237,7 @@ TEST(CoordinatorService, ReportsArriveAtOnceWhenAStepWaits) {
   PoolClientOptions options = ClientOptions();
   options.report_every = std::chrono::hours(1);
   Views views;
-  PoolClient client(options, running.clock, RemotePool(running.server->address()),
-                    views.OnView());
+  PoolClient client(options, running.clock, RemotePool(running.server->address()), views.OnView());
   ASSERT_TRUE(views.WaitFor(2));
   second.Cancel();
   ASSERT_TRUE(views.WaitFor(1));
@@ -258,8 +257,7 @@ TEST(CoordinatorService, ARouterOutlivesItsCoordinatorAndFindsTheNext) {
   SteadyClock clock;
   auto running = std::make_unique<Running>(1);
   const int port = running->server->port();
-  PoolClient client(ClientOptions(), clock, RemotePool(running->server->address()),
-                    views.OnView());
+  PoolClient client(ClientOptions(), clock, RemotePool(running->server->address()), views.OnView());
   auto worker = std::make_unique<Stream>(running->server->address(), HelloOf(1));
   ASSERT_TRUE(views.WaitFor(1));
   running = nullptr;

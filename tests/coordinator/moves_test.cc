@@ -81,8 +81,8 @@ TEST(Moves, MemoryBoundsWhatIsLoadedBesideWhatIsKept) {
   EXPECT_EQ(next.postponed, 2);
 }
 
-// Random plans carried out by workers that are slow and take their time: no expert that somebody held
-// is ever without a holder, memory is never exceeded, and in the end all targets are held.
+// Random plans carried out by workers that are slow and take their time: no expert that somebody
+// held is ever without a holder, memory is never exceeded, and in the end all targets are held.
 TEST(Moves, EveryPlanIsCarriedOutAndNothingIsLostOnTheWay) {
   std::mt19937 random(7);
   const auto pick = [&](int low, int high) {

@@ -207,8 +207,8 @@ TEST(AdoptExperts, GoToWhoHasLeastAndMakesRoom) {
   EXPECT_EQ(copies_of_2, 1);
 }
 
-// Random pools: memory is kept, experts have as many holders as can be, on different workers; layers
-// are balanced where nothing binds; asking again changes nothing.
+// Random pools: memory is kept, experts have as many holders as can be, on different workers;
+// layers are balanced where nothing binds; asking again changes nothing.
 TEST(PlacementPlan, PropertiesOfRandomPools) {
   std::mt19937 random(20261130);
   const auto pick = [&](int low, int high) {
@@ -261,9 +261,8 @@ TEST(PlacementPlan, PropertiesOfRandomPools) {
     if (!bounded) {
       EXPECT_EQ(placed, std::llround(copies * static_cast<double>(pool.grid.size())));
     }
-    EXPECT_EQ(unplaced, bounded ? std::max<int64_t>(
-                                      0, static_cast<int64_t>(pool.grid.size()) - slots)
-                                : 0);
+    EXPECT_EQ(unplaced,
+              bounded ? std::max<int64_t>(0, static_cast<int64_t>(pool.grid.size()) - slots) : 0);
     for (size_t w = 0; w < pool.workers.size(); ++w) {
       if (!pool.workers[w].takes) {
         EXPECT_TRUE(plan.targets[w].empty());

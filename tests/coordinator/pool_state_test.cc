@@ -511,8 +511,8 @@ TEST(PoolState, HotExpertsGetTheFurtherCopies) {
   for (int layer = 1; layer < 4; ++layer) EXPECT_EQ(pool->HoldersOf(layer, 7), 2);
 }
 
-// Chaos: joins, losses, drains, replicas at random; whatever happens, once it is quiet every expert has
-// its holders, and no drop ever took the last one.
+// Chaos: joins, losses, drains, replicas at random; whatever happens, once it is quiet every expert
+// has its holders, and no drop ever took the last one.
 TEST(PoolState, AfterAnyChaosEverythingIsHeld) {
   for (uint32_t seed = 0; seed < 60; ++seed) {
     SCOPED_TRACE(seed);
@@ -529,7 +529,8 @@ TEST(PoolState, AfterAnyChaosEverythingIsHeld) {
       for (auto& worker : pool.workers) {
         if (worker->alive && !worker->ended) live.push_back(worker.get());
       }
-      ScriptedPool::Worker& one = *live[static_cast<size_t>(pick(0, static_cast<int>(live.size()) - 1))];
+      ScriptedPool::Worker& one =
+          *live[static_cast<size_t>(pick(0, static_cast<int>(live.size()) - 1))];
       switch (pick(0, 6)) {
         case 0:
         case 1:
@@ -546,9 +547,9 @@ TEST(PoolState, AfterAnyChaosEverythingIsHeld) {
           break;
         case 5: {
           const WorkerId id(one.id);
-          ASSERT_TRUE((pick(0, 1) == 0 ? pool.state.Drain(id, pool.now)
-                                       : pool.state.Undrain(id, pool.now))
-                          .ok());
+          ASSERT_TRUE(
+              (pick(0, 1) == 0 ? pool.state.Drain(id, pool.now) : pool.state.Undrain(id, pool.now))
+                  .ok());
           break;
         }
         case 6:

@@ -1,6 +1,6 @@
 #pragma once
-// ScriptedPool: a PoolState with a clock moved by hand and workers by script, which carry out what they
-// are told: they load a few experts a turn, announce, drop, beat. One thread.
+// ScriptedPool: a PoolState with a clock moved by hand and workers by script, which carry out what
+// they are told: they load a few experts a turn, announce, drop, beat. One thread.
 
 #include <algorithm>
 #include <deque>
@@ -87,9 +87,9 @@ class ScriptedPool {
     worker.instance = instance;
     worker.held = Holdings(SmallModel().num_layers, SmallModel().num_experts);
     const std::string& bytes = hello.hello().holdings();
-    if (const absl::StatusOr<Holdings> held = Holdings::Decode(
-            {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()},
-            SmallModel().num_layers, SmallModel().num_experts);
+    if (const absl::StatusOr<Holdings> held =
+            Holdings::Decode({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()},
+                             SmallModel().num_layers, SmallModel().num_experts);
         held.ok()) {
       worker.held = *held;
     }
@@ -143,7 +143,8 @@ class ScriptedPool {
   int HoldersOf(int layer, int expert) const {
     int holders = 0;
     for (const auto& worker : workers) {
-      holders += worker->alive && !worker->ended && worker->held.Has(LayerId(layer), ExpertId(expert));
+      holders +=
+          worker->alive && !worker->ended && worker->held.Has(LayerId(layer), ExpertId(expert));
     }
     return holders;
   }
@@ -197,8 +198,8 @@ class ScriptedPool {
     if (changed) Announce(worker);
     v1::FromWorker message;
     message.mutable_beat()->set_sequence(++worker.beat);
-    message.mutable_beat()->set_hold_number(
-        worker.holds.empty() ? 0 : worker.holds.back().number());
+    message.mutable_beat()->set_hold_number(worker.holds.empty() ? 0
+                                                                 : worker.holds.back().number());
     Say(worker, message);
   }
 

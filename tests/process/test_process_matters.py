@@ -113,19 +113,20 @@ def test_ports_answer_and_signals_end_it_while_weights_load(make: Callable[..., 
 
 
 def test_a_signal_ends_it_at_any_moment_of_its_start(tiny: Path, tmp_path: Path) -> None:
-    for step in range(12):
+    for step in range(8):
         ready = tmp_path / f"ready{step}"
         process = subprocess.Popen([BINARY, "serve", str(tiny), "--workers", "1", "--port", "0", "--grpc-port", "0", "--ready-file", str(ready)],
-                                   stderr=subprocess.DEVNULL)
+                                   stderr=subprocess.PIPE)
         try:
-            process.wait(0.03 * step)  # the moment; it does not end by itself
+            process.wait(0.05 * step)  # the moment; it does not end by itself
         except subprocess.TimeoutExpired:
             pass
         begun = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        status = process.wait(10)
+        _, said = process.communicate(timeout=10)
         took = time.monotonic() - begun
-        assert status == 0 or (status == -signal.SIGTERM and step < 3), f"{status} at step {step}"
+        # Before main nobody takes the signal.
+        assert process.returncode == 0 or (process.returncode == -signal.SIGTERM and not said), (process.returncode, said)
         assert took < 5, f"{took} s at step {step}"
         assert not ready.exists()
 

@@ -20,12 +20,13 @@ ALLOWED: dict[str, set[str]] = {
     "exchange/shared_memory": {"base", "exchange"},
     "exchange/ucx": {"base", "exchange"},
     "exchange/benchmarks": {"base", "exchange", "exchange/shared_memory", "exchange/ucx"},
+    "coordinator": {"base", "proto", "exchange"},
     "worker": {"base", "proto", "kernels", "model", "exchange"},
     "router/text": {"base"},
     "router/metrics": {"base"},
     "router/attention": {"base", "kernels", "model", "exchange"},
     "router/schedule": {"base", "kernels", "model", "exchange", "router/attention", "router/text"},
-    "router/cluster": {"base", "proto", "kernels", "model", "exchange", "router/metrics"},
+    "router/cluster": {"base", "proto", "exchange", "coordinator"},
     # What requests are and how they run; the faces over it (http is the protocol, openai and status speak it) know nothing of
     # each other.
     "router/api/request": {"base", "kernels", "model", "router/text", "router/schedule"},
@@ -35,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "router/api/status": {*_API, "router/api/http"},
     "router/api/grpc": {*_API, "proto"},
     "router/api": {*_API, "router/api/http", *_FACES},
-    "cli": {"base", "proto", "kernels", "model", "exchange", "exchange/shared_memory", "exchange/ucx", "worker",
+    "cli": {"base", "proto", "kernels", "model", "exchange", "exchange/shared_memory", "exchange/ucx", "coordinator", "worker",
             "router/text",
             "router/metrics", "router/attention", "router/schedule", "router/cluster", "router/api", "router/api/request",
             "router/api/generation", "router/api/http", *_FACES},

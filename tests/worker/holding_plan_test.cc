@@ -255,6 +255,17 @@ TEST_F(HoldingPlanTest, ReloadLoadsBesideTheOldOneWhereThereIsRoom) {
   EXPECT_EQ(plan.announced().number, number);
 }
 
+TEST_F(HoldingPlanTest, AReloadUnderWayIsNotBegunTwice) {
+  HoldingPlan plan(Options());
+  plan.Want(Request(1, {Pair(1, 0)}));
+  Settle(plan, now_);
+  plan.Reload(Pair(1, 0));
+  ASSERT_EQ(plan.Next(now_).kind, Kind::kLoad);
+  plan.Reload(Pair(1, 0));
+  EXPECT_EQ(plan.Next(now_).kind, Kind::kWait);
+  EXPECT_EQ(plan.Loaded(Pair(1, 0), kTestExpertBytes), Verdict::kKeep);
+}
+
 TEST_F(HoldingPlanTest, ReloadWithoutRoomGoesFirstAndComesBack) {
   HoldingPlan plan(Options(kTestExpertBytes));
   plan.Want(Request(1, {Pair(1, 0)}));

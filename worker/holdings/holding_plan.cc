@@ -179,6 +179,8 @@ void HoldingPlan::SkipWhatIsNotMissing() {
 std::optional<HoldingAction> HoldingPlan::LoadAgain() {
   const LayerExpert pair = again_.front();
   again_.pop_front();
+  // It may be under way already, or going.
+  if (!Held(pair) || loading_.count(pair) != 0 || retiring_.count(pair) != 0) return std::nullopt;
   if (options_.memory_bytes != 0 && UsedBytes() + options_.expert_bytes > options_.memory_bytes) {
     bad_.insert(pair);
     Retire(pair);
@@ -192,9 +194,9 @@ std::optional<HoldingAction> HoldingPlan::LoadAgain() {
 }
 
 std::optional<HoldingAction> HoldingPlan::Load(TimePoint now, TimePoint& wake) {
-  if (!again_.empty()) {
+  while (!again_.empty()) {
     if (auto action = LoadAgain()) return action;
-    return Announce(now);
+    if (auto announcement = Announce(now)) return announcement;  // it goes first
   }
   SkipWhatIsNotMissing();
   if (next_ == request_.experts.size()) return std::nullopt;

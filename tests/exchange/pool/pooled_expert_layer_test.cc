@@ -10,7 +10,7 @@
 #include <cstring>
 #include <limits>
 
-#include "exchange/local_expert_layer.h"
+#include "exchange/layer/local_expert_layer.h"
 #include "tests/exchange/pool/pool_fixture.h"
 
 namespace sheaf {

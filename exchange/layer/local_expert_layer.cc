@@ -1,4 +1,4 @@
-#include "exchange/local_expert_layer.h"
+#include "exchange/layer/local_expert_layer.h"
 
 #include <algorithm>
 
