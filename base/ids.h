@@ -28,10 +28,18 @@ using TokenId = int32_t;
 
 using LayerId = Id<struct LayerTag, int32_t>;    // decoder layer, 0-based, as in tensor names
 using ExpertId = Id<struct ExpertTag, int32_t>;  // routed expert within a layer, 0-based
-using WorkerId = Id<struct WorkerTag, int32_t>;  // slot of an expert worker, 0-based
-using Epoch = Id<struct EpochTag, uint64_t>;     // number of one membership + placement; 0 = none
+using WorkerId = Id<struct WorkerTag, int32_t>;  // an expert worker in its pool, 0-based
+using InstanceId = Id<struct InstanceTag, uint64_t>;  // one life of a process, random; 0 = none
+using LinkId = Id<struct LinkTag, uint64_t>;  // one life of a link, never used again; 0 = none
 using StepId = Id<struct StepTag, uint64_t>;     // one forward pass over a batch
 using SequenceId = Id<struct SequenceTag, uint64_t>;  // one running generation
+
+// A routed expert of the model.
+struct LayerExpert {
+  LayerId layer;
+  ExpertId expert;
+  friend auto operator<=>(const LayerExpert&, const LayerExpert&) = default;
+};
 
 }  // namespace sheaf
 

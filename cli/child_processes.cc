@@ -1,10 +1,12 @@
 #include "cli/child_processes.h"
 
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -61,6 +63,29 @@ std::string TakeLastWords(int& fd) {
   return words;
 }
 
+// Only system calls until exec: the parent's other threads go on meanwhile.
+[[noreturn]] void ExecChild(char* const* arguments, char* const* environment, int last_words_fd,
+                            pid_t parent) {
+  prctl(PR_SET_PDEATHSIG, SIGTERM);
+  if (getppid() != parent) _exit(1);  // the parent died before prctl
+  setpgid(0, 0);  // Ctrl-C goes to the parent alone, which stops its children in order
+  for (int number = 1; number < NSIG; ++number) {  // what is ignored stays so, as under nohup
+    struct sigaction action = {};
+    if (sigaction(number, nullptr, &action) != 0 || action.sa_handler == SIG_IGN) continue;
+    action.sa_handler = SIG_DFL;
+    action.sa_flags = 0;
+    sigaction(number, &action, nullptr);
+  }
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  // At exec the kernel closes all of them but these four.
+  syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC);
+  if (last_words_fd >= 0) fcntl(last_words_fd, F_SETFD, 0);
+  execve(arguments[0], arguments, environment);
+  _exit(127);
+}
+
 std::string DescribeEnd(int status) {
   if (WIFSIGNALED(status)) return absl::StrFormat("killed by signal %d", WTERMSIG(status));
   return absl::StrFormat("exit status %d", WEXITSTATUS(status));
@@ -86,23 +111,18 @@ absl::Status ChildProcesses::Start(Child& child) {
   const std::vector<std::string> entries = EnvironmentWith(last_words_fd);
   const std::vector<char*> environment = Pointers(entries);
   const pid_t parent = getpid();
-  const pid_t pid = fork();
+  // The child runs in this process's memory until exec: no handler may run in it.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const pid_t pid = vfork();
+  if (pid == 0) ExecChild(arguments.data(), environment.data(), last_words_fd, parent);
+  const int error = errno;
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (pid < 0) {
     TakeLastWords(child.last_words_fd);
     return absl::InternalError(
-        absl::StrFormat("cannot start %s: %s", arguments[0], strerror(errno)));
-  }
-  if (pid == 0) {
-    // Only async-signal-safe calls until exec: the parent has threads.
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != parent) _exit(1);  // the parent died before prctl
-    setpgid(0, 0);  // Ctrl-C goes to the parent alone, which stops its children in order
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, nullptr);
-    if (last_words_fd >= 0) fcntl(last_words_fd, F_SETFD, 0);
-    execve(arguments[0], arguments.data(), environment.data());
-    _exit(127);
+        absl::StrFormat("cannot start %s: %s", arguments[0], strerror(error)));
   }
   child.pid = pid;
   child.started = clock_.Now();
@@ -122,12 +142,17 @@ bool ChildProcesses::Poll() {
       if (waitpid(child.pid, &status, WNOHANG) != child.pid) continue;
       const std::string words = TakeLastWords(child.last_words_fd);
       const bool permanent = WIFEXITED(status) && WEXITSTATUS(status) == kPermanentFailure;
-      if (permanent && !std::exchange(permanent_failure_, true)) permanent_reason_ = words;
       const TimePoint now = clock_.Now();
       if (now - child.started >= kHealthyAfter) child.back_off = kFirstBackOff;
       child.restart_at = now + child.back_off;
       const std::string end =
           DescribeEnd(status) + (words.empty() ? std::string() : ": " + OneLine(words));
+      if (permanent && !std::exchange(permanent_failure_, true)) {
+        permanent_reason_ = words.empty()
+                                ? absl::StrFormat("worker process %d (pid %d) ended: %s", child.id,
+                                                  child.pid, end)
+                                : words;
+      }
       if (permanent) {
         spdlog::error("worker process {} (pid {}) ended: {}", child.id, child.pid, end);
       } else {
@@ -185,6 +210,21 @@ void ChildProcesses::StopAll(Duration patience) {
       }
     }
     std::this_thread::sleep_for(milliseconds(5));
+  }
+}
+
+int ExitStatusOf(const absl::Status& why) {
+  switch (why.code()) {
+    case absl::StatusCode::kOk:
+      return 0;
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kUnimplemented:
+    case absl::StatusCode::kUnauthenticated:
+    case absl::StatusCode::kPermissionDenied:
+      return kPermanentFailure;
+    default:
+      return 1;
   }
 }
 

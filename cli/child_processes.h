@@ -6,6 +6,10 @@
 // keeps failing within 10 s of its start. A child whose parent dies gets SIGTERM from the kernel
 // (prctl), so none is left behind.
 //
+// A child inherits stdin, stdout, stderr and nothing else: whatever this process has open, ports
+// above all, ends with this process. It is made by vfork, which copies no page table and leaves
+// memory that other devices know (RDMA) alone.
+//
 // A child may leave last words (TellParent): why it ends, kept for the parent's own last line. They
 // travel in a memory file that the child inherits, named by an environment variable, so neither
 // side ever waits for the other.
@@ -26,6 +30,11 @@ namespace sheaf {
 
 // Exit status of a child that would fail again: it is not restarted.
 inline constexpr int kPermanentFailure = 3;
+
+// Of a child that ends with this error: kPermanentFailure only for what no second try makes better
+// (a bad checkpoint, a refusal), 1 for the rest: memory or a disk that is full for now, a file that
+// is changed or absent for a moment, a peer that does not answer.
+int ExitStatusOf(const absl::Status& why);
 
 class ChildProcesses {
  public:
@@ -58,7 +67,7 @@ class ChildProcesses {
 
   // A child ended with kPermanentFailure.
   bool permanent_failure() const { return permanent_failure_; }
-  // The last words of the first such child; empty: it had none.
+  // Why the first such child ended: its last words, or where it had none, which process it was.
   const std::string& permanent_reason() const { return permanent_reason_; }
 
  private:

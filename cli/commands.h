@@ -16,5 +16,7 @@ int RunVerify(const VerifyOptions& options);
 int RunRepack(const RepackOptions& options);
 int RunAsk(const AskOptions& options);
 int RunChat(const ChatOptions& options);
+int RunCoordinator(const CoordinatorCommandOptions& options);
+int RunPool(const PoolCommandOptions& options);
 
 }  // namespace sheaf

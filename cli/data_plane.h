@@ -1,17 +1,21 @@
 #pragma once
-// The transport that --transport names, built.
+// The byte movers that --transport names, built.
 //
-// Errors     kInternal with UCX's words.
+// Errors     kInvalidArgument: an interface without an address.
 
 #include <memory>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "cli/options.h"
-#include "exchange/transport.h"
+#include "exchange/link/link_maker.h"
 
 namespace sheaf {
 
-// Not for kInProcess, which needs no processes.
-absl::StatusOr<std::unique_ptr<Transport>> MakeTransport(TransportKind kind);
+// A router's: it connects. Not for kInProcess, which needs no other process.
+std::unique_ptr<LinkMaker> MakeRouterLinks(TransportKind kind);
+
+// A worker's: it listens; TCP where its options say.
+absl::StatusOr<std::unique_ptr<LinkMaker>> MakeWorkerLinks(const WorkerOptions& options);
 
 }  // namespace sheaf

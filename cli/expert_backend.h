@@ -1,13 +1,15 @@
 #pragma once
 // ExpertBackend: where this router's experts are: in its own process (--workers 0), in threads of
-// it (--transport inprocess) or in worker processes behind a transport. The decoder sees an
-// ExpertLayer, the engine a readiness.
+// it (--transport inprocess) or in worker processes of a pool. The decoder sees an ExpertLayer, the
+// engine a readiness.
 //
-// Threads    layer(): the step thread; Ready, TakeSuspectPids: any.
-// Ownership  borrows pool, clock and metrics.
-// Errors     Create: those of loading the experts, for the first two.
+// Threads    layer(), ObserveSteps: the step thread; the rest: any.
+// Ownership  borrows pool, clock and registry.
+// Errors     Create: those of loading the experts, for the first two; of the cluster port.
 
+#include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -15,30 +17,42 @@
 #include "base/thread_pool.h"
 #include "cli/options.h"
 #include "exchange/expert_layer.h"
-#include "grpcpp/impl/codegen/service_type.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
-#include "router/metrics/router_metrics.h"
+#include "prometheus/registry.h"
 #include "router/schedule/engine_observer.h"
 
 namespace sheaf {
 
+// What a backend is made from.
+struct ExpertBackendParts {
+  const RouterOptions& options;
+  std::shared_ptr<const Checkpoint> checkpoint;
+  const ModelConfig& config;
+  ThreadPool& pool;
+  const Clock& clock;
+  prometheus::Registry& registry;
+};
+
 class ExpertBackend {
  public:
-  static absl::StatusOr<std::unique_ptr<ExpertBackend>> Create(
-      const RouterOptions& options, std::shared_ptr<const Checkpoint> checkpoint,
-      const ModelConfig& config, ThreadPool& pool, const Clock& clock, RouterMetrics& metrics);
+  static absl::StatusOr<std::unique_ptr<ExpertBackend>> Create(const ExpertBackendParts& parts);
   virtual ~ExpertBackend() = default;
 
   virtual ExpertLayer& layer() = 0;
   // OK when every expert can be reached; else the reason, naming the worker.
   virtual absl::Status Ready() = 0;
-  // To be registered on the gRPC server; null when no worker joins.
-  virtual grpc::Service* cluster_service() { return nullptr; }
+  // Polled while a step waits for an answer: true gives it up. Set before the first step.
+  virtual void SetStepIsMoot(std::function<bool()> /*moot*/) {}
+  // Called when somebody may have become ready.
+  virtual void SetOnChange(std::function<void()> /*on_change*/) {}
   // The observer to give to the engine: it also reports exchange figures once a step. Borrows
   // `next`.
   virtual EngineObserver* ObserveSteps(EngineObserver& next) { return &next; }
-  virtual std::vector<int> TakeSuspectPids() { return {}; }
+  // host:port that workers join at; empty: none join here.
+  virtual std::string cluster_address() const { return ""; }
+  // Process ids of workers of this host that have hung for long. Each is returned once.
+  virtual std::vector<int> TakeHungPids() { return {}; }
   virtual void Stop() {}
 };
 

@@ -13,7 +13,7 @@ namespace sheaf {
 int RunInspect(const InspectOptions& options) {
   RouterOptions serving;
   serving.process.checkpoint = options.checkpoint;
-  serving.workers = options.workers;
+  serving.pool.workers = options.workers;
   const Preflight preflight = RunPreflight(serving);
   const InspectReport& report = preflight.report;
   const ChatTemplate* const chat_template =

@@ -1,10 +1,13 @@
 // The `sheaf` program: parses the command line and runs one command.
 
 #include <cstdio>
+#include <exception>
 #include <variant>
 
+#include "absl/status/status.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/process_setup.h"
 
 namespace {
 
@@ -13,9 +16,7 @@ struct Overloaded : Handlers... {
   using Handlers::operator()...;
 };
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int Run(int argc, char** argv) {
   const auto command = sheaf::ParseCommandLine(argc, argv);
   if (!command.ok()) {
     std::fprintf(stderr, "sheaf: %s\n", std::string(command.status().message()).c_str());
@@ -31,10 +32,22 @@ int main(int argc, char** argv) {
           [](const sheaf::RepackCommand& c) { return sheaf::RunRepack(c.options); },
           [](const sheaf::AskCommand& c) { return sheaf::RunAsk(c.options); },
           [](const sheaf::ChatCommand& c) { return sheaf::RunChat(c.options); },
+          [](const sheaf::CoordinatorCommand& c) { return sheaf::RunCoordinator(c.options); },
+          [](const sheaf::PoolCommand& c) { return sheaf::RunPool(c.options); },
           [](const sheaf::HelpText& help) {
             std::fputs(help.text.c_str(), stdout);
             return 0;
           },
       },
       *command);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return Run(argc, argv);
+  } catch (const std::exception& error) {  // a thread that cannot start, memory
+    return sheaf::Fail(absl::ResourceExhaustedError(error.what()));
+  }
 }

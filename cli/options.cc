@@ -8,6 +8,7 @@
 #include <sstream>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "cli/client_flags.h"
@@ -22,8 +23,8 @@ const char* NameOf(TransportKind kind) {
       return "auto";
     case TransportKind::kSharedMemory:
       return "shm";
-    case TransportKind::kUcx:
-      return "ucx";
+    case TransportKind::kTcp:
+      return "tcp";
     case TransportKind::kInProcess:
       return "inprocess";
   }
@@ -62,7 +63,7 @@ absl::Status AppendConfigFile(const std::string& path, std::vector<std::string>&
       }
     }
     arguments.insert(arguments.end(), added.begin(), added.end());
-  } catch (const YAML::Exception& error) {
+  } catch (const std::exception& error) {  // of YAML, or of the stream: a directory
     return absl::InvalidArgumentError(absl::StrFormat("--config: %s: %s", path, error.what()));
   }
   return absl::OkStatus();
@@ -113,7 +114,7 @@ void AddConfigFlag(CLI::App& app) {
 const std::map<std::string, TransportKind> kTransports = {
     {NameOf(TransportKind::kAuto), TransportKind::kAuto},
     {NameOf(TransportKind::kSharedMemory), TransportKind::kSharedMemory},
-    {NameOf(TransportKind::kUcx), TransportKind::kUcx},
+    {NameOf(TransportKind::kTcp), TransportKind::kTcp},
     {NameOf(TransportKind::kInProcess), TransportKind::kInProcess},
 };
 
@@ -124,8 +125,84 @@ const std::map<std::string, RepackFormat> kRepackFormats = {
     {"compressed-tensors", RepackFormat::kCompressedTensors},
 };
 
+void AddTokenFlag(CLI::App& app, std::string& path) {
+  app.add_option("--cluster-token-file", path,
+                 "File whose contents workers and routers must present to join; default: none");
+}
+
+void AddPoolFlags(CLI::App& app, PoolOptions& options, int fewest_workers) {
+  app.add_option("--workers", options.workers,
+                 fewest_workers == 0
+                     ? "Expert workers; 0 keeps the experts in the router's process"
+                     : "Expert workers expected; the first plan waits for them")
+      ->check(CLI::Range(fewest_workers, 1024))
+      ->capture_default_str();
+  app.add_option("--expert-replicas", options.expert_replicas,
+                 "Workers that hold each expert; 1.5: the hottest half of them twice")
+      ->check(CLI::Range(1.0, 64.0))
+      ->capture_default_str();
+  app.add_option("--cluster-host", options.cluster_host,
+                 "Address that workers and other routers join at; default: --host");
+  app.add_option("--cluster-port", options.cluster_port, "Its port; 0 = a free one")
+      ->check(CLI::Range(0, 65535))
+      ->capture_default_str();
+  AddTokenFlag(app, options.cluster_token_file);
+  app.add_option("--lease-ms", options.lease_ms,
+                 "A worker without a sign of life for this long is lost")
+      ->check(CLI::Range(100, 3600000))
+      ->capture_default_str();
+}
+
+void AddPoolCommandFlags(CLI::App& app, PoolCommandOptions& options) {
+  using Action = PoolCommandOptions::Action;
+  app.require_subcommand(1);
+  const auto add = [&](const char* name, const char* text, Action action) {
+    CLI::App* command = app.add_subcommand(name, text);
+    command
+        ->add_option("--coordinator", options.coordinator,
+                     "Cluster address of the router or the coordinator, host:port")
+        ->capture_default_str();
+    AddTokenFlag(*command, options.cluster_token_file);
+    command
+        ->add_option("--timeout-ms", options.timeout_ms, "Longest wait for the answer")
+        ->check(CLI::Range(1, 3600000))
+        ->capture_default_str();
+    command->callback([&options, action] { options.action = action; });
+    return command;
+  };
+  add("status", "Who holds what, load, links, moves under way", Action::kStatus)
+      ->add_flag("--json", options.json, "One JSON object instead of a table");
+  for (CLI::App* command :
+       {add("drain", "A worker's experts move to others", Action::kDrain),
+        add("undrain", "The worker takes experts again", Action::kUndrain)}) {
+    command->add_option("worker", options.worker, "Its id")
+        ->required()
+        ->check(CLI::Range(0, 1 << 20));
+  }
+  add("replicas", "Holders that every expert shall have", Action::kReplicas)
+      ->add_option("replicas", options.replicas, "1.5: the hottest half twice")
+      ->required()
+      ->check(CLI::Range(1.0, 64.0));
+  add("rebalance", "Plans again now, with the loads measured so far", Action::kRebalance);
+}
+
+// "7000-7099" or "7000".
+absl::Status ReadPorts(const std::string& text, int& first, int& last) {
+  if (text.empty()) return absl::OkStatus();
+  const size_t dash = text.find('-');
+  const std::string begin = text.substr(0, dash);
+  const std::string end = dash == std::string::npos ? begin : text.substr(dash + 1);
+  if (absl::SimpleAtoi(begin, &first) && absl::SimpleAtoi(end, &last) && first >= 1 &&
+      first <= last && last <= 65535) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "--exchange-ports: wanted FIRST-LAST within 1..65535, got \"%s\"", text));
+}
+
 struct RouterText {  // flag values that need a conversion after parsing
   std::string kv_cache_dtype = "auto";
+  std::string combine_format = "float32";
   int64_t seed = -1;
   std::vector<std::string> allowed_origins;
 };
@@ -170,10 +247,7 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
   app.add_option("--grpc-port", options.grpc_port, "gRPC port; 0 = a free one")
       ->check(port)
       ->capture_default_str();
-  app.add_option("--workers", options.workers,
-                 "Expert workers; 0 keeps the experts in the router's process")
-      ->check(CLI::Range(0, 1024))
-      ->capture_default_str();
+  AddPoolFlags(app, options.pool, /*fewest_workers=*/0);
   app.add_option(
       "--allowed-origins", text.allowed_origins,
       "Web pages that may use the HTTP API (CORS), e.g. https://ui.example.com; * = all; "
@@ -223,18 +297,25 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app.add_option("--transport", options.transport,
-                 "Between router and workers: auto (shared memory within a host, UCX between "
-                 "hosts; the workers' must be auto too), shm, ucx, or inprocess (workers are "
-                 "threads of this process)")
+                 "Between router and workers: auto (shared memory within a host, TCP between "
+                 "hosts), shm, tcp, or inprocess (workers are threads of this process)")
       ->transform(CLI::CheckedTransformer(kTransports))
       ->default_str(NameOf(options.transport));
   app.add_option("--expert-timeout-ms", options.expert_timeout_ms,
-                 "Longest silence of a worker in one layer of a small batch")
+                 "A step whose layer gets no answer for this long is given up and computed again")
       ->check(CLI::Range(10, 3600000))
       ->capture_default_str();
-  app.add_option("--lease-ms", options.lease_ms,
-                 "A worker without a sign of life for this long is lost")
-      ->check(CLI::Range(100, 3600000))
+  app.add_option("--late-floor-ms", options.late_floor_ms,
+                 "No worker's answer is held for late (and asked for elsewhere) before this")
+      ->check(CLI::Range(1, 3600000))
+      ->capture_default_str();
+  app.add_option("--combine-format", text.combine_format,
+                 "Workers' answers: float32, or int16 (groups with a scale: half the bytes)")
+      ->check(CLI::IsMember({"float32", "int16"}))
+      ->capture_default_str();
+  app.add_option("--verify-share", options.verify_share,
+                 "Share of expert computations that two workers do and that are compared, e.g. 0.001")
+      ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   app.add_option("--shutdown-timeout-ms", options.shutdown_timeout_ms,
                  "Running requests may finish for this long after SIGTERM")
@@ -274,6 +355,7 @@ absl::Status FinishRouter(RouterOptions& options, const RouterText& text) {
         text.kv_cache_dtype));
   }
   options.kv_format = *format;
+  options.int16_combine = text.combine_format == "int16";
   SHEAF_RETURN_IF_ERROR(ReadAllowedOrigins(text.allowed_origins, options.allowed_origins));
   if (text.seed >= 0) options.seed = static_cast<uint64_t>(text.seed);
   for (const std::string& name : options.served_model_names) {
@@ -306,16 +388,22 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
   ChatOptions chat;
 
   CLI::App* serve_app = app.add_subcommand("serve", "Router and expert workers on this machine");
+  serve.pool.cluster_port = 0;  // its own children are told
   AddRouterFlags(*serve_app, serve, serve_text);
   CLI::App* router_app =
-      app.add_subcommand("router", "Router alone; workers join it by its gRPC address");
+      app.add_subcommand("router", "Router alone; workers join at its cluster port");
   AddRouterFlags(*router_app, router, router_text);
+  router_app->add_option("--coordinator", router.coordinator,
+                         "host:port of the pool's coordinator; default: inside this router");
 
   CLI::App* worker_app = app.add_subcommand("worker", "One expert worker");
   AddProcessFlags(*worker_app, worker.process);
   AddConfigFlag(*worker_app);
-  worker_app->add_option("--router", worker.router, "gRPC address of the router, host:port")
+  worker_app
+      ->add_option("--coordinator,--router", worker.coordinator,
+                   "Cluster address of the router or the coordinator, host:port")
       ->required();
+  AddTokenFlag(*worker_app, worker.cluster_token_file);
   worker_app->add_option("--host", worker.host, "Address that /metrics listens on")
       ->capture_default_str();
   worker_app->add_option("--metrics-port", worker.metrics_port, "Port of /metrics; 0 = a free one")
@@ -331,12 +419,47 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
   worker_app
       ->add_option(
           "--transport", worker.transport,
-          "As the router's: auto, shm or ucx; `sheaf serve` uses shm unless told otherwise")
+          "What routers may reach it by: auto (shared memory and TCP), shm or tcp")
       ->transform(CLI::CheckedTransformer(between_processes))
       ->default_str(NameOf(worker.transport));
-  worker_app->add_option("--slot", worker.slot, "Wanted worker id; -1 = any vacant one")
+  worker_app->add_option("--id,--slot", worker.id, "Wanted worker id; -1 = any free one")
       ->check(CLI::Range(-1, 1023))
       ->capture_default_str();
+  worker_app
+      ->add_option("--memory-bytes", worker.memory_bytes,
+                   "Bytes of experts that it may hold, e.g. 32GiB; 0 = no bound")
+      ->transform(CLI::AsSizeValue(false))
+      ->capture_default_str();
+  worker_app->add_flag("--spare", worker.spare, "Hold nothing until another worker is lost");
+  worker_app->add_option(
+      "--exchange-host", worker.exchange_host,
+      "Address that TCP links use; default: the one that reaches the coordinator");
+  worker_app->add_option("--exchange-interface", worker.exchange_interface,
+                         "Network interface whose address they use instead, e.g. eth1");
+  std::string exchange_ports;
+  worker_app->add_option("--exchange-ports", exchange_ports,
+                         "FIRST-LAST port that TCP links may listen on; default: any free one");
+
+  CoordinatorCommandOptions coordinator;
+  coordinator.pool.cluster_port = 50052;
+  CLI::App* coordinator_app = app.add_subcommand(
+      "coordinator", "The coordinator of a pool that several routers share, without a router");
+  AddProcessFlags(*coordinator_app, coordinator.process);
+  AddConfigFlag(*coordinator_app);
+  AddPoolFlags(*coordinator_app, coordinator.pool, /*fewest_workers=*/0);
+  coordinator_app->add_option("--host", coordinator.host, "Address that /metrics listens on")
+      ->capture_default_str();
+  coordinator_app
+      ->add_option("--metrics-port", coordinator.metrics_port, "Port of /metrics; 0 = a free one")
+      ->check(CLI::Range(0, 65535))
+      ->capture_default_str();
+  coordinator_app->add_option("--ready-file", coordinator.ready_file,
+                              "Written when it listens: its address and process id as JSON");
+
+  PoolCommandOptions pool;
+  CLI::App* pool_app =
+      app.add_subcommand("pool", "What a pool does, and an operator's word with it");
+  AddPoolCommandFlags(*pool_app, pool);
 
   CLI::App* inspect_app =
       app.add_subcommand("inspect", "What a checkpoint holds, and whether it can be served");
@@ -395,7 +518,16 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
     if (absl::Status status = FinishRouter(router, router_text); !status.ok()) return status;
     return RouterCommand{std::move(router)};
   }
-  if (worker_app->parsed()) return WorkerCommand{std::move(worker)};
+  if (worker_app->parsed()) {
+    if (absl::Status status =
+            ReadPorts(exchange_ports, worker.first_exchange_port, worker.last_exchange_port);
+        !status.ok()) {
+      return status;
+    }
+    return WorkerCommand{std::move(worker)};
+  }
+  if (coordinator_app->parsed()) return CoordinatorCommand{std::move(coordinator)};
+  if (pool_app->parsed()) return PoolCommand{std::move(pool)};
   if (inspect_app->parsed()) return InspectCommand{std::move(inspect)};
   if (verify_app->parsed()) return VerifyCommand{std::move(verify)};
   if (repack_app->parsed()) return RepackCommand{std::move(repack)};

@@ -15,24 +15,18 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "cli/pool_options.h"
+#include "cli/process_options.h"
 #include "kernels/kv_format.h"
 #include "model/repack/file_linear.h"
 
 namespace sheaf {
 
-// Flags that every serving process has.
-struct ProcessOptions {
-  std::string checkpoint;           // directory
-  std::string cpu_target = "auto";  // kernels/cpu_target.h
-  std::string log_level = "info";   // debug, info, warn, error
-  std::string log_format = "text";  // text, json
-};
-
 // How activations travel between the router and its workers.
 enum class TransportKind {
-  kAuto,          // shared memory to the workers of the router's host, UCX to the others
+  kAuto,          // shared memory to the workers of the router's host, TCP to the others
   kSharedMemory,  // all of them are on the router's host
-  kUcx,
+  kTcp,
   kInProcess,  // they are threads of the router
 };
 
@@ -43,7 +37,8 @@ struct RouterOptions {
   std::string host = "127.0.0.1";               // address that HTTP and gRPC listen on
   int port = 8000;                              // HTTP; 0 = a free port
   int grpc_port = 50051;                        // gRPC; 0 = a free port
-  int workers = 1;                              // expert workers; 0 = experts in this process
+  PoolOptions pool;
+  std::string coordinator;                      // host:port of one outside; empty = inside
   std::vector<std::string> allowed_origins;     // of web pages, "*" = all; empty = own pages only
   std::vector<std::string> served_model_names;  // empty = the checkpoint's folder name
   int64_t max_model_len = 0;          // prompt + output tokens; 0 = what model and KV cache allow
@@ -59,9 +54,10 @@ struct RouterOptions {
   int threads = 0;        // compute threads of the router; 0 = usable cores
   int worker_threads = 0;  // compute threads of each worker started here; 0 = usable cores
   TransportKind transport = TransportKind::kAuto;
-  int expert_timeout_ms =
-      5000;             // a worker's silence in one layer, before the bytes it has to compute
-  int lease_ms = 2000;  // a worker without a sign of life for this long is lost
+  int expert_timeout_ms = 5000;  // without any answer in one layer: the step is given up
+  int late_floor_ms = 25;        // no answer is held for late before this
+  bool int16_combine = false;    // answers as int16 groups: half the bytes
+  double verify_share = 0;       // of pairs that are asked twice and compared
   int shutdown_timeout_ms = 10000;  // running requests may finish for this long after SIGTERM
   std::string ready_file;           // written when ready; empty = none
 
@@ -75,12 +71,19 @@ struct RouterOptions {
 
 struct WorkerOptions {
   ProcessOptions process;
-  std::string router;                              // host:port of the router's gRPC address
+  std::string coordinator;                         // host:port of the pool's coordinator
+  std::string cluster_token_file;                  // the pool's token; empty = none
   std::string host = "127.0.0.1";                  // address that /metrics listens on
   int metrics_port = 0;                            // 0 = a free port
   int worker_threads = 0;                          // 0 = usable cores
-  int slot = -1;                                   // wanted worker id; -1 = any vacant one
-  TransportKind transport = TransportKind::kAuto;  // the router's; not kInProcess
+  int id = -1;                                     // wanted worker id; -1 = any free one
+  uint64_t memory_bytes = 0;                       // of experts that it may hold; 0 = no bound
+  bool spare = false;                              // holds nothing until another is lost
+  TransportKind transport = TransportKind::kAuto;  // the routers'; not kInProcess
+  std::string exchange_host;       // address that TCP links use; empty = the one towards the coordinator
+  std::string exchange_interface;  // its address instead, e.g. eth1
+  int first_exchange_port = 0;     // 0 = any free one
+  int last_exchange_port = 0;
 };
 
 struct InspectOptions {
@@ -149,12 +152,19 @@ struct AskCommand {
 struct ChatCommand {
   ChatOptions options;
 };
+struct CoordinatorCommand {
+  CoordinatorCommandOptions options;
+};
+struct PoolCommand {
+  PoolCommandOptions options;
+};
 struct HelpText {
   std::string text;
 };
 
 using Command = std::variant<ServeCommand, RouterCommand, WorkerCommand, InspectCommand,
-                             VerifyCommand, RepackCommand, AskCommand, ChatCommand, HelpText>;
+                             VerifyCommand, RepackCommand, AskCommand, ChatCommand,
+                             CoordinatorCommand, PoolCommand, HelpText>;
 
 absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv);
 

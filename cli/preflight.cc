@@ -72,7 +72,7 @@ Preflight RunPreflight(const RouterOptions& options) {
   preflight.checkpoint = *std::move(checkpoint);
   auto config = LoadModelConfig(directory);
   if (config.ok()) FitVocabulary(*preflight.checkpoint, *config);
-  preflight.report = InspectTensors(*preflight.checkpoint, config, options.workers);
+  preflight.report = InspectTensors(*preflight.checkpoint, config, options.pool.workers);
   if (!config.ok()) return preflight;
   preflight.config = *std::move(config);
   const absl::Status text = OpenText(options, preflight);
@@ -90,7 +90,10 @@ absl::StatusOr<WorkerPreflight> RunWorkerPreflight(const std::string& checkpoint
   SHEAF_RETURN_IF_ERROR(
       JudgeAbsentTensors(*preflight.checkpoint, preflight.config).status());
   FitVocabulary(*preflight.checkpoint, preflight.config);
-  SHEAF_RETURN_IF_ERROR(CheckExperts(*preflight.checkpoint, preflight.config));
+  const absl::Status experts = CheckExperts(*preflight.checkpoint, preflight.config);
+  // Its files are all there, so no second look finds the tensor: not like a file that is absent.
+  if (absl::IsNotFound(experts)) return absl::FailedPreconditionError(experts.message());
+  SHEAF_RETURN_IF_ERROR(experts);
   return preflight;
 }
 

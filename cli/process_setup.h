@@ -1,20 +1,28 @@
 #pragma once
-// What every serving process does first: logging, CPU target, and signals turned into a flag that
-// can be waited for.
+// What every serving process does first: logging, CPU target, and signals turned into something
+// that can be waited for.
+//
+// The log goes to stderr through a LogWriter: whoever logs never waits for its reader.
 //
 // Threads: main's thread, before any other thread starts (the signal mask is inherited).
 
 #include <chrono>
+#include <thread>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "base/unique_fd.h"
 #include "cli/options.h"
 
 namespace sheaf {
 
-// Sets up spdlog on stderr and the kernels' CPU target.
+// Sets up the log and the kernels' CPU target, and sees that the process may start threads.
+// Errors: kInvalidArgument for the CPU target; kResourceExhausted when there is no room for threads.
 absl::Status SetUpProcess(const ProcessOptions& options);
 
-// Blocks SIGINT and SIGTERM for the process and takes them from a signalfd.
+// Blocks SIGINT and SIGTERM for the process and takes them on a thread of its own, from the moment
+// it is made. The first asks for an end in order (WaitFor), a second one ends the process at once.
 class StopSignals {
  public:
   StopSignals();
@@ -25,12 +33,34 @@ class StopSignals {
   // True as soon as one of the signals has arrived; false at the timeout.
   bool WaitFor(std::chrono::milliseconds timeout);
 
+  // While one lives the process serves nobody yet, so there is nothing to end in order: already the
+  // first signal ends it, with status 0, whatever its threads are doing.
+  class NothingToFinish {
+   public:
+    explicit NothingToFinish(StopSignals& signals);
+    ~NothingToFinish();
+    NothingToFinish(const NothingToFinish&) = delete;
+    NothingToFinish& operator=(const NothingToFinish&) = delete;
+
+   private:
+    StopSignals& signals_;
+  };
+
  private:
-  int fd_ = -1;
-  bool stopped_ = false;
+  void Watch();
+
+  UniqueFd signals_;
+  UniqueFd ending_;  // readable when the thread shall end
+  absl::Mutex mutex_;
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  bool nothing_to_finish_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;  // last: it uses the others
 };
 
-// Prints "sheaf: <message>" to stderr as one line; returns exit status 1.
+// Ends the process without waiting for its threads, after what was logged.
+[[noreturn]] void EndNow(int status);
+
+// Prints "sheaf: <message>" to stderr as one line, after what was logged; returns exit status 1.
 int Fail(const absl::Status& status);
 
 }  // namespace sheaf

@@ -3,13 +3,18 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <mutex>
 #include <random>
+#include <thread>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_format.h"
+#include "absl/synchronization/mutex.h"
 #include "base/cpu_topology.h"
+#include "base/host_port.h"
 #include "base/one_line.h"
 #include "base/status.h"
 #include "base/thread_pool.h"
@@ -23,10 +28,12 @@
 #include "model/model_layout.h"
 #include "prometheus/registry.h"
 #include "router/api/generation/api_context.h"
+#include "router/api/generation/engine_gate.h"
 #include "router/api/grpc/grpc_inference_service.h"
 #include "router/api/grpc/grpc_server.h"
 #include "router/api/http/http_server.h"
 #include "router/api/http_endpoints.h"
+#include "router/api/status/loading_endpoints.h"
 #include "router/attention/decoder.h"
 #include "router/attention/kv_cache.h"
 #include "router/metrics/router_metrics.h"
@@ -85,10 +92,12 @@ struct RouterProcess::Impl {
   prometheus::Registry registry;
   std::unique_ptr<RouterMetrics> metrics;
   std::unique_ptr<MetricsObserver> observer;
-  std::unique_ptr<Checkpoint> checkpoint;  // until everything is loaded
+  std::shared_ptr<const Checkpoint> checkpoint;  // until everything is loaded
   ModelConfig config;
   std::unique_ptr<CheckpointText> text;
   int max_model_len = 0;  // tokens
+  std::unique_ptr<EngineGate> gate;
+  std::atomic<size_t> loaded_bytes{0}, total_bytes{0};
   std::unique_ptr<ThreadPool> pool;
   std::unique_ptr<DecoderWeights> weights;
   std::unique_ptr<KvCache> cache;
@@ -103,16 +112,40 @@ struct RouterProcess::Impl {
   // Ends before the context, though made first: its last tasks use it.
   std::unique_ptr<PreparationPool> preparation;
   std::unique_ptr<grpc::Service> inference;
+  std::unique_ptr<HttpRouter> loading_router;
   std::unique_ptr<HttpRouter> http_router;
   std::unique_ptr<GrpcServer> grpc;
   std::unique_ptr<HttpServer> http;
+  std::atomic<bool> loaded{false};
+  absl::Mutex mutex;
+  absl::Status failure ABSL_GUARDED_BY(mutex);
+  std::thread loader;
 
-  absl::Status LoadModel();
-  absl::Status BuildEngine();
+  absl::Status CheckCheckpoint();
   absl::Status OpenPorts();
+  absl::Status LoadWeights();
+  absl::Status BuildEngine();
+  absl::Status MakeExperts();
+  void Load();
+  // Experts in workers; else they are loaded into this process, like the other weights.
+  bool experts_are_elsewhere() const {
+    return (options.pool.workers > 0 || !options.coordinator.empty()) &&
+           options.transport != TransportKind::kInProcess;
+  }
+  double progress() const {
+    const size_t total = total_bytes.load();
+    return total == 0 ? 0.0 : static_cast<double>(loaded_bytes.load()) / static_cast<double>(total);
+  }
 };
 
-absl::Status RouterProcess::Impl::LoadModel() {
+absl::Status RouterProcess::Impl::MakeExperts() {
+  SHEAF_ASSIGN_OR_RETURN(
+      experts,
+      ExpertBackend::Create({options, checkpoint, config, *pool, clock, registry}));
+  return absl::OkStatus();
+}
+
+absl::Status RouterProcess::Impl::CheckCheckpoint() {
   Preflight preflight = RunPreflight(options);
   for (const std::string& remark : AllRemarks(preflight.report)) {
     spdlog::warn("{}", OneLine(remark));
@@ -131,12 +164,21 @@ absl::Status RouterProcess::Impl::LoadModel() {
                parser(options.tool_call_parser, text->output_format().tools),
                parser(options.reasoning_parser, text->output_format().reasoning));
   spdlog::info("answers end at {}", preflight.stop_ids.Text());
+  gate = std::make_unique<EngineGate>(max_model_len);
   pool = std::make_unique<ThreadPool>(options.threads > 0 ? options.threads
                                                           : DetectCpuTopology().usable_cores);
+  return absl::OkStatus();
+}
+
+absl::Status RouterProcess::Impl::LoadWeights() {
   spdlog::info("{}: {} layers, {} experts a layer; loading the router's weights",
                options.process.checkpoint, config.num_layers, config.num_experts);
+  const auto report = [this](size_t done, size_t total) {
+    total_bytes.store(total);
+    loaded_bytes.store(done);
+  };
   SHEAF_ASSIGN_OR_RETURN(
-      weights, DecoderWeights::Load(*checkpoint, config, AllHeads(config), *pool, LoadProgress{}));
+      weights, DecoderWeights::Load(*checkpoint, config, AllHeads(config), *pool, report));
   spdlog::info("router weights: {:.1f} MB resident",
                static_cast<double>(weights->resident_bytes()) / 1e6);
   return absl::OkStatus();
@@ -148,12 +190,12 @@ absl::Status RouterProcess::Impl::BuildEngine() {
   spdlog::info("KV cache: {} blocks of {} tokens ({}); requests of up to {} tokens",
                cache->num_blocks(), cache->block_size(), kernels::KvFormatName(options.kv_format),
                max_model_len);
-  SHEAF_ASSIGN_OR_RETURN(
-      experts, ExpertBackend::Create(options, std::move(checkpoint), config, *pool, clock, *metrics));
+  if (!experts_are_elsewhere()) SHEAF_RETURN_IF_ERROR(MakeExperts());
+  checkpoint.reset();
   DecoderOptions decoder_options;
   decoder_options.max_batched_tokens = options.max_num_batched_tokens;
   decoder_options.max_model_len = max_model_len;
-  decoder_options.remote_experts = options.workers > 0;
+  decoder_options.remote_experts = options.pool.workers > 0 || !options.coordinator.empty();
   decoder = std::make_unique<Decoder>(config, *weights, heads, *cache, experts->layer(), *pool,
                                       decoder_options);
   EngineOptions engine_options;
@@ -182,24 +224,42 @@ absl::Status RouterProcess::Impl::OpenPorts() {
   settings.json_any_whitespace = options.json_any_whitespace;
   preparation = std::make_unique<PreparationPool>(PreparationPoolOptions{});
   wakes = std::make_unique<WakeQueue>();
-  context = std::make_unique<ApiContext>(ApiContext{*engine, *text, model, limits, settings,
+  context = std::make_unique<ApiContext>(ApiContext{*gate, *text, model, limits, settings,
                                                     *metrics, *preparation, *wakes, clock,
                                                     [this] { return random(); }, UnixSeconds});
   inference = MakeInferenceService(*context);
+  loading_router = std::make_unique<HttpRouter>(
+      MakeLoadingRouter([this] { return progress(); }, registry));
   http_router = std::make_unique<HttpRouter>(MakeHttpRouter(*context, registry));
   std::vector<grpc::Service*> services = {inference.get()};
-  if (grpc::Service* cluster = experts->cluster_service()) services.push_back(cluster);
+  // Workers load while this process does.
+  if (experts_are_elsewhere()) SHEAF_RETURN_IF_ERROR(MakeExperts());
   SHEAF_ASSIGN_OR_RETURN(grpc, GrpcServer::Start({.host = options.host,
                                                   .port = static_cast<uint16_t>(options.grpc_port)},
-                                                 *engine, services));
+                                                 *gate, services));
   HttpServerOptions http_options;
   http_options.host = options.host;
   http_options.port = static_cast<uint16_t>(options.port);
   http_options.allowed_origins = options.allowed_origins;
   SHEAF_ASSIGN_OR_RETURN(
-      http, HttpServer::Start(http_options, {*http_router, *preparation, *metrics, clock,
+      http, HttpServer::Start(http_options, {*loading_router, preparation.get(), metrics.get(), clock,
                                              context->random, context->unix_seconds}));
   return absl::OkStatus();
+}
+
+void RouterProcess::Impl::Load() {
+  absl::Status status = LoadWeights();
+  if (status.ok()) status = BuildEngine();
+  if (!status.ok()) {
+    absl::MutexLock lock(&mutex);
+    failure = std::move(status);
+    return;
+  }
+  experts->SetStepIsMoot([this] { return engine->StepIsMoot(); });
+  experts->SetOnChange([this] { engine->Wake(); });
+  gate->Open(*engine);
+  http->Use(*http_router);
+  loaded.store(true);
 }
 
 RouterProcess::RouterProcess() = default;
@@ -213,24 +273,37 @@ absl::StatusOr<std::unique_ptr<RouterProcess>> RouterProcess::Start(const Router
   Impl& impl = *process->impl_;
   impl.metrics = std::make_unique<RouterMetrics>(impl.registry, SHEAF_VERSION);
   impl.observer = std::make_unique<MetricsObserver>(*impl.metrics);
-  SHEAF_RETURN_IF_ERROR(impl.LoadModel());
-  SHEAF_RETURN_IF_ERROR(impl.BuildEngine());
+  SHEAF_RETURN_IF_ERROR(impl.CheckCheckpoint());
   SHEAF_RETURN_IF_ERROR(impl.OpenPorts());
+  impl.loader = std::thread([&impl] { impl.Load(); });
   spdlog::info("listening: HTTP {}, gRPC {}", process->http_address(), process->grpc_address());
   return process;
 }
 
-bool RouterProcess::ready() const { return impl_->engine->ready(); }
+bool RouterProcess::ready() const { return loaded() && impl_->gate->ready(); }
+
+bool RouterProcess::loaded() const { return impl_->loaded.load(); }
+
+absl::Status RouterProcess::failure() const {
+  absl::MutexLock lock(&impl_->mutex);
+  return impl_->failure;
+}
 
 std::string RouterProcess::http_address() const {
-  return absl::StrFormat("%s:%d", impl_->options.host, impl_->http->port());
+  return JoinHostPort(impl_->options.host, impl_->http->port());
 }
 
 std::string RouterProcess::grpc_address() const {
-  return absl::StrFormat("%s:%d", impl_->options.host, impl_->grpc->port());
+  return JoinHostPort(impl_->options.host, impl_->grpc->port());
 }
 
-std::vector<int> RouterProcess::TakeSuspectPids() { return impl_->experts->TakeSuspectPids(); }
+std::string RouterProcess::cluster_address() const {
+  return impl_->experts_are_elsewhere() ? impl_->experts->cluster_address() : std::string();
+}
+
+std::vector<int> RouterProcess::TakeHungPids() {
+  return loaded() ? impl_->experts->TakeHungPids() : std::vector<int>{};
+}
 
 void RouterProcess::Drain(milliseconds patience) {
   const TimePoint deadline = impl_->clock.Now() + patience;
@@ -238,13 +311,17 @@ void RouterProcess::Drain(milliseconds patience) {
     return std::max(milliseconds(0),
                     std::chrono::duration_cast<milliseconds>(deadline - impl_->clock.Now()));
   };
+  if (impl_->loader.joinable()) impl_->loader.join();
   if (impl_->engine) impl_->engine->Stop(deadline);
   if (impl_->http) impl_->http->Stop(left() + milliseconds(200));
 }
 
 void RouterProcess::Stop() {
   Drain(milliseconds(0));
-  if (impl_->experts) impl_->experts->Stop();
+  if (impl_->experts) {
+    impl_->experts->SetOnChange(nullptr);  // the engine goes first
+    impl_->experts->Stop();
+  }
   if (impl_->grpc) impl_->grpc->Stop(milliseconds(1000));
 }
 

@@ -6,10 +6,14 @@
 #include <climits>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "base/check.h"
 #include "base/clock.h"
+#include "base/host_port.h"
+#include "base/status.h"
 #include "cli/child_processes.h"
 #include "cli/commands.h"
 #include "cli/process_setup.h"
@@ -23,26 +27,66 @@ using std::chrono::milliseconds;
 
 std::vector<std::vector<std::string>> WorkerCommands(const RouterOptions& options,
                                                      const std::string& program,
-                                                     const std::string& grpc_address) {
+                                                     const std::string& cluster_address) {
+  if (cluster_address.empty()) return {};
   // Children join over loopback also when the router listens on every interface.
-  std::string router = grpc_address;
-  if (router.rfind("0.0.0.0:", 0) == 0) router.replace(0, 7, "127.0.0.1");
+  const auto split = SplitHostPort(cluster_address);
+  SHEAF_CHECK(split.ok(), "the router's own address is one");
+  const std::string coordinator = JoinHostPort(LocalHostOf(split->host), split->port);
   std::vector<std::vector<std::string>> commands;
-  for (int id = 0; id < options.workers; ++id) {
-    commands.push_back({program, "worker", options.process.checkpoint, "--router", router, "--slot",
-                        absl::StrFormat("%d", id), "--worker-threads",
+  for (int id = 0; id < options.pool.workers; ++id) {
+    commands.push_back({program, "worker", options.process.checkpoint, "--coordinator",
+                        coordinator, "--id", absl::StrFormat("%d", id), "--worker-threads",
                         absl::StrFormat("%d", options.worker_threads), "--cpu-target",
                         options.process.cpu_target, "--transport", NameOf(options.transport),
                         "--log-level", options.process.log_level, "--log-format",
                         options.process.log_format});
+    if (!options.pool.cluster_token_file.empty()) {
+      commands.back().push_back("--cluster-token-file");
+      commands.back().push_back(options.pool.cluster_token_file);
+    }
   }
   return commands;
 }
+
+// Keeps the ready file true. A disk that is full for now is no reason to end.
+class ReadyFileKeeper {
+ public:
+  explicit ReadyFileKeeper(std::unique_ptr<ReadyFile> file) : file_(std::move(file)) {}
+
+  // The file does not tell the present process ids.
+  void SetStale() { stale_ = true; }
+
+  void Update(const ReadyInfo& info, TimePoint now) {
+    if (!file_ || !stale_ || now < next_try_) return;
+    const absl::Status written = file_->Write(info);
+    stale_ = !written.ok();
+    if (written.ok()) {
+      if (std::exchange(warned_, false)) spdlog::info("--ready-file: written again");
+      return;
+    }
+    next_try_ = now + kRetry;
+    if (!std::exchange(warned_, true)) {
+      spdlog::warn("{}; tried again every second", std::string(written.message()));
+    }
+  }
+
+  void Remove() { file_.reset(); }
+
+ private:
+  static constexpr std::chrono::seconds kRetry{1};
+
+  std::unique_ptr<ReadyFile> file_;
+  bool stale_ = true;
+  bool warned_ = false;
+  TimePoint next_try_{};
+};
 
 ReadyInfo Describe(const RouterProcess& router, const ChildProcesses& children) {
   ReadyInfo info;
   info.http = router.http_address();
   info.grpc = router.grpc_address();
+  info.cluster = router.cluster_address();
   info.router_pid = static_cast<int>(getpid());
   for (const ChildProcesses::Child& child : children.children()) {
     if (child.pid > 0) info.workers.push_back({child.id, static_cast<int>(child.pid)});
@@ -50,56 +94,66 @@ ReadyInfo Describe(const RouterProcess& router, const ChildProcesses& children) 
   return info;
 }
 
+struct Started {
+  std::unique_ptr<RouterProcess> router;
+  std::unique_ptr<ReadyFile> ready_file;  // null: none is wanted
+};
+
+absl::StatusOr<Started> Start(const RouterOptions& options, StopSignals& signals) {
+  const StopSignals::NothingToFinish until_ports_answer(signals);
+  SHEAF_RETURN_IF_ERROR(SetUpProcess(options.process));
+  Started started;
+  if (!options.ready_file.empty()) {
+    SHEAF_ASSIGN_OR_RETURN(started.ready_file, ReadyFile::Claim(options.ready_file));
+  }
+  SHEAF_ASSIGN_OR_RETURN(started.router, RouterProcess::Start(options));
+  return started;
+}
+
 // Runs until SIGINT or SIGTERM; `program` empty: no children.
 int Run(RouterOptions options, const std::string& program) {
   StopSignals signals;  // before any thread: the mask is inherited
-  if (absl::Status status = SetUpProcess(options.process); !status.ok()) return Fail(status);
   // Children are on this host.
   if (!program.empty() && options.transport == TransportKind::kAuto) {
     options.transport = TransportKind::kSharedMemory;
   }
   SteadyClock clock;
-  auto router = RouterProcess::Start(options);
-  if (!router.ok()) return Fail(router.status());
+  auto started = Start(options, signals);
+  if (!started.ok()) return Fail(started.status());
+  RouterProcess& router = *started->router;
+  ReadyFileKeeper ready_file(std::move(started->ready_file));
 
-  const bool children_wanted = !program.empty() && options.transport != TransportKind::kInProcess;
-  ChildProcesses children(children_wanted
-                              ? WorkerCommands(options, program, (*router)->grpc_address())
-                              : std::vector<std::vector<std::string>>{},
+  ChildProcesses children(program.empty()
+                              ? std::vector<std::vector<std::string>>{}
+                              : WorkerCommands(options, program, router.cluster_address()),
                           clock);
-  int status = 0;
-  if (absl::Status started = children.StartAll(); !started.ok()) {
-    status = Fail(started);
-  }
+  absl::Status why = children.StartAll();
   bool announced = false;
-  bool stale = true;  // the ready file does not tell the present process ids
-  while (status == 0 && !signals.WaitFor(milliseconds(50))) {
-    if (children.Poll()) stale = true;
+  while (why.ok() && !signals.WaitFor(milliseconds(50))) {
+    if (children.Poll()) ready_file.SetStale();
     if (children.permanent_failure()) {
-      status = 1;
-      break;
+      why = absl::InternalError(children.permanent_reason());
+    } else {
+      why = router.failure();
     }
-    for (int pid : (*router)->TakeSuspectPids()) children.Kill(pid);
-    if (!(*router)->ready()) continue;
+    if (!why.ok()) break;
+    for (int pid : router.TakeHungPids()) children.Kill(pid);
+    if (!router.ready()) continue;
     if (!announced) spdlog::info("ready");
     announced = true;
-    if (!stale || options.ready_file.empty()) continue;
-    stale = false;
-    if (absl::Status written = WriteReadyFile(options.ready_file, Describe(**router, children));
-        !written.ok()) {
-      status = Fail(written);
-    }
+    ready_file.Update(Describe(router, children), clock.Now());
   }
-  if (status == 0) spdlog::info("stopping");
-  (*router)->Drain(milliseconds(status == 0 ? options.shutdown_timeout_ms : 0));
+  ready_file.Remove();
+  if (why.ok()) spdlog::info("stopping");
+  if (!router.loaded() && router.failure().ok()) {
+    // Nobody is served, and what is being loaded would only be waited for.
+    children.StopAll(milliseconds(100));
+    EndNow(why.ok() ? 0 : Fail(why));
+  }
+  router.Drain(milliseconds(why.ok() ? options.shutdown_timeout_ms : 0));
   children.StopAll(milliseconds(3000));
-  (*router)->Stop();
-  if (children.permanent_failure()) {  // last of all, where an operator looks first
-    const std::string& reason = children.permanent_reason();
-    return Fail(absl::InternalError(
-        reason.empty() ? std::string("a worker cannot load its slice of the checkpoint") : reason));
-  }
-  return status;
+  router.Stop();
+  return why.ok() ? 0 : Fail(why);  // last of all, where an operator looks first
 }
 
 }  // namespace

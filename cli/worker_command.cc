@@ -1,84 +1,73 @@
-// `sheaf worker`: one expert worker, until SIGTERM (it leaves the cluster in order) or a permanent
+// `sheaf worker`: one expert worker, until SIGTERM (it leaves the pool in order) or a permanent
 // error.
 
-#include <prometheus/exposer.h>
 #include <prometheus/registry.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
-#include <climits>
-#include <exception>
 #include <memory>
-#include <random>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
 
-#include "absl/strings/str_format.h"
 #include "base/cpu_topology.h"
 #include "base/status.h"
 #include "cli/child_processes.h"
 #include "cli/commands.h"
 #include "cli/data_plane.h"
+#include "cli/metrics_exposer.h"
 #include "cli/model_identity.h"
+#include "cli/own_address.h"
 #include "cli/preflight.h"
+#include "cli/process_identity.h"
 #include "cli/process_setup.h"
+#include "model/expert_reader.h"
+#include "worker/holdings/expert_loader.h"
 #include "worker/worker.h"
 
 namespace sheaf {
 namespace {
 
-std::string HostName() {
-  char name[HOST_NAME_MAX + 1] = {};
-  gethostname(name, HOST_NAME_MAX);
-  return name;
-}
-
-// Unique for this process's life.
-std::string InstanceName() {
-  return absl::StrFormat("%s-%d-%08x", HostName(), getpid(), std::random_device{}());
-}
-
-absl::StatusOr<std::unique_ptr<prometheus::Exposer>> ServeMetrics(const WorkerOptions& options) {
-  try {
-    return std::make_unique<prometheus::Exposer>(
-        absl::StrFormat("%s:%d", options.host, options.metrics_port), 1);
-  } catch (const std::exception& error) {  // civetweb's way to say that the port is taken
-    return absl::UnavailableError(absl::StrFormat("--metrics-port: cannot listen on %s:%d: %s",
-                                                  options.host, options.metrics_port,
-                                                  error.what()));
-  }
-}
-
 absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals) {
+  std::optional<StopSignals::NothingToFinish> until_it_joins(std::in_place, signals);
   SHEAF_RETURN_IF_ERROR(SetUpProcess(options.process));
   SHEAF_ASSIGN_OR_RETURN(WorkerPreflight preflight,
                          RunWorkerPreflight(options.process.checkpoint));
   const ModelConfig& config = preflight.config;
-  SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<Transport> transport, MakeTransport(options.transport));
+  WorkerConfig worker_config;
+  worker_config.coordinator = options.coordinator;
+  SHEAF_ASSIGN_OR_RETURN(worker_config.token, ReadToken(options.cluster_token_file));
+  SHEAF_ASSIGN_OR_RETURN(worker_config.model, IdentityOf(*preflight.checkpoint, config));
+  SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<LinkMaker> links, MakeWorkerLinks(options));
   auto registry = std::make_shared<prometheus::Registry>();
   WorkerMetrics metrics(*registry, SHEAF_VERSION);
-  SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<prometheus::Exposer> exposer, ServeMetrics(options));
-  exposer->RegisterCollectable(registry);
+  SHEAF_ASSIGN_OR_RETURN(
+      const std::unique_ptr<MetricsExposer> exposer,
+      MetricsExposer::Start(options.host, options.metrics_port, *registry));
 
-  WorkerConfig worker_config;
-  worker_config.router = options.router;
-  SHEAF_ASSIGN_OR_RETURN(worker_config.model, IdentityOf(options.process.checkpoint, config));
-  worker_config.instance = InstanceName();
+  worker_config.instance = RandomInstance();
+  worker_config.secret = RandomSecret();
   worker_config.pid = getpid();
   worker_config.host = HostName();
   worker_config.metrics_address =
-      absl::StrFormat("%s:%d", options.host, exposer->GetListeningPorts().front());
+      AnnouncedAddress(options.host, exposer->port(), options.coordinator);
   worker_config.version = SHEAF_VERSION;
   worker_config.threads =
       options.worker_threads > 0 ? options.worker_threads : DetectCpuTopology().usable_cores;
-  worker_config.preferred_slot = options.slot;
+  worker_config.preferred_id = options.id;
+  worker_config.memory_bytes = options.memory_bytes;
+  worker_config.spare = options.spare;
   spdlog::info("worker: metrics on {}", worker_config.metrics_address);
 
-  Worker worker(std::move(worker_config),
-                CheckpointSliceLoader(std::move(preflight.checkpoint), config), *transport,
-                metrics);
+  SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<ExpertReader> reader,
+                         ExpertReader::Create(std::move(preflight.checkpoint), config));
+  // Loading is reading and unpacking: it takes what the computing threads leave.
+  CheckpointExperts experts(std::move(reader), std::clamp(worker_config.threads, 1, 8));
+  Worker worker(std::move(worker_config), experts, *links, metrics);
+  until_it_joins.reset();
   std::atomic<bool> ended{false};
   absl::Status result;
   std::thread control([&] {
@@ -100,8 +89,7 @@ int RunWorker(const WorkerOptions& options) {
   if (status.ok()) return 0;
   // A parent says it in its own words; without one this is the line for the operator.
   if (!TellParent(status)) Fail(status);
-  // A lost router or a taken port may be better next time; a bad checkpoint is not.
-  return absl::IsUnavailable(status) ? 1 : kPermanentFailure;
+  return ExitStatusOf(status);
 }
 
 }  // namespace sheaf

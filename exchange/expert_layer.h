@@ -13,10 +13,10 @@
 //            ascending in a row; sum [num_rows][hidden].
 // Ownership  the batch's views stay valid until Finish() returns.
 // Threads    the step thread only. One batch in flight.
-// Errors     kUnavailable: a worker that holds a needed expert died, or did not answer in time
-//            (names worker, layer, waited), so that kDeadlineExceeded is left for the client's own
-//            deadline; kFailedPrecondition: no open epoch. After an error the batch's result is
-//            undefined and its requests fail; nothing is silently skipped.
+// Errors     kUnavailable: the step is given up, because nobody holds an expert that it needs or
+//            nobody answers (names layer, expert, workers). Nothing has changed: the same step may
+//            be run again when somebody is there. kAborted: given up because give_up() said so.
+//            After an error the sum is undefined; nothing is silently skipped.
 
 #include <cstdint>
 #include <vector>

@@ -153,6 +153,8 @@ const std::string& Checkpoint::directory() const { return impl_->directory; }
 
 const std::string& Checkpoint::index_path() const { return impl_->index_path; }
 
+const ShardFile& Checkpoint::shard(size_t number) const { return *impl_->shards[number]; }
+
 std::span<const AbsentTensor> Checkpoint::absent_tensors() const { return impl_->absent; }
 
 const std::vector<std::string>& Checkpoint::remarks() const { return impl_->remarks; }

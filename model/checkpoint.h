@@ -26,6 +26,8 @@
 
 namespace sheaf {
 
+class ShardFile;
+
 // Named by the index and not there.
 struct AbsentTensor {
   std::string name;
@@ -41,6 +43,7 @@ class Checkpoint {
   const std::string& directory() const;
   const std::string& index_path() const;  // empty: none was read
   size_t num_shards() const;
+  const ShardFile& shard(size_t number) const;
   std::span<const AbsentTensor> absent_tensors() const;  // in the order of the index
   // What an operator should know of the directory though it is served: one sentence each.
   const std::vector<std::string>& remarks() const;

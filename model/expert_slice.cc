@@ -1,12 +1,10 @@
 #include "model/expert_slice.h"
 
 #include <algorithm>
-#include <array>
 
-#include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "model/absent_tensors.h"
-#include "model/linear_loader.h"
+#include "model/expert_reader.h"
 #include "model/load_tracker.h"
 #include "model/model_layout.h"
 
@@ -16,26 +14,8 @@ namespace {
 // Experts whose pages are asked for ahead of the one being repacked, a thread.
 constexpr size_t kExpertsAhead = 4;
 
-using ExpertPlan = std::array<LinearPlan, 3>;
-
-struct LoadedExpert {
-  std::array<LoadedLinear, 3> linears;  // gate, up, down
-  kernels::ExpertWeights view;
-};
-
 void Prefetch(const Checkpoint& checkpoint, const ExpertPlan& plan) {
   for (const LinearPlan& linear : plan) linear.WillNeed(checkpoint);
-}
-
-absl::Status CheckExpert(const ModelConfig& config, const LayerExpert& pair) {
-  const int layer = pair.layer.value(), expert = pair.expert.value();
-  if (layer < config.num_dense_layers || layer >= config.num_layers || expert < 0 ||
-      expert >= config.num_experts) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("layer %d expert %d: wanted layers %d..%d, experts 0..%d", layer, expert,
-                        config.num_dense_layers, config.num_layers - 1, config.num_experts - 1));
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace
@@ -45,17 +25,7 @@ struct ExpertSlice::Impl {
   int num_experts_per_layer = 0;
   std::vector<int32_t>
       index;  // [layer * num_experts_per_layer + expert] -> position in `experts`; -1 = not held
-  std::vector<LoadedExpert> experts;
-
-  absl::Status LoadExpert(const Checkpoint& checkpoint, const ExpertPlan& plan,
-                          LoadScratch& scratch, LoadedExpert& expert) const {
-    for (size_t i = 0; i < plan.size(); ++i) {
-      SHEAF_ASSIGN_OR_RETURN(expert.linears[i],
-                             LoadPlannedLinear(checkpoint, plan[i], {}, arena, scratch));
-    }
-    expert.view = {expert.linears[0].view(), expert.linears[1].view(), expert.linears[2].view()};
-    return absl::OkStatus();
-  }
+  std::vector<ReadExpert> experts;
 };
 
 ExpertSlice::ExpertSlice() : impl_(std::make_unique<Impl>()) {}
@@ -110,15 +80,14 @@ absl::StatusOr<std::unique_ptr<ExpertSlice>> ExpertSlice::Load(
     if (tracker.failed()) return;
     const auto at = static_cast<size_t>(item);
     if (at + ahead < plans.size()) Prefetch(checkpoint, plans[at + ahead]);
-    absl::Status status = impl.LoadExpert(
-        checkpoint, plans[at], scratch[static_cast<size_t>(thread)], impl.experts[at]);
-    if (!status.ok()) {
-      tracker.Fail(at, std::move(status));
+    absl::StatusOr<ReadExpert> expert = ReadPlannedExpert(
+        checkpoint, plans[at], impl.arena, scratch[static_cast<size_t>(thread)]);
+    if (!expert.ok()) {
+      tracker.Fail(at, expert.status());
       return;
     }
-    size_t bytes = 0;
-    for (const LinearPlan& plan : plans[at]) bytes += plan.file_bytes();
-    tracker.Done(bytes);
+    impl.experts[at] = *std::move(expert);
+    tracker.Done(FileBytes(plans[at]));
   });
   // First: what was read of a file that changed is no fault of the values.
   SHEAF_RETURN_IF_ERROR(checkpoint.CheckUnchanged());
@@ -133,7 +102,7 @@ const kernels::ExpertWeights* ExpertSlice::Find(LayerId layer, ExpertId expert) 
   const size_t at =
       static_cast<size_t>(layer.value()) * impl.num_experts_per_layer + expert.value();
   if (at >= impl.index.size() || impl.index[at] < 0) return nullptr;
-  return &impl.experts[impl.index[at]].view;
+  return &impl.experts[impl.index[at]].weights;
 }
 
 size_t ExpertSlice::num_experts() const { return impl_->experts.size(); }

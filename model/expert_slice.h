@@ -23,12 +23,6 @@
 
 namespace sheaf {
 
-struct LayerExpert {
-  LayerId layer;
-  ExpertId expert;
-  friend auto operator<=>(const LayerExpert&, const LayerExpert&) = default;
-};
-
 // Called from loading threads, serialised: bytes so far and in all.
 using LoadProgress = std::function<void(size_t done_bytes, size_t total_bytes)>;
 

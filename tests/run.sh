@@ -17,7 +17,8 @@ run() {  # PRESET CTEST_ARGUMENT...
     { cat "build/$preset.configure.log"; return 1; }
   echo "building $preset"
   cmake --build "build/$preset"
-  ctest --test-dir "build/$preset" --output-on-failure --timeout 900 "$@"
+  # Two at a time; what starts servers holds a lock (RESOURCE_LOCK) and runs beside small ones alone.
+  ctest --test-dir "build/$preset" --output-on-failure --timeout 900 -j 2 "$@"
 }
 
 mkdir -p build

@@ -1,77 +1,81 @@
 #include "worker/in_process_workers.h"
 
+#include <random>
+#include <string>
 #include <utility>
 
+#include "absl/strings/str_format.h"
 #include "base/status.h"
-#include "base/thread_pool.h"
-#include "worker/serve_link.h"
+#include "worker/holdings/expert_store.h"
+#include "worker/serve/link_server.h"
 
 namespace sheaf {
 namespace {
 
-constexpr std::chrono::seconds kOpenTimeout{10};
+class BorrowedExpert final : public HeldExpert {
+ public:
+  explicit BorrowedExpert(const kernels::ExpertWeights& weights) : weights_(weights) {}
+  const kernels::ExpertWeights& weights() const override { return weights_; }
+  size_t resident_bytes() const override { return 0; }  // they are the source's
+
+ private:
+  const kernels::ExpertWeights& weights_;
+};
 
 }  // namespace
 
-struct InProcessWorkers::Worker {
-  std::unique_ptr<WorkerLink> link;
-  std::thread thread;
+struct InProcessWorkers::Member {
+  explicit Member(const ModelIdentity& model) : store(model.num_layers, model.num_experts) {}
+  ExpertStore store;
+  std::unique_ptr<Bell> bell;
+  std::unique_ptr<LinkServer> server;
+  std::unique_ptr<LinkListener> listener;  // first to go
 };
 
+InProcessWorkers::InProcessWorkers() = default;
+InProcessWorkers::~InProcessWorkers() = default;
+
 absl::StatusOr<std::unique_ptr<InProcessWorkers>> InProcessWorkers::Start(
-    Transport& transport, std::vector<const ExpertSource*> sources, ExpertPlacement placement,
+    LinkMaker& links, const ModelIdentity& model, const std::vector<InProcessHolding>& holdings,
     int threads_each) {
-  std::unique_ptr<InProcessWorkers> workers(
-      new InProcessWorkers(transport, std::move(sources), std::move(placement), threads_each));
-  SHEAF_RETURN_IF_ERROR(workers->OpenNext());
-  return workers;
-}
-
-InProcessWorkers::InProcessWorkers(Transport& transport, std::vector<const ExpertSource*> sources,
-                                   ExpertPlacement placement, int threads_each)
-    : transport_(transport),
-      sources_(std::move(sources)),
-      placement_(std::make_shared<const ExpertPlacement>(std::move(placement))),
-      threads_each_(threads_each) {}
-
-InProcessWorkers::~InProcessWorkers() { StopWorkers(); }
-
-void InProcessWorkers::StopWorkers() {
-  for (auto& worker : workers_) worker->link->Abort(absl::CancelledError("the next epoch begins"));
-  for (auto& worker : workers_) worker->thread.join();
-  workers_.clear();
-}
-
-absl::Status InProcessWorkers::OpenNext() {
-  StopWorkers();
-  epoch_ = Epoch(epoch_.value() + 1);
-  SHEAF_ASSIGN_OR_RETURN(link_, transport_.NewRouterLink(epoch_));
-  std::vector<LinkPeer> peers;
-  for (size_t i = 0; i < sources_.size(); ++i) {
-    const WorkerId id(static_cast<int32_t>(i));
-    auto worker = std::make_unique<Worker>();
-    SHEAF_ASSIGN_OR_RETURN(worker->link, transport_.NewWorkerLink(epoch_, id));
-    SHEAF_RETURN_IF_ERROR(worker->link->Connect(link_->address()));
-    peers.push_back({id, worker->link->address()});
-    worker->thread = std::thread([this, id, link = worker->link.get(), source = sources_[i]] {
-      ThreadPool pool(threads_each_);
-      ExpertRunner runner(*source, pool, id);
-      ServeLink(*link, runner, pool, nullptr)
-          .IgnoreError();  // it ends by Abort or by the router's Close
-      link->Close();
-    });
-    workers_.push_back(std::move(worker));
+  std::unique_ptr<InProcessWorkers> workers(new InProcessWorkers);
+  std::random_device random;
+  for (size_t i = 0; i < holdings.size(); ++i) {
+    auto member = std::make_unique<Member>(model);
+    Holdings held(model.num_layers, model.num_experts);
+    held.number = 1;
+    for (const LayerExpert& pair : holdings[i].experts) {
+      const kernels::ExpertWeights* weights = holdings[i].source->Find(pair.layer, pair.expert);
+      if (weights == nullptr) {
+        return absl::InvalidArgumentError(
+            absl::StrFormat("worker %d: layer %d expert %d is not in its source", i,
+                            pair.layer.value(), pair.expert.value()));
+      }
+      member->store.Add(pair, std::make_shared<const BorrowedExpert>(*weights));
+      held.Add(pair.layer, pair.expert);
+    }
+    SHEAF_ASSIGN_OR_RETURN(member->bell, Bell::Create());
+    member->server = std::make_unique<LinkServer>(model, threads_each, member->store,
+                                                  std::move(held), *member->bell, nullptr, nullptr);
+    WorkerEndpoint endpoint;
+    endpoint.worker = WorkerId(static_cast<int32_t>(i));
+    endpoint.instance = InstanceId((uint64_t{random()} << 32 | random()) | 1);
+    for (uint8_t& byte : endpoint.secret) byte = static_cast<uint8_t>(random());
+    endpoint.name = absl::StrFormat("thread %d of this process", i);
+    LinkListenerOptions listen;
+    listen.self = {model.digest, endpoint.instance, endpoint.secret};
+    SHEAF_ASSIGN_OR_RETURN(
+        member->listener,
+        links.Listen(listen, *member->bell,
+                     [server = member->server.get()](std::unique_ptr<FrameLink> link,
+                                                     const Hello& hello) {
+                       server->AddLink(std::move(link), hello);
+                     }));
+    endpoint.addresses = member->listener->addresses();
+    workers->members_.push_back(std::move(member));
+    workers->endpoints_.push_back(std::move(endpoint));
   }
-  return link_->Connect(peers, std::chrono::steady_clock::now() + kOpenTimeout);
-}
-
-absl::StatusOr<OpenEpoch> InProcessWorkers::Current() {
-  if (link_ == nullptr) SHEAF_RETURN_IF_ERROR(OpenNext());
-  return OpenEpoch{link_, placement_};
-}
-
-void InProcessWorkers::OnFault(Epoch epoch, const LinkFault&) {
-  if (epoch == epoch_) link_ = nullptr;
+  return workers;
 }
 
 }  // namespace sheaf

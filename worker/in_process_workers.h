@@ -3,50 +3,41 @@
 // exchange without processes or a control plane. For tests, debugging under one debugger, and
 // machines where processes cannot talk.
 //
-// Opens epoch 1 at once. After a fault it opens the next one when Current() is called: threads do
-// not die, so there is nobody to wait for.
-//
-// Ownership  borrows sources and transport; they outlive it. Threads: Current and OnFault from the
-//            step thread.
+// Ownership  borrows the maker and the sources; they outlive it. Threads: any.
+// Errors     Start: what listening says.
 
 #include <memory>
-#include <thread>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "exchange/expert_source.h"
-#include "exchange/remote_expert_layer.h"
-#include "exchange/transport.h"
+#include "exchange/link/link_maker.h"
+#include "exchange/model_identity.h"
+#include "exchange/pool/link_pool.h"
 
 namespace sheaf {
 
-class InProcessWorkers final : public EpochSource {
+// What one of them holds, for good.
+struct InProcessHolding {
+  const ExpertSource* source = nullptr;
+  std::vector<LayerExpert> experts;  // of the source
+};
+
+class InProcessWorkers {
  public:
-  // sources[i] is worker i's slice; the placement must agree with them.
   static absl::StatusOr<std::unique_ptr<InProcessWorkers>> Start(
-      Transport& transport, std::vector<const ExpertSource*> sources, ExpertPlacement placement,
+      LinkMaker& links, const ModelIdentity& model, const std::vector<InProcessHolding>& holdings,
       int threads_each);
-  ~InProcessWorkers() override;
+  ~InProcessWorkers();
 
-  absl::StatusOr<OpenEpoch> Current() override;
-  void OnFault(Epoch epoch, const LinkFault& fault) override;
-
-  Epoch epoch() const { return epoch_; }
+  // For LinkPool::SetWorkers: worker i holds holdings[i].
+  const std::vector<WorkerEndpoint>& endpoints() const { return endpoints_; }
 
  private:
-  struct Worker;
-  InProcessWorkers(Transport& transport, std::vector<const ExpertSource*> sources,
-                   ExpertPlacement placement, int threads_each);
-  absl::Status OpenNext();
-  void StopWorkers();
-
-  Transport& transport_;
-  const std::vector<const ExpertSource*> sources_;
-  const std::shared_ptr<const ExpertPlacement> placement_;
-  const int threads_each_;
-
-  Epoch epoch_{0};
-  std::shared_ptr<RouterLink> link_;
-  std::vector<std::unique_ptr<Worker>> workers_;
+  struct Member;
+  InProcessWorkers();
+  std::vector<std::unique_ptr<Member>> members_;
+  std::vector<WorkerEndpoint> endpoints_;
 };
 
 }  // namespace sheaf

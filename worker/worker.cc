@@ -5,385 +5,361 @@
 #include <algorithm>
 #include <atomic>
 #include <optional>
+#include <random>
 #include <utility>
-#include <variant>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
-#include "base/bounded_queue.h"
-#include "worker/compute_thread.h"
-#include "worker/router_session.h"
+#include "base/one_line.h"
+#include "base/status.h"
+#include "worker/holdings/expert_store.h"
+#include "worker/holdings/holding_loader.h"
+#include "worker/serve/link_server.h"
+#include "worker/session/coordinator_messages.h"
+#include "worker/session/coordinator_session.h"
+#include "worker/session/worker_state.h"
+#include "worker/worker_inbox.h"
 
 namespace sheaf {
 namespace {
 
-constexpr size_t kMaxEvents = 1024;
-constexpr Duration kProgressEvery = std::chrono::milliseconds(100);
-// A router whose answers to heartbeats stay away for this many leases is gone.
-constexpr int kSilentLeases = 5;
-constexpr Duration kAssignmentTimeout = std::chrono::seconds(30);
-// Bounds on what an assignment may claim.
-constexpr int64_t kMaxLeaseMs = 3'600'000;
-constexpr size_t kMaxSliceExperts = size_t{1} << 24;
-
-struct FromRouter {
-  uint64_t session;
-  v1::RouterMessage message;
-};
-struct SessionEnded {
-  uint64_t session;
-};
-struct Loaded {
-  uint64_t load;
-  absl::StatusOr<SliceFacts> facts;
-};
-struct LinkEnded {
-  Epoch epoch;
-  absl::Status why;
-};
-struct StopAsked {};
-using Event = std::variant<FromRouter, SessionEnded, Loaded, LinkEnded, StopAsked>;
+constexpr size_t kMaxReasonBytes = 500;
 
 TimePoint Now() { return std::chrono::steady_clock::now(); }
 
-bool IsFinal(const absl::Status& status) {
-  return absl::IsFailedPrecondition(status) || absl::IsInvalidArgument(status) ||
-         absl::IsUnimplemented(status);
+WorkerStateOptions StateOptions(const WorkerConfig& config) {
+  WorkerStateOptions options;
+  options.coordinator = config.coordinator;
+  options.preferred_id = config.preferred_id;
+  options.first_back_off = config.first_back_off;
+  options.max_back_off = config.max_back_off;
+  options.silence_floor = config.silence_floor;
+  options.join_patience = config.join_patience;
+  options.leave_patience = config.leave_patience;
+  return options;
 }
 
-absl::StatusOr<std::vector<LayerExpert>> ExpertsOf(const v1::Assignment& assignment,
-                                                   const ModelIdentity& model) {
-  std::vector<LayerExpert> experts;
-  for (const v1::ExpertRange& range : assignment.slice()) {
-    if (range.layer() < model.first_moe_layer || range.layer() >= model.num_layers ||
-        range.begin() < 0 || range.begin() >= range.end() || range.end() > model.num_experts ||
-        experts.size() + static_cast<size_t>(range.end() - range.begin()) > kMaxSliceExperts) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("assignment: layer %d, experts %d..%d are not in the model",
-                          range.layer(), range.begin(), range.end()));
-    }
-    for (int expert = range.begin(); expert < range.end(); ++expert) {
-      experts.push_back({LayerId(range.layer()), ExpertId(expert)});
-    }
-  }
-  return experts;
+HoldingPlanOptions PlanOptions(const WorkerConfig& config) {
+  HoldingPlanOptions options;
+  options.num_layers = config.model.num_layers;
+  options.num_experts = config.model.num_experts;
+  options.memory_bytes = config.memory_bytes;
+  options.seen_patience = config.seen_patience;
+  return options;
 }
+
+std::string Reason(const std::string& text) { return OneLine(text).substr(0, kMaxReasonBytes); }
 
 }  // namespace
 
-struct Worker::Impl final : ComputeEvents {
-  Impl(WorkerConfig chosen, SliceLoader loader, Transport& given_transport,
-       WorkerMetrics& given_metrics)
-      : config(std::move(chosen)),
-        transport(given_transport),
-        metrics(given_metrics),
-        events(kMaxEvents),
-        preferred_slot(config.preferred_slot),
-        compute(std::max(1, config.threads), std::move(loader), *this, &metrics) {}
+class Worker::Life final : public HoldingEvents, public ServeObserver {
+ public:
+  Life(WorkerConfig config, ExpertLoader& experts, LinkMaker& links, WorkerMetrics& metrics)
+      : config_(std::move(config)),
+        experts_(experts),
+        links_(links),
+        metrics_(metrics),
+        store_(config_.model.num_layers, config_.model.num_experts),
+        state_(StateOptions(config_), std::random_device{}(), Now()) {}
 
-  // Constant after construction.
-  const WorkerConfig config;
-  Transport& transport;
-  WorkerMetrics& metrics;
+  absl::Status Run();
+  void Stop() { inbox_.PostStop(); }
 
-  BoundedQueue<Event> events;
-  std::atomic<size_t> loaded_bytes{0};
-  std::atomic<size_t> slice_bytes{0};
-  std::atomic<bool> stop_asked{false};
-
-  // The control thread.
-  uint64_t session_number = 0;
-  std::unique_ptr<RouterSession> session;
-  int preferred_slot;
-  std::optional<WorkerId> slot;  // of this session
-  Duration lease = std::chrono::seconds(1);
-  bool loading = false;
-  size_t told_bytes = 0;
-  std::unique_ptr<WorkerLink> prepared;  // next epoch's end, not connected yet
-  Epoch serving;                         // epoch handed to the compute thread; 0 = none
-  uint64_t heartbeat = 0;
-  TimePoint next_heartbeat;
-  TimePoint last_heard;
-  std::optional<absl::Status> final_error;  // Run ends with it
-  std::string end_reason;                   // why this session ended, if we know better than gRPC
-
-  ComputeThread compute;  // last: its events need the rest
-
-  // ComputeEvents.
-  void OnLoadProgress(size_t done_bytes, size_t total_bytes) override {
-    loaded_bytes = done_bytes;
-    slice_bytes = total_bytes;
-    metrics.LoadedIs(done_bytes, total_bytes);
+ private:
+  // HoldingEvents, from a lane.
+  void OnHoldings(const Holdings& holdings) override {
+    server_->Announce(holdings);
+    inbox_.PostHoldings(holdings);
   }
-  void OnLoaded(uint64_t load, absl::StatusOr<SliceFacts> facts) override {
-    events.TryPush(Loaded{load, std::move(facts)});
+  void OnHoldFailed(uint64_t hold_number, const LayerExpert& pair,
+                    const absl::Status& why) override {
+    inbox_.PostHoldFailure(hold_number, pair, why);
   }
-  void OnLinkEnded(Epoch epoch, const absl::Status& why) override {
-    events.TryPush(LinkEnded{epoch, why});
+  void OnHoldingFacts(const HoldingFacts& facts) override {
+    metrics_.HoldingsAre(facts);
+    inbox_.PostFacts(facts);
+  }
+  // ServeObserver, from the compute thread.
+  void OnServed(const ServedDispatch& served) override {
+    metrics_.OnServed(served);
+    if (served.outcome == ServedDispatch::Outcome::kCombine)
+      pairs_.fetch_add(static_cast<uint64_t>(served.pairs), std::memory_order_relaxed);
+    busy_ns_.fetch_add(std::chrono::nanoseconds(served.busy).count(), std::memory_order_relaxed);
+  }
+  void OnLinks(int live_links) override {
+    metrics_.OnLinks(live_links);
+    inbox_.PostLinks(live_links);
   }
 
-  absl::Status Run() {
-    Duration back_off = config.first_back_off;
-    TimePoint last_joined = Now();
-    while (!stop_asked) {
-      const absl::Status ended = RunSession();
-      if (final_error.has_value()) return *final_error;
-      if (stop_asked) break;
-      if (slot.has_value()) {  // it was a real session
-        back_off = config.first_back_off;
-        last_joined = Now();
-      }
-      if (!slot.has_value() && IsFinal(ended)) return ended;
-      if (Now() - last_joined > config.join_patience) {
-        return absl::UnavailableError(
-            absl::StrFormat("no router at %s: %s", config.router, std::string(ended.message())));
-      }
-      spdlog::warn("no session with the router at {}: {}; trying again", config.router,
-                   std::string(ended.message()));
-      const TimePoint again = Now() + back_off;
-      while (!stop_asked && Now() < again) {
-        events.PopUntil(again);  // what the last session left behind, or Stop
-      }
-      back_off = std::min(back_off * 2, config.max_back_off);
-    }
-    compute.Stop();
-    return absl::OkStatus();
-  }
+  absl::Status Start();
+  void End();
+  void Hear(WorkerNews news);
+  void Understand(const v1::ToWorker& message, TimePoint received);
+  void HearOfHoldings(const WorkerNews& news);
+  // Something when Run is over.
+  std::optional<absl::Status> Do(WorkerAction action);
+  void Connect();
+  void TellHoldings();
+  v1::FromWorker Hello();
+  v1::FromWorker Beat(uint64_t sequence);
 
-  absl::Status RunSession() {
-    slot.reset();
-    end_reason.clear();
-    prepared = nullptr;
-    serving = Epoch(0);
-    loading = false;
-    heartbeat = 0;
-    const uint64_t number = ++session_number;
-    session = std::make_unique<RouterSession>(
-        config.router,
-        RouterSession::Callbacks{[this, number](v1::RouterMessage message) {
-                                   // A full queue is a router gone wild; the lost message shows up
-                                   // as a lost epoch.
-                                   events.TryPush(FromRouter{number, std::move(message)});
-                                 },
-                                 [this, number] { events.TryPush(SessionEnded{number}); }});
-    SendJoin();
-    next_heartbeat = Now() + kAssignmentTimeout;
-    last_heard = Now();
+  const WorkerConfig config_;
+  ExpertLoader& experts_;
+  LinkMaker& links_;
+  WorkerMetrics& metrics_;
+  WorkerInbox inbox_;
+  ExpertStore store_;
+  std::atomic<uint64_t> pairs_{0};
+  std::atomic<int64_t> busy_ns_{0};
 
-    bool open = true;
-    while (open && !final_error.has_value()) {
-      TimePoint wake = next_heartbeat;
-      if (loading) wake = std::min(wake, Now() + kProgressEvery);
-      std::optional<Event> event = events.PopUntil(wake);
-      if (event.has_value()) open = Handle(number, *event);
-      if (open && stop_asked) {
-        Leave();
-        open = false;
-      }
-      if (open) open = KeepLease();
-    }
-    compute.Idle();
-    metrics.EpochIs(Epoch(0));
-    const absl::Status status = session->Close();
-    session = nullptr;
-    if (slot.has_value()) metrics.SessionIs(false);
-    if (!end_reason.empty()) return absl::UnavailableError(end_reason);
-    return status.ok() ? absl::UnavailableError("the router ended the session") : status;
-  }
-
-  // False: this session is over.
-  bool Handle(uint64_t number, Event& event) {
-    if (auto* ended = std::get_if<SessionEnded>(&event)) return ended->session != number;
-    if (auto* from_router = std::get_if<FromRouter>(&event)) {
-      if (from_router->session != number) return true;
-      last_heard = Now();
-      return Understand(from_router->message);
-    }
-    if (auto* loaded = std::get_if<Loaded>(&event); loaded != nullptr && loaded->load == number)
-      OnSlice(loaded->facts);
-    if (auto* link = std::get_if<LinkEnded>(&event)) {
-      if (link->epoch != serving || absl::IsCancelled(link->why)) return true;
-      serving = Epoch(0);
-      metrics.EpochIs(Epoch(0));
-      spdlog::warn("link of epoch {} ended: {}", link->epoch.value(),
-                   std::string(link->why.message()));
-      SendEpochFailed(link->epoch, link->why);
-    }
-    return true;
-  }
-
-  bool Understand(const v1::RouterMessage& message) {
-    switch (message.message_case()) {
-      case v1::RouterMessage::kAssignment:
-        OnAssignment(message.assignment());
-        return true;
-      case v1::RouterMessage::kPrepareEpoch:
-        OnPrepare(Epoch(message.prepare_epoch().epoch()));
-        return true;
-      case v1::RouterMessage::kOpenEpoch:
-        OnOpen(Epoch(message.open_epoch().epoch()), message.open_epoch().router_address());
-        return true;
-      case v1::RouterMessage::kEpochServing:
-        spdlog::info("worker {} serves epoch {}", slot.has_value() ? slot->value() : -1,
-                     message.epoch_serving().epoch());
-        return true;
-      case v1::RouterMessage::kLeaseRenewed:
-        return true;
-      case v1::RouterMessage::kDismissed:
-        end_reason = absl::StrCat("dismissed: ", message.dismissed().reason());
-        return false;
-      case v1::RouterMessage::MESSAGE_NOT_SET:
-        return true;
-    }
-    return true;
-  }
-
-  void OnAssignment(const v1::Assignment& assignment) {
-    absl::StatusOr<std::vector<LayerExpert>> experts = ExpertsOf(assignment, config.model);
-    if (!experts.ok() || assignment.lease_ms() < 1 || assignment.lease_ms() > kMaxLeaseMs ||
-        slot.has_value() || assignment.slot() < 0) {
-      final_error =
-          experts.ok()
-              ? absl::InvalidArgumentError("assignment: impossible slot or lease, or a second one")
-              : experts.status();
-      return;
-    }
-    slot = WorkerId(assignment.slot());
-    preferred_slot = assignment.slot();
-    lease = std::chrono::milliseconds(assignment.lease_ms());
-    next_heartbeat = Now() + lease / 3;
-    loading = true;
-    told_bytes = 0;
-    metrics.SessionIs(true);
-    spdlog::info("worker {} of {}: {} experts to hold", slot->value(), assignment.num_slots(),
-                 experts->size());
-    compute.Load(session_number, *std::move(experts));
-  }
-
-  void OnSlice(const absl::StatusOr<SliceFacts>& facts) {
-    loading = false;
-    if (!facts.ok()) {
-      final_error = facts.status();
-      return;
-    }
-    metrics.SliceIs(facts->resident_bytes, facts->num_experts);
-    v1::WorkerMessage message;
-    message.mutable_slice_ready()->set_slice_bytes(facts->resident_bytes);
-    message.mutable_slice_ready()->set_num_experts(facts->num_experts);
-    session->Send(message);
-  }
-
-  void OnPrepare(Epoch epoch) {
-    if (!slot.has_value()) return;
-    absl::StatusOr<std::unique_ptr<WorkerLink>> link = transport.NewWorkerLink(epoch, *slot);
-    if (!link.ok()) {
-      SendEpochFailed(epoch, link.status());
-      return;
-    }
-    prepared = *std::move(link);
-    v1::WorkerMessage message;
-    message.mutable_epoch_prepared()->set_epoch(epoch.value());
-    message.mutable_epoch_prepared()->set_address(prepared->address());
-    session->Send(message);
-  }
-
-  void OnOpen(Epoch epoch, const std::string& router_address) {
-    if (prepared == nullptr || prepared->epoch() != epoch) return;  // of an epoch that was given up
-    std::shared_ptr<WorkerLink> link = std::move(prepared);
-    if (absl::Status connected = link->Connect(router_address); !connected.ok()) {
-      SendEpochFailed(epoch, connected);
-      return;
-    }
-    serving = epoch;
-    metrics.EpochIs(epoch);
-    compute.Serve(std::move(link), *slot);
-    v1::WorkerMessage message;
-    message.mutable_epoch_opened()->set_epoch(epoch.value());
-    session->Send(message);
-  }
-
-  void SendJoin() {
-    v1::WorkerMessage message;
-    v1::Join& join = *message.mutable_join();
-    join.set_protocol_version(kClusterProtocolVersion);
-    join.set_instance(config.instance);
-    join.set_pid(config.pid);
-    join.set_host(config.host);
-    join.mutable_model()->set_config_hash(config.model.config_hash);
-    join.mutable_model()->set_num_layers(config.model.num_layers);
-    join.mutable_model()->set_first_moe_layer(config.model.first_moe_layer);
-    join.mutable_model()->set_num_experts(config.model.num_experts);
-    join.mutable_model()->set_hidden_size(config.model.hidden_size);
-    join.set_preferred_slot(preferred_slot);
-    join.set_threads(config.threads);
-    join.set_metrics_address(config.metrics_address);
-    join.set_version(config.version);
-    session->Send(message);
-  }
-
-  void SendEpochFailed(Epoch epoch, const absl::Status& why) {
-    v1::WorkerMessage message;
-    message.mutable_epoch_failed()->set_epoch(epoch.value());
-    message.mutable_epoch_failed()->set_reason(std::string(why.message()));
-    session->Send(message);
-  }
-
-  // False: the router has been silent for too long.
-  bool KeepLease() {
-    const TimePoint now = Now();
-    if (loading && loaded_bytes != told_bytes) {
-      told_bytes = loaded_bytes;
-      v1::WorkerMessage message;
-      message.mutable_load_progress()->set_done_bytes(told_bytes);
-      message.mutable_load_progress()->set_total_bytes(slice_bytes);
-      session->Send(message);
-    }
-    if (now < next_heartbeat) return true;
-    if (!slot.has_value()) {
-      end_reason = "the router did not answer the join";
-      return false;
-    }
-    if (now - last_heard > lease * kSilentLeases) {
-      end_reason = "the router is silent";
-      return false;
-    }
-    v1::WorkerMessage message;
-    message.mutable_heartbeat()->set_sequence(++heartbeat);
-    session->Send(message);  // a broken stream shows up as SessionEnded
-    next_heartbeat = now + lease / 3;
-    return true;
-  }
-
-  // Keeps answering on the data plane until the router has closed the epoch.
-  void Leave() {
-    if (!slot.has_value()) return;
-    v1::WorkerMessage message;
-    message.mutable_leave()->set_reason("asked to stop");
-    session->Send(message);
-    const TimePoint patience = Now() + config.leave_patience;
-    const uint64_t number = session_number;
-    while (Now() < patience) {
-      std::optional<Event> event = events.PopUntil(patience);
-      if (!event.has_value()) continue;
-      if (std::holds_alternative<LinkEnded>(*event) || std::holds_alternative<Loaded>(*event))
-        continue;
-      if (!Handle(number, *event)) return;
-    }
-  }
+  // The control thread's.
+  WorkerState state_;
+  std::unique_ptr<Bell> bell_;
+  std::unique_ptr<HoldingLoader> loader_;
+  std::unique_ptr<LinkServer> server_;
+  std::unique_ptr<LinkListener> listener_;
+  std::unique_ptr<CoordinatorSession> session_;
+  uint64_t session_number_ = 0;
+  int live_links_ = 0;
+  Holdings announced_;
+  uint64_t told_holdings_ = 0;  // their number, in this session
+  bool loading_ = false;
 };
 
-Worker::Worker(WorkerConfig config, SliceLoader loader, Transport& transport,
+absl::Status Worker::Life::Start() {
+  SHEAF_ASSIGN_OR_RETURN(bell_, Bell::Create());
+  loader_ = std::make_unique<HoldingLoader>(PlanOptions(config_), experts_, store_, *this);
+  announced_ = loader_->announced();
+  server_ = std::make_unique<LinkServer>(
+      config_.model, config_.threads, store_, announced_, *bell_,
+      [loader = loader_.get()](uint64_t number) { loader->Seen(number); }, this);
+  LinkListenerOptions listen;
+  listen.self = {config_.model.digest, config_.instance, config_.secret};
+  SHEAF_ASSIGN_OR_RETURN(
+      listener_, links_.Listen(listen, *bell_,
+                               [server = server_.get()](std::unique_ptr<FrameLink> link,
+                                                        const sheaf::Hello& hello) {
+                                 server->AddLink(std::move(link), hello);
+                               }));
+  return absl::OkStatus();
+}
+
+void Worker::Life::End() {
+  session_ = nullptr;
+  listener_ = nullptr;
+  if (loader_ != nullptr) loader_->Stop();  // before the server, which it tells; it is told until then
+  server_ = nullptr;
+  loader_ = nullptr;
+}
+
+absl::Status Worker::Life::Run() {
+  absl::Status result = Start();
+  for (bool over = !result.ok(); !over;) {
+    // All that is there first, then the time: what waits in the inbox is no silence.
+    Hear(inbox_.Wait(state_.next_tick()));
+    for (WorkerAction& action : state_.Tick(Now())) {
+      if (std::optional<absl::Status> end = Do(std::move(action)); end.has_value()) {
+        result = *std::move(end);
+        over = true;
+        break;
+      }
+    }
+    if (state_.member() && announced_.number != told_holdings_) TellHoldings();
+  }
+  End();
+  metrics_.SessionEnded();
+  return result;
+}
+
+void Worker::Life::Hear(WorkerNews news) {
+  for (const WorkerNews::Message& message : news.messages) {
+    if (message.session == session_number_) Understand(message.message, message.received);
+  }
+  if (news.flooded_session != 0 && news.flooded_session == session_number_) {
+    state_.OnNonsense(absl::ResourceExhaustedError("more messages than there is room for"), Now());
+  }
+  for (const WorkerNews::SessionEnd& end : news.session_ends) {
+    if (end.session != session_number_) continue;
+    metrics_.SessionEnded();
+    state_.OnSessionEnded(end.status, end.at);
+  }
+  if (news.links.has_value()) {
+    live_links_ = *news.links;
+    state_.OnLinks(live_links_);
+  }
+  HearOfHoldings(news);
+  for (int i = 0; i < news.stops; ++i) {
+    spdlog::info("asked to stop");
+    state_.OnStop(Now());
+  }
+}
+
+void Worker::Life::HearOfHoldings(const WorkerNews& news) {
+  if (news.holdings.has_value()) {
+    announced_ = *news.holdings;
+    metrics_.HoldingsAnnounced(announced_);
+  }
+  for (const WorkerNews::HoldFailure& failure : news.hold_failures) {
+    const std::string reason = Reason(std::string(failure.why.message()));
+    spdlog::error("layer {} expert {} cannot be loaded: {}", failure.pair.layer.value(),
+                  failure.pair.expert.value(), reason);
+    if (!state_.member()) continue;
+    v1::FromWorker message;
+    v1::HoldFailed& failed = *message.mutable_hold_failed();
+    failed.set_number(failure.hold_number);
+    failed.set_layer(failure.pair.layer.value());
+    failed.set_expert(failure.pair.expert.value());
+    failed.set_reason(reason);
+    failed.set_permanent(!MayBeTransient(failure.why));
+    session_->Send(std::move(message));
+  }
+  if (!news.facts.has_value()) return;
+  const HoldingFacts& facts = *news.facts;
+  if (loading_ && facts.quiet) {
+    spdlog::info("holds {} experts, {:.1f} MiB", facts.num_held,
+                 static_cast<double>(facts.resident_bytes) / (1 << 20));
+    loading_ = false;
+  }
+  if (facts.quiet) {
+    state_.OnHoldingsSettled(facts.num_held == 0);
+  } else {
+    state_.OnHoldingsUnsettled();
+  }
+}
+
+void Worker::Life::Understand(const v1::ToWorker& message, TimePoint received) {
+  switch (message.message_case()) {
+    case v1::ToWorker::kWelcome: {
+      const absl::StatusOr<Welcome> welcome = WelcomeOf(message.welcome());
+      if (!welcome.ok()) return state_.OnNonsense(welcome.status(), received);
+      state_.OnWelcome(welcome->id, welcome->lease, received);
+      metrics_.JoinedAs(welcome->id);
+      return;
+    }
+    case v1::ToWorker::kHold: {
+      absl::StatusOr<HoldRequest> hold = HoldRequestOf(message.hold(), config_.model);
+      if (!hold.ok()) return state_.OnNonsense(hold.status(), received);
+      return state_.OnHold(*std::move(hold), received);
+    }
+    case v1::ToWorker::kBeatSeen:
+      return state_.OnBeatSeen(received);
+    case v1::ToWorker::kReload: {
+      const absl::StatusOr<LayerExpert> pair = ReloadOf(message.reload(), config_.model);
+      if (!pair.ok()) return state_.OnNonsense(pair.status(), received);
+      return state_.OnReload(*pair, received);
+    }
+    case v1::ToWorker::kDismissed:
+      return state_.OnDismissed(Reason(message.dismissed().reason()), received);
+    case v1::ToWorker::MESSAGE_NOT_SET:
+      return state_.OnBeatSeen(received);  // of a later version: a sign of life
+  }
+}
+
+std::optional<absl::Status> Worker::Life::Do(WorkerAction action) {
+  switch (action.kind) {
+    case WorkerAction::Kind::kConnect:
+      Connect();
+      break;
+    case WorkerAction::Kind::kDisconnect:
+      ++session_number_;  // what it still says is not heard
+      session_ = nullptr;
+      metrics_.SessionEnded();
+      break;
+    case WorkerAction::Kind::kSendBeat:
+      session_->Send(Beat(action.sequence));
+      break;
+    case WorkerAction::Kind::kSendLeaving: {
+      v1::FromWorker message;
+      message.mutable_leaving()->set_reason("asked to stop");
+      session_->Send(std::move(message));
+      break;
+    }
+    case WorkerAction::Kind::kHold:
+      spdlog::info("hold {}: {} experts", action.hold.number, action.hold.experts.size());
+      loading_ = true;
+      loader_->Want(std::move(action.hold));
+      break;
+    case WorkerAction::Kind::kReload:
+      spdlog::warn("layer {} expert {} is read again: an answer of it was wrong",
+                   action.pair.layer.value(), action.pair.expert.value());
+      loader_->Reload(action.pair);
+      break;
+    case WorkerAction::Kind::kExit:
+      return std::move(action.status);
+  }
+  return std::nullopt;
+}
+
+void Worker::Life::Connect() {
+  session_ = nullptr;
+  const uint64_t number = ++session_number_;
+  session_ = std::make_unique<CoordinatorSession>(
+      config_.coordinator,
+      CoordinatorSession::Callbacks{
+          [this, number](v1::ToWorker message, TimePoint received) {
+            inbox_.PostMessage(number, std::move(message), received);
+          },
+          [this, number](absl::Status status, TimePoint at) {
+            inbox_.PostSessionEnd(number, std::move(status), at);
+          }});
+  session_->Send(Hello());
+}
+
+v1::FromWorker Worker::Life::Hello() {
+  v1::FromWorker message;
+  v1::WorkerHello& hello = *message.mutable_hello();
+  hello.set_protocol_version(kPoolProtocolVersion);
+  *hello.mutable_model() = MessageOf(config_.model);
+  hello.set_instance(config_.instance.value());
+  hello.set_secret(std::string(config_.secret.begin(), config_.secret.end()));
+  for (const std::string& address : listener_->addresses()) hello.add_addresses(address);
+  hello.set_pid(config_.pid);
+  hello.set_host(config_.host);
+  hello.set_metrics_address(config_.metrics_address);
+  hello.set_version(config_.version);
+  hello.set_threads(config_.threads);
+  hello.set_memory_bytes(config_.memory_bytes);
+  hello.set_expert_bytes(std::max<size_t>(1, experts_.expert_bytes()));
+  hello.set_preferred_id(state_.preferred_id());
+  // Not announced_: what was announced since the last news counts too.
+  const Holdings holdings = loader_->announced();
+  hello.set_holdings(holdings.Encode());
+  told_holdings_ = holdings.number;
+  announced_ = holdings;
+  hello.set_spare(config_.spare);
+  hello.set_token(config_.token);
+  return message;
+}
+
+void Worker::Life::TellHoldings() {
+  told_holdings_ = announced_.number;
+  v1::FromWorker message;
+  message.mutable_holdings()->set_holdings(announced_.Encode());
+  session_->Send(std::move(message));
+}
+
+v1::FromWorker Worker::Life::Beat(uint64_t sequence) {
+  const HoldingFacts facts = loader_->facts();
+  v1::FromWorker message;
+  v1::WorkerBeat& beat = *message.mutable_beat();
+  beat.set_sequence(sequence);
+  beat.set_resident_bytes(facts.resident_bytes);
+  beat.set_hold_left_bytes(facts.left_bytes);
+  beat.set_hold_number(facts.hold_number);
+  beat.set_loaded_bytes(facts.loaded_bytes);
+  beat.set_pairs(pairs_.load(std::memory_order_relaxed));
+  beat.set_busy_seconds(static_cast<double>(busy_ns_.load(std::memory_order_relaxed)) * 1e-9);
+  beat.set_links(live_links_);
+  return message;
+}
+
+Worker::Worker(WorkerConfig config, ExpertLoader& experts, LinkMaker& links,
                WorkerMetrics& metrics)
-    : impl_(std::make_unique<Impl>(std::move(config), std::move(loader), transport, metrics)) {}
+    : life_(std::make_unique<Life>(std::move(config), experts, links, metrics)) {}
 
 Worker::~Worker() = default;
 
-absl::Status Worker::Run() { return impl_->Run(); }
+absl::Status Worker::Run() { return life_->Run(); }
 
-void Worker::Stop() {
-  impl_->stop_asked = true;
-  impl_->events.TryPush(StopAsked{});
-}
+void Worker::Stop() { life_->Stop(); }
 
 }  // namespace sheaf

@@ -1,18 +1,20 @@
 #pragma once
-// Worker: an expert worker's life. Joins the router by address, loads the slice it is given, opens
-// every epoch it is told of, keeps its lease, and joins again when the session is lost, with its
-// slice still in memory.
+// Worker: an expert worker's life. It listens for routers and joins the coordinator at once, loads,
+// announces and drops what it is asked to hold while it answers, and when the coordinator is gone it
+// goes on answering and joins again with what it holds.
 //
-//   control thread (Run)   the session: messages, heartbeats, joining again with back-off
-//   compute thread         loading, and the data plane with the kernels (worker/compute_thread.h)
+//   control thread (Run)  WorkerState: the session with the coordinator
+//   compute thread        LinkServer: links to routers, and the kernels
+//   lanes                 HoldingLoader: loading, at low priority
 //
-// Heartbeats do not depend on the compute thread: a long batch or load does not end the lease.
+// None waits for another: a long batch or load ends no lease, a lost coordinator stops no answer.
 //
-// Threads    Run: one thread. Stop: any thread (not a signal handler).
-// Ownership  borrows transport and metrics; they outlive it.
-// Errors     Run ends OK after Stop; kFailedPrecondition: the router serves another model or speaks
-//            another version; the loader's error; kUnavailable: no router for join_patience.
-//            Anything else is retried.
+// Threads    Run: one thread, once. Stop: any thread (not a signal handler).
+// Ownership  borrows experts, links and metrics; they outlive it.
+// Errors     Run ends OK after Stop. kFailedPrecondition (another checkpoint or version),
+//            kUnauthenticated (token), kInvalidArgument: the coordinator refuses it, and the text says
+//            what to do. kUnavailable: no coordinator and no router for join_patience. Also what
+//            listening says. Anything else is tried again.
 
 #include <cstdint>
 #include <memory>
@@ -20,40 +22,49 @@
 
 #include "absl/status/status.h"
 #include "base/clock.h"
+#include "base/ids.h"
+#include "exchange/link/hello.h"
+#include "exchange/link/link_maker.h"
 #include "exchange/model_identity.h"
-#include "exchange/transport.h"
-#include "worker/slice_loader.h"
+#include "worker/holdings/expert_loader.h"
 #include "worker/worker_metrics.h"
 
 namespace sheaf {
 
 struct WorkerConfig {
-  std::string router;  // host:port of the router's gRPC address
+  std::string coordinator;  // host:port
+  std::string token;        // of the pool; empty = none
   ModelIdentity model;
-  std::string instance;  // unique for this process's life
+  InstanceId instance;  // random for this process's life, not 0
+  LinkSecret secret{};  // random for this process's life
   int64_t pid = 0;
   std::string host;
   std::string metrics_address;  // host:port; empty = none
   std::string version;
-  int threads = 1;          // compute threads, >= 1
-  int preferred_slot = -1;  // of the first join; later the one held
+  int threads = 1;            // that compute, >= 1
+  int preferred_id = -1;      // -1 = any
+  uint64_t memory_bytes = 0;  // for experts; 0 = no bound
+  bool spare = false;
   Duration first_back_off = std::chrono::milliseconds(100);
   Duration max_back_off = std::chrono::seconds(2);
-  Duration join_patience = std::chrono::minutes(10);  // without any session
-  Duration leave_patience = std::chrono::seconds(1);  // to be dismissed after Leave
+  Duration join_patience = std::chrono::minutes(10);
+  Duration leave_patience = std::chrono::seconds(10);  // for others to take over
+  Duration seen_patience = std::chrono::seconds(10);   // for routers to see what goes
+  Duration silence_floor = std::chrono::seconds(15);   // of a coordinator, before it is given up
 };
 
 class Worker {
  public:
-  Worker(WorkerConfig config, SliceLoader loader, Transport& transport, WorkerMetrics& metrics);
+  Worker(WorkerConfig config, ExpertLoader& experts, LinkMaker& links, WorkerMetrics& metrics);
   ~Worker();
 
   absl::Status Run();
+  // Leaves in order; called again: at once.
   void Stop();
 
  private:
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
+  class Life;
+  std::unique_ptr<Life> life_;
 };
 
 }  // namespace sheaf

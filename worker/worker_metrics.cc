@@ -18,30 +18,40 @@ prometheus::Gauge& AddGauge(prometheus::Registry& registry, const char* name, co
 
 WorkerMetrics::WorkerMetrics(prometheus::Registry& registry, const std::string& version)
     : dispatches_(AddCounter(registry, "sheaf_worker_dispatches_total",
-                             "dispatches answered, errors included")),
+                             "dispatches answered, whatever the answer")),
+      not_held_(AddCounter(registry, "sheaf_worker_not_held_total",
+                           "dispatches answered with experts that are not here")),
       failed_dispatches_(AddCounter(registry, "sheaf_worker_failed_dispatches_total",
                                     "dispatches answered with an error")),
       tokens_(AddCounter(registry, "sheaf_worker_tokens_total", "token vectors received")),
       pairs_(AddCounter(registry, "sheaf_worker_pairs_total", "(token, expert) pairs computed")),
       busy_seconds_(AddCounter(registry, "sheaf_worker_busy_seconds_total",
-                               "from a dispatch's arrival to its answer")),
+                               "from a dispatch's turn to its answer")),
       received_bytes_(AddCounter(registry, "sheaf_worker_received_bytes_total",
                                  "dispatch bytes, headers included")),
       sent_bytes_(
           AddCounter(registry, "sheaf_worker_sent_bytes_total", "answer bytes, headers included")),
       sessions_(AddCounter(registry, "sheaf_worker_sessions_total",
-                           "times that this process joined a router")),
+                           "times that this process joined the pool")),
       joined_(AddGauge(registry, "sheaf_worker_joined",
-                       "1 while a router has this worker as a member")),
-      epoch_(AddGauge(registry, "sheaf_worker_epoch", "epoch whose link is served; 0: none")),
-      load_done_bytes_(
-          AddGauge(registry, "sheaf_worker_load_done_bytes", "bytes of the slice read so far")),
-      load_total_bytes_(
-          AddGauge(registry, "sheaf_worker_load_total_bytes", "bytes of the slice to read")),
-      slice_bytes_(
-          AddGauge(registry, "sheaf_worker_slice_bytes", "resident bytes of the loaded slice")),
-      slice_experts_(
-          AddGauge(registry, "sheaf_worker_slice_experts", "(layer, expert) pairs held")) {
+                       "1 while a coordinator has this worker as a member")),
+      id_(AddGauge(registry, "sheaf_worker_id", "id in the pool, the last one; -1: none yet")),
+      links_(AddGauge(registry, "sheaf_worker_links", "routers linked now")),
+      experts_(AddGauge(registry, "sheaf_worker_slice_experts", "(layer, expert) pairs held")),
+      announced_experts_(AddGauge(registry, "sheaf_worker_announced_experts",
+                                  "(layer, expert) pairs that routers may ask for")),
+      resident_bytes_(
+          AddGauge(registry, "sheaf_worker_slice_bytes", "resident bytes of the experts held")),
+      load_left_bytes_(AddGauge(registry, "sheaf_worker_load_left_bytes",
+                                "bytes still to read of what it is asked to hold")),
+      loaded_bytes_(AddCounter(registry, "sheaf_worker_loaded_bytes_total",
+                               "bytes of experts read from the checkpoint")),
+      loaded_experts_(AddCounter(registry, "sheaf_worker_loaded_experts_total", "experts loaded")),
+      dropped_experts_(
+          AddCounter(registry, "sheaf_worker_dropped_experts_total", "experts given up")),
+      failed_loads_(AddCounter(registry, "sheaf_worker_failed_loads_total",
+                               "experts that could not be loaded")) {
+  id_.Set(-1);
   prometheus::BuildGauge()
       .Name("sheaf_build_info")
       .Help("what runs")
@@ -55,29 +65,44 @@ void WorkerMetrics::OnServed(const ServedDispatch& served) {
   received_bytes_.Increment(static_cast<double>(served.received_bytes));
   sent_bytes_.Increment(static_cast<double>(served.sent_bytes));
   busy_seconds_.Increment(std::chrono::duration<double>(served.busy).count());
-  if (!served.ok) {
-    failed_dispatches_.Increment();
-    return;
+  switch (served.outcome) {
+    case ServedDispatch::Outcome::kNotHeld:
+      not_held_.Increment();
+      return;
+    case ServedDispatch::Outcome::kError:
+      failed_dispatches_.Increment();
+      return;
+    case ServedDispatch::Outcome::kCombine:
+      tokens_.Increment(static_cast<double>(served.tokens));
+      pairs_.Increment(static_cast<double>(served.pairs));
+      return;
   }
-  tokens_.Increment(static_cast<double>(served.tokens));
-  pairs_.Increment(static_cast<double>(served.pairs));
 }
 
-void WorkerMetrics::SessionIs(bool joined) {
-  if (joined) sessions_.Increment();
-  joined_.Set(joined ? 1 : 0);
+void WorkerMetrics::OnLinks(int live_links) { links_.Set(live_links); }
+
+void WorkerMetrics::JoinedAs(WorkerId id) {
+  sessions_.Increment();
+  joined_.Set(1);
+  id_.Set(id.value());
 }
 
-void WorkerMetrics::EpochIs(Epoch epoch) { epoch_.Set(static_cast<double>(epoch.value())); }
+void WorkerMetrics::SessionEnded() { joined_.Set(0); }
 
-void WorkerMetrics::LoadedIs(size_t done_bytes, size_t total_bytes) {
-  load_done_bytes_.Set(static_cast<double>(done_bytes));
-  load_total_bytes_.Set(static_cast<double>(total_bytes));
+void WorkerMetrics::HoldingsAnnounced(const Holdings& holdings) {
+  announced_experts_.Set(static_cast<double>(holdings.count()));
 }
 
-void WorkerMetrics::SliceIs(size_t resident_bytes, size_t num_experts) {
-  slice_bytes_.Set(static_cast<double>(resident_bytes));
-  slice_experts_.Set(static_cast<double>(num_experts));
+void WorkerMetrics::HoldingsAre(const HoldingFacts& facts) {
+  experts_.Set(static_cast<double>(facts.num_held));
+  resident_bytes_.Set(static_cast<double>(facts.resident_bytes));
+  load_left_bytes_.Set(static_cast<double>(facts.left_bytes));
+  absl::MutexLock lock(&mutex_);
+  loaded_bytes_.Increment(static_cast<double>(facts.loaded_bytes - told_.loaded_bytes));
+  loaded_experts_.Increment(static_cast<double>(facts.num_loaded - told_.num_loaded));
+  dropped_experts_.Increment(static_cast<double>(facts.num_dropped - told_.num_dropped));
+  failed_loads_.Increment(static_cast<double>(facts.num_failed - told_.num_failed));
+  told_ = facts;
 }
 
 }  // namespace sheaf

@@ -4,13 +4,17 @@
 //
 // Threads    any. Ownership: the registry outlives this.
 
+#include <cstdint>
 #include <string>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 #include "base/ids.h"
 #include "prometheus/counter.h"
 #include "prometheus/gauge.h"
 #include "prometheus/registry.h"
-#include "worker/serve_link.h"
+#include "worker/holdings/holding_loader.h"
+#include "worker/serve/link_server.h"
 
 namespace sheaf {
 
@@ -19,14 +23,16 @@ class WorkerMetrics final : public ServeObserver {
   WorkerMetrics(prometheus::Registry& registry, const std::string& version);
 
   void OnServed(const ServedDispatch& served) override;
-  // A session with the router began (joined) or ended.
-  void SessionIs(bool joined);
-  void EpochIs(Epoch epoch);
-  void LoadedIs(size_t done_bytes, size_t total_bytes);
-  void SliceIs(size_t resident_bytes, size_t num_experts);
+  void OnLinks(int live_links) override;
+  // A session with the coordinator began.
+  void JoinedAs(WorkerId id);
+  void SessionEnded();
+  void HoldingsAnnounced(const Holdings& holdings);
+  void HoldingsAre(const HoldingFacts& facts) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   prometheus::Counter& dispatches_;
+  prometheus::Counter& not_held_;
   prometheus::Counter& failed_dispatches_;
   prometheus::Counter& tokens_;
   prometheus::Counter& pairs_;
@@ -35,11 +41,19 @@ class WorkerMetrics final : public ServeObserver {
   prometheus::Counter& sent_bytes_;
   prometheus::Counter& sessions_;
   prometheus::Gauge& joined_;
-  prometheus::Gauge& epoch_;
-  prometheus::Gauge& load_done_bytes_;
-  prometheus::Gauge& load_total_bytes_;
-  prometheus::Gauge& slice_bytes_;
-  prometheus::Gauge& slice_experts_;
+  prometheus::Gauge& id_;
+  prometheus::Gauge& links_;
+  prometheus::Gauge& experts_;
+  prometheus::Gauge& announced_experts_;
+  prometheus::Gauge& resident_bytes_;
+  prometheus::Gauge& load_left_bytes_;
+  prometheus::Counter& loaded_bytes_;
+  prometheus::Counter& loaded_experts_;
+  prometheus::Counter& dropped_experts_;
+  prometheus::Counter& failed_loads_;
+
+  absl::Mutex mutex_;
+  HoldingFacts told_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace sheaf

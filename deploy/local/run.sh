@@ -3,7 +3,7 @@
 # asks it one question and stays up until Ctrl-C.
 #   deploy/local/run.sh [--once] [CHECKPOINT]
 # --once ends after the answer. CHECKPOINT: a directory; default: the small one of this repository.
-# Environment: SHEAF_PORT (8000), SHEAF_GRPC_PORT (50051); 0, or a taken default, means a free port.
+# Environment: SHEAF_PORT (8000), SHEAF_GRPC_PORT (50051), SHEAF_CLUSTER_PORT (50052); 0, or a taken default, means a free port.
 set -euo pipefail
 repo=$(cd "$(dirname "$0")/../.." && pwd)
 
@@ -33,6 +33,7 @@ free_or_zero() {  # PORT: itself when nobody listens there, else 0
 }
 port=${SHEAF_PORT:-$(free_or_zero 8000)}
 grpc_port=${SHEAF_GRPC_PORT:-$(free_or_zero 50051)}
+cluster_port=${SHEAF_CLUSTER_PORT:-$(free_or_zero 50052)}
 
 echo "[3/4] router and 3 expert workers on $checkpoint"
 run_dir=$(mktemp -d)
@@ -51,7 +52,7 @@ trap stop EXIT
 trap 'exit 0' INT TERM
 
 build/release/sheaf serve "$checkpoint" --workers 3 --port "$port" --grpc-port "$grpc_port" \
-  --ready-file "$run_dir/ready.json" &
+  --cluster-port "$cluster_port" --ready-file "$run_dir/ready.json" &
 server=$!
 for ((waited = 0; ; ++waited)); do
   [[ -s $run_dir/ready.json ]] && break

@@ -1,9 +1,11 @@
 #include "exchange/shared_memory/frame_lane.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "base/check.h"
 #include "base/status.h"
 
 namespace sheaf {
@@ -11,8 +13,9 @@ namespace sheaf {
 struct LaneControl {
   struct alignas(128) Slot {
     FrameHeaderBytes header;
-    uint64_t offset;
-    uint64_t bytes;
+    // Atomic so that each is read once and the proof is of the value that is used.
+    std::atomic<uint64_t> offset;
+    std::atomic<uint64_t> bytes;
   };
   std::atomic<uint64_t> published;
   alignas(64) std::atomic<uint64_t> released;
@@ -34,39 +37,69 @@ size_t RoundUp(size_t bytes) {
 
 }  // namespace
 
-absl::StatusOr<LaneWriter> LaneWriter::Create() {
+absl::StatusOr<LaneWriter> LaneWriter::Create(size_t max_bytes) {
   LaneWriter writer;
+  writer.max_bytes_ = std::min<uint64_t>(max_bytes, kMaxLaneBytes / 2);
   SHEAF_ASSIGN_OR_RETURN(writer.file_,
                          MemoryFile::Create("sheaf-lane", kLaneControlBytes + kFirstPayloadBytes));
+  writer.under_way_.reserve(kLaneSlots);
   return writer;
 }
 
 LaneControl* LaneWriter::control() const { return reinterpret_cast<LaneControl*>(file_.data()); }
 
+size_t LaneWriter::FirstGap(size_t bytes) const {
+  size_t at = kLaneControlBytes;
+  for (const Piece& piece : under_way_) {
+    if (piece.begin - at >= bytes) break;
+    at = piece.end;
+  }
+  return at;
+}
+
 absl::StatusOr<std::span<uint8_t>> LaneWriter::Reserve(size_t bytes, uint64_t released) {
-  const uint64_t under_way = published_ - released;  // a wild count only makes this large
-  if (under_way >= kLaneSlots) {
-    return absl::ResourceExhaustedError(absl::StrFormat(
-        "shared memory: %d frames are unread, wanted below %d", under_way, kLaneSlots));
+  if (released < released_ || released > published_) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("shared memory: the peer claims to be done with %d frames: wanted %d..%d",
+                        released, released_, published_));
   }
-  if (under_way == 0) top_ = kLaneControlBytes;
-  if (bytes > kMaxLaneBytes || top_ > kMaxLaneBytes) {
+  if (released != released_) {
+    released_ = released;
+    std::erase_if(under_way_, [released](const Piece& piece) { return piece.frame < released; });
+  }
+  if (published_ - released_ >= kLaneSlots) {
     return absl::ResourceExhaustedError(
-        absl::StrFormat("shared memory: %d bytes beside %d under way: wanted at most %d", bytes,
-                        top_, kMaxLaneBytes));
+        absl::StrFormat("shared memory: %d frames are unread, wanted below %d",
+                        published_ - released_, kLaneSlots));
   }
-  SHEAF_RETURN_IF_ERROR(file_.GrowTo(top_ + bytes));
-  reserved_at_ = top_;
+  const size_t at = bytes <= max_bytes_ ? FirstGap(RoundUp(bytes)) : 0;
+  if (bytes > max_bytes_ || at - kLaneControlBytes > max_bytes_ - bytes) {
+    return absl::ResourceExhaustedError(absl::StrFormat(
+        "shared memory: no room for %d bytes beside %d unread frames: the bound is %d bytes", bytes,
+        published_ - released_, max_bytes_));
+  }
+  SHEAF_RETURN_IF_ERROR(file_.GrowTo(at + bytes));
+  reserved_at_ = at;
   reserved_bytes_ = bytes;
   return std::span<uint8_t>(file_.data() + reserved_at_, bytes);
 }
 
 void LaneWriter::Publish(const FrameHeader& header) {
+  SHEAF_CHECK(reserved_at_ != 0 && header.payload_bytes <= reserved_bytes_,
+              "a frame is reserved before it is sent");
   LaneControl::Slot& slot = control()->slots[published_ % kLaneSlots];
   slot.header = EncodeFrameHeader(header);
-  slot.offset = reserved_at_;
-  slot.bytes = reserved_bytes_;
-  top_ = RoundUp(reserved_at_ + reserved_bytes_);
+  slot.offset.store(reserved_at_, std::memory_order_relaxed);
+  slot.bytes.store(header.payload_bytes, std::memory_order_relaxed);
+  if (header.payload_bytes > 0) {
+    const Piece piece{published_, reserved_at_, reserved_at_ + RoundUp(header.payload_bytes)};
+    under_way_.insert(std::upper_bound(under_way_.begin(), under_way_.end(), piece,
+                                       [](const Piece& a, const Piece& b) {
+                                         return a.begin < b.begin;
+                                       }),
+                      piece);
+  }
+  reserved_at_ = 0;
   control()->published.store(++published_, std::memory_order_release);
 }
 
@@ -85,16 +118,21 @@ const LaneControl* LaneReader::control() const {
   return reinterpret_cast<const LaneControl*>(file_.data());
 }
 
-bool LaneReader::HasFrame() const {
-  return control()->published.load(std::memory_order_acquire) != consumed_;
-}
-
-absl::StatusOr<LaneFrame> LaneReader::Next() {
+absl::StatusOr<std::optional<LaneFrame>> LaneReader::Next() {
+  const uint64_t published = control()->published.load(std::memory_order_acquire);
+  if (published == consumed_) return std::optional<LaneFrame>();
+  // Before consumed_ (the count wraps round) as well as more than there are slots.
+  if (published - released_ > kLaneSlots || published - released_ < consumed_ - released_) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "shared memory: the peer claims %d frames: wanted %d..%d", published, consumed_,
+        released_ + kLaneSlots));
+  }
   const LaneControl::Slot& slot = control()->slots[consumed_ % kLaneSlots];
   LaneFrame frame;
-  frame.header = slot.header;
-  const uint64_t offset = slot.offset;
-  const uint64_t bytes = slot.bytes;
+  std::memcpy(frame.header.data(), slot.header.data(), frame.header.size());
+  std::atomic_signal_fence(std::memory_order_seq_cst);  // not read a second time
+  const uint64_t offset = slot.offset.load(std::memory_order_relaxed);
+  const uint64_t bytes = slot.bytes.load(std::memory_order_relaxed);
   if (offset < kLaneControlBytes || offset % kPayloadAlignment != 0 || offset > kMaxLaneBytes ||
       bytes > kMaxLaneBytes) {
     return absl::InvalidArgumentError(absl::StrFormat(
@@ -103,7 +141,13 @@ absl::StatusOr<LaneFrame> LaneReader::Next() {
   SHEAF_RETURN_IF_ERROR(file_.ExtendTo(offset + bytes));
   frame.payload = {file_.data() + offset, bytes};
   ++consumed_;
-  return frame;
+  return std::optional<LaneFrame>(frame);
+}
+
+uint64_t LaneReader::Release() {
+  released_ = consumed_;
+  file_.ForgetOldMappings();
+  return released_;
 }
 
 uint64_t LaneReader::peer_released() const {

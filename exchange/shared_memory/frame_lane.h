@@ -7,53 +7,69 @@
 //   128     slots       kLaneSlots of {64-byte header, u64 offset, u64 bytes, padding}
 //   ...     payloads    from kLaneControlBytes on, 64-byte aligned
 //
-// Payloads are laid one after the other; when the reader has released all of them the next starts
-// from the front. The file grows to what was ever under way at once (a batch's dispatch or combine)
-// and stays so.
+// Memory of released frames is used again while later ones are still read: a payload goes into the
+// first gap between those under way that holds it, so the lane stays as large as what was ever
+// under way at once (and what falls between), and what is used again is what the caches know.
 //
 // LaneWriter   Reserve, fill, Publish; then ring the reader's doorbell.
-// LaneReader   Next while HasFrame. The reader's own writer tells the other side what was released.
+// LaneReader   Next. The reader's own writer tells the other side what was released.
 //
+// Trust      nothing the peer writes into the control part is used unproved. That it leaves a
+//            payload alone once it is published is taken from a peer that knows the link's secret.
 // Threads    one at a time for each end; the two ends run at the same time.
-// Ownership  a reserved span is valid until the next Reserve, a read frame until the reader's next
-//            Next or until it is released.
-// Errors     Reserve: kResourceExhausted (no memory; kLaneSlots frames unread). Next:
-//            kInvalidArgument, the peer wrote nonsense. Nothing the peer writes is used unproved.
+// Ownership  a reserved span is valid until the next Reserve; a read frame until Release.
+// Errors     Reserve: kResourceExhausted (no memory; kLaneSlots frames or max_bytes under way).
+//            Reserve and Next: kInvalidArgument, the peer wrote nonsense.
+// Cost       Reserve looks at the frames under way, at most kLaneSlots.
 
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <vector>
 
-#include "exchange/frame.h"
-#include "exchange/shared_memory/memory_file.h"
+#include "exchange/link/memory_file.h"
+#include "exchange/wire/frame.h"
 
 namespace sheaf {
 
 inline constexpr size_t kLaneSlots = 64;
 inline constexpr size_t kLaneControlBytes = 12288;
+inline constexpr size_t kDefaultLaneBytes = size_t{1} << 30;
 
 struct LaneControl;  // the layout above
 
 class LaneWriter {
  public:
-  static absl::StatusOr<LaneWriter> Create();
+  // max_bytes: of payloads under way.
+  static absl::StatusOr<LaneWriter> Create(size_t max_bytes = kDefaultLaneBytes);
 
   int fd() const { return file_.fd(); }
+  size_t memory_bytes() const { return file_.bytes(); }
 
   // `released`: frames of this lane that the reader is done with (LaneReader::peer_released()).
   absl::StatusOr<std::span<uint8_t>> Reserve(size_t bytes, uint64_t released);
-  // What was reserved last becomes the reader's, with this header.
+  // What was reserved last, the first header.payload_bytes of it, becomes the reader's.
   void Publish(const FrameHeader& header);
   // Tells the opposite lane's writer.
   void SetReleased(uint64_t frames);
 
  private:
+  struct Piece {
+    uint64_t frame = 0;
+    size_t begin = 0;
+    size_t end = 0;
+  };
+
   LaneControl* control() const;
+  size_t FirstGap(size_t bytes) const;
 
   MemoryFile file_;
+  size_t max_bytes_ = 0;
   uint64_t published_ = 0;
-  size_t top_ = kLaneControlBytes;  // end of what is under way
+  uint64_t released_ = 0;
+  std::vector<Piece> under_way_;  // ascending begin
   size_t reserved_at_ = 0;
   size_t reserved_bytes_ = 0;
 };
@@ -67,9 +83,10 @@ class LaneReader {
  public:
   static absl::StatusOr<LaneReader> Map(UniqueFd fd);
 
-  bool HasFrame() const;
-  absl::StatusOr<LaneFrame> Next();
-  uint64_t consumed() const { return consumed_; }
+  // nullopt: nothing new.
+  absl::StatusOr<std::optional<LaneFrame>> Next();
+  // Nothing that Next gave is read any more. Returns how many frames that is, for SetReleased.
+  uint64_t Release();
   uint64_t peer_released() const;
 
  private:
@@ -77,6 +94,7 @@ class LaneReader {
 
   MappedFile file_;
   uint64_t consumed_ = 0;
+  uint64_t released_ = 0;
 };
 
 }  // namespace sheaf

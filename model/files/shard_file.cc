@@ -15,8 +15,21 @@ namespace {
 absl::Status FileError(const std::string& path, const char* action) {
   const std::string message =
       absl::StrFormat("%s: cannot %s: %s", path, action, std::strerror(errno));
-  return errno == ENOENT || errno == ENOTDIR ? absl::NotFoundError(message)
-                                             : absl::FailedPreconditionError(message);
+  switch (errno) {
+    case ENOENT:
+    case ENOTDIR:
+      return absl::NotFoundError(message);
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM:
+      return absl::ResourceExhaustedError(message);
+    case EIO:
+    case ESTALE:
+    case ETIMEDOUT:
+      return absl::UnavailableError(message);
+    default:
+      return absl::FailedPreconditionError(message);
+  }
 }
 
 absl::Status Changed(const std::string& path, const std::string& how) {

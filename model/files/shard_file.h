@@ -6,9 +6,10 @@
 // truncates ends the process with SIGBUS, a read returns an error.
 //
 // Ownership  owns the descriptor. Threads: const methods from any thread.
-// Errors     kNotFound, kFailedPrecondition: cannot open or read. kInvalidArgument: not a regular
-//            file. kDataLoss: it shrank, was written to, replaced or deleted since Open. Messages
-//            name the file.
+// Errors     kNotFound, kFailedPrecondition: cannot open or read. kResourceExhausted, kUnavailable:
+//            not now (memory, descriptors, the disk). kInvalidArgument: not a regular file.
+//            kDataLoss: it shrank, was written to, replaced or deleted since Open. Messages name
+//            the file.
 // Cost       Read: one copy out of the page cache, 3 to 10 GB/s a thread. CheckUnchanged: two
 //            system calls.
 

@@ -9,8 +9,7 @@ namespace {
 
 using Buckets = prometheus::Histogram::BucketBoundaries;
 
-// The bounds that LLM dashboards expect; an exchange over shared memory needs microseconds beside
-// them.
+// The bounds that LLM dashboards expect.
 Buckets FirstTokenBuckets() {
   return {0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75,
           1,     2.5,   5,    7.5,  10,   20,   40,   80,  160,  640, 2560};
@@ -22,10 +21,6 @@ Buckets TokenBuckets() {
 Buckets RequestBuckets() {
   return {0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1,   1.5, 2,   2.5, 5,    10,
           15,   20,   30,  40,  50,  60,  120, 240, 480, 960, 1920, 7680};
-}
-Buckets ExchangeBuckets() {
-  return {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
-          0.05,   0.1,     0.25,   0.5,   1,      2.5,   5,    10};
 }
 Buckets StepTokenBuckets() {
   return {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384};
@@ -88,24 +83,7 @@ RouterMetrics::RouterMetrics(prometheus::Registry& registry, const std::string& 
       undeclared_tool_calls_(Counter(registry, "sheaf_undeclared_tool_calls_total",
                                      "Calls of tools that the request had not declared.")),
       doubled_prefixes_(Counter(registry, "sheaf_doubled_prefixes_total",
-                                "Prompts that begin twice with the tokens prompts begin with.")),
-      step_dispatch_(Histogram(registry, "sheaf_step_dispatch_seconds",
-                               "Sending token vectors to the workers, summed over a step's layers.",
-                               ExchangeBuckets())),
-      step_combine_(
-          Histogram(registry, "sheaf_step_combine_seconds",
-                    "Waiting for and adding the workers' answers, summed over a step's layers.",
-                    ExchangeBuckets())),
-      imbalance_(Gauge(registry, "sheaf_expert_imbalance_ratio",
-                       "Most (token, expert) pairs on one worker / mean over workers, last step.")),
-      epoch_(Gauge(registry, "sheaf_epoch", "Number of the current membership and placement.")),
-      live_workers_(Gauge(registry, "sheaf_live_workers", "Expert workers in the current epoch.")),
-      sent_bytes_(CounterFamily(registry, "sheaf_exchange_sent_bytes_total",
-                                "Bytes sent to an expert worker.")),
-      received_bytes_(CounterFamily(registry, "sheaf_exchange_received_bytes_total",
-                                    "Bytes received from an expert worker.")),
-      expert_tokens_(CounterFamily(registry, "sheaf_expert_tokens_total",
-                                   "(token, expert) pairs run by an expert worker.")) {
+                                "Prompts that begin twice with the tokens prompts begin with.")) {
   auto& requests = CounterFamily(registry, "sheaf_requests_total", "Generation requests ended.");
   auto& connections = prometheus::BuildGauge()
                           .Name("sheaf_connections")
@@ -173,39 +151,5 @@ void RouterMetrics::GuidedEnded(bool guide_error) {
 
 void RouterMetrics::UndeclaredToolCalls(int calls) { undeclared_tool_calls_.Increment(calls); }
 void RouterMetrics::DoubledPrefixes(int prompts) { doubled_prefixes_.Increment(prompts); }
-
-void RouterMetrics::StepExchanged(Duration dispatch, Duration combine) {
-  step_dispatch_.Observe(Seconds(dispatch));
-  step_combine_.Observe(Seconds(combine));
-}
-
-void RouterMetrics::BytesExchanged(WorkerId worker, int64_t sent_bytes, int64_t received_bytes) {
-  std::lock_guard lock(mutex_);
-  WorkerFigures& figures = Worker(worker);
-  figures.sent_bytes->Increment(static_cast<double>(sent_bytes));
-  figures.received_bytes->Increment(static_cast<double>(received_bytes));
-}
-
-void RouterMetrics::ExpertTokens(WorkerId worker, int64_t pairs) {
-  std::lock_guard lock(mutex_);
-  Worker(worker).expert_tokens->Increment(static_cast<double>(pairs));
-}
-
-void RouterMetrics::ImbalanceIs(double ratio) { imbalance_.Set(ratio); }
-
-void RouterMetrics::MembershipIs(Epoch epoch, int live_workers) {
-  epoch_.Set(static_cast<double>(epoch.value()));
-  live_workers_.Set(live_workers);
-}
-
-RouterMetrics::WorkerFigures& RouterMetrics::Worker(WorkerId worker) {
-  const auto found = workers_.find(worker.value());
-  if (found != workers_.end()) return found->second;
-  const prometheus::Labels labels = {{"worker", std::to_string(worker.value())}};
-  return workers_
-      .emplace(worker.value(), WorkerFigures{&sent_bytes_.Add(labels), &received_bytes_.Add(labels),
-                                             &expert_tokens_.Add(labels)})
-      .first->second;
-}
 
 }  // namespace sheaf

@@ -5,16 +5,13 @@
 // Who calls   the group of verbs says so; no figure has two callers.
 // Threads     all verbs from any thread; lock-free or one short lock.
 // Ownership   the registry outlives this; it may hold other components' figures too.
-// Labels      few values each: faces, outcomes, worker slots. Never a request, a model text or an
+// Labels      few values each: faces, outcomes. Never a request, a model text or an
 //             address.
 
 #include <cstdint>
-#include <map>
-#include <mutex>
 #include <string>
 
 #include "base/clock.h"
-#include "base/ids.h"
 #include "prometheus/counter.h"
 #include "prometheus/gauge.h"
 #include "prometheus/histogram.h"
@@ -68,25 +65,7 @@ class RouterMetrics {
   // Prompts that begin twice with the tokens that the tokenizer puts before prompts.
   void DoubledPrefixes(int prompts);
 
-  // --- the expert layer (exchange), once a step: sums over the step's layers.
-  void StepExchanged(Duration dispatch, Duration combine);
-  void BytesExchanged(WorkerId worker, int64_t sent_bytes, int64_t received_bytes);
-  // (token, expert) pairs that this worker ran.
-  void ExpertTokens(WorkerId worker, int64_t pairs);
-  // Most pairs on one worker / mean over the workers, in the last step; 1 = balanced.
-  void ImbalanceIs(double ratio);
-
-  // --- router/cluster: whenever membership changes.
-  void MembershipIs(Epoch epoch, int live_workers);
-
  private:
-  struct WorkerFigures {
-    prometheus::Counter* sent_bytes;
-    prometheus::Counter* received_bytes;
-    prometheus::Counter* expert_tokens;
-  };
-  WorkerFigures& Worker(WorkerId worker);
-
   static constexpr int kFaces = 2;
   static constexpr int kOutcomes = 8;
 
@@ -110,17 +89,6 @@ class RouterMetrics {
   prometheus::Counter& guide_errors_;
   prometheus::Counter& undeclared_tool_calls_;
   prometheus::Counter& doubled_prefixes_;
-  prometheus::Histogram& step_dispatch_;
-  prometheus::Histogram& step_combine_;
-  prometheus::Gauge& imbalance_;
-  prometheus::Gauge& epoch_;
-  prometheus::Gauge& live_workers_;
-  prometheus::Family<prometheus::Counter>& sent_bytes_;
-  prometheus::Family<prometheus::Counter>& received_bytes_;
-  prometheus::Family<prometheus::Counter>& expert_tokens_;
-
-  std::mutex mutex_;
-  std::map<int32_t, WorkerFigures> workers_;  // guarded by mutex_
 };
 
 }  // namespace sheaf

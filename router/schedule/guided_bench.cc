@@ -22,7 +22,7 @@
 
 #include "base/check.h"
 #include "exchange/expert_source.h"
-#include "exchange/local_expert_layer.h"
+#include "exchange/layer/local_expert_layer.h"
 #include "model/checkpoint.h"
 #include "model/expert_slice.h"
 #include "router/schedule/engine.h"

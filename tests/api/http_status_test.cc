@@ -1,5 +1,9 @@
 // Probes and load, as operators and load balancers see them.
+#include <atomic>
+
 #include "gmock/gmock.h"
+#include "router/api/generation/engine_gate.h"
+#include "router/api/status/loading_endpoints.h"
 #include "tests/api/http_fixture.h"
 
 namespace sheaf {
@@ -62,6 +66,44 @@ TEST_F(HttpStatus, PingByBothMethods) {
   api_.engine.SetReady(false);
   EXPECT_EQ(Get("/ping").status, 503);
   EXPECT_EQ(Post("/ping", "").status, 503);
+}
+
+TEST_F(HttpStatus, WhileWeightsLoadOnlyProbesAreAnswered) {
+  std::atomic<double> progress{0};
+  const HttpRouter loading = MakeLoadingRouter([&] { return progress.load(); }, api_.registry);
+  server_->Use(loading);
+  progress = 0.4217;
+  for (const char* path : {"/health", "/ready", "/readyz", "/health/ready", "/ping"}) {
+    SCOPED_TRACE(path);
+    const HttpAnswer answer = Get(path);
+    EXPECT_EQ(answer.status, 503);
+    EXPECT_EQ(Json(answer), Parsed({{"status", "loading"}, {"progress", 0.421}}));
+  }
+  ExpectLive(200, "live");
+  EXPECT_EQ(Get("/metrics").status, 200);
+  const HttpAnswer refused = Post("/v1/completions", "{}");
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_EQ(refused.headers.at("retry-after"), "1");
+  EXPECT_EQ(Json(refused)["error"]["code"], 503);
+  EXPECT_EQ(Get("/v1/models").status, 503);
+  server_->Use(router_);
+  ExpectReady(200, "ready");
+  EXPECT_EQ(Get("/v1/models").status, 200);
+  server_.reset();  // before its routes
+}
+
+TEST(EngineGate, RefusesUntilTheEngineIsThere) {
+  FakeGenerationEngine engine;
+  EngineGate gate(4096);
+  EXPECT_TRUE(gate.live());
+  EXPECT_FALSE(gate.ready());
+  EXPECT_EQ(gate.max_model_len(), 4096);
+  EXPECT_EQ(gate.Submit({}, nullptr).status().code(), absl::StatusCode::kUnavailable);
+  gate.Cancel(SequenceId{});
+  gate.Open(engine);
+  EXPECT_TRUE(gate.ready());
+  engine.SetLive(false);
+  EXPECT_FALSE(gate.live());
 }
 
 }  // namespace

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <random>
 
-#include "exchange/local_expert_layer.h"
+#include "exchange/layer/local_expert_layer.h"
 #include "tests/attention/reference_decoder.h"
 #include "tests/attention/tiny_checkpoint.h"
 #include "tests/text/random_seed.h"

@@ -1,15 +1,15 @@
 // A dispatch arrives as it was packed, and no malformed one reaches the kernels.
 
-#include "exchange/dispatch_payload.h"
+#include "exchange/wire/dispatch_payload.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstring>
 #include <random>
+#include <vector>
 
-#include "exchange/byte_buffer.h"
-#include "tests/exchange/random_experts.h"
+#include "base/byte_buffer.h"
 #include "tests/exchange/test_seed.h"
 
 namespace sheaf {
@@ -28,34 +28,60 @@ Packed Pack(const WorkerPlan& plan, const kernels::QuantizedRows& x) {
   return packed;
 }
 
+kernels::QuantizedRowsBuffer RandomRows(std::mt19937_64& random, int num_rows, int hidden) {
+  std::normal_distribution<float> normal;
+  std::vector<float> row(static_cast<size_t>(hidden));
+  kernels::QuantizedRowsBuffer rows;
+  rows.Resize(num_rows, hidden);
+  const size_t groups = static_cast<size_t>(rows.view().groups());
+  for (size_t i = 0; i < static_cast<size_t>(num_rows); ++i) {
+    for (float& value : row) value = normal(random);
+    kernels::QuantizeRow(row.data(), hidden, rows.planes() + 256 * groups * i,
+                         rows.scales() + groups * i,
+                         rows.sums() + groups * kernels::kSumsPerGroup * i);
+  }
+  return rows;
+}
+
+// Every third row of the batch, each read by one or two of four experts.
+WorkerPlan SomePlan(int batch_rows) {
+  WorkerPlan plan;
+  for (int row = 0; row < batch_rows; row += 3) plan.token_rows.push_back(row);
+  const int tokens = static_cast<int>(plan.token_rows.size());
+  for (int expert = 0; expert < 4; ++expert) {
+    ExpertRun run{3 * expert + 1, 0};
+    for (int token = expert % 2; token < tokens; token += expert + 1) {
+      plan.rows.push_back(token);
+      ++run.num_rows;
+    }
+    if (run.num_rows > 0) plan.experts.push_back(run);
+  }
+  return plan;
+}
+
 TEST(DispatchPayload, RowsArriveBitForBit) {
   const uint64_t seed = TestSeed();
   SCOPED_TRACE(seed);
   std::mt19937_64 random(seed);
-  for (const int num_tokens : {1, 3, 100}) {
+  for (const int num_tokens : {1, 5, 200}) {
     for (const int hidden : {128, 200, 1024}) {
-      const RandomBatch given(random, LayerId(0), num_tokens, hidden, 16, 4);
-      const RoutedBatch batch = given.At(7);
-      DispatchPlan plan;
-      ASSERT_TRUE(PlanDispatch({batch.layer, num_tokens, 4, batch.expert_ids},
-                               ContiguousPlacement(1, 16, 3), {}, plan)
-                      .ok());
-      for (const WorkerPlan& worker : plan.workers()) {
-        const Packed packed = Pack(worker, batch.x);
-        DispatchView view;
-        ASSERT_TRUE(DecodeDispatch(packed.header, packed.bytes.bytes(), view).ok());
-        EXPECT_EQ(view.experts, worker.experts);
-        EXPECT_TRUE(
-            std::equal(view.rows.begin(), view.rows.end(), worker.rows.begin(), worker.rows.end()));
-        ASSERT_EQ(view.x.num_rows, static_cast<int>(worker.token_rows.size()));
-        ASSERT_EQ(view.x.k, hidden);
-        for (int row = 0; row < view.x.num_rows; ++row) {
-          const int source = worker.token_rows[static_cast<size_t>(row)];
-          const size_t groups = static_cast<size_t>(view.x.groups());
-          EXPECT_EQ(0,
-                    std::memcmp(view.x.row_planes(row), batch.x.row_planes(source), 256 * groups));
-          EXPECT_EQ(0, std::memcmp(view.x.row_scales(row), batch.x.row_scales(source), 4 * groups));
-        }
+      const kernels::QuantizedRowsBuffer given = RandomRows(random, num_tokens, hidden);
+      const kernels::QuantizedRows x = given.view();
+      const WorkerPlan plan = SomePlan(num_tokens);
+      const Packed packed = Pack(plan, x);
+      EXPECT_EQ(packed.header.element, FrameElement::kInt16Groups);
+      DispatchView view;
+      ASSERT_TRUE(DecodeDispatch(packed.header, packed.bytes.bytes(), view).ok());
+      EXPECT_EQ(view.experts, plan.experts);
+      EXPECT_TRUE(
+          std::equal(view.rows.begin(), view.rows.end(), plan.rows.begin(), plan.rows.end()));
+      ASSERT_EQ(view.x.num_rows, static_cast<int>(plan.token_rows.size()));
+      ASSERT_EQ(view.x.k, hidden);
+      for (int row = 0; row < view.x.num_rows; ++row) {
+        const int source = plan.token_rows[static_cast<size_t>(row)];
+        const size_t groups = static_cast<size_t>(view.x.groups());
+        EXPECT_EQ(0, std::memcmp(view.x.row_planes(row), x.row_planes(source), 256 * groups));
+        EXPECT_EQ(0, std::memcmp(view.x.row_scales(row), x.row_scales(source), 4 * groups));
       }
     }
   }
@@ -71,13 +97,13 @@ TEST(DispatchPayload, TenKilobytesATokenAtHidden5120) {
 
 class MalformedDispatch : public testing::Test {
  protected:
-  MalformedDispatch() : random_(1), given_(random_, LayerId(0), 3, 128, 8, 2) {
+  MalformedDispatch() : random_(1), given_(RandomRows(random_, 3, 128)) {
     WorkerPlan plan;
     plan.token_rows = {0, 1, 2};
     plan.experts = {{1, 2}, {4, 3}};
     plan.rows = {0, 2, 0, 1, 2};
     plan.slots = {0, 1, 2, 3, 4};
-    packed_ = Pack(plan, given_.At(0).x);
+    packed_ = Pack(plan, given_.view());
   }
   std::string Decode() {
     DispatchView view;
@@ -86,7 +112,7 @@ class MalformedDispatch : public testing::Test {
   void SetWord(uint64_t at, int32_t value) { std::memcpy(packed_.bytes.data() + at, &value, 4); }
 
   std::mt19937_64 random_;
-  RandomBatch given_;
+  kernels::QuantizedRowsBuffer given_;
   Packed packed_;
   const DispatchLayout layout_{3, 128, 2, 5};
 };

@@ -13,7 +13,7 @@
 #include <thread>
 #include <vector>
 
-#include "exchange/shared_memory/doorbell.h"
+#include "exchange/link/doorbell.h"
 #include "tests/exchange/test_seed.h"
 
 namespace sheaf {
@@ -26,6 +26,9 @@ constexpr size_t kFirstBytesAt = 128 + 72;
 FrameHeader HeaderOf(uint64_t step, size_t bytes) {
   FrameHeader header;
   header.kind = FrameKind::kDispatch;
+  header.element = FrameElement::kInt16Groups;
+  header.answer = FrameElement::kFloat32;
+  header.sequence = step + 1;
   header.step = StepId(step);
   header.payload_bytes = bytes;
   return header;
@@ -77,13 +80,13 @@ TEST_F(FrameLaneTest, DeliversEverySizeInOrderAndGrows) {
     ASSERT_NO_FATAL_FAILURE(Write(sent.size(), sent.back(), 0));
   }
   for (size_t i = 0; i < sent.size(); ++i) {
-    ASSERT_TRUE(reader_.HasFrame());
     const auto frame = reader_.Next();
-    ASSERT_TRUE(frame.ok()) << frame.status();
-    EXPECT_EQ(std::vector<uint8_t>(frame->payload.begin(), frame->payload.end()), sent[i]);
-    EXPECT_EQ(reinterpret_cast<uintptr_t>(frame->payload.data()) % 64, 0u);
+    ASSERT_TRUE(frame.ok() && frame->has_value()) << frame.status();
+    EXPECT_EQ(std::vector<uint8_t>((*frame)->payload.begin(), (*frame)->payload.end()), sent[i]);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>((*frame)->payload.data()) % 64, 0u);
   }
-  EXPECT_FALSE(reader_.HasFrame());
+  const auto none = reader_.Next();
+  EXPECT_TRUE(none.ok() && !none->has_value());
 }
 
 TEST_F(FrameLaneTest, ReleasedMemoryIsUsedAgain) {
@@ -96,7 +99,34 @@ TEST_F(FrameLaneTest, ReleasedMemoryIsUsedAgain) {
     EXPECT_EQ(to->data(), first) << "step " << step;
     writer_.Publish(HeaderOf(step, bytes.size()));
     ASSERT_TRUE(reader_.Next().ok());
+    reader_.Release();
   }
+}
+
+// Never empty: the reader is always some frames behind. What is read is what was written, and the
+// memory stays what a few frames need.
+TEST_F(FrameLaneTest, ALaneThatIsNeverEmptyDoesNotGrowForEver) {
+  SCOPED_TRACE(seed_);
+  constexpr size_t kBehind = 5;
+  constexpr size_t kLargest = 100'000;
+  std::vector<std::vector<uint8_t>> sent;
+  uint64_t released = 0;
+  for (uint64_t step = 0; step < 20'000; ++step) {
+    sent.push_back(RandomBytes(random_, 0));
+    sent.back().assign(random_() % kLargest, static_cast<uint8_t>(random_()));
+    ASSERT_NO_FATAL_FAILURE(Write(step, sent.back(), released));
+    if (step < kBehind) continue;
+    // The frame is whole although five later ones have been written.
+    const auto frame = reader_.Next();
+    ASSERT_TRUE(frame.ok() && frame->has_value()) << frame.status();
+    const std::vector<uint8_t>& wanted = sent[step - kBehind];
+    ASSERT_EQ((*frame)->payload.size(), wanted.size());
+    ASSERT_TRUE(std::equal(wanted.begin(), wanted.end(), (*frame)->payload.begin())) << step;
+    released = reader_.Release();
+    sent[step - kBehind].clear();
+    sent[step - kBehind].shrink_to_fit();
+  }
+  EXPECT_LT(writer_.memory_bytes(), 4 * (kBehind + 1) * kLargest);
 }
 
 TEST_F(FrameLaneTest, WhatIsUnreadIsNeverOverwritten) {
@@ -105,9 +135,23 @@ TEST_F(FrameLaneTest, WhatIsUnreadIsNeverOverwritten) {
   }
   EXPECT_EQ(writer_.Reserve(8, 0).status().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_TRUE(writer_.Reserve(8, 1).ok());
-  // A count that is ahead of what was written cannot make room either.
+  // Counts that go back, or are ahead of what was written, are nonsense.
+  EXPECT_EQ(writer_.Reserve(8, 0).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(writer_.Reserve(8, kLaneSlots + 1).status().code(),
-            absl::StatusCode::kResourceExhausted);
+            absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(FrameLaneTest, BytesUnderWayAreBounded) {
+  auto writer = LaneWriter::Create(1'000'000);
+  ASSERT_TRUE(writer.ok());
+  EXPECT_EQ(writer->Reserve(1'000'001, 0).status().code(), absl::StatusCode::kResourceExhausted);
+  for (uint64_t step = 0; step < 3; ++step) {
+    ASSERT_TRUE(writer->Reserve(300'000, 0).ok());
+    writer->Publish(HeaderOf(step, 300'000));
+  }
+  EXPECT_EQ(writer->Reserve(300'000, 0).status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(writer->Reserve(90'000, 0).ok());
+  EXPECT_TRUE(writer->Reserve(300'000, 1).ok());  // the first one's place
 }
 
 TEST_F(FrameLaneTest, AFrameOutsideTheFileIsAnError) {
@@ -128,6 +172,19 @@ TEST_F(FrameLaneTest, AFrameOutsideTheFileIsAnError) {
   }
   *offset = good_offset;
   *bytes = good_bytes;
+  EXPECT_TRUE(reader_.Next().ok());
+}
+
+TEST_F(FrameLaneTest, AWildCountIsAnError) {
+  ASSERT_NO_FATAL_FAILURE(Write(1, RandomBytes(random_, 100), 0));
+  ASSERT_NO_FATAL_FAILURE(Write(2, RandomBytes(random_, 100), 0));
+  ASSERT_TRUE(reader_.Next().ok());
+  uint64_t* published = Word(0);
+  for (const uint64_t wild : {uint64_t{0}, uint64_t{kLaneSlots} + 1, ~uint64_t{0}}) {
+    *published = wild;
+    EXPECT_EQ(reader_.Next().status().code(), absl::StatusCode::kInvalidArgument) << wild;
+  }
+  *published = 2;
   EXPECT_TRUE(reader_.Next().ok());
 }
 
@@ -156,12 +213,14 @@ TEST_F(FrameLaneTest, ADoorbellNeverLosesAWakeUp) {
     Doorbell mine(reader_page), other(writer_page);
     while (echoed.load() < kRounds) {
       const uint32_t seen = mine.rings();
-      if (!reader_.HasFrame()) {
+      const auto frame = reader_.Next();
+      if (!frame.ok()) return;
+      if (!frame->has_value()) {
         if (std::chrono::steady_clock::now() > patience) return;
         mine.WaitPast(seen, patience);
         continue;
       }
-      if (!reader_.Next().ok()) return;
+      reader_.Release();
       echoed.fetch_add(1);
       other.Ring();
     }

@@ -97,16 +97,4 @@ class RandomBatch {
   RoutedBatch batch_;
 };
 
-// Contiguous experts a worker, the same in every layer.
-inline ExpertPlacement ContiguousPlacement(int num_layers, int num_experts, int num_workers) {
-  ExpertPlacement placement(num_layers, num_experts);
-  for (int layer = 0; layer < num_layers; ++layer) {
-    for (int expert = 0; expert < num_experts; ++expert) {
-      placement.AddHolder(LayerId(layer), ExpertId(expert),
-                          WorkerId(expert * num_workers / num_experts));
-    }
-  }
-  return placement;
-}
-
 }  // namespace sheaf

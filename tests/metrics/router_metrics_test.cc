@@ -12,6 +12,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "prometheus/text_serializer.h"
+#include "router/metrics/pool_metrics.h"
 
 namespace sheaf {
 namespace {
@@ -74,11 +75,24 @@ void UseEveryVerb(RouterMetrics& metrics) {
   metrics.StepDone({.prompt = 7, .decode = 3, .generated = 2, .forced = 1}, milliseconds(10));
   metrics.GuidedEnded(true);
   metrics.Preempted();
+}
+
+void UseEveryVerb(PoolMetrics& metrics) {
   metrics.StepExchanged(milliseconds(1), milliseconds(2));
   metrics.BytesExchanged(WorkerId(1), 100, 200);
   metrics.ExpertTokens(WorkerId(1), 16);
+  std::vector<int64_t> answers(PoolMetrics::kAnswerSeconds.size() + 1, 0);
+  answers[4] = 1;
+  metrics.Answered(WorkerId(1), answers, 0.003);
   metrics.ImbalanceIs(1.5);
-  metrics.MembershipIs(Epoch(6), 3);
+  metrics.LiveLinksAre(3);
+  metrics.LinkLost(PoolMetrics::LinkEnd::kSilent);
+  metrics.CoverageIs({1, 2, 3, 4});
+  metrics.PairsAskedAgain(PoolMetrics::AskedAgain::kLate, 8);
+  metrics.Hedges(2, 1);
+  metrics.LateAnswers(5);
+  metrics.Verified(9, 1);
+  metrics.StepGivenUp();
 }
 
 std::map<std::string, Figure> Registered(const prometheus::Registry& registry) {
@@ -100,7 +114,9 @@ std::map<std::string, Figure> Registered(const prometheus::Registry& registry) {
 TEST(RouterMetrics, PageAndCodeNameTheSameFigures) {
   prometheus::Registry registry;
   RouterMetrics metrics(registry, "1.2.3");
+  PoolMetrics pool(registry);
   UseEveryVerb(metrics);
+  UseEveryVerb(pool);
   EXPECT_EQ(Documented(), Registered(registry));
 }
 
@@ -113,8 +129,10 @@ TEST(RouterMetrics, NamesFollowPrometheusConventions) {
 TEST(RouterMetrics, VerbsMoveTheirFigures) {
   prometheus::Registry registry;
   RouterMetrics metrics(registry, "1.2.3");
+  PoolMetrics pool(registry);
   UseEveryVerb(metrics);
-  metrics.BytesExchanged(WorkerId(1), 1, 2);
+  UseEveryVerb(pool);
+  pool.BytesExchanged(WorkerId(1), 1, 2);
   const std::string text = prometheus::TextSerializer().Serialize(registry.Collect());
   for (const char* line :
        {"sheaf_requests_total{face=\"http\",outcome=\"stop\"} 1",
@@ -129,7 +147,12 @@ TEST(RouterMetrics, VerbsMoveTheirFigures) {
         "sheaf_step_combine_seconds_sum 0.002", "sheaf_exchange_sent_bytes_total{worker=\"1\"} 101",
         "sheaf_exchange_received_bytes_total{worker=\"1\"} 202",
         "sheaf_expert_tokens_total{worker=\"1\"} 16", "sheaf_expert_imbalance_ratio 1.5",
-        "sheaf_epoch 6", "sheaf_live_workers 3", "sheaf_build_info{version=\"1.2.3\"} 1",
+        "sheaf_live_workers 3", "sheaf_links_lost_total{cause=\"silent\"} 1",
+        "sheaf_expert_coverage{holders=\"3+\"} 4", "sheaf_dispatch_seconds_sum{worker=\"1\"} 0.003",
+        "sheaf_redispatched_pairs_total{cause=\"late\"} 8", "sheaf_hedges_total{result=\"won\"} 2",
+        "sheaf_hedges_total{result=\"lost\"} 1", "sheaf_late_answers_total 5",
+        "sheaf_verified_pairs_total{result=\"different\"} 1", "sheaf_steps_given_up_total 1",
+        "sheaf_build_info{version=\"1.2.3\"} 1",
         // There from the start, so that the first event is not lost to rate().
         "sheaf_requests_total{face=\"grpc\",outcome=\"rejected\"} 0"}) {
     EXPECT_THAT(text, HasSubstr(std::string(line) + "\n"));

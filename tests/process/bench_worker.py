@@ -3,7 +3,7 @@
 
     bench_worker.py --checkpoint DIR [--workers N] [--runs 3]
 
-Starts a server, kills one worker a run and measures its replacement: from the kill to the new process's epoch, the
+Starts a server, kills one worker a run and measures its replacement: from the kill until the new process serves, the
 restart back-off of 100 ms included. Memory is proportional set size (private + its share of shared pages).
 """
 from __future__ import annotations

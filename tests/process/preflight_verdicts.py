@@ -63,6 +63,7 @@ def serve_verdict(folder: Path, *flags: str) -> Verdict:
             process = subprocess.Popen(command, stdout=out, stderr=out)
         try:
             wait_for(lambda: ready.exists() or process.poll() is not None, DEADLINE_SECONDS, "ready, or an end")
+            became_ready = ready.exists()
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
             status = process.wait(DEADLINE_SECONDS)
@@ -71,7 +72,8 @@ def serve_verdict(folder: Path, *flags: str) -> Verdict:
             process.wait()
         lines = _lines(log.read_text(errors="replace"))
         assert status in (0, 1), (status, lines)
-        assert (status == 0) == ready.exists(), lines
+        assert (status == 0) == became_ready, lines
+        assert not ready.exists(), lines
         said = [line for line in lines if line.startswith("sheaf: ")]
         assert len(said) == status, lines
         assert status == 0 or lines[-1] == said[0], lines

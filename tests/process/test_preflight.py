@@ -83,10 +83,11 @@ def test_a_parser_that_the_template_denies_is_a_warning(make: Callable[..., Path
 
 
 def test_a_worker_checks_its_part_before_it_joins(make: Callable[..., Path], spoilt: Callable[[str, Any], Path]) -> None:
-    for name in ("header_no_scales", "config_other_model", "header_truncated_file"):
+    # 3: no second start would go better. A file that is too short may be a copy under way.
+    for name, status in (("header_no_scales", 3), ("config_other_model", 3), ("header_truncated_file", 1)):
         folder = spoilt(name, REFUSED[name])
-        result = run_to_end("worker", str(folder), "--router", "127.0.0.1:1")
-        assert result.returncode == 3
+        result = run_to_end("worker", str(folder), "--coordinator", "127.0.0.1:1")
+        assert result.returncode == status
         assert result.stderr.splitlines()[-1] == "sheaf: " + inspect_verdict(folder).refusal
 
 

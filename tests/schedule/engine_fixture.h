@@ -8,7 +8,7 @@
 #include <mutex>
 #include <vector>
 
-#include "exchange/local_expert_layer.h"
+#include "exchange/layer/local_expert_layer.h"
 #include "router/schedule/engine.h"
 #include "tests/attention/tiny_checkpoint.h"
 #include "tests/schedule/byte_tokenizer.h"

@@ -44,33 +44,63 @@ TEST(WorkerMetrics, NamesAreThoseOfThePage) {
 TEST(WorkerMetrics, CountsWhatIsServed) {
   prometheus::Registry registry;
   WorkerMetrics metrics(registry, "1");
-  metrics.OnServed({.tokens = 3,
-                    .pairs = 8,
-                    .received_bytes = 100,
-                    .sent_bytes = 200,
-                    .busy = std::chrono::milliseconds(500),
-                    .ok = true});
-  metrics.OnServed({.tokens = 3,
-                    .pairs = 8,
-                    .received_bytes = 10,
-                    .sent_bytes = 20,
-                    .busy = std::chrono::milliseconds(250),
-                    .ok = false});
-  metrics.SessionIs(true);
-  metrics.EpochIs(Epoch(4));
-  metrics.SliceIs(1000, 12);
+  using Outcome = ServedDispatch::Outcome;
+  const auto serve = [&](Outcome outcome, int64_t received, int64_t sent, int busy_ms) {
+    ServedDispatch served;
+    served.outcome = outcome;
+    served.tokens = 3;
+    served.pairs = 8;
+    served.received_bytes = received;
+    served.sent_bytes = sent;
+    served.busy = std::chrono::milliseconds(busy_ms);
+    metrics.OnServed(served);
+  };
+  serve(Outcome::kCombine, 100, 200, 500);
+  serve(Outcome::kError, 10, 20, 250);
+  serve(Outcome::kNotHeld, 1, 2, 0);
+  metrics.OnLinks(2);
   const std::map<std::string, double> values = Values(registry);
-  EXPECT_EQ(values.at("sheaf_worker_dispatches_total"), 2);
+  EXPECT_EQ(values.at("sheaf_worker_dispatches_total"), 3);
   EXPECT_EQ(values.at("sheaf_worker_failed_dispatches_total"), 1);
+  EXPECT_EQ(values.at("sheaf_worker_not_held_total"), 1);
   EXPECT_EQ(values.at("sheaf_worker_tokens_total"), 3);
   EXPECT_EQ(values.at("sheaf_worker_pairs_total"), 8);
-  EXPECT_EQ(values.at("sheaf_worker_received_bytes_total"), 110);
-  EXPECT_EQ(values.at("sheaf_worker_sent_bytes_total"), 220);
+  EXPECT_EQ(values.at("sheaf_worker_received_bytes_total"), 111);
+  EXPECT_EQ(values.at("sheaf_worker_sent_bytes_total"), 222);
   EXPECT_EQ(values.at("sheaf_worker_busy_seconds_total"), 0.75);
+  EXPECT_EQ(values.at("sheaf_worker_links"), 2);
+}
+
+TEST(WorkerMetrics, CountsMovesOnceAndKnowsItsMembership) {
+  prometheus::Registry registry;
+  WorkerMetrics metrics(registry, "1");
+  EXPECT_EQ(Values(registry).at("sheaf_worker_id"), -1);
+  metrics.JoinedAs(WorkerId(4));
+  HoldingFacts facts;
+  facts.num_held = 3;
+  facts.resident_bytes = 1000;
+  facts.left_bytes = 50;
+  facts.loaded_bytes = 700;
+  facts.num_loaded = 3;
+  metrics.HoldingsAre(facts);
+  facts.num_loaded = 5;
+  facts.num_dropped = 1;
+  facts.num_failed = 2;
+  facts.left_bytes = 0;
+  metrics.HoldingsAre(facts);
+  std::map<std::string, double> values = Values(registry);
   EXPECT_EQ(values.at("sheaf_worker_joined"), 1);
-  EXPECT_EQ(values.at("sheaf_worker_epoch"), 4);
+  EXPECT_EQ(values.at("sheaf_worker_id"), 4);
+  EXPECT_EQ(values.at("sheaf_worker_sessions_total"), 1);
+  EXPECT_EQ(values.at("sheaf_worker_slice_experts"), 3);
   EXPECT_EQ(values.at("sheaf_worker_slice_bytes"), 1000);
-  EXPECT_EQ(values.at("sheaf_worker_slice_experts"), 12);
+  EXPECT_EQ(values.at("sheaf_worker_load_left_bytes"), 0);
+  EXPECT_EQ(values.at("sheaf_worker_loaded_bytes_total"), 700);
+  EXPECT_EQ(values.at("sheaf_worker_loaded_experts_total"), 5);
+  EXPECT_EQ(values.at("sheaf_worker_dropped_experts_total"), 1);
+  EXPECT_EQ(values.at("sheaf_worker_failed_loads_total"), 2);
+  metrics.SessionEnded();
+  EXPECT_EQ(Values(registry).at("sheaf_worker_joined"), 0);
 }
 
 }  // namespace

@@ -1,259 +1,286 @@
-// Whole workers against a whole router side: real gRPC on a free port, links in process. They join,
-// serve the right bits, leave, are replaced, and find a router that comes back.
+// A whole worker against a coordinator over real gRPC and routers in process: it joins, holds what it
+// is asked to, answers, goes on without a coordinator, and leaves without anybody noticing.
 
 #include "worker/worker.h"
 
 #include <gmock/gmock.h>
-#include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <atomic>
-#include <condition_variable>
-#include <cstring>
-#include <mutex>
 #include <thread>
 
-#include "exchange/in_process_transport.h"
-#include "exchange/local_expert_layer.h"
-#include "router/cluster/cluster_service.h"
-#include "tests/exchange/random_experts.h"
 #include "tests/exchange/test_seed.h"
+#include "tests/worker/fake_coordinator.h"
+#include "tests/worker/test_router.h"
+#include "worker/in_process_workers.h"
 
 namespace sheaf {
 namespace {
 
+using std::chrono::milliseconds;
+using std::chrono::seconds;
 using testing::HasSubstr;
-
-constexpr std::chrono::seconds kPatience{20};
-constexpr int kLayers = 3, kFirstMoe = 1, kExperts = 5, kHidden = 256;
-
-ModelIdentity Identity() { return {11, kLayers, kFirstMoe, kExperts, kHidden}; }
-
-class Watcher final : public ClusterObserver {
- public:
-  void OnChange(const ClusterSnapshot& snapshot) override {
-    std::lock_guard lock(mutex_);
-    last_ = snapshot;
-    changed_.notify_all();
-  }
-  template <typename Predicate>
-  void WaitFor(const Predicate& wanted) {
-    std::unique_lock lock(mutex_);
-    ASSERT_TRUE(changed_.wait_for(lock, kPatience, [&] { return wanted(last_); })) << last_.text;
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  ClusterSnapshot last_;
-};
-
-class Router {
- public:
-  Router(Transport& transport, int num_workers, int port = 0)
-      : controller_({.num_workers = num_workers, .model = Identity()}, transport, clock_,
-                    &watcher_),
-        service_(controller_) {
-    grpc::ServerBuilder builder;
-    builder.AddListeningPort("127.0.0.1:" + std::to_string(port), grpc::InsecureServerCredentials(),
-                             &port_);
-    builder.RegisterService(&service_);
-    server_ = builder.BuildAndStart();
-    EXPECT_NE(server_, nullptr);
-  }
-  ~Router() {
-    controller_.Stop();
-    server_->Shutdown(std::chrono::system_clock::now() + kPatience);
-  }
-  std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
-  int port() const { return port_; }
-  ClusterController& controller() { return controller_; }
-  void WaitServing(uint64_t epoch) {
-    watcher_.WaitFor([&](const auto& now) { return now.ready && now.epoch >= Epoch(epoch); });
-  }
-  void WaitNotServing() {
-    watcher_.WaitFor([](const auto& now) { return !now.ready && now.epoch >= Epoch(1); });
-  }
-
- private:
-  SteadyClock clock_;
-  Watcher watcher_;
-  ClusterController controller_;
-  ClusterService service_;
-  int port_ = 0;
-  std::unique_ptr<grpc::Server> server_;
-};
-
-// Holds what it was assigned of shared weights, and nothing else.
-class PartOfExperts final : public LoadedSlice {
- public:
-  PartOfExperts(const RandomExperts& all, std::span<const LayerExpert> held)
-      : all_(all), held_(held.begin(), held.end()) {}
-  const kernels::ExpertWeights* Find(LayerId layer, ExpertId expert) const override {
-    const bool here =
-        std::find(held_.begin(), held_.end(), LayerExpert{layer, expert}) != held_.end();
-    return here ? all_.Find(layer, expert) : nullptr;
-  }
-  size_t num_experts() const override { return held_.size(); }
-  size_t resident_bytes() const override { return 1000 * held_.size(); }
-
- private:
-  const RandomExperts& all_;
-  const std::vector<LayerExpert> held_;
-};
-
-class RunningWorker {
- public:
-  RunningWorker(const std::string& router, const std::string& instance, SliceLoader loader,
-                Transport& transport, ModelIdentity model = Identity())
-      : metrics_(registry_, "test"),
-        worker_({.router = router,
-                 .model = model,
-                 .instance = instance,
-                 .host = "here",
-                 .metrics_address = "",
-                 .version = "test",
-                 .threads = 1,
-                 .max_back_off = std::chrono::milliseconds(200)},
-                std::move(loader), transport, metrics_),
-        thread_([this] { result_ = worker_.Run(); }) {}
-  ~RunningWorker() { Stop().IgnoreError(); }
-
-  absl::Status Stop() {
-    worker_.Stop();
-    return Join();
-  }
-  absl::Status Join() {
-    if (thread_.joinable()) thread_.join();
-    return result_;
-  }
-
- private:
-  prometheus::Registry registry_;
-  WorkerMetrics metrics_;
-  Worker worker_;
-  absl::Status result_;
-  std::thread thread_;
-};
 
 class WorkerTest : public testing::Test {
  protected:
-  SliceLoader Loader() {
-    return [this](std::span<const LayerExpert> held, ThreadPool&,
-                  const LoadProgress& progress) -> absl::StatusOr<std::unique_ptr<LoadedSlice>> {
-      ++loads_;
-      progress(1, 2);
-      return std::make_unique<PartOfExperts>(experts_, held);
-    };
+  void StartWorker(const std::string& coordinator, const std::string& token = "") {
+    WorkerConfig config;
+    config.coordinator = coordinator;
+    config.token = token;
+    config.model = TestModel();
+    config.instance = InstanceId(77);
+    config.secret = {1, 2, 3};
+    config.pid = 12;
+    config.host = "here";
+    config.version = "test";
+    config.memory_bytes = 12 * kTestExpertBytes;
+    config.max_back_off = milliseconds(200);
+    config.seen_patience = seconds(5);
+    worker_ = std::make_unique<Worker>(config, experts_, maker_, metrics_);
+    thread_ = std::thread([this] {
+      result_ = worker_->Run();
+      absl::MutexLock lock(&mutex_);
+      ended_ = true;
+    });
   }
-  void ExpectRightBits(Router& router) {
-    RemoteExpertLayer remote(router.controller(), pool_, {.base_timeout = kPatience});
-    LocalExpertLayer local(experts_, kLayers, kExperts, pool_);
-    const RandomBatch batch(random_, LayerId(2), 20, kHidden, kExperts, 3);
-    std::vector<float> want(batch.sum_floats()), got(batch.sum_floats());
-    ASSERT_TRUE(local.Begin(batch.At(1)).ok() && local.Finish(want.data()).ok());
-    absl::Status status = remote.Begin(batch.At(1));
-    if (status.ok()) status = remote.Finish(got.data());
-    ASSERT_TRUE(status.ok()) << status;
-    EXPECT_EQ(0, std::memcmp(want.data(), got.data(), want.size() * sizeof(float)));
+  ~WorkerTest() override {
+    if (thread_.joinable()) {
+      experts_.Open();
+      worker_->Stop();
+      worker_->Stop();
+      thread_.join();
+    }
+  }
+  absl::Status Join() {
+    thread_.join();
+    return result_;
+  }
+  bool ended() {
+    absl::MutexLock lock(&mutex_);
+    return ended_;
+  }
+  TestRouter Router(const v1::WorkerHello& worker, uint64_t instance) {
+    Hello hello;
+    hello.model_digest = TestModel().digest;
+    hello.worker = InstanceId(worker.instance());
+    hello.router = InstanceId(instance);
+    hello.link = LinkId(++last_link_);
+    std::copy(worker.secret().begin(), worker.secret().end(), hello.secret.begin());
+    return TestRouter(maker_, {worker.addresses().begin(), worker.addresses().end()}, hello);
+  }
+  void ExpectAnswer(TestRouter& router, int num_experts = kTestExperts) {
+    const RandomBatch batch(random_, LayerId(1), 3, kTestHidden, num_experts, 2);
+    ASSERT_NE(router.Ask(batch.At(1)), 0u);
+    const auto answer = router.NextAnswer();
+    ASSERT_TRUE(answer.has_value()) << router.status();
+    ExpectRightBits(batch.At(1), experts_.weights(), *answer);
   }
 
   const uint64_t seed_ = TestSeed();
   testing::ScopedTrace trace_{__FILE__, __LINE__, "seed " + std::to_string(seed_)};
   std::mt19937_64 random_{seed_};
-  RandomExperts experts_{seed_, kLayers, kExperts, kHidden, 128};
-  ThreadPool pool_{1};
-  InProcessTransport transport_;
-  std::atomic<int> loads_{0};
+  TestExperts experts_{seed_};
+  InProcessNetwork network_;
+  InProcessLinkMaker maker_{network_};
+  prometheus::Registry registry_;
+  WorkerMetrics metrics_{registry_, "test"};
+  std::unique_ptr<Worker> worker_;
+  absl::Status result_;
+  absl::Mutex mutex_;
+  bool ended_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;
+  uint64_t last_link_ = 0;
 };
 
-TEST_F(WorkerTest, WorkersJoinLoadTheirSliceAndServe) {
-  Router router(transport_, 2);
-  RunningWorker first(router.address(), "first", Loader(), transport_);
-  RunningWorker second(router.address(), "second", Loader(), transport_);
-  router.WaitServing(1);
-  ExpectRightBits(router);
-  EXPECT_EQ(loads_, 2);
-  const ClusterSnapshot now = router.controller().snapshot();
-  uint64_t bytes = 0;
-  for (const Slot& slot : now.slots) bytes += slot.slice_bytes;
-  EXPECT_EQ(bytes, 1000u * 2 * kExperts) << "two MoE layers, every expert once";
+TEST_F(WorkerTest, JoinsBeforeItHoldsAnythingLoadsAndServes) {
+  FakeCoordinator coordinator;
+  StartWorker(coordinator.address(), "secret token");
+  ASSERT_TRUE(coordinator.WaitForHellos(1));
+  const v1::WorkerHello hello = coordinator.hello(0);
+  EXPECT_EQ(hello.instance(), 77u);
+  EXPECT_EQ(hello.secret().size(), 16u);
+  EXPECT_EQ(hello.addresses_size(), 1);
+  EXPECT_EQ(hello.token(), "secret token");
+  EXPECT_EQ(hello.expert_bytes(), kTestExpertBytes);
+  EXPECT_EQ(hello.memory_bytes(), 12 * kTestExpertBytes);
+  EXPECT_EQ(hello.model().digest(), TestModel().digest);
+  EXPECT_TRUE(FakeCoordinator::Decode(hello.holdings()).empty());
+  // A router may come before there is anything.
+  TestRouter router = Router(hello, 1);
+  ASSERT_TRUE(router.WaitForHoldings({}));
+  coordinator.Hold(1, Pairs(1, 0, kTestExperts));
+  ASSERT_TRUE(coordinator.WaitForHoldings(Pairs(1, 0, kTestExperts)));
+  ASSERT_TRUE(router.WaitForHoldings(Pairs(1, 0, kTestExperts)));
+  ExpectAnswer(router);
+  const auto beat = coordinator.WaitForMessage([](const v1::FromWorker& message) {
+    return message.has_beat() && message.beat().pairs() == 6;
+  });
+  ASSERT_TRUE(beat.has_value());
+  EXPECT_EQ(beat->beat().hold_number(), 1u);
+  EXPECT_EQ(beat->beat().hold_left_bytes(), 0u);
+  EXPECT_EQ(beat->beat().resident_bytes(), kTestExperts * kTestExpertBytes);
+  EXPECT_EQ(beat->beat().links(), 1);
+  EXPECT_GT(beat->beat().busy_seconds(), 0);
 }
 
-TEST_F(WorkerTest, AWorkerThatIsStoppedLeavesAndAnotherTakesItsPlace) {
-  Router router(transport_, 2);
-  RunningWorker first(router.address(), "first", Loader(), transport_);
-  RunningWorker second(router.address(), "second", Loader(), transport_);
-  router.WaitServing(1);
-  EXPECT_TRUE(second.Stop().ok());
-  router.WaitNotServing();
-  EXPECT_THAT(std::string(router.controller().Current().status().message()),
-              HasSubstr("it left: asked to stop"));
-  RunningWorker third(router.address(), "third", Loader(), transport_);
-  router.WaitServing(2);
-  ExpectRightBits(router);
+TEST_F(WorkerTest, MovesExpertsWhileItServes) {
+  FakeCoordinator coordinator;
+  StartWorker(coordinator.address());
+  ASSERT_TRUE(coordinator.WaitForHellos(1));
+  TestRouter router = Router(coordinator.hello(0), 1);
+  coordinator.Hold(1, Pairs(1, 0, 4));
+  ASSERT_TRUE(router.WaitForHoldings(Pairs(1, 0, 4)));
+  coordinator.Hold(2, Pairs(1, 2, 8));
+  ASSERT_TRUE(router.WaitForHoldings(Pairs(1, 2, 8)));
+  ASSERT_TRUE(coordinator.WaitForHoldings(Pairs(1, 2, 8)));
+  ASSERT_TRUE(coordinator
+                  .WaitForMessage([](const v1::FromWorker& message) {
+                    return message.has_beat() && message.beat().hold_number() == 2 &&
+                           message.beat().resident_bytes() == 6 * kTestExpertBytes;
+                  })
+                  .has_value());
+  const RandomBatch batch(random_, LayerId(1), 1, kTestHidden, kTestExperts, kTestExperts);
+  router.Ask(batch.At(1));
+  const auto answer = router.NextAnswer();
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_EQ(answer->header.kind, FrameKind::kNotHeld);
+  EXPECT_EQ(answer->not_held(), (std::vector<int32_t>{0, 1}));
 }
 
-TEST_F(WorkerTest, AWorkerHeldForLostJoinsAgainWithItsSliceInMemory) {
-  Router router(transport_, 1);
-  RunningWorker worker(router.address(), "only", Loader(), transport_);
-  router.WaitServing(1);
-  router.controller().OnFault(
-      Epoch(1), {absl::DeadlineExceededError("worker 0 did not answer"), {WorkerId(0)}, false});
-  router.WaitServing(2);
-  ExpectRightBits(router);
-  EXPECT_EQ(loads_, 1);
+TEST_F(WorkerTest, WhatCannotBeLoadedIsToldAndWorkGoesOn) {
+  experts_.FailWith(Pair(1, 1), absl::InvalidArgumentError("shard-1: NaN\nin scales"));
+  FakeCoordinator coordinator;
+  StartWorker(coordinator.address());
+  ASSERT_TRUE(coordinator.WaitForHellos(1));
+  coordinator.Hold(5, Pairs(1, 0, 3));
+  const auto failed = coordinator.WaitForMessage(
+      [](const v1::FromWorker& message) { return message.has_hold_failed(); });
+  ASSERT_TRUE(failed.has_value());
+  EXPECT_EQ(failed->hold_failed().number(), 5u);
+  EXPECT_EQ(failed->hold_failed().layer(), 1);
+  EXPECT_EQ(failed->hold_failed().expert(), 1);
+  EXPECT_TRUE(failed->hold_failed().permanent());
+  EXPECT_EQ(failed->hold_failed().reason(), "shard-1: NaN\\nin scales");
+  EXPECT_TRUE(coordinator.WaitForHoldings({Pair(1, 0), Pair(1, 2)}));
 }
 
-TEST_F(WorkerTest, WorkersFindARouterThatWasRestarted) {
-  auto router = std::make_unique<Router>(transport_, 1);
-  const int port = router->port();
-  RunningWorker worker(router->address(), "only", Loader(), transport_);
-  router->WaitServing(1);
-  router = nullptr;
-  router = std::make_unique<Router>(transport_, 1, port);
-  router->WaitServing(1);
-  ExpectRightBits(*router);
-  EXPECT_EQ(loads_, 1);
+TEST_F(WorkerTest, ServesWithoutACoordinatorAndTellsANewOneWhatItHolds) {
+  auto coordinator = std::make_unique<FakeCoordinator>();
+  const int port = coordinator->port();
+  StartWorker(coordinator->address());
+  ASSERT_TRUE(coordinator->WaitForHellos(1));
+  const v1::WorkerHello hello = coordinator->hello(0);
+  TestRouter router = Router(hello, 1);
+  coordinator->Hold(1, Pairs(1, 0, kTestExperts));
+  ASSERT_TRUE(router.WaitForHoldings(Pairs(1, 0, kTestExperts)));
+  ASSERT_TRUE(coordinator->WaitForHoldings(Pairs(1, 0, kTestExperts)));
+  coordinator = nullptr;
+  ExpectAnswer(router);
+  TestRouter late = Router(hello, 2);
+  ASSERT_TRUE(late.WaitForHoldings(Pairs(1, 0, kTestExperts)));
+  ExpectAnswer(late);
+  coordinator = std::make_unique<FakeCoordinator>(port);
+  ASSERT_TRUE(coordinator->WaitForHellos(1));
+  const v1::WorkerHello again = coordinator->hello(0);
+  EXPECT_EQ(FakeCoordinator::Decode(again.holdings()), Pairs(1, 0, kTestExperts));
+  EXPECT_EQ(again.preferred_id(), 3);
+  EXPECT_EQ(again.instance(), hello.instance());
+  coordinator->Hold(1, Pairs(1, 0, kTestExperts));  // a new session counts from the beginning
+  coordinator->Hold(2, Pairs(1, 0, 7));
+  ASSERT_TRUE(router.WaitForHoldings(Pairs(1, 0, 7)));
+  ExpectAnswer(router, 7);
+  EXPECT_EQ(experts_.loads().size(), static_cast<size_t>(kTestExperts)) << "nothing was read twice";
 }
 
-TEST_F(WorkerTest, ASpareWorkerWaitsForAVacantSlot) {
-  Router router(transport_, 1);
-  RunningWorker first(router.address(), "first", Loader(), transport_);
-  router.WaitServing(1);
-  RunningWorker spare(router.address(), "spare", Loader(), transport_);
-  EXPECT_TRUE(first.Stop().ok());
-  router.WaitServing(2);
-  ExpectRightBits(router);
-  EXPECT_EQ(router.controller().snapshot().slots[0].member.instance, "spare");
+TEST_F(WorkerTest, ACoordinatorThatTalksNonsenseIsLeftAndJoinedAgain) {
+  FakeCoordinator coordinator;
+  StartWorker(coordinator.address());
+  ASSERT_TRUE(coordinator.WaitForHellos(1));
+  coordinator.Hold(1, Pairs(1, 6, kTestExperts + 1));
+  ASSERT_TRUE(coordinator.WaitForHellos(2));
+  EXPECT_FALSE(ended());
 }
 
-TEST_F(WorkerTest, AnotherModelEndsTheWorkerWithTheReason) {
-  Router router(transport_, 1);
-  ModelIdentity other = Identity();
-  other.num_experts = 6;
-  RunningWorker worker(router.address(), "other", Loader(), transport_, other);
-  const absl::Status status = worker.Join();
-  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+TEST_F(WorkerTest, ARefusedTokenEndsTheWorkerWithTheReason) {
+  FakeCoordinator coordinator(0, {grpc::StatusCode::UNAUTHENTICATED, "the token is wrong"});
+  StartWorker(coordinator.address(), "wrong");
+  const absl::Status status = Join();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnauthenticated);
   EXPECT_THAT(std::string(status.message()),
-              HasSubstr("got config 000000000000000b, 3 layers (MoE from 1), 6 experts"));
+              testing::AllOf(HasSubstr("the token is wrong"), HasSubstr("the pool's token")));
 }
 
-TEST_F(WorkerTest, ASliceThatCannotBeLoadedEndsTheWorkerWithTheReason) {
-  Router router(transport_, 1);
-  RunningWorker worker(
-      router.address(), "broken",
-      [](auto, auto&, const auto&) -> absl::StatusOr<std::unique_ptr<LoadedSlice>> {
-        return absl::DataLossError("model-00001.safetensors: truncated");
-      },
-      transport_);
-  EXPECT_THAT(std::string(worker.Join().message()), HasSubstr("truncated"));
+TEST_F(WorkerTest, WhatAProxyOrAnOlderRouterSaysIsTriedAgain) {
+  FakeCoordinator coordinator(0, {grpc::StatusCode::UNIMPLEMENTED, "unknown service"});
+  StartWorker(coordinator.address());
+  EXPECT_TRUE(coordinator.WaitForHellos(4));
+  EXPECT_FALSE(ended());
 }
 
-TEST_F(WorkerTest, StopWithoutARouterEndsAtOnce) {
-  RunningWorker worker("127.0.0.1:1", "alone", Loader(), transport_);
-  EXPECT_TRUE(worker.Stop().ok());
+TEST_F(WorkerTest, LeavesInOrder) {
+  FakeCoordinator coordinator;
+  StartWorker(coordinator.address());
+  ASSERT_TRUE(coordinator.WaitForHellos(1));
+  TestRouter router = Router(coordinator.hello(0), 1);
+  coordinator.Hold(1, Pairs(1, 0, kTestExperts));
+  ASSERT_TRUE(router.WaitForHoldings(Pairs(1, 0, kTestExperts)));
+  worker_->Stop();
+  ASSERT_TRUE(coordinator
+                  .WaitForMessage([](const v1::FromWorker& message) { return message.has_leaving(); })
+                  .has_value());
+  ExpectAnswer(router);
+  coordinator.Hold(2, {});
+  // It has told, and the router asks once more before it has seen that.
+  ASSERT_TRUE(router.WaitForHoldings({}, false));
+  ExpectAnswer(router);
+  EXPECT_FALSE(ended());
+  router.Seen(router.holdings().number);
+  EXPECT_TRUE(Join().ok());
+  EXPECT_TRUE(coordinator.WaitForNobody());
+  EXPECT_EQ(experts_.resident(), 0u);
+}
+
+TEST_F(WorkerTest, StopWithoutACoordinatorEndsAtOnceAndASecondOneAlsoWhileItLoads) {
+  StartWorker("127.0.0.1:1");
+  worker_->Stop();
+  EXPECT_TRUE(Join().ok());
+
+  FakeCoordinator coordinator;
+  experts_.Gate();
+  StartWorker(coordinator.address());
+  ASSERT_TRUE(coordinator.WaitForHellos(1));
+  coordinator.Hold(1, Pairs(1, 0, kTestExperts));
+  ASSERT_TRUE(experts_.WaitForLoads(1));
+  worker_->Stop();
+  worker_->Stop();
+  experts_.Open();  // the one being read is waited for
+  EXPECT_TRUE(Join().ok());
+}
+
+TEST(InProcessWorkersTest, EachHoldsItsPartAndAnswersForIt) {
+  const uint64_t seed = TestSeed();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::mt19937_64 random(seed);
+  const RandomExperts experts(seed, kTestLayers, kTestExperts, kTestHidden, 128);
+  InProcessNetwork network;
+  InProcessLinkMaker maker(network);
+  const auto workers = InProcessWorkers::Start(
+      maker, TestModel(), {{&experts, Pairs(1, 0, 8)}, {&experts, Pairs(2, 0, 8)}}, 1);
+  ASSERT_TRUE(workers.ok()) << workers.status();
+  ASSERT_EQ((*workers)->endpoints().size(), 2u);
+  for (int i = 0; i < 2; ++i) {
+    const WorkerEndpoint& endpoint = (*workers)->endpoints()[static_cast<size_t>(i)];
+    EXPECT_EQ(endpoint.worker, WorkerId(i));
+    TestRouter router(maker, endpoint.addresses,
+                      {TestModel().digest, endpoint.instance, InstanceId(1), LinkId(9),
+                       endpoint.secret});
+    ASSERT_TRUE(router.status().ok()) << router.status();
+    ASSERT_TRUE(router.WaitForHoldings(Pairs(1 + i, 0, 8)));
+    const RandomBatch batch(random, LayerId(1 + i), 2, kTestHidden, kTestExperts, 3);
+    router.Ask(batch.At(1));
+    const auto answer = router.NextAnswer();
+    ASSERT_TRUE(answer.has_value());
+    ExpectRightBits(batch.At(1), experts, *answer);
+  }
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <mutex>
 
 #include "absl/strings/str_format.h"
+#include "base/host_port.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/grpcpp.h"
 #include "grpcpp/impl/server_builder_option.h"
@@ -60,7 +61,7 @@ class Server final : public GrpcServer {
     EnableReflection();
     grpc::ServerBuilder builder;
     int bound_port = 0;
-    const std::string address = absl::StrFormat("%s:%d", options.host, options.port);
+    const std::string address = JoinHostPort(options.host, options.port);
     builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &bound_port);
     for (grpc::Service* service : services) builder.RegisterService(service);
     builder.RegisterService(health_->service());

@@ -177,8 +177,9 @@ net::awaitable<bool> HttpConnection::ServeOne() {
 std::optional<HttpResponse> HttpConnection::AnswerWithoutRoute(const HttpHead& head,
                                                                const HttpRoute** route) const {
   if (auto refusal = shared_.origins.Refuse(head)) return refusal;
+  const HttpRouter& router = *shared_.router.load(std::memory_order_acquire);
   const std::string allowed =
-      head.method == "OPTIONS" ? shared_.parts.router.AllowedMethods(head.path) : std::string();
+      head.method == "OPTIONS" ? router.AllowedMethods(head.path) : std::string();
   if (!allowed.empty()) {
     HttpResponse options;
     options.status = 204;
@@ -187,7 +188,7 @@ std::optional<HttpResponse> HttpConnection::AnswerWithoutRoute(const HttpHead& h
     return options;
   }
   HttpResponse refusal;
-  *route = shared_.parts.router.Find(head.method, head.path, &refusal);
+  *route = router.Find(head.method, head.path, &refusal);
   if (*route == nullptr) return refusal;
   return std::nullopt;
 }
@@ -212,7 +213,7 @@ net::awaitable<bool> HttpConnection::Answer(const HttpRoute& route, const HttpRe
 net::awaitable<std::optional<HttpFinalReply>> HttpConnection::Prepare(const HttpRoute& route,
                                                                       const HttpRequest& request) {
   std::optional<HttpReply> reply;
-  if (route.instant) {
+  if (route.instant || shared_.parts.pool == nullptr) {
     reply = route.handler(request);
   } else {
     PreparationLane lane = PreparationLane::kOrdinary;
@@ -235,7 +236,7 @@ net::awaitable<std::optional<HttpFinalReply>> HttpConnection::Prepare(const Http
 }
 
 bool HttpConnection::Submit(PreparationLane lane, std::function<HttpReply()> work) {
-  return shared_.parts.pool.TrySubmit(lane, [weak = weak_from_this(), gate = shared_.gate,
+  return shared_.parts.pool->TrySubmit(lane, [weak = weak_from_this(), gate = shared_.gate,
                                              number = request_, work = std::move(work)] {
     if (weak.expired()) return;
     gate->Handle([&] {

@@ -33,6 +33,7 @@ namespace sheaf {
 struct HttpConnectionContext {
   const HttpServerOptions& options;
   const HttpServerParts& parts;
+  const std::atomic<const HttpRouter*>& router;  // of the requests that come from now on
   const OriginPolicy& origins;
   HttpDate& date;
   const std::atomic<bool>& stopping;

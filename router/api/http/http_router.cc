@@ -22,6 +22,7 @@ const HttpRoute* HttpRouter::Find(const std::string& method, const std::string& 
     if (!Matches(route.path, path)) continue;
     if (route.method == method || (method == "HEAD" && route.method == "GET")) return &route;
   }
+  if (otherwise_) return &*otherwise_;
   const std::string allowed = AllowedMethods(path);
   if (allowed.empty()) {
     *refusal = ErrorResponse(404, "There is no " + path.substr(0, 256) + " here.");

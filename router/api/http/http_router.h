@@ -2,10 +2,13 @@
 // HttpRouter: which endpoint answers a method and path.
 //
 // Threads    filled before use, then read from any thread.
-// Errors     404 for an unknown path, 405 with Allow for a known path with another method.
+// Errors     404 for an unknown path, 405 with Allow for a known path with another method; or for
+//            both the route `otherwise`, where one is given.
 // Methods    HEAD takes the GET route; OPTIONS is possible everywhere and answered by the server.
 
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "router/api/http/http_message.h"
@@ -22,7 +25,8 @@ struct HttpRoute {
 
 class HttpRouter {
  public:
-  explicit HttpRouter(std::vector<HttpRoute> routes) : routes_(std::move(routes)) {}
+  explicit HttpRouter(std::vector<HttpRoute> routes, std::optional<HttpRoute> otherwise = {})
+      : routes_(std::move(routes)), otherwise_(std::move(otherwise)) {}
 
   // The route; or nothing and *refusal is filled.
   const HttpRoute* Find(const std::string& method, const std::string& path,
@@ -32,6 +36,7 @@ class HttpRouter {
 
  private:
   const std::vector<HttpRoute> routes_;
+  const std::optional<HttpRoute> otherwise_;
 };
 
 }  // namespace sheaf

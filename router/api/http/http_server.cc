@@ -24,6 +24,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "base/host_port.h"
 #include "router/api/http/http_connection.h"
 #include "router/api/http/http_errors.h"
 #include "spdlog/spdlog.h"
@@ -41,16 +42,16 @@ constexpr int kMaxRefusals = 64;
 class BeastHttpServer final : public HttpServer {
  public:
   BeastHttpServer(const HttpServerOptions& options, const HttpServerParts& parts)
-      : options_(options), parts_(parts), acceptor_(net::make_strand(io_)) {}
+      : options_(options), parts_(parts), router_(&parts.router), acceptor_(net::make_strand(io_)) {}
 
   ~BeastHttpServer() override { Stop(std::chrono::milliseconds(0)); }
 
   absl::Status Listen() {
-    const std::string address = absl::StrFormat("%s:%d", options_.host, options_.port);
+    const std::string address = JoinHostPort(options_.host, options_.port);
     error_code ec;
     tcp::resolver resolver(io_);
     const auto found =
-        resolver.resolve(options_.host, std::to_string(options_.port),
+        resolver.resolve(WithoutBrackets(options_.host), std::to_string(options_.port),
                          tcp::resolver::passive | tcp::resolver::numeric_service, ec);
     const auto failed = [&](const char* what) {
       return absl::UnavailableError(
@@ -66,13 +67,17 @@ class BeastHttpServer final : public HttpServer {
     if (ec) return failed("listen on");
     port_ = acceptor_.local_endpoint(ec).port();
     origins_.emplace(options_.allowed_origins, endpoint.address().is_loopback());
-    shared_.emplace(HttpConnectionContext{options_, parts_, *origins_, date_, stopping_, gate_});
+    shared_.emplace(HttpConnectionContext{options_, parts_, router_, *origins_, date_, stopping_, gate_});
     net::co_spawn(acceptor_.get_executor(), AcceptLoop(), net::detached);
     for (int i = 0; i < options_.num_threads; ++i) threads_.emplace_back([this] { io_.run(); });
     return absl::OkStatus();
   }
 
   uint16_t port() const override { return port_; }
+
+  void Use(const HttpRouter& router) override {
+    router_.store(&router, std::memory_order_release);
+  }
 
   void Stop(std::chrono::milliseconds patience) override {
     if (stopping_.exchange(true)) return;
@@ -102,12 +107,12 @@ class BeastHttpServer final : public HttpServer {
       absl::MutexLock lock(&server_.mutex_);
       key_ = server_.next_key_++;
       server_.connections_[key_] = connection;
-      server_.parts_.metrics.ConnectionsChanged(RequestFace::kHttp, 1);
+      server_.CountConnection(1);
     }
     ~Registration() {
       absl::MutexLock lock(&server_.mutex_);
       server_.connections_.erase(key_);
-      server_.parts_.metrics.ConnectionsChanged(RequestFace::kHttp, -1);
+      server_.CountConnection(-1);
       if (server_.connections_.empty()) server_.all_closed_.SignalAll();
     }
     Registration(const Registration&) = delete;
@@ -116,6 +121,12 @@ class BeastHttpServer final : public HttpServer {
     BeastHttpServer& server_;
     uint64_t key_;
   };
+
+  void CountConnection(int change) {
+    if (parts_.metrics != nullptr) {
+      parts_.metrics->ConnectionsChanged(RequestFace::kHttp, change);
+    }
+  }
 
   size_t ConnectionCount() {
     absl::MutexLock lock(&mutex_);
@@ -170,6 +181,7 @@ class BeastHttpServer final : public HttpServer {
 
   const HttpServerOptions options_;
   const HttpServerParts parts_;
+  std::atomic<const HttpRouter*> router_;
 
   const std::shared_ptr<NetworkGate> gate_ = std::make_shared<NetworkGate>();
   std::atomic<bool> stopping_{false};

@@ -9,6 +9,7 @@
 // Clients    that disconnect while their reply is pending are noticed at once and the reply is
 //            abandoned; event streams without news carry a comment every `ping_interval`.
 // Threads    own network threads; instant routes run on them, all others on the PreparationPool.
+// Routes     may be replaced while it runs, e.g. when the weights are loaded.
 // Ownership  parts outlive the server. Destruction stops it (without patience). After Stop no route
 //            is called, not even by what waits in the pool.
 
@@ -43,8 +44,8 @@ struct HttpServerOptions {
 
 struct HttpServerParts {
   const HttpRouter& router;
-  PreparationPool& pool;
-  RouterMetrics& metrics;
+  PreparationPool* pool;   // null: every route is instant
+  RouterMetrics* metrics;  // null: connections are not counted
   const Clock& clock;
   std::function<uint64_t()> random;       // thread-safe; request names
   std::function<int64_t()> unix_seconds;  // thread-safe; Date
@@ -58,6 +59,8 @@ class HttpServer {
   virtual ~HttpServer() = default;
 
   virtual uint16_t port() const = 0;
+  // Requests that come from now on take these routes, which outlive the server as the first do.
+  virtual void Use(const HttpRouter& router) = 0;
   // No new connections; replies under way may end until the patience is over, then they are
   // abandoned.
   virtual void Stop(std::chrono::milliseconds patience) = 0;

@@ -1,0 +1,80 @@
+// `sheaf coordinator`: the coordinator of a pool as a process of its own, for several routers,
+// until SIGTERM. Routers and workers go on without it.
+
+#include <prometheus/registry.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <memory>
+
+#include "base/host_port.h"
+#include "base/status.h"
+#include "cli/commands.h"
+#include "cli/metrics_exposer.h"
+#include "cli/model_identity.h"
+#include "cli/preflight.h"
+#include "cli/process_identity.h"
+#include "cli/process_setup.h"
+#include "cli/ready_file.h"
+#include "coordinator/coordinator.h"
+#include "coordinator/coordinator_metrics.h"
+#include "coordinator/pool_server.h"
+
+namespace sheaf {
+namespace {
+
+absl::Status RunUntilStopped(const CoordinatorCommandOptions& options, StopSignals& signals) {
+  SHEAF_RETURN_IF_ERROR(SetUpProcess(options.process));
+  std::unique_ptr<ReadyFile> ready_file;
+  if (!options.ready_file.empty()) {
+    SHEAF_ASSIGN_OR_RETURN(ready_file, ReadyFile::Claim(options.ready_file));
+  }
+  CoordinatorOptions coordinator_options;
+  PoolStateOptions& pool = coordinator_options.pool;
+  {
+    SHEAF_ASSIGN_OR_RETURN(WorkerPreflight preflight,
+                           RunWorkerPreflight(options.process.checkpoint));
+    SHEAF_ASSIGN_OR_RETURN(pool.model, IdentityOf(*preflight.checkpoint, preflight.config));
+  }
+  SHEAF_ASSIGN_OR_RETURN(pool.token, ReadToken(options.pool.cluster_token_file));
+  pool.expected_workers = options.pool.workers;
+  pool.replicas = options.pool.expert_replicas;
+  pool.lease = std::chrono::milliseconds(options.pool.lease_ms);
+
+  auto registry = std::make_shared<prometheus::Registry>();
+  CoordinatorMetrics metrics(*registry);
+  SHEAF_ASSIGN_OR_RETURN(
+      const std::unique_ptr<MetricsExposer> exposer,
+      MetricsExposer::Start(options.host, options.metrics_port, *registry));
+  SteadyClock clock;
+  Coordinator coordinator(coordinator_options, clock, nullptr, &metrics);
+  SHEAF_ASSIGN_OR_RETURN(
+      std::unique_ptr<PoolServer> server,
+      PoolServer::Start({options.pool.cluster_host.empty() ? options.host
+                                                           : options.pool.cluster_host,
+                         options.pool.cluster_port},
+                        coordinator));
+  spdlog::info("coordinator: cluster on {}, metrics on {}", server->address(),
+               JoinHostPort(options.host, exposer->port()));
+  if (ready_file) {
+    ReadyInfo info;
+    info.cluster = server->address();
+    info.coordinator_pid = getpid();
+    SHEAF_RETURN_IF_ERROR(ready_file->Write(info));
+  }
+  while (!signals.WaitFor(std::chrono::seconds(1))) {
+  }
+  spdlog::info("coordinator: asked to stop; routers and workers go on");
+  server->Stop();
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+int RunCoordinator(const CoordinatorCommandOptions& options) {
+  StopSignals signals;  // before any thread: the mask is inherited
+  const absl::Status status = RunUntilStopped(options, signals);
+  return status.ok() ? 0 : Fail(status);
+}
+
+}  // namespace sheaf

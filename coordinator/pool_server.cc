@@ -1,0 +1,58 @@
+#include "coordinator/pool_server.h"
+
+#include <chrono>
+
+#include "absl/strings/str_format.h"
+
+namespace sheaf {
+namespace {
+
+// Sessions are a few connections; a stranger gets no large messages in.
+constexpr int kMaxMessageBytes = 4 << 20;
+
+std::string HostPort(const std::string& host, int port) {
+  const bool bare_ipv6 = host.find(':') != std::string::npos && host.front() != '[';
+  return bare_ipv6 ? absl::StrFormat("[%s]:%d", host, port) : absl::StrFormat("%s:%d", host, port);
+}
+
+}  // namespace
+
+PoolServer::PoolServer(Coordinator& coordinator)
+    : coordinator_(coordinator), sessions_(coordinator), operators_(coordinator) {}
+
+absl::StatusOr<std::unique_ptr<PoolServer>> PoolServer::Start(const PoolServerOptions& options,
+                                                              Coordinator& coordinator) {
+  std::unique_ptr<PoolServer> made(new PoolServer(coordinator));
+  grpc::ServerBuilder builder;
+  const std::string wanted = HostPort(options.host, options.port);
+  builder.AddListeningPort(wanted, grpc::InsecureServerCredentials(), &made->port_);
+  builder.RegisterService(&made->sessions_);
+  builder.RegisterService(&made->operators_);
+  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  // Routers hear nothing for hours in a quiet pool; their keep-alive must be welcome.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 500);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  // A peer whose host is gone says nothing any more: its session must end some day.
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 10000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10000);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  made->server_ = builder.BuildAndStart();
+  if (made->server_ == nullptr || made->port_ == 0) {
+    return absl::UnavailableError(
+        absl::StrFormat("the cluster listener cannot have %s: is it taken?", wanted));
+  }
+  made->address_ = HostPort(options.host, made->port_);
+  return made;
+}
+
+PoolServer::~PoolServer() { Stop(); }
+
+void PoolServer::Stop() {
+  if (server_ == nullptr) return;
+  coordinator_.Stop();
+  server_->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(1));
+  server_ = nullptr;
+}
+
+}  // namespace sheaf

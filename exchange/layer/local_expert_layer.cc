@@ -1,0 +1,83 @@
+#include "exchange/layer/local_expert_layer.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_format.h"
+#include "base/status.h"
+#include "exchange/ordered_sum.h"
+#include "exchange/wire/combine_payload.h"
+
+namespace sheaf {
+
+kernels::QuantizedRows SliceRows(const kernels::QuantizedRows& x, int first, int count) {
+  kernels::QuantizedRows slice = x;
+  slice.num_rows = count;
+  slice.planes = x.row_planes(first);
+  slice.scales = x.row_scales(first);
+  if (x.sums != nullptr) slice.sums = x.row_sums(first);
+  return slice;
+}
+
+LocalExpertLayer::LocalExpertLayer(const ExpertSource& source, int num_layers, int num_experts,
+                                   ThreadPool& pool, int chunk_tokens, FrameElement combine)
+    : source_(source),
+      pool_(pool),
+      num_layers_(num_layers),
+      holders_(size_t(num_experts), WorkerId(0)),
+      chunk_tokens_(std::max(1, chunk_tokens)),
+      combine_(combine) {}
+
+absl::Status LocalExpertLayer::Begin(const RoutedBatch& batch) {
+  if (batch.layer.value() < 0 || batch.layer.value() >= num_layers_) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("layer %d of %d", batch.layer.value(), num_layers_));
+  }
+  batch_ = batch;
+  return absl::OkStatus();
+}
+
+absl::Status LocalExpertLayer::Finish(float* sum) {
+  for (int first = 0; first < batch_.x.num_rows; first += chunk_tokens_) {
+    const int count = std::min(chunk_tokens_, batch_.x.num_rows - first);
+    SHEAF_RETURN_IF_ERROR(RunChunk(first, count, sum + size_t(first) * size_t(batch_.x.k)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LocalExpertLayer::RunChunk(int first_token, int num_tokens, float* sum) {
+  const size_t first_slot = size_t(first_token) * size_t(batch_.top_k);
+  const Routes routes{batch_.layer, num_tokens, batch_.top_k, batch_.expert_ids + first_slot};
+  SHEAF_RETURN_IF_ERROR(PlanDispatch(routes, holders_, {}, plan_));
+  const size_t hidden = size_t(batch_.x.k);
+  vectors_.resize(size_t(num_tokens) * size_t(batch_.top_k));
+  for (const WorkerPlan& work : plan_.workers()) {  // one: everything is here
+    float* out =
+        reinterpret_cast<float*>(outputs_.Resize(sizeof(float) * hidden * work.rows.size()));
+    jobs_.clear();
+    size_t pair = 0;
+    for (const ExpertRun& run : work.experts) {
+      const kernels::ExpertWeights* weights = source_.Find(batch_.layer, ExpertId(run.expert));
+      if (weights == nullptr) {
+        return absl::InternalError(absl::StrFormat(
+            "layer %d, expert %d is not loaded in this process", batch_.layer.value(), run.expert));
+      }
+      jobs_.push_back(
+          {weights, {work.rows.data() + pair, size_t(run.num_rows)}, out + pair * hidden});
+      pair += size_t(run.num_rows);
+    }
+    for (size_t i = 0; i < work.slots.size(); ++i)
+      vectors_[size_t(work.slots[i])] = out + i * hidden;
+    // Every token has a route, so the plan's token rows are the chunk's rows themselves.
+    kernels::RunExperts(pool_, SliceRows(batch_.x, first_token, num_tokens), jobs_, scratch_);
+    if (combine_ == FrameElement::kInt16Groups) {
+      pool_.ParallelFor(int64_t(work.rows.size()), [&](int64_t i, int) {
+        RoundToInt16Groups(out + size_t(i) * hidden, hidden);
+      });
+    }
+  }
+  SumInExpertOrder(pool_, num_tokens, batch_.top_k, batch_.x.k, batch_.weights + first_slot,
+                   vectors_.data(), sum);
+  return absl::OkStatus();
+}
+
+}  // namespace sheaf

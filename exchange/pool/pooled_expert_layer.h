@@ -1,0 +1,75 @@
+#pragma once
+// PooledExpertLayer: ExpertLayer over the pool's links. Begin plans, packs and sends one dispatch a
+// worker; Finish takes the answers as they come, asks others for what is missing, and adds up in
+// expert order: the bits are those of LocalExpertLayer, whoever answered. What happens to one layer
+// is LayerExchange's; here are chunks, waiting and the lock.
+//
+// A batch longer than chunk_tokens goes in parts, one after the other, to bound the memory of the
+// combines (chunk_tokens * top_k * hidden * 4 bytes in all). Dispatches are packed in the links'
+// memory and float32 combines are added up where they arrived.
+//
+// Threads    one step thread. From Begin to the end of Finish it has the pool's links. Before it waits
+//            it parks the thread pool: a spinning thread would hold a worker's core.
+// Ownership  borrows the link pool, the thread pool and the observer; they outlive it.
+// Errors     as exchange/expert_layer.h.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "exchange/expert_layer.h"
+#include "exchange/pool/exchange_totals.h"
+#include "exchange/pool/layer_exchange.h"
+#include "exchange/pool/link_pool.h"
+
+namespace sheaf {
+
+struct PooledExpertLayerOptions {
+  FrameElement combine_element = FrameElement::kFloat32;  // or kInt16Groups
+  int chunk_tokens = 512;                                 // [1, 65536]
+  LayerMachineOptions machine;  // give_up_after, orphan_patience, verify_share, ...
+  // Asked every 50 ms while Finish waits: true ends it with kAborted.
+  std::function<bool()> give_up;
+  Referee referee;  // empty: none
+};
+
+class PooledExpertLayer final : public ExpertLayer {
+ public:
+  // `observer` may be null.
+  PooledExpertLayer(LinkPool& links, ThreadPool& pool, const PooledExpertLayerOptions& options,
+                    PooledLayerObserver* observer = nullptr);
+  ~PooledExpertLayer() override;
+
+  absl::Status Begin(const RoutedBatch& batch) override;
+  absl::Status Finish(float* sum) override;
+
+  // From the step thread, e.g. once a step.
+  ExchangeTotals TakeTotals();
+  // Pairs needed since the last call, [layers with experts][experts], whoever computed them.
+  std::vector<uint32_t> TakePairCounts();
+
+ private:
+  absl::Status BeginChunk(int first_token);
+  absl::Status FinishChunk(float* sum);
+  absl::Status WaitForAnswers();
+  void CountPairs(const ExchangeChunk& chunk);
+  absl::Status End(absl::Status status);
+
+  LinkPool& links_;
+  ThreadPool& pool_;
+  const PooledExpertLayerOptions options_;
+  PooledLayerObserver* const observer_;
+  std::unique_ptr<LayerExchange> exchange_;
+
+  RoutedBatch batch_;
+  std::optional<LinkPool::Session> session_;  // while a batch is in flight
+  absl::Status failed_;                       // of the last batch
+  int first_token_ = 0;                       // of the chunk in flight
+  int num_tokens_ = 0;
+  std::vector<uint32_t> pair_counts_;
+};
+
+}  // namespace sheaf

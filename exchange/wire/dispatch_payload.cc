@@ -1,0 +1,120 @@
+#include "exchange/wire/dispatch_payload.h"
+
+#include <bit>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+
+namespace sheaf {
+namespace {
+
+static_assert(std::endian::native == std::endian::little,
+              "payloads are sent as they lie in memory");
+static_assert(sizeof(ExpertRun) == 8, "a run travels as two int32");
+
+constexpr uint64_t kGroupBytes = 2 * kernels::kActivationGroup;
+constexpr int kTokensWorthThreads = 32;
+
+}  // namespace
+
+DispatchLayout::DispatchLayout(uint64_t tokens, uint64_t hidden, uint64_t experts, uint64_t pairs) {
+  const uint64_t groups = (hidden + kernels::kActivationGroup - 1) / kernels::kActivationGroup;
+  scales_at = tokens * groups * kGroupBytes;
+  runs_at = scales_at + tokens * groups * sizeof(float);
+  rows_at = runs_at + experts * sizeof(ExpertRun);
+  total_bytes = rows_at + pairs * sizeof(int32_t);
+}
+
+uint64_t DispatchBytes(const WorkerPlan& plan, int hidden) {
+  return DispatchLayout(plan.token_rows.size(), static_cast<uint64_t>(hidden), plan.experts.size(),
+                        plan.rows.size())
+      .total_bytes;
+}
+
+void EncodeDispatch(ThreadPool& pool, const WorkerPlan& plan, const kernels::QuantizedRows& x,
+                    FrameHeader& header, uint8_t* out) {
+  const size_t tokens = plan.token_rows.size();
+  const DispatchLayout layout(tokens, static_cast<uint64_t>(x.k), plan.experts.size(),
+                              plan.rows.size());
+  header.kind = FrameKind::kDispatch;
+  header.element = FrameElement::kInt16Groups;
+  header.hidden = static_cast<uint32_t>(x.k);
+  header.tokens = static_cast<uint32_t>(tokens);
+  header.pairs = static_cast<uint32_t>(plan.rows.size());
+  header.experts = static_cast<uint32_t>(plan.experts.size());
+  header.payload_bytes = layout.total_bytes;
+
+  const size_t plane_bytes = kGroupBytes * static_cast<size_t>(x.groups());
+  const size_t scale_bytes = sizeof(float) * static_cast<size_t>(x.groups());
+  const auto copy = [&](int64_t token) {
+    const int row = plan.token_rows[static_cast<size_t>(token)];
+    std::memcpy(out + plane_bytes * token, x.row_planes(row), plane_bytes);
+    std::memcpy(out + layout.scales_at + scale_bytes * token, x.row_scales(row), scale_bytes);
+  };
+  if (tokens < kTokensWorthThreads) {
+    for (size_t token = 0; token < tokens; ++token) copy(static_cast<int64_t>(token));
+  } else {
+    pool.ParallelFor(static_cast<int64_t>(tokens), [&](int64_t token, int) { copy(token); });
+  }
+  std::memcpy(out + layout.runs_at, plan.experts.data(), plan.experts.size() * sizeof(ExpertRun));
+  std::memcpy(out + layout.rows_at, plan.rows.data(), plan.rows.size() * sizeof(int32_t));
+}
+
+absl::Status DecodeDispatch(const FrameHeader& header, std::span<const uint8_t> payload,
+                            DispatchView& view) {
+  const auto wrong = [&](const char* what, uint64_t wanted, uint64_t got) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(Describe(header), ": ", what, ": wanted ", wanted, ", got ", got));
+  };
+  if (header.kind != FrameKind::kDispatch)
+    return absl::InvalidArgumentError(Describe(header) + ": not a dispatch");
+  if (header.hidden == 0 || header.tokens == 0 || header.pairs == 0 || header.experts == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(Describe(header), ": empty (hidden ", header.hidden, ", tokens ",
+                     header.tokens, ", pairs ", header.pairs, ", experts ", header.experts, ")"));
+  }
+  const DispatchLayout layout(header.tokens, header.hidden, header.experts, header.pairs);
+  if (payload.size() != layout.total_bytes || header.payload_bytes != layout.total_bytes) {
+    return wrong("payload bytes", layout.total_bytes, payload.size());
+  }
+  if (reinterpret_cast<uintptr_t>(payload.data()) % sizeof(float) != 0) {
+    return absl::InvalidArgumentError(Describe(header) + ": payload is not 4-byte aligned");
+  }
+
+  view.experts.resize(header.experts);
+  std::memcpy(view.experts.data(), payload.data() + layout.runs_at,
+              header.experts * sizeof(ExpertRun));
+  view.rows = {reinterpret_cast<const int32_t*>(payload.data() + layout.rows_at), header.pairs};
+  uint64_t pairs = 0;
+  for (size_t i = 0; i < view.experts.size(); ++i) {
+    const ExpertRun& run = view.experts[i];
+    if (run.expert < 0 || (i > 0 && run.expert <= view.experts[i - 1].expert)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(Describe(header), ": expert ", run.expert, " at ", i, " is not ascending"));
+    }
+    if (run.num_rows < 1 || pairs + static_cast<uint64_t>(run.num_rows) > header.pairs) {
+      return wrong("rows of the experts", header.pairs,
+                   pairs + static_cast<uint64_t>(static_cast<uint32_t>(run.num_rows)));
+    }
+    for (int32_t r = 0; r < run.num_rows; ++r) {
+      const int32_t row = view.rows[pairs + static_cast<uint64_t>(r)];
+      const bool ascending = r == 0 || row > view.rows[pairs + static_cast<uint64_t>(r) - 1];
+      if (row < 0 || static_cast<uint32_t>(row) >= header.tokens || !ascending) {
+        return absl::InvalidArgumentError(absl::StrCat(Describe(header), ": expert ", run.expert,
+                                                       ": row ", row, " of ", header.tokens,
+                                                       " is outside or not ascending"));
+      }
+    }
+    pairs += static_cast<uint64_t>(run.num_rows);
+  }
+  if (pairs != header.pairs) return wrong("rows of the experts", header.pairs, pairs);
+
+  view.x.num_rows = static_cast<int>(header.tokens);
+  view.x.k = static_cast<int>(header.hidden);
+  view.x.planes = reinterpret_cast<const int8_t*>(payload.data());
+  view.x.scales = reinterpret_cast<const float*>(payload.data() + layout.scales_at);
+  view.x.sums = nullptr;
+  return absl::OkStatus();
+}
+
+}  // namespace sheaf

@@ -1,0 +1,28 @@
+#include "worker/holdings/expert_loader.h"
+
+#include <utility>
+
+#include "base/status.h"
+
+namespace sheaf {
+namespace {
+
+class CheckpointExpert final : public HeldExpert {
+ public:
+  explicit CheckpointExpert(ReadExpert expert) : expert_(std::move(expert)) {}
+  const kernels::ExpertWeights& weights() const override { return expert_.weights; }
+  size_t resident_bytes() const override { return expert_.resident_bytes; }
+
+ private:
+  const ReadExpert expert_;
+};
+
+}  // namespace
+
+absl::StatusOr<HeldExpertPtr> CheckpointExperts::Load(const LayerExpert& pair, int lane) {
+  SHEAF_ASSIGN_OR_RETURN(ReadExpert expert,
+                         reader_->Read(pair, scratch_[static_cast<size_t>(lane)]));
+  return std::make_shared<const CheckpointExpert>(std::move(expert));
+}
+
+}  // namespace sheaf

@@ -1,0 +1,221 @@
+#include "worker/serve/link_server.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "base/one_line.h"
+#include "base/status.h"
+
+namespace sheaf {
+namespace {
+
+// Whatever happens rings the bell; this is for what nobody thought of.
+constexpr Duration kLook = std::chrono::seconds(1);
+
+TimePoint Now() { return std::chrono::steady_clock::now(); }
+
+ServedDispatch::Outcome OutcomeOf(FrameKind kind) {
+  switch (kind) {
+    case FrameKind::kCombine:
+      return ServedDispatch::Outcome::kCombine;
+    case FrameKind::kNotHeld:
+      return ServedDispatch::Outcome::kNotHeld;
+    default:
+      return ServedDispatch::Outcome::kError;
+  }
+}
+
+}  // namespace
+
+LinkServer::LinkServer(const ModelIdentity& model, int num_threads, const ExpertStore& store,
+                       Holdings holdings, Bell& bell, OnSeen on_seen, ServeObserver* observer)
+    : model_(model),
+      store_(store),
+      bell_(bell),
+      on_seen_(std::move(on_seen)),
+      observer_(observer),
+      num_threads_(std::max(1, num_threads)),
+      announced_(std::move(holdings)),
+      thread_([this] { Run(); }) {}
+
+LinkServer::~LinkServer() {
+  {
+    absl::MutexLock lock(&mutex_);
+    stopping_ = true;
+  }
+  bell_.Ring();
+  thread_.join();
+}
+
+void LinkServer::AddLink(std::unique_ptr<FrameLink> link, const Hello& hello) {
+  Client client;
+  client.link = std::move(link);
+  client.router = hello.router;
+  {
+    absl::MutexLock lock(&mutex_);
+    arrived_.push_back(std::move(client));
+  }
+  bell_.Ring();
+}
+
+void LinkServer::Announce(const Holdings& holdings) {
+  {
+    absl::MutexLock lock(&mutex_);
+    announced_ = holdings;
+  }
+  bell_.Ring();
+}
+
+void LinkServer::Run() {
+  pool_ = std::make_unique<ThreadPool>(num_threads_);
+  runner_ = std::make_unique<ExpertRunner>(store_, model_, *pool_);
+  for (;;) {
+    const uint32_t rings = bell_.rings();
+    if (!TakeNews()) break;
+    bool worked = false;
+    // One dispatch each, from the one after the last round's first on.
+    const size_t num_clients = clients_.size();
+    for (size_t i = 0; i < num_clients; ++i)
+      worked = ServeOne(clients_[(next_client_ + i) % num_clients]) || worked;
+    if (num_clients > 0) next_client_ = (next_client_ + 1) % num_clients;
+    ForgetBroken();
+    TellSeen();
+    if (worked) continue;
+    pool_->Park();
+    bell_.WaitPast(rings, Now() + kLook);
+  }
+  clients_.clear();
+}
+
+bool LinkServer::TakeNews() {
+  std::vector<Client> arrived;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (stopping_) return false;
+    arrived.swap(arrived_);
+    if (announced_.number != number_) {
+      number_ = announced_.number;
+      encoded_ = announced_.Encode();
+    }
+  }
+  for (Client& client : clients_) {
+    if (client.told != number_) Tell(client);
+  }
+  for (Client& client : arrived) Adopt(std::move(client));
+  return true;
+}
+
+void LinkServer::Adopt(Client client) {
+  for (Client& old : clients_) {
+    if (old.router == client.router && client.router != InstanceId())
+      Break(old, absl::UnavailableError("its router made a new one"));
+  }
+  spdlog::info("link {:016x} to router {:016x} over {}", client.link->id().value(),
+               client.router.value(), OneLine(client.link->path()));
+  Tell(client);
+  // It never knew of anything else.
+  client.seen = number_;
+  clients_.push_back(std::move(client));
+  ForgetBroken();
+  if (observer_ != nullptr) observer_->OnLinks(static_cast<int>(clients_.size()));
+}
+
+void LinkServer::Tell(Client& client) {
+  if (client.broken) return;
+  const absl::StatusOr<std::span<uint8_t>> payload = client.link->Reserve(encoded_.size());
+  if (!payload.ok()) {
+    Break(client, payload.status());
+    return;
+  }
+  std::memcpy(payload->data(), encoded_.data(), encoded_.size());
+  FrameHeader header;
+  header.kind = FrameKind::kHoldings;
+  header.element = FrameElement::kBitmap;
+  header.sequence = number_;
+  header.model = static_cast<uint32_t>(model_.digest);
+  header.payload_bytes = encoded_.size();
+  client.told = number_;
+  if (const absl::Status sent = client.link->Send(header); !sent.ok()) Break(client, sent);
+}
+
+bool LinkServer::ServeOne(Client& client) {
+  while (!client.broken) {
+    const absl::StatusOr<std::optional<ArrivedFrame>> frame = client.link->Next();
+    if (!frame.ok()) {
+      Break(client, frame.status());
+      return false;
+    }
+    if (!frame->has_value()) return false;
+    const FrameKind kind = (*frame)->header.kind;
+    absl::Status handled;
+    if (kind == FrameKind::kDispatch) {
+      handled = Answer(client, **frame);
+    } else if (kind == FrameKind::kHoldingsSeen) {
+      handled = MarkSeen(client, (*frame)->header.sequence);
+    } else {
+      handled = absl::InvalidArgumentError(
+          absl::StrFormat("a router sent a %s", Describe((*frame)->header)));
+    }
+    client.link->Release();
+    if (!handled.ok()) Break(client, handled);
+    if (kind == FrameKind::kDispatch) return true;
+  }
+  return false;
+}
+
+absl::Status LinkServer::Answer(Client& client, const ArrivedFrame& dispatch) {
+  const TimePoint start = Now();
+  SHEAF_ASSIGN_OR_RETURN(
+      const FrameHeader answer,
+      runner_->Run(dispatch, [&client](size_t bytes) { return client.link->Reserve(bytes); }));
+  SHEAF_RETURN_IF_ERROR(client.link->Send(answer));
+  if (observer_ == nullptr) return absl::OkStatus();
+  ServedDispatch served;
+  served.outcome = OutcomeOf(answer.kind);
+  served.router = client.router;
+  served.tokens = dispatch.header.tokens;
+  served.pairs = dispatch.header.pairs;
+  served.received_bytes = static_cast<int64_t>(kFrameHeaderBytes + dispatch.header.payload_bytes);
+  served.sent_bytes = static_cast<int64_t>(kFrameHeaderBytes + answer.payload_bytes);
+  served.busy = Now() - start;
+  observer_->OnServed(served);
+  return absl::OkStatus();
+}
+
+absl::Status LinkServer::MarkSeen(Client& client, uint64_t number) {
+  if (number > client.told) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "it has seen holdings %d, which is after the last ones (%d)", number, client.told));
+  }
+  client.seen = std::max(client.seen, number);
+  return absl::OkStatus();
+}
+
+void LinkServer::Break(Client& client, const absl::Status& why) {
+  if (client.broken) return;
+  client.broken = true;
+  spdlog::info("link {:016x} to router {:016x} closed: {}", client.link->id().value(),
+               client.router.value(), OneLine(std::string(why.message())));
+}
+
+void LinkServer::ForgetBroken() {
+  const size_t before = clients_.size();
+  std::erase_if(clients_, [](const Client& client) { return client.broken; });
+  if (clients_.size() == before) return;
+  if (observer_ != nullptr) observer_->OnLinks(static_cast<int>(clients_.size()));
+}
+
+void LinkServer::TellSeen() {
+  uint64_t seen = number_;
+  for (const Client& client : clients_) seen = std::min(seen, client.seen);
+  if (seen <= told_seen_) return;
+  told_seen_ = seen;
+  if (on_seen_) on_seen_(seen);
+}
+
+}  // namespace sheaf
