@@ -62,6 +62,7 @@ class Managed:
         self.exits: list[Exit] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._expected: set[int] = set()  # statuses with which this life may end
+        self._started_at = 0.0
         self._lock = threading.Lock()
 
     def start(self) -> None:
@@ -70,7 +71,7 @@ class Managed:
             process = subprocess.Popen([*self.prefix, BINARY, *self.command], stdout=log, stderr=log,
                                        stdin=subprocess.DEVNULL)
         with self._lock:
-            self._process, self._expected = process, set()
+            self._process, self._expected, self._started_at = process, set(), time.monotonic()
             self.starts += 1
 
     @property
@@ -89,6 +90,8 @@ class Managed:
                 self._expected.add(-signal.SIGKILL)
             elif number in (signal.SIGTERM, signal.SIGINT):
                 self._expected.add(0)
+                if time.monotonic() < self._started_at + 1:  # it may not have come to take signals yet
+                    self._expected.add(-number)
             if self._process.poll() is None:
                 self._process.send_signal(number)
             return self._process.pid
