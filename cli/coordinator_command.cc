@@ -43,8 +43,9 @@ absl::Status RunUntilStopped(const CoordinatorCommandOptions& options, StopSigna
 
   auto registry = std::make_shared<prometheus::Registry>();
   CoordinatorMetrics metrics(*registry);
-  SHEAF_ASSIGN_OR_RETURN(MetricsExposer exposer,
-                         ExposeMetrics(options.host, options.metrics_port, registry));
+  SHEAF_ASSIGN_OR_RETURN(
+      const std::unique_ptr<MetricsExposer> exposer,
+      MetricsExposer::Start(options.host, options.metrics_port, *registry));
   SteadyClock clock;
   Coordinator coordinator(coordinator_options, clock, nullptr, &metrics);
   SHEAF_ASSIGN_OR_RETURN(
@@ -54,7 +55,7 @@ absl::Status RunUntilStopped(const CoordinatorCommandOptions& options, StopSigna
                          options.pool.cluster_port},
                         coordinator));
   spdlog::info("coordinator: cluster on {}, metrics on {}", server->address(),
-               JoinHostPort(options.host, exposer.port));
+               JoinHostPort(options.host, exposer->port()));
   if (ready_file) {
     ReadyInfo info;
     info.cluster = server->address();

@@ -1,5 +1,7 @@
 #include "cli/data_plane.h"
 
+#include <sys/socket.h>
+
 #include <utility>
 #include <vector>
 
@@ -8,6 +10,7 @@
 #include "cli/own_address.h"
 #include "exchange/link/reach_link_maker.h"
 #include "exchange/shared_memory/shared_memory_links.h"
+#include "exchange/tcp/tcp_address.h"
 #include "exchange/tcp/tcp_links.h"
 
 namespace sheaf {
@@ -34,7 +37,9 @@ absl::StatusOr<std::unique_ptr<LinkMaker>> MakeWorkerLinks(const WorkerOptions& 
   if (!options.exchange_host.empty()) {
     tcp.host = options.exchange_host;
   } else if (!options.exchange_interface.empty()) {
-    SHEAF_ASSIGN_OR_RETURN(tcp.host, AddressOfInterface(options.exchange_interface));
+    absl::StatusOr<std::string> address = AddressOfInterface(options.exchange_interface, AF_INET);
+    if (!address.ok()) address = AddressOfInterface(options.exchange_interface, AF_INET6);
+    SHEAF_ASSIGN_OR_RETURN(tcp.host, std::move(address));
   } else if (options.transport != TransportKind::kSharedMemory) {
     // Where the coordinator is reached, routers are: not on a bridge of this host alone.
     SHEAF_ASSIGN_OR_RETURN(tcp.host, OwnAddressTowards(options.coordinator));

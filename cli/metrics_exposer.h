@@ -1,26 +1,37 @@
 #pragma once
-// A worker's /metrics: an HTTP port of its own. A client that connects and says nothing holds one
-// of its threads for a few seconds, never the last one for long.
+// A worker's /metrics: an HTTP port of its own. Clients that connect and say nothing cost a
+// connection each, of a bounded number, and hold up nobody.
 //
-// Ownership  the exposer keeps the registry alive.
+// Ownership  borrows the metrics.
+// Threads    one of its own.
 // Errors     kUnavailable: cannot listen there (names the address).
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "prometheus/exposer.h"
-#include "prometheus/registry.h"
+#include "base/clock.h"
+#include "prometheus/collectable.h"
+#include "router/api/http/http_router.h"
+#include "router/api/http/http_server.h"
 
 namespace sheaf {
 
-struct MetricsExposer {
-  std::unique_ptr<prometheus::Exposer> exposer;
-  int port = 0;
-};
+class MetricsExposer {
+ public:
+  // `port` 0: any free one.
+  static absl::StatusOr<std::unique_ptr<MetricsExposer>> Start(
+      const std::string& host, int port, const prometheus::Collectable& metrics);
 
-// `port` 0: any free one.
-absl::StatusOr<MetricsExposer> ExposeMetrics(const std::string& host, int port,
-                                             std::shared_ptr<prometheus::Registry> registry);
+  int port() const { return server_->port(); }
+
+ private:
+  explicit MetricsExposer(const prometheus::Collectable& metrics);
+
+  const SteadyClock clock_;
+  const HttpRouter router_;
+  std::unique_ptr<HttpServer> server_;  // first to go
+};
 
 }  // namespace sheaf

@@ -1,8 +1,6 @@
 #include "cli/own_address.h"
 
-#include <ifaddrs.h>
 #include <netdb.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -57,28 +55,6 @@ absl::StatusOr<std::string> OwnAddressTowards(const std::string& peer) {
     why = std::string(found.status().message());
   }
   return absl::UnavailableError(absl::StrFormat("%s: no way leads to it: %s", peer, why));
-}
-
-absl::StatusOr<std::string> AddressOfInterface(const std::string& name) {
-  ifaddrs* list = nullptr;
-  if (getifaddrs(&list) != 0) return absl::UnavailableError(std::strerror(errno));
-  const std::unique_ptr<ifaddrs, decltype(&freeifaddrs)> owned(list, &freeifaddrs);
-  for (const int family : {AF_INET, AF_INET6}) {
-    for (const ifaddrs* entry = list; entry != nullptr; entry = entry->ifa_next) {
-      if (entry->ifa_addr == nullptr || entry->ifa_addr->sa_family != family ||
-          name != entry->ifa_name) {
-        continue;
-      }
-      char text[NI_MAXHOST];
-      const socklen_t length = family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
-      if (getnameinfo(entry->ifa_addr, length, text, sizeof(text), nullptr, 0, NI_NUMERICHOST) ==
-          0) {
-        return std::string(text);
-      }
-    }
-  }
-  return absl::InvalidArgumentError(
-      absl::StrFormat("--exchange-interface: %s: no such interface, or it has no address", name));
 }
 
 std::string AnnouncedAddress(const std::string& host, int port, const std::string& peer) {

@@ -13,10 +13,6 @@ namespace sheaf {
 // The address of the interface that leads to `peer` (host:port), without brackets.
 absl::StatusOr<std::string> OwnAddressTowards(const std::string& peer);
 
-// The first address of a network interface ("eth1"), IPv4 before IPv6, without brackets.
-// kInvalidArgument: there is no such interface, or it has none.
-absl::StatusOr<std::string> AddressOfInterface(const std::string& name);
-
 // host:port to tell others who are reached like `peer`: `host` as it is, or where a server listens
 // on every address (0.0.0.0, ::), the one that leads to the peer; the wildcard itself if none does.
 std::string AnnouncedAddress(const std::string& host, int port, const std::string& peer);

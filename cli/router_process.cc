@@ -242,7 +242,7 @@ absl::Status RouterProcess::Impl::OpenPorts() {
   http_options.port = static_cast<uint16_t>(options.port);
   http_options.allowed_origins = options.allowed_origins;
   SHEAF_ASSIGN_OR_RETURN(
-      http, HttpServer::Start(http_options, {*loading_router, *preparation, *metrics, clock,
+      http, HttpServer::Start(http_options, {*loading_router, preparation.get(), metrics.get(), clock,
                                              context->random, context->unix_seconds}));
   return absl::OkStatus();
 }

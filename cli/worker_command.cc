@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -31,6 +32,7 @@ namespace sheaf {
 namespace {
 
 absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals) {
+  std::optional<StopSignals::NothingToFinish> until_it_joins(std::in_place, signals);
   SHEAF_RETURN_IF_ERROR(SetUpProcess(options.process));
   SHEAF_ASSIGN_OR_RETURN(WorkerPreflight preflight,
                          RunWorkerPreflight(options.process.checkpoint));
@@ -42,15 +44,16 @@ absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals)
   SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<LinkMaker> links, MakeWorkerLinks(options));
   auto registry = std::make_shared<prometheus::Registry>();
   WorkerMetrics metrics(*registry, SHEAF_VERSION);
-  SHEAF_ASSIGN_OR_RETURN(const MetricsExposer exposer,
-                         ExposeMetrics(options.host, options.metrics_port, registry));
+  SHEAF_ASSIGN_OR_RETURN(
+      const std::unique_ptr<MetricsExposer> exposer,
+      MetricsExposer::Start(options.host, options.metrics_port, *registry));
 
   worker_config.instance = RandomInstance();
   worker_config.secret = RandomSecret();
   worker_config.pid = getpid();
   worker_config.host = HostName();
   worker_config.metrics_address =
-      AnnouncedAddress(options.host, exposer.port, options.coordinator);
+      AnnouncedAddress(options.host, exposer->port(), options.coordinator);
   worker_config.version = SHEAF_VERSION;
   worker_config.threads =
       options.worker_threads > 0 ? options.worker_threads : DetectCpuTopology().usable_cores;
@@ -64,6 +67,7 @@ absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals)
   // Loading is reading and unpacking: it takes what the computing threads leave.
   CheckpointExperts experts(std::move(reader), std::clamp(worker_config.threads, 1, 8));
   Worker worker(std::move(worker_config), experts, *links, metrics);
+  until_it_joins.reset();
   std::atomic<bool> ended{false};
   absl::Status result;
   std::thread control([&] {

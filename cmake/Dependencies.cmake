@@ -5,7 +5,6 @@ find_package(Protobuf REQUIRED)  # module mode: Debian ships no Protobuf config;
 find_package(gRPC CONFIG REQUIRED)
 find_package(absl CONFIG REQUIRED)
 find_package(prometheus-cpp CONFIG REQUIRED)
-find_package(ucx CONFIG REQUIRED)
 find_package(hwy CONFIG REQUIRED)
 find_package(Boost 1.74 REQUIRED)
 find_package(nlohmann_json 3.11 CONFIG REQUIRED)

@@ -41,6 +41,8 @@ function(sheaf_test name)
   target_compile_definitions(${name} PRIVATE SHEAF_REFERENCE_DATA="${SHEAF_REFERENCE_DATA}"
                              SHEAF_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   sheaf_flags(${name})
+  # Tests are compiled more often than they run: what they test is optimized, they need not be.
+  target_compile_options(${name} PRIVATE -O1)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 300)

@@ -9,7 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "base/check.h"
 #include "base/status.h"
-#include "exchange/byte_buffer.h"
+#include "base/byte_buffer.h"
 
 namespace sheaf {
 

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
-#include "exchange/byte_buffer.h"
+#include "base/byte_buffer.h"
 #include "exchange/layer/dispatch_plan.h"
 #include "exchange/expert_layer.h"
 #include "exchange/expert_source.h"

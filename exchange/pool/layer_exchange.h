@@ -21,7 +21,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
-#include "exchange/byte_buffer.h"
+#include "base/byte_buffer.h"
 #include "exchange/layer/layer_machine.h"
 #include "exchange/pool/answer_comparison.h"
 #include "exchange/pool/exchange_totals.h"

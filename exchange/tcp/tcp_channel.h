@@ -21,7 +21,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "base/unique_fd.h"
-#include "exchange/byte_buffer.h"
+#include "base/byte_buffer.h"
 #include "exchange/link/bell.h"
 #include "exchange/link/io_loop.h"
 #include "exchange/wire/frame.h"

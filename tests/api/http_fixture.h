@@ -32,7 +32,7 @@ class HttpFixture : public testing::Test {
   }
 
   HttpServerParts Parts() {
-    return {router_,    api_.preparation,    api_.metrics,
+    return {router_,    &api_.preparation,   &api_.metrics,
             api_.clock, api_.context.random, api_.context.unix_seconds};
   }
 

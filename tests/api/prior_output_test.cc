@@ -34,8 +34,9 @@ TEST_F(HttpPriorOutput, ACompletionGoesOn) {
   const Parsed whole =
       Json(Post("/v1/completions", R"({"prompt":"hi","logprobs":1,"return_token_ids":true})"));
   for (size_t cut = 1; cut < text.size(); ++cut) {
-    const std::string body = R"({"prompt":"hi","logprobs":1,"return_token_ids":true,"prior_output":)" +
-                             Ids(text.substr(0, cut)) + "}";
+    const std::string body =
+        R"({"prompt":"hi","logprobs":1,"return_token_ids":true,"prior_output":)" +
+        Ids(text.substr(0, cut)) + "}";
     const Parsed rest = Json(Post("/v1/completions", body));
     const Parsed& choice = rest["choices"][0];
     EXPECT_EQ(choice["text"], text.substr(cut));
@@ -93,7 +94,8 @@ TEST_F(HttpPriorOutput, AChatGoesOnInItsThoughtsItsTextAndItsCall) {
     return std::vector<std::string>{reasoning, content, id, arguments, finish};
   };
   const std::vector<std::string> whole = joined(0);
-  EXPECT_THAT(whole, ElementsAre("Hm.", "Well.", HasSubstr("call_"), R"({"a":"xyz"})", "tool_calls"));
+  EXPECT_THAT(whole,
+              ElementsAre("Hm.", "Well.", HasSubstr("call_"), R"({"a":"xyz"})", "tool_calls"));
   for (size_t cut = 1; cut < output.size(); ++cut) {
     const std::vector<std::string> rest = joined(cut);
     for (size_t field = 0; field < 4; ++field) {
@@ -135,8 +137,9 @@ TEST_F(HttpPriorOutput, WhatIsWrongIsNamed) {
   // What only the engine sees.
   api_.engine.SetSubmitError(
       absl::InvalidArgumentError("prior_output[3]: the output ends here with stop string 0"));
-  refused = Refused("/v1/chat/completions",
-                    R"({"messages":[{"role":"user","content":"hi"}],"prior_output":[65,66,67,68]})");
+  refused =
+      Refused("/v1/chat/completions",
+              R"({"messages":[{"role":"user","content":"hi"}],"prior_output":[65,66,67,68]})");
   EXPECT_EQ(refused.first, "prior_output[3]");
   EXPECT_THAT(refused.second, HasSubstr("the output ends here with stop string 0"));
 }
@@ -154,7 +157,9 @@ TEST_F(GrpcPriorOutput, GoesOnAndSaysWhere) {
   bool any = false;
   for (const auto& message : result.messages) {
     if (message.delta().token_ids().empty()) continue;
-    if (!any) EXPECT_EQ(message.delta().first_index(), 4u);
+    if (!any) {
+      EXPECT_EQ(message.delta().first_index(), 4u);
+    }
     any = true;
   }
   EXPECT_TRUE(any);

@@ -37,7 +37,7 @@ TEST(Options, DefaultsAreThoseOfTheHelp) {
   EXPECT_EQ(options.process.checkpoint, "dir");
   EXPECT_EQ(options.host, "127.0.0.1");
   EXPECT_EQ(options.port, 8000);
-  EXPECT_EQ(options.workers, 1);
+  EXPECT_EQ(options.pool.workers, 1);
   EXPECT_EQ(options.block_size, 16);
   EXPECT_EQ(options.kv_format, kernels::KvFormat::kBF16);
   EXPECT_EQ(options.max_logprobs, 20);
@@ -74,7 +74,7 @@ TEST(Options, TakesVllmNames) {
                                        "--transport",
                                        "inprocess"});
   EXPECT_EQ(options.port, 0);
-  EXPECT_EQ(options.workers, 3);
+  EXPECT_EQ(options.pool.workers, 3);
   EXPECT_THAT(options.served_model_names, ElementsAre("a", "b"));
   EXPECT_EQ(options.max_model_len, 4096);
   EXPECT_EQ(options.kv_format, kernels::KvFormat::kFp8E5M2);
@@ -111,7 +111,7 @@ TEST(Options, ConfigFileIsOverruledByTheCommandLine) {
   std::ofstream(path) << "max-model-len: 1024\nworkers: 5\nserved-model-name: [x, y]\n";
   const RouterOptions options = Serve({"--config", path, "--workers", "2"});
   EXPECT_EQ(options.max_model_len, 1024);
-  EXPECT_EQ(options.workers, 2);
+  EXPECT_EQ(options.pool.workers, 2);
   EXPECT_THAT(options.served_model_names, ElementsAre("x", "y"));
 }
 
@@ -171,6 +171,62 @@ TEST(Options, HelpIsNoError) {
   const auto command = Parse({"serve", "--help"});
   ASSERT_TRUE(command.ok());
   EXPECT_THAT(std::get<HelpText>(*command).text, HasSubstr("--kv-cache-dtype"));
+}
+
+TEST(Options, APoolIsToldToWhoeverHasItsCoordinator) {
+  const RouterOptions options = Serve({"--expert-replicas", "1.5", "--cluster-port", "7000",
+                                       "--lease-ms", "500", "--cluster-token-file", "token",
+                                       "--combine-format", "int16", "--verify-share", "0.01"});
+  EXPECT_EQ(options.pool.expert_replicas, 1.5);
+  EXPECT_EQ(options.pool.cluster_port, 7000);
+  EXPECT_EQ(options.pool.lease_ms, 500);
+  EXPECT_EQ(options.pool.cluster_token_file, "token");
+  EXPECT_TRUE(options.int16_combine);
+  EXPECT_EQ(options.verify_share, 0.01);
+  EXPECT_EQ(Serve({}).pool.cluster_port, 0) << "only its own children join";
+
+  const auto coordinator = Parse({"coordinator", "dir", "--workers", "3"});
+  ASSERT_TRUE(coordinator.ok());
+  EXPECT_EQ(std::get<CoordinatorCommand>(*coordinator).options.pool.workers, 3);
+  EXPECT_EQ(std::get<CoordinatorCommand>(*coordinator).options.pool.cluster_port, 50052);
+}
+
+TEST(Options, AWorkerTakesTheNamesOfBefore) {
+  for (const bool old : {false, true}) {
+    const auto command = Parse({"worker", "dir", old ? "--router" : "--coordinator", "host:1",
+                                old ? "--slot" : "--id", "4", "--memory-bytes", "2GiB",
+                                "--exchange-ports", "7000-7009"});
+    ASSERT_TRUE(command.ok()) << command.status();
+    const WorkerOptions& options = std::get<WorkerCommand>(*command).options;
+    EXPECT_EQ(options.coordinator, "host:1");
+    EXPECT_EQ(options.id, 4);
+    EXPECT_EQ(options.memory_bytes, uint64_t{2} << 30);
+    EXPECT_EQ(options.first_exchange_port, 7000);
+    EXPECT_EQ(options.last_exchange_port, 7009);
+  }
+  for (const char* ports : {"0-5", "9-8", "7000-", "x", "1-70000"}) {
+    EXPECT_FALSE(
+        Parse({"worker", "dir", "--coordinator", "host:1", "--exchange-ports", ports}).ok())
+        << ports;
+  }
+}
+
+TEST(Options, PoolCommandsNameTheirAction) {
+  const auto action = [](std::vector<std::string> arguments) {
+    const auto command = Parse(std::move(arguments));
+    EXPECT_TRUE(command.ok()) << command.status();
+    return std::get<PoolCommand>(*command).options;
+  };
+  using Action = PoolCommandOptions::Action;
+  EXPECT_TRUE(action({"pool", "status", "--json"}).json);
+  EXPECT_EQ(action({"pool", "drain", "3", "--coordinator", "host:1"}).action, Action::kDrain);
+  EXPECT_EQ(action({"pool", "drain", "3", "--coordinator", "host:1"}).coordinator, "host:1");
+  EXPECT_EQ(action({"pool", "undrain", "2"}).worker, 2);
+  EXPECT_EQ(action({"pool", "replicas", "2.5"}).replicas, 2.5);
+  EXPECT_EQ(action({"pool", "rebalance"}).action, Action::kRebalance);
+  EXPECT_FALSE(Parse({"pool"}).ok());
+  EXPECT_FALSE(Parse({"pool", "drain"}).ok());
+  EXPECT_FALSE(Parse({"pool", "replicas", "0.5"}).ok());
 }
 
 }  // namespace

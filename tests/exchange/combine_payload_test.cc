@@ -11,7 +11,7 @@
 #include <random>
 #include <vector>
 
-#include "exchange/byte_buffer.h"
+#include "base/byte_buffer.h"
 #include "tests/exchange/test_seed.h"
 
 namespace sheaf {

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <vector>
 
-#include "exchange/byte_buffer.h"
+#include "base/byte_buffer.h"
 #include "exchange/wire/combine_payload.h"
 #include "exchange/wire/dispatch_payload.h"
 #include "exchange/wire/holdings.h"

@@ -57,10 +57,12 @@ class Managed:
         self.log_path = folder / f"{name}.log"
         self.ready_path = folder / f"{name}.ready.json"
         self.restarts = True       # whether it is started again when it ends
+        self.may_refuse = False    # whether it may end by itself, with an error
         self.starts = 0
         self.exits: list[Exit] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._expected: set[int] = set()  # statuses with which this life may end
+        self._started_at = 0.0
         self._lock = threading.Lock()
 
     def start(self) -> None:
@@ -69,7 +71,7 @@ class Managed:
             process = subprocess.Popen([*self.prefix, BINARY, *self.command], stdout=log, stderr=log,
                                        stdin=subprocess.DEVNULL)
         with self._lock:
-            self._process, self._expected = process, set()
+            self._process, self._expected, self._started_at = process, set(), time.monotonic()
             self.starts += 1
 
     @property
@@ -88,6 +90,8 @@ class Managed:
                 self._expected.add(-signal.SIGKILL)
             elif number in (signal.SIGTERM, signal.SIGINT):
                 self._expected.add(0)
+                if time.monotonic() < self._started_at + 1:  # it may not have come to take signals yet
+                    self._expected.add(-number)
             if self._process.poll() is None:
                 self._process.send_signal(number)
             return self._process.pid
@@ -98,7 +102,8 @@ class Managed:
             if self._process is None or self._process.poll() is None:
                 return None
             status = self._process.returncode
-            end = Exit(self.name, status, time.monotonic(), status in self._expected)
+            wanted = status in self._expected or (self.may_refuse and status > 0)
+            end = Exit(self.name, status, time.monotonic(), wanted)
             self.exits.append(end)
             self._process = None
             return end

@@ -53,8 +53,9 @@ class SheafServer:
         self.patience_seconds = 120.0  # of a request
 
     def __enter__(self) -> SheafServer:
-        command = [BINARY, "serve", self.checkpoint, "--port", "0", "--grpc-port", "0",
-                   "--cluster-port", "0", "--ready-file", str(self.ready_path), *self.flags]
+        free = [word for flag in ("--port", "--grpc-port", "--cluster-port") if flag not in self.flags
+                for word in (flag, "0")]
+        command = [BINARY, "serve", self.checkpoint, *free, "--ready-file", str(self.ready_path), *self.flags]
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         try:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import signal
@@ -19,7 +18,7 @@ import pytest
 import pool_client
 import pool_network
 from pool_client import pool_pb
-from pool_harness import Pool
+from pool_harness import Managed, Pool
 from pool_load import Load, Record, assert_nothing_lost, random_questions, trained_questions
 from sheaf_server import SheafServer, wait_for
 
@@ -192,23 +191,22 @@ def test_the_token_is_needed(tiny: Path, tmp_path: Path) -> None:
         (tmp_path / "wrong").write_text("swordfish-and-peas\n")
         at = stranger.command.index("--cluster-token-file") + 1
         stranger.command[at] = str(tmp_path / "wrong")
-        stranger.restarts = False
-        pool.add(stranger)
-        wait_for(lambda: "token" in stranger.log(), 20, "it says that its token is refused")
-        assert "swordfish" not in stranger.log() + pool.routers[0].log(), "no token in a log"
+        told = refused(pool, stranger)
+        assert "the token is not the pool's" in told, told
+        assert "swordfish" not in told + pool.routers[0].log(), "no token in a log"
         assert [worker.worker_id for worker in pool.status().workers] == [0]
         with pytest.raises(grpc.RpcError) as caught:
             pool_client.status(pool.cluster, "another")
         assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
-        end_badly(stranger)
 
 
-def end_badly(stranger: Any) -> None:
-    """It may have ended by itself with an error, or still be trying."""
-    if stranger.alive():
-        stranger.signal(signal.SIGKILL)
-    stranger.wait_exit()
-    stranger.exits[-1].wanted = True
+def refused(pool: Pool, stranger: Managed) -> str:
+    """Starts it; the log of its life, which it ends by itself with an error."""
+    stranger.restarts, stranger.may_refuse = False, True
+    pool.add(stranger)
+    stranger.wait_exit(30)
+    assert stranger.exits[-1].status > 0, stranger.exits
+    return stranger.log()
 
 
 def test_another_checkpoint_is_refused_by_name(make: Callable[..., Path], tiny: Path, seed: int) -> None:
@@ -218,12 +216,10 @@ def test_another_checkpoint_is_refused_by_name(make: Callable[..., Path], tiny: 
     with Pool(tiny, workers=1) as pool:
         stranger = pool.worker(1)
         stranger.command[1] = str(other)
-        stranger.restarts = False
-        pool.add(stranger)
-        wait_for(lambda: "checkpoint" in stranger.log().lower() and re.search(r"[0-9a-f]{8,16}", stranger.log()), 20,
-                 "it says that its checkpoint is another")
+        told = refused(pool, stranger)
+        digests = re.search(r'model: wanted "tiny" ([0-9a-f]{16}).*; got "tiny" ([0-9a-f]{16})', told)
+        assert digests and digests[1] != digests[2], told
         assert [worker.worker_id for worker in pool.status().workers] == [0]
-        end_badly(stranger)
 
 
 def test_status_drain_and_undrain(nano: Path, questions: Any, wanted: Any, seed: int) -> None:

@@ -255,6 +255,21 @@ def test_ipv6(tiny: Path, host: str) -> None:
         assert grpc_serving(server.grpc.replace("[::]", "[::1]"))
 
 
+@pytest.mark.parametrize("host", ["::1", "::", "0.0.0.0"])
+def test_a_worker_tells_an_address_that_others_reach(tiny: Path, tmp_path: Path, host: str) -> None:
+    with SheafServer(tiny, "--workers", "0") as server, open(tmp_path / "log", "wb") as log:
+        command = [BINARY, "worker", str(tiny), "--router", server.grpc, "--host", host]
+        process = subprocess.Popen(command, stderr=log)
+        try:
+            found = wait_for(lambda: re.search(r"metrics on (\S+):\d+\n", (tmp_path / "log").read_text()), 30, "the address")
+            assert found.group(1) == ("[::1]" if host == "::1" else "127.0.0.1")
+            with urllib.request.urlopen("http://" + found.group(0).split()[-1] + "/metrics", timeout=20) as response:
+                assert b"sheaf_" in response.read()
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
 def test_idle_connections_do_not_block_a_workers_metrics(tiny: Path) -> None:
     with SheafServer(tiny, "--workers", "1") as server:
         address = re.search(r"metrics on 127\.0\.0\.1:(\d+)", server.log())

@@ -9,6 +9,8 @@ from pathlib import PurePosixPath
 
 _FACES = {"router/api/openai", "router/api/status", "router/api/grpc"}
 _API = {"base", "kernels", "model", "router/text", "router/schedule", "router/metrics", "router/api/request", "router/api/generation"}
+_MOVER = {"base", "exchange/wire", "exchange/link"}
+_LINKS = {"exchange", "exchange/wire", "exchange/link", "exchange/layer", "exchange/pool"}
 
 # Folder -> folders it may include, beside itself. The longest matching prefix of a path is its folder.
 ALLOWED: dict[str, set[str]] = {
@@ -16,17 +18,23 @@ ALLOWED: dict[str, set[str]] = {
     "proto": set(),
     "kernels": {"base"},
     "model": {"base", "kernels"},
-    "exchange": {"base", "kernels", "proto"},
-    "exchange/shared_memory": {"base", "exchange"},
-    "exchange/ucx": {"base", "exchange"},
-    "exchange/benchmarks": {"base", "exchange", "exchange/shared_memory", "exchange/ucx"},
-    "coordinator": {"base", "proto", "exchange"},
-    "worker": {"base", "proto", "kernels", "model", "exchange"},
+    # A frame, a link, its byte movers; then what a router makes of them.
+    "exchange": {"base", "kernels"},
+    "exchange/wire": {"base", "kernels"},
+    "exchange/link": {"base", "exchange/wire"},
+    "exchange/in_process": _MOVER,
+    "exchange/shared_memory": _MOVER,
+    "exchange/tcp": _MOVER,
+    "exchange/layer": {"base", "kernels", "exchange", "exchange/wire"},
+    "exchange/pool": {"base", "kernels", "exchange", "exchange/wire", "exchange/link", "exchange/layer"},
+    "exchange/benchmarks": {"base", "exchange", "exchange/shared_memory", "exchange/tcp", *_MOVER},
+    "coordinator": {"base", "proto", "exchange", "exchange/wire"},
+    "worker": {"base", "proto", "kernels", "model", *_LINKS},
     "router/text": {"base"},
     "router/metrics": {"base"},
-    "router/attention": {"base", "kernels", "model", "exchange"},
-    "router/schedule": {"base", "kernels", "model", "exchange", "router/attention", "router/text"},
-    "router/cluster": {"base", "proto", "exchange", "coordinator"},
+    "router/attention": {"base", "kernels", "model", "exchange", "exchange/layer"},
+    "router/schedule": {"base", "kernels", "model", "exchange", "exchange/layer", "router/attention", "router/text"},
+    "router/cluster": {"base", "proto", "coordinator", *_LINKS},
     # What requests are and how they run; the faces over it (http is the protocol, openai and status speak it) know nothing of
     # each other.
     "router/api/request": {"base", "kernels", "model", "router/text", "router/schedule"},
@@ -36,8 +44,8 @@ ALLOWED: dict[str, set[str]] = {
     "router/api/status": {*_API, "router/api/http"},
     "router/api/grpc": {*_API, "proto"},
     "router/api": {*_API, "router/api/http", *_FACES},
-    "cli": {"base", "proto", "kernels", "model", "exchange", "exchange/shared_memory", "exchange/ucx", "coordinator", "worker",
-            "router/text",
+    "cli": {"base", "proto", "kernels", "model", *_LINKS, "exchange/in_process", "exchange/shared_memory", "exchange/tcp",
+            "coordinator", "worker", "router/text",
             "router/metrics", "router/attention", "router/schedule", "router/cluster", "router/api", "router/api/request",
             "router/api/generation", "router/api/http", *_FACES},
 }

@@ -17,7 +17,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "base/thread_pool.h"
-#include "exchange/byte_buffer.h"
+#include "base/byte_buffer.h"
 #include "exchange/link/frame_link.h"
 #include "exchange/model_identity.h"
 #include "exchange/wire/dispatch_payload.h"

@@ -91,13 +91,13 @@ ApiResult<std::shared_ptr<GenerationCall>> GenerationCall::Start(
       call->Abandon(OutcomeOf(error.status));
       return error;
     }
-    std::lock_guard lock(call->mutex_);
+    absl::MutexLock lock(&call->mutex_);
     call->choices_[i].sequence = *sequence;
   }
   // A choice may have failed while the later ones were still being submitted.
   bool failed = false;
   {
-    std::lock_guard lock(call->mutex_);
+    absl::MutexLock lock(&call->mutex_);
     failed = call->error_.has_value();
   }
   if (failed) call->CancelAll();
@@ -106,7 +106,7 @@ ApiResult<std::shared_ptr<GenerationCall>> GenerationCall::Start(
 
 void GenerationCall::SetWake(std::function<void()> wake) {
   {
-    std::lock_guard lock(mutex_);
+    absl::MutexLock lock(&mutex_);
     wake_ = std::move(wake);
   }
   Notify();
@@ -114,7 +114,7 @@ void GenerationCall::SetWake(std::function<void()> wake) {
 
 GenerationCall::Batch GenerationCall::Take() {
   Batch batch;
-  std::lock_guard lock(mutex_);
+  absl::MutexLock lock(&mutex_);
   batch.events = std::exchange(events_, {});
   unsent_bytes_ = 0;
   batch.error = error_;
@@ -124,7 +124,7 @@ GenerationCall::Batch GenerationCall::Take() {
 
 void GenerationCall::Abandon(RequestOutcome outcome) {
   {
-    std::lock_guard lock(mutex_);
+    absl::MutexLock lock(&mutex_);
     if (abandoned_) return;
     abandoned_ = true;
     wake_ = nullptr;
@@ -140,7 +140,7 @@ void GenerationCall::OnWake() {
   std::function<void()> wake;
   bool cancel = false;
   {
-    std::lock_guard lock(mutex_);
+    absl::MutexLock lock(&mutex_);
     wake = wake_;
     cancel = std::exchange(cancel_wanted_, false);
   }
@@ -150,7 +150,7 @@ void GenerationCall::OnWake() {
 
 void GenerationCall::Append(ChoiceEvent event, size_t bytes) {
   {
-    std::lock_guard lock(mutex_);
+    absl::MutexLock lock(&mutex_);
     if (abandoned_ || error_) return;
     // One event larger than the bound still passes, alone.
     if (unsent_bytes_ > 0 && unsent_bytes_ + bytes > services_.max_unsent_bytes) {
@@ -175,7 +175,7 @@ void GenerationCall::OnToken(int choice, TokenEvent event) {
   const TimePoint now = services_.clock.Now();
   std::optional<TimePoint> previous;
   {
-    std::lock_guard lock(mutex_);
+    absl::MutexLock lock(&mutex_);
     previous = std::exchange(choices_[static_cast<size_t>(choice)].last_token, now);
   }
   if (previous) {
@@ -192,7 +192,7 @@ void GenerationCall::OnToken(int choice, TokenEvent event) {
 
 void GenerationCall::OnEnd(int choice, GenerationEnd end) {
   {
-    std::lock_guard lock(mutex_);
+    absl::MutexLock lock(&mutex_);
     --running_;
     choices_[static_cast<size_t>(choice)].ended = true;
     if (abandoned_ || error_) return;
@@ -223,7 +223,7 @@ void GenerationCall::Notify() {
 void GenerationCall::CancelAll() {
   std::vector<SequenceId> running;
   {
-    std::lock_guard lock(mutex_);
+    absl::MutexLock lock(&mutex_);
     for (const Choice& choice : choices_) {
       if (choice.sequence && !choice.ended) running.push_back(*choice.sequence);
     }

@@ -16,11 +16,12 @@
 #include <atomic>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <variant>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 #include "base/clock.h"
 #include "router/api/generation/wake_queue.h"
 #include "router/api/request/api_error.h"
@@ -84,25 +85,24 @@ class GenerationCall final : public Wakeable, public std::enable_shared_from_thi
   void OnEnd(int choice, GenerationEnd end);
   void Notify();
   void CancelAll();
-  void Count(RequestOutcome outcome);
+  void Count(RequestOutcome outcome) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Services services_;
   const RequestFace face_;
   const TimePoint arrival_;
   std::atomic<bool> wake_pending_{false};
 
-  std::mutex mutex_;
-  // Guarded by mutex_.
-  std::vector<Choice> choices_;
-  std::vector<ChoiceEvent> events_;
-  size_t unsent_bytes_ = 0;
-  size_t running_;
-  bool any_length_ = false;
-  bool abandoned_ = false;
-  bool counted_ = false;
-  bool cancel_wanted_ = false;  // by OnWake, off the step thread
-  std::optional<ApiError> error_;
-  std::function<void()> wake_;
+  absl::Mutex mutex_;
+  std::vector<Choice> choices_ ABSL_GUARDED_BY(mutex_);
+  std::vector<ChoiceEvent> events_ ABSL_GUARDED_BY(mutex_);
+  size_t unsent_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  size_t running_ ABSL_GUARDED_BY(mutex_);
+  bool any_length_ ABSL_GUARDED_BY(mutex_) = false;
+  bool abandoned_ ABSL_GUARDED_BY(mutex_) = false;
+  bool counted_ ABSL_GUARDED_BY(mutex_) = false;
+  bool cancel_wanted_ ABSL_GUARDED_BY(mutex_) = false;  // by OnWake, off the step thread
+  std::optional<ApiError> error_ ABSL_GUARDED_BY(mutex_);
+  std::function<void()> wake_ ABSL_GUARDED_BY(mutex_);
 };
 
 // How a refused or failed request counts.

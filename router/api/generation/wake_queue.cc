@@ -8,29 +8,29 @@ WakeQueue::WakeQueue() : thread_([this] { Run(); }) {}
 
 WakeQueue::~WakeQueue() {
   {
-    std::lock_guard lock(mutex_);
+    absl::MutexLock lock(&mutex_);
     stopping_ = true;
   }
-  changed_.notify_one();
+  changed_.Signal();
   thread_.join();
 }
 
 void WakeQueue::Push(std::shared_ptr<Wakeable> wakeable) {
   {
-    std::lock_guard lock(mutex_);
+    absl::MutexLock lock(&mutex_);
     if (stopping_) return;
     queue_.push_back(std::move(wakeable));
     if (queue_.size() > 1) return;  // the thread is awake or has been told
   }
-  changed_.notify_one();
+  changed_.Signal();
 }
 
 void WakeQueue::Run() {
   std::deque<std::shared_ptr<Wakeable>> batch;
   for (;;) {
     {
-      std::unique_lock lock(mutex_);
-      changed_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
+      absl::MutexLock lock(&mutex_);
+      while (!stopping_ && queue_.empty()) changed_.Wait(&mutex_);
       if (stopping_) return;
       batch.swap(queue_);
     }

@@ -9,11 +9,12 @@
 // Ownership  An entry keeps its Wakeable alive until it was called; the destructor drops what is
 //            queued.
 
-#include <condition_variable>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 
 namespace sheaf {
 
@@ -35,10 +36,10 @@ class WakeQueue {
  private:
   void Run();
 
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<std::shared_ptr<Wakeable>> queue_;  // guarded by mutex_
-  bool stopping_ = false;                        // guarded by mutex_
+  absl::Mutex mutex_;
+  absl::CondVar changed_;
+  std::deque<std::shared_ptr<Wakeable>> queue_ ABSL_GUARDED_BY(mutex_);
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 

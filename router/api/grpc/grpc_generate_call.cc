@@ -3,11 +3,12 @@
 #include <deque>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 #include "grpcpp/alarm.h"
 #include "router/api/generation/start_request.h"
 #include "router/api/grpc/grpc_answer.h"
@@ -84,7 +85,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     if (const auto* error = std::get_if<ApiError>(&started)) return Fail(*error);
     const auto& value = std::get<StartedRequest>(started);
     {
-      std::lock_guard lock(mutex_);
+      absl::MutexLock lock(&mutex_);
       call_ = value.call;
       answer_.emplace(request, value.prepared, context_.codec);
       outgoing_.push_back(PromptMessage(value.prepared, *request.seed, context_.model.names.front(),
@@ -106,7 +107,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
   void Fail(const ApiError& error) {
     {
-      std::lock_guard lock(mutex_);
+      absl::MutexLock lock(&mutex_);
       // Only before the end is the context there to take what the status adds to the trailers.
       if (!finished_) final_status_ = GrpcStatusOf(error, server_);
     }
@@ -119,7 +120,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
   void OnWriteDone(bool ok) override {
     {
-      std::lock_guard lock(mutex_);
+      absl::MutexLock lock(&mutex_);
       writing_ = false;
     }
     // A failed write means a lost stream.
@@ -142,7 +143,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void Leave(RequestOutcome outcome, const grpc::Status& status) {
     std::shared_ptr<GenerationCall> call;
     {
-      std::lock_guard lock(mutex_);
+      absl::MutexLock lock(&mutex_);
       if (!gone_) {
         gone_ = outcome;
         final_status_ = status;
@@ -158,7 +159,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     alarm_.Cancel();
     std::shared_ptr<GenerationCall> call;
     {
-      std::lock_guard lock(mutex_);
+      absl::MutexLock lock(&mutex_);
       call = call_;
     }
     if (call) call->Abandon(RequestOutcome::kCancelled);  // nothing, if it has ended
@@ -166,7 +167,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   }
 
   std::optional<RequestOutcome> gone() {
-    std::lock_guard lock(mutex_);
+    absl::MutexLock lock(&mutex_);
     return gone_;
   }
 
@@ -175,7 +176,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void Advance() {
     std::optional<grpc::Status> finish;
     {
-      std::lock_guard lock(mutex_);
+      absl::MutexLock lock(&mutex_);
       if (writing_ || finished_) return;
       if (outgoing_.empty() && !final_status_ && call_) TakeEvents();
       if (!outgoing_.empty()) {
@@ -196,8 +197,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     }
   }
 
-  // With the lock.
-  void TakeEvents() {
+  void TakeEvents() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     GenerationCall::Batch batch = call_->Take();
     std::vector<v1::GenerateResponse> messages;
     answer_->Append(batch.events, messages);
@@ -219,15 +219,16 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   grpc::Alarm alarm_;
   grpc::ByteBuffer current_;  // the message of the write under way
 
-  std::mutex mutex_;
-  // Guarded by mutex_.
-  std::shared_ptr<GenerationCall> call_;  // null: still in preparation, or refused
-  std::optional<GrpcAnswer> answer_;      // where there is a call
-  std::deque<v1::GenerateResponse> outgoing_;
-  std::optional<grpc::Status> final_status_;  // after outgoing_
-  std::optional<RequestOutcome> gone_;        // nobody waits for the answer any more
-  bool writing_ = false;
-  bool finished_ = false;
+  absl::Mutex mutex_;
+  // Null: still in preparation, or refused.
+  std::shared_ptr<GenerationCall> call_ ABSL_GUARDED_BY(mutex_);
+  std::optional<GrpcAnswer> answer_ ABSL_GUARDED_BY(mutex_);  // where there is a call
+  std::deque<v1::GenerateResponse> outgoing_ ABSL_GUARDED_BY(mutex_);
+  std::optional<grpc::Status> final_status_ ABSL_GUARDED_BY(mutex_);  // after outgoing_
+  // Set: nobody waits for the answer any more.
+  std::optional<RequestOutcome> gone_ ABSL_GUARDED_BY(mutex_);
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace

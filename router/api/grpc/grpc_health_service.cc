@@ -1,12 +1,13 @@
 #include "router/api/grpc/grpc_health_service.h"
 
 #include <algorithm>
-#include <condition_variable>
-#include <mutex>
 #include <optional>
 #include <thread>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "grpcpp/grpcpp.h"
 #include "router/api/grpc/grpc_errors.h"
@@ -38,7 +39,7 @@ class Watcher final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
   void Tell(Status status) {
     {
-      std::lock_guard lock(mutex_);
+      absl::MutexLock lock(&mutex_);
       newest_ = status;
     }
     Advance();
@@ -47,20 +48,20 @@ class Watcher final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   // After what it was told last.
   void End(grpc::Status how) {
     {
-      std::lock_guard lock(mutex_);
+      absl::MutexLock lock(&mutex_);
       end_ = std::move(how);
     }
     Advance();
   }
 
   bool closed() {
-    std::lock_guard lock(mutex_);
+    absl::MutexLock lock(&mutex_);
     return closed_;
   }
 
   void OnWriteDone(bool ok) override {
     {
-      std::lock_guard lock(mutex_);
+      absl::MutexLock lock(&mutex_);
       writing_ = false;
       gone_ |= !ok;
     }
@@ -68,7 +69,7 @@ class Watcher final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   }
   void OnCancel() override {
     {
-      std::lock_guard lock(mutex_);
+      absl::MutexLock lock(&mutex_);
       gone_ = true;
     }
     Advance();
@@ -82,7 +83,7 @@ class Watcher final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void Advance() {
     std::optional<grpc::Status> finish;
     {
-      std::lock_guard lock(mutex_);
+      absl::MutexLock lock(&mutex_);
       if (writing_ || closed_) return;
       if (gone_) {
         finish = grpc::Status::CANCELLED;
@@ -108,14 +109,13 @@ class Watcher final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   std::shared_ptr<Watcher> self_;
   grpc::ByteBuffer current_;  // the message of the write under way
 
-  std::mutex mutex_;
-  // Guarded by mutex_.
-  std::optional<Status> newest_;
-  std::optional<Status> sent_;
-  std::optional<grpc::Status> end_;
-  bool writing_ = false;
-  bool gone_ = false;
-  bool closed_ = false;
+  absl::Mutex mutex_;
+  std::optional<Status> newest_ ABSL_GUARDED_BY(mutex_);
+  std::optional<Status> sent_ ABSL_GUARDED_BY(mutex_);
+  std::optional<grpc::Status> end_ ABSL_GUARDED_BY(mutex_);
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool gone_ ABSL_GUARDED_BY(mutex_) = false;
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 using RawHealth = health::Health::WithRawCallbackMethod_Check<
@@ -132,10 +132,10 @@ class HealthService final : public GrpcHealthService, public RawHealth {
 
   void Stop() override {
     {
-      std::lock_guard lock(mutex_);
+      absl::MutexLock lock(&mutex_);
       if (std::exchange(stopping_, true)) return;
     }
-    changed_.notify_all();
+    changed_.SignalAll();
     thread_.join();
   }
 
@@ -169,21 +169,21 @@ class HealthService final : public GrpcHealthService, public RawHealth {
     }
     bool late = false;
     {
-      std::lock_guard lock(mutex_);
+      absl::MutexLock lock(&mutex_);
       late = stopping_;
       if (!late) {
         watchers_.push_back(watcher);
         news_ = true;
       }
     }
-    changed_.notify_all();
+    changed_.SignalAll();
     if (late) EndAtShutdown(*watcher);
     return watcher.get();
   }
 
  private:
   bool stopping() {
-    std::lock_guard lock(mutex_);
+    absl::MutexLock lock(&mutex_);
     return stopping_;
   }
 
@@ -203,18 +203,22 @@ class HealthService final : public GrpcHealthService, public RawHealth {
 
   // Runs on thread_, the only one that tells what the engine says, so that nothing arrives late.
   void TellWatchers() {
-    std::unique_lock lock(mutex_);
-    const auto woken = [this] { return stopping_ || std::exchange(news_, false); };
     for (bool last = false; !last;) {
-      if (watchers_.empty()) {
-        changed_.wait(lock, woken);
-      } else {
-        changed_.wait_for(lock, kPollInterval, woken);
+      std::vector<std::shared_ptr<Watcher>> watchers;
+      {
+        absl::MutexLock lock(&mutex_);
+        while (!stopping_ && !news_) {
+          if (watchers_.empty()) {
+            changed_.Wait(&mutex_);
+          } else if (changed_.WaitWithTimeout(&mutex_, absl::FromChrono(kPollInterval))) {
+            break;  // time to ask the engine
+          }
+        }
+        news_ = false;
+        last = stopping_;
+        std::erase_if(watchers_, [](const auto& watcher) { return watcher->closed(); });
+        watchers = watchers_;
       }
-      last = stopping_;
-      std::erase_if(watchers_, [](const auto& watcher) { return watcher->closed(); });
-      const auto watchers = watchers_;
-      lock.unlock();
       for (const auto& watcher : watchers) {
         if (last) {
           EndAtShutdown(*watcher);
@@ -222,19 +226,17 @@ class HealthService final : public GrpcHealthService, public RawHealth {
           watcher->Tell(StatusOf(watcher->name(), /*stopping=*/false));
         }
       }
-      lock.lock();
     }
   }
 
   const GenerationEngine& engine_;
   std::vector<std::string> names_;
 
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  // Guarded by mutex_.
-  std::vector<std::shared_ptr<Watcher>> watchers_;
-  bool news_ = false;
-  bool stopping_ = false;
+  absl::Mutex mutex_;
+  absl::CondVar changed_;
+  std::vector<std::shared_ptr<Watcher>> watchers_ ABSL_GUARDED_BY(mutex_);
+  bool news_ ABSL_GUARDED_BY(mutex_) = false;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;  // last: it uses the others
 };
 

@@ -1,9 +1,10 @@
 #include "router/api/grpc/grpc_unary_call.h"
 
 #include <memory>
-#include <mutex>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 #include "grpcpp/alarm.h"
 #include "router/api/grpc/grpc_deadline.h"
 #include "router/api/grpc/grpc_errors.h"
@@ -49,7 +50,7 @@ class UnaryCall final : public grpc::ServerUnaryReactor,
       : server_(server), response_(response) {}
 
   bool ended() {
-    std::lock_guard lock(mutex_);
+    absl::MutexLock lock(&mutex_);
     return ended_;
   }
 
@@ -57,7 +58,7 @@ class UnaryCall final : public grpc::ServerUnaryReactor,
   void End(ApiResult<grpc::ByteBuffer> result) {
     grpc::Status status;
     {
-      std::lock_guard lock(mutex_);
+      absl::MutexLock lock(&mutex_);
       if (std::exchange(ended_, true)) return;
       if (const auto* error = std::get_if<ApiError>(&result)) {
         status = GrpcStatusOf(*error, server_);
@@ -73,8 +74,8 @@ class UnaryCall final : public grpc::ServerUnaryReactor,
   std::shared_ptr<UnaryCall> self_;
   grpc::Alarm alarm_;
 
-  std::mutex mutex_;
-  bool ended_ = false;  // guarded by mutex_
+  absl::Mutex mutex_;
+  bool ended_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace

@@ -213,7 +213,7 @@ net::awaitable<bool> HttpConnection::Answer(const HttpRoute& route, const HttpRe
 net::awaitable<std::optional<HttpFinalReply>> HttpConnection::Prepare(const HttpRoute& route,
                                                                       const HttpRequest& request) {
   std::optional<HttpReply> reply;
-  if (route.instant) {
+  if (route.instant || shared_.parts.pool == nullptr) {
     reply = route.handler(request);
   } else {
     PreparationLane lane = PreparationLane::kOrdinary;
@@ -236,7 +236,7 @@ net::awaitable<std::optional<HttpFinalReply>> HttpConnection::Prepare(const Http
 }
 
 bool HttpConnection::Submit(PreparationLane lane, std::function<HttpReply()> work) {
-  return shared_.parts.pool.TrySubmit(lane, [weak = weak_from_this(), gate = shared_.gate,
+  return shared_.parts.pool->TrySubmit(lane, [weak = weak_from_this(), gate = shared_.gate,
                                              number = request_, work = std::move(work)] {
     if (weak.expired()) return;
     gate->Handle([&] {

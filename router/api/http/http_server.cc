@@ -1,9 +1,7 @@
 #include "router/api/http/http_server.h"
 
 #include <atomic>
-#include <condition_variable>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <thread>
 
@@ -21,7 +19,11 @@
 #include <boost/asio/use_awaitable.hpp>
 // clang-format on
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_format.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "base/host_port.h"
 #include "router/api/http/http_connection.h"
 #include "router/api/http/http_errors.h"
@@ -84,9 +86,11 @@ class BeastHttpServer final : public HttpServer {
       acceptor_.close(ignored);
     });
     {
-      std::unique_lock lock(mutex_);
+      absl::MutexLock lock(&mutex_);
       for (const auto& [key, weak] : connections_) HttpConnection::StopWaiting(weak, gate_);
-      all_closed_.wait_for(lock, patience, [this] { return connections_.empty(); });
+      const absl::Time give_up = absl::Now() + absl::FromChrono(patience);
+      while (!connections_.empty() && !all_closed_.WaitWithDeadline(&mutex_, give_up)) {
+      }
     }
     gate_->Shut();
     io_.stop();
@@ -100,16 +104,16 @@ class BeastHttpServer final : public HttpServer {
    public:
     Registration(BeastHttpServer& server, const std::shared_ptr<HttpConnection>& connection)
         : server_(server) {
-      std::lock_guard lock(server_.mutex_);
+      absl::MutexLock lock(&server_.mutex_);
       key_ = server_.next_key_++;
       server_.connections_[key_] = connection;
-      server_.parts_.metrics.ConnectionsChanged(RequestFace::kHttp, 1);
+      server_.CountConnection(1);
     }
     ~Registration() {
-      std::lock_guard lock(server_.mutex_);
+      absl::MutexLock lock(&server_.mutex_);
       server_.connections_.erase(key_);
-      server_.parts_.metrics.ConnectionsChanged(RequestFace::kHttp, -1);
-      if (server_.connections_.empty()) server_.all_closed_.notify_all();
+      server_.CountConnection(-1);
+      if (server_.connections_.empty()) server_.all_closed_.SignalAll();
     }
     Registration(const Registration&) = delete;
 
@@ -118,8 +122,14 @@ class BeastHttpServer final : public HttpServer {
     uint64_t key_;
   };
 
+  void CountConnection(int change) {
+    if (parts_.metrics != nullptr) {
+      parts_.metrics->ConnectionsChanged(RequestFace::kHttp, change);
+    }
+  }
+
   size_t ConnectionCount() {
-    std::lock_guard lock(mutex_);
+    absl::MutexLock lock(&mutex_);
     return connections_.size();
   }
 
@@ -179,11 +189,10 @@ class BeastHttpServer final : public HttpServer {
   HttpDate date_;
   std::optional<OriginPolicy> origins_;  // when the address is known
   std::optional<HttpConnectionContext> shared_;
-  std::mutex mutex_;
-  std::condition_variable all_closed_;
-  // Guarded by mutex_.
-  std::map<uint64_t, std::weak_ptr<HttpConnection>> connections_;
-  uint64_t next_key_ = 0;
+  absl::Mutex mutex_;
+  absl::CondVar all_closed_;
+  std::map<uint64_t, std::weak_ptr<HttpConnection>> connections_ ABSL_GUARDED_BY(mutex_);
+  uint64_t next_key_ ABSL_GUARDED_BY(mutex_) = 0;
 
   uint16_t port_ = 0;
   // Last but the threads: coroutines that it still holds at its end use everything above.

@@ -44,8 +44,8 @@ struct HttpServerOptions {
 
 struct HttpServerParts {
   const HttpRouter& router;
-  PreparationPool& pool;
-  RouterMetrics& metrics;
+  PreparationPool* pool;   // null: every route is instant
+  RouterMetrics* metrics;  // null: connections are not counted
   const Clock& clock;
   std::function<uint64_t()> random;       // thread-safe; request names
   std::function<int64_t()> unix_seconds;  // thread-safe; Date

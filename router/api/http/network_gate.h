@@ -4,8 +4,8 @@
 //
 // Threads    any.
 
-#include <condition_variable>
-#include <mutex>
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 
 namespace sheaf {
 
@@ -14,7 +14,7 @@ class NetworkGate {
   // Runs `step` while the loop is certain to exist; or not at all. It must not block.
   template <typename Step>
   void IfOpen(Step&& step) {
-    std::lock_guard lock(mutex_);
+    absl::MutexLock lock(&mutex_);
     if (open_) step();
   }
 
@@ -22,27 +22,27 @@ class NetworkGate {
   template <typename Handler>
   void Handle(Handler&& handler) {
     {
-      std::lock_guard lock(mutex_);
+      absl::MutexLock lock(&mutex_);
       if (!open_) return;
       ++handling_;
     }
     handler();
-    std::lock_guard lock(mutex_);
-    if (--handling_ == 0) idle_.notify_all();
+    absl::MutexLock lock(&mutex_);
+    if (--handling_ == 0) idle_.SignalAll();
   }
 
   // Nothing begins afterwards, and what was handled is done.
   void Shut() {
-    std::unique_lock lock(mutex_);
+    absl::MutexLock lock(&mutex_);
     open_ = false;
-    idle_.wait(lock, [this] { return handling_ == 0; });
+    while (handling_ > 0) idle_.Wait(&mutex_);
   }
 
  private:
-  std::mutex mutex_;
-  std::condition_variable idle_;
-  bool open_ = true;  // guarded by mutex_
-  int handling_ = 0;  // guarded by mutex_
+  absl::Mutex mutex_;
+  absl::CondVar idle_;
+  bool open_ ABSL_GUARDED_BY(mutex_) = true;
+  int handling_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace sheaf

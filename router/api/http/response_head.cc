@@ -25,7 +25,7 @@ std::string DateText(int64_t unix_seconds) {
 }  // namespace
 
 std::string HttpDate::At(int64_t unix_seconds) {
-  std::lock_guard lock(mutex_);
+  absl::MutexLock lock(&mutex_);
   if (unix_seconds != second_ || text_.empty()) {
     second_ = unix_seconds;
     text_ = DateText(unix_seconds);

@@ -4,9 +4,10 @@
 // Threads    ResponseHead is pure; HttpDate may be asked from any thread.
 
 #include <cstdint>
-#include <mutex>
 #include <string>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 #include "router/api/http/http_message.h"
 
 namespace sheaf {
@@ -28,9 +29,9 @@ class HttpDate {
   std::string At(int64_t unix_seconds);
 
  private:
-  std::mutex mutex_;
-  int64_t second_ = -1;  // of text_; guarded by mutex_
-  std::string text_;     // guarded by mutex_
+  absl::Mutex mutex_;
+  int64_t second_ ABSL_GUARDED_BY(mutex_) = -1;  // of text_
+  std::string text_ ABSL_GUARDED_BY(mutex_);
 };
 
 std::string ResponseHead(const HttpResponse& response, const HttpFraming& framing,

@@ -22,7 +22,7 @@ void UnknownFields::Count(const std::string& path, const std::vector<std::string
     std::string key = absl::StrFormat("%s: %s", path, JsonText(name));
     uint64_t count = 0;
     {
-      std::lock_guard lock(mutex_);
+      absl::MutexLock lock(&mutex_);
       if (counts_.size() >= kMaxNames && !counts_.contains(key)) key = path + ": further fields";
       count = ++counts_[key];
     }

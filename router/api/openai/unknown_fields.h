@@ -7,9 +7,11 @@
 
 #include <cstdint>
 #include <map>
-#include <mutex>
 #include <string>
 #include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 
 namespace sheaf {
 
@@ -18,8 +20,8 @@ class UnknownFields {
   void Count(const std::string& path, const std::vector<std::string>& names);
 
  private:
-  std::mutex mutex_;
-  std::map<std::string, uint64_t> counts_;  // guarded by mutex_
+  absl::Mutex mutex_;
+  std::map<std::string, uint64_t> counts_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace sheaf

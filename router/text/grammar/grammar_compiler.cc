@@ -1,12 +1,13 @@
 #include "router/text/grammar/grammar_compiler.h"
 
 #include <list>
-#include <mutex>
 #include <string_view>
 #include <unordered_map>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_format.h"
+#include "absl/synchronization/mutex.h"
 #include "base/status.h"
 #include "router/text/grammar/compiled_grammar.h"
 #include "router/text/grammar/fault_place.h"
@@ -118,8 +119,8 @@ struct GrammarCompiler::Impl {
   const SheafGrammarFactory* const factory;  // owned
   const MarkupTokens markup;
 
-  std::mutex mutex;
-  GrammarCache cache;  // guarded by mutex
+  absl::Mutex mutex;
+  GrammarCache cache ABSL_GUARDED_BY(mutex);
 };
 
 absl::StatusOr<std::unique_ptr<GrammarCompiler>> GrammarCompiler::Create(
@@ -143,7 +144,7 @@ absl::StatusOr<std::shared_ptr<const CompiledGrammar>> GrammarCompiler::Compile(
     const GrammarSpec& spec) {
   SHEAF_ASSIGN_OR_RETURN(const std::string lark, GrammarLark(spec, impl_->markup));
   {
-    std::lock_guard lock(impl_->mutex);
+    absl::MutexLock lock(&impl_->mutex);
     if (auto cached = impl_->cache.Find(lark)) return cached;
   }
   // Two threads with the same new grammar both compile it; nobody waits for another's.
@@ -162,7 +163,7 @@ absl::StatusOr<std::shared_ptr<const CompiledGrammar>> GrammarCompiler::Compile(
         absl::StrFormat("%s%s: %s", KindName(spec.kind), where, start.status().message()));
   }
   auto grammar = std::make_shared<const CompiledGrammar>(*start, impl_->vocab_size);
-  std::lock_guard lock(impl_->mutex);
+  absl::MutexLock lock(&impl_->mutex);
   impl_->cache.Add(lark, grammar);
   return grammar;
 }

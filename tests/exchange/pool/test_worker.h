@@ -12,7 +12,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "base/check.h"
-#include "exchange/byte_buffer.h"
+#include "base/byte_buffer.h"
 #include "exchange/expert_source.h"
 #include "exchange/in_process/in_process_links.h"
 #include "exchange/pool/pool_links.h"
@@ -36,8 +36,10 @@ class TestWorker {
     auto bell = Bell::Create();
     SHEAF_CHECK(bell.ok(), "a bell");
     bell_ = *std::move(bell);
+    LinkListenerOptions options;
+    options.self = {model_digest, instance_, secret_};
     auto listener = InProcessLinkMaker(network).Listen(
-        {.self = {model_digest, instance_, secret_}}, *bell_,
+        options, *bell_,
         [this](std::unique_ptr<FrameLink> link, const Hello&) {
           absl::MutexLock lock(&mutex_);
           new_links_.push_back(std::move(link));
