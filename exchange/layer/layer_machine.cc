@@ -154,7 +154,7 @@ Arrival LayerMachine::Combine(WorkerId worker, AskId id, TimePoint now, bool tak
     return {};
   }
   Arrival arrival{&ask->plan, ask->cause, {}, now - ask->sent_at};
-  if (!taken_late) times_.Observe(worker, ask->work + ask->ahead, arrival.took);
+  if (!taken_late) Observe(*ask, arrival.took, now);
   fresh_.assign(ask->plan.experts.size(), 0);
   bool used = false;
   for (size_t i = 0; i < ask->plan.experts.size(); ++i) {
@@ -338,6 +338,20 @@ void LayerMachine::Settle(TimePoint now) {
         "layer %d is given up: no answer for %d ms to %s%s%s", routes_.layer.value(),
         Milliseconds(now - progress_at_), Names(false), troubles_.empty() ? "" : "; ",
         absl::StrJoin(troubles_, "; "))));
+  }
+}
+
+void LayerMachine::Observe(const AskState& ask, Duration took, TimePoint now) {
+  const bool first = !times_.Known(ask.worker);
+  times_.Observe(ask.worker, ask.work + ask.ahead, took);
+  if (!first) return;
+  // What is late of those that nobody knew anything about can be told better now.
+  for (size_t i = 0; i < num_asks_; ++i) {
+    AskState& other = *asks_[i];
+    if (other.progress != AskState::Progress::kSent || other.late) continue;
+    if (times_.Known(other.worker)) continue;
+    const Duration late = times_.LateAfter(other.worker, other.work + other.ahead);
+    other.late_at = std::min(other.late_at, std::max(now, other.sent_at + late));
   }
 }
 

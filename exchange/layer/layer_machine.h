@@ -184,6 +184,7 @@ class LayerMachine {
   void Uncover(AskState& ask);
   bool TakeOwed(WorkerId worker, AskId id, TimePoint now, bool observe);
   void Settle(TimePoint now);
+  void Observe(const AskState& ask, Duration took, TimePoint now);
   // All is there but second answers: when the ask is late now.
   TimePoint VerifyUntil(TimePoint now) const;
   void Forgive(Duration by);
