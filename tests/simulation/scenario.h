@@ -24,7 +24,7 @@ struct ScenarioOptions {
   bool print = false;
   Mutant mutant = Mutant::kNone;
   // A layer whose experts all have a healthy holder takes no longer.
-  Duration late_bound = std::chrono::milliseconds(1500);
+  Duration late_bound = std::chrono::milliseconds(600);
 };
 
 struct ScenarioResult {

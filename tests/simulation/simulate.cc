@@ -59,7 +59,7 @@ int main(int argc, char** argv) {
   int64_t runs = 1;
   int jobs = 1;
   bool trace = false;
-  std::chrono::milliseconds late_bound(1500);
+  std::chrono::milliseconds late_bound(600);
   Mutant mutant = Mutant::kNone;
   for (int i = 1; i < argc; ++i) {
     const std::string flag = argv[i];
