@@ -37,7 +37,7 @@ absl::Status LayerMachine::Begin(const Routes& routes, TimePoint now) {
   routes_ = routes;
   ++layer_number_;
   given_up_ = absl::OkStatus();
-  progress_at_ = now;
+  begun_at_ = progress_at_ = now;
   troubles_.clear();
 
   const int num_slots = routes.num_tokens * routes.top_k;
@@ -88,6 +88,7 @@ void LayerMachine::Sent(AskId id, TimePoint now) {
   ask->sent_at = now;
   ask->ahead = state.owed_work + state.open_work;
   ask->late_at = now + times_.LateAfter(ask->worker, ask->work + ask->ahead);
+  if (ask->awaited && remaining_ == 0) ask->late_at = std::min(ask->late_at, VerifyUntil(now));
   state.open_work += ask->work;
   // A repetition says why; what it asks for may have several reasons.
   const bool extra = ask->cause == AskCause::kVerify || ask->cause == AskCause::kProbe;
@@ -153,7 +154,7 @@ Arrival LayerMachine::Combine(WorkerId worker, AskId id, TimePoint now, bool tak
     return {};
   }
   Arrival arrival{&ask->plan, ask->cause, {}, now - ask->sent_at};
-  if (!taken_late) times_.Observe(worker, ask->work + ask->ahead, arrival.took);
+  if (!taken_late) Observe(*ask, arrival.took, now);
   fresh_.assign(ask->plan.experts.size(), 0);
   bool used = false;
   for (size_t i = 0; i < ask->plan.experts.size(); ++i) {
@@ -167,6 +168,12 @@ Arrival LayerMachine::Combine(WorkerId worker, AskId id, TimePoint now, bool tak
   }
   Close(*ask, used);
   if (used) progress_at_ = std::max(progress_at_, now);
+  if (used && remaining_ == 0 && verifying_ > 0) {
+    for (size_t i = 0; i < num_asks_; ++i) {
+      AskState& other = *asks_[i];
+      if (other.awaited) other.late_at = std::min(other.late_at, VerifyUntil(now));
+    }
+  }
   arrival.fresh = fresh_;
   return arrival;
 }
@@ -332,6 +339,24 @@ void LayerMachine::Settle(TimePoint now) {
         Milliseconds(now - progress_at_), Names(false), troubles_.empty() ? "" : "; ",
         absl::StrJoin(troubles_, "; "))));
   }
+}
+
+void LayerMachine::Observe(const AskState& ask, Duration took, TimePoint now) {
+  const bool first = !times_.Known(ask.worker);
+  times_.Observe(ask.worker, ask.work + ask.ahead, took);
+  if (!first) return;
+  // What is late of those that nobody knew anything about can be told better now.
+  for (size_t i = 0; i < num_asks_; ++i) {
+    AskState& other = *asks_[i];
+    if (other.progress != AskState::Progress::kSent || other.late) continue;
+    if (times_.Known(other.worker)) continue;
+    const Duration late = times_.LateAfter(other.worker, other.work + other.ahead);
+    other.late_at = std::min(other.late_at, std::max(now, other.sent_at + late));
+  }
+}
+
+TimePoint LayerMachine::VerifyUntil(TimePoint now) const {
+  return now + std::max(options_.verify_patience, (now - begun_at_) / 2);
 }
 
 Duration LayerMachine::Bound() const {

@@ -61,6 +61,9 @@ struct LayerMachineOptions {
   int max_owed_asks = 2;
   Duration probe_every = std::chrono::milliseconds(250);
   double verify_share = 0;
+  // A second answer is waited for no longer than this after all that is needed has come, or than half
+  // as long as that took.
+  Duration verify_patience = std::chrono::milliseconds(25);
   uint64_t seed = 1;  // which experts are verified
 };
 
@@ -181,6 +184,9 @@ class LayerMachine {
   void Uncover(AskState& ask);
   bool TakeOwed(WorkerId worker, AskId id, TimePoint now, bool observe);
   void Settle(TimePoint now);
+  void Observe(const AskState& ask, Duration took, TimePoint now);
+  // All is there but second answers: when the ask is late now.
+  TimePoint VerifyUntil(TimePoint now) const;
   void Forgive(Duration by);
   Duration Bound() const;
   void GiveUp(absl::Status status);
@@ -202,6 +208,7 @@ class LayerMachine {
   bool dirty_ = false;
   bool waits_for_room_ = false;
   absl::Status given_up_;
+  TimePoint begun_at_;
   TimePoint progress_at_;
   std::vector<std::string> troubles_;  // why things went wrong, the last few
 

@@ -78,6 +78,8 @@ class Scenario {
   bool tight_ = false;
   std::vector<std::shared_ptr<std::function<void()>>> undo_;
   std::string shape_;
+  TimePoint calm_at_;
+  Duration calm_took_{0};
 };
 
 NetworkOptions Scenario::Network() {
@@ -143,6 +145,7 @@ void Scenario::MakePool() {
     options.top_k = random_.Between(1, 3);
     options.verify_share = verify_share_;
     options.pause = random_.Between(milliseconds(5), milliseconds(60));
+    options.late_bound = options_.late_bound;
     options.link_frames = random_.Chance(0.2) ? 2 : 64;
     routers_.push_back(std::make_unique<SimulatedRouter>(world_, 100 + i, options));
   }
@@ -359,7 +362,7 @@ void Scenario::Calm() {
   for (auto& router : routers_) {
     if (!router->process().alive()) router->Start();
   }
-  world_.faults_stopped = true;
+  calm_at_ = world_.now();
 }
 
 void Scenario::CheckCalm() {
@@ -389,7 +392,10 @@ void Scenario::CheckCalm() {
       return worker->quiet() && worker->num_corrupted() == 0;
     });
   };
-  if (RunUntil(kCalmBound, well) || !world_.invariants.ok()) return;
+  if (RunUntil(kCalmBound, well) || !world_.invariants.ok()) {
+    calm_took_ = world_.now() - calm_at_;
+    return;
+  }
   std::string text;
   for (size_t i = 0; i < routers_.size(); ++i) {
     text += absl::StrFormat("router %d did %d steps since faults stopped: %s. ", i,
@@ -433,6 +439,7 @@ ScenarioResult Scenario::Run() {
       result.asked_again += router->statistics().pairs[cause];
   }
   result.simulated_seconds = std::chrono::duration<double>(world_.now() - start).count();
+  result.calm_seconds = std::chrono::duration<double>(calm_took_).count();
   result.shape = shape_;
   result.violations = world_.invariants.violations();
   return result;

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "tests/simulation/invariants.h"
 #include "tests/simulation/mutants/mutants.h"
 
@@ -22,6 +23,8 @@ struct ScenarioOptions {
   uint64_t seed = 1;
   bool print = false;
   Mutant mutant = Mutant::kNone;
+  // A layer whose experts all have a healthy holder takes no longer.
+  Duration late_bound = std::chrono::milliseconds(600);
 };
 
 struct ScenarioResult {
@@ -34,6 +37,7 @@ struct ScenarioResult {
   int64_t asked_again = 0;  // pairs
   int64_t wrong_answers = 0;
   double simulated_seconds = 0;
+  double calm_seconds = 0;  // from the end of the faults until all was well
   std::string shape;  // of the pool, for people
   std::vector<Violation> violations;
   bool ok() const { return violations.empty(); }

@@ -36,6 +36,8 @@ struct Totals {
   int64_t asked_again = 0;
   uint64_t events = 0;
   double simulated_seconds = 0;
+  double longest_calm = 0;
+  uint64_t longest_calm_seed = 0;
 };
 
 void Tell(const ScenarioResult& result) {
@@ -57,6 +59,7 @@ int main(int argc, char** argv) {
   int64_t runs = 1;
   int jobs = 1;
   bool trace = false;
+  std::chrono::milliseconds late_bound(600);
   Mutant mutant = Mutant::kNone;
   for (int i = 1; i < argc; ++i) {
     const std::string flag = argv[i];
@@ -71,6 +74,8 @@ int main(int argc, char** argv) {
       runs = std::strtoll(value(), nullptr, 10);
     } else if (flag == "--jobs") {
       jobs = static_cast<int>(std::strtol(value(), nullptr, 10));
+    } else if (flag == "--late-bound-ms") {
+      late_bound = std::chrono::milliseconds(std::strtol(value(), nullptr, 10));
     } else if (flag == "--trace") {
       trace = true;
     } else if (flag == "--mutant") {
@@ -79,7 +84,8 @@ int main(int argc, char** argv) {
         if (name == sheaf::simulation::NameOf(one)) mutant = one;
       }
     } else {
-      std::fprintf(stderr, "simulate [--seed N] [--runs K] [--jobs J] [--trace] [--mutant NAME]\n");
+      std::fprintf(stderr, "simulate [--seed N] [--runs K] [--jobs J] [--trace] "
+                           "[--mutant NAME] [--late-bound-ms T]\n");
       return 2;
     }
   }
@@ -93,7 +99,7 @@ int main(int argc, char** argv) {
   const auto work = [&] {
     for (int64_t n = next++; n < runs; n = next++) {
       const ScenarioResult result =
-          RunScenario({seed + static_cast<uint64_t>(n), trace, mutant});
+          RunScenario({seed + static_cast<uint64_t>(n), trace, mutant, late_bound});
       const std::lock_guard lock(totals.mutex);
       ++totals.runs;
       totals.failed += result.ok() ? 0 : 1;
@@ -102,6 +108,10 @@ int main(int argc, char** argv) {
       totals.asked_again += result.asked_again;
       totals.events += result.events;
       totals.simulated_seconds += result.simulated_seconds;
+      if (result.calm_seconds > totals.longest_calm) {
+        totals.longest_calm = result.calm_seconds;
+        totals.longest_calm_seed = result.seed;
+      }
       if (!result.ok() || runs == 1) Tell(result);
     }
   };
@@ -117,5 +127,7 @@ int main(int argc, char** argv) {
               totals.simulated_seconds, seconds, static_cast<long long>(totals.steps),
               static_cast<long long>(totals.given_up), static_cast<long long>(totals.asked_again),
               static_cast<double>(totals.events) * 1e-6);
+  std::printf("well again after faults within %.1f s (seed %llu)\n", totals.longest_calm,
+              static_cast<unsigned long long>(totals.longest_calm_seed));
   return totals.failed == 0 ? 0 : 1;
 }

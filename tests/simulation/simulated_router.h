@@ -25,7 +25,7 @@ struct SimulatedRouterOptions {
   double verify_share = 0;
   Duration pause = std::chrono::milliseconds(20);  // between steps, about
   size_t link_frames = 64;
-  Duration late_bound = std::chrono::milliseconds(1500);
+  Duration late_bound{0};  // of a layer whose experts all have a healthy holder
 };
 
 class SimulatedRouter final : public LinkPoolObserver {

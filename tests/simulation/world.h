@@ -53,7 +53,6 @@ struct World {
   SimulatedNetwork network;
   Mutant mutant = Mutant::kNone;
   ModelIdentity model;
-  bool faults_stopped = false;
 
   // By host.
   std::map<int, SimulatedWorker*> workers;
