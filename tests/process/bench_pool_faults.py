@@ -5,8 +5,9 @@
                          [--kills K] [--rounds N] [--seconds S] [--transport auto] [--binary FILE] [--json]
 
 Every scenario has a pool of its own. Its questions are first answered by one process without workers: the reference
-of every later answer, byte for byte. Then the pool's throughput is measured with three times as many streams as asked for,
-and the load is set to --load of that (arrivals at random moments). That load runs once without faults and once with them.
+of every later answer, byte for byte. Then the pool's throughput is measured with three times as many streams as asked
+for, and the load is set to --load of that (arrivals at random moments). That load runs once without faults and once
+with them.
 
   kill         SIGKILL of a random worker at a random moment, --kills times; each is started again at once
   stop         SIGSTOP for 3 s, then SIGCONT

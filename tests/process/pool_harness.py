@@ -6,8 +6,8 @@
         pool.wait_whole()
 
 The first router has the coordinator inside, or it is a process of its own (coordinator_outside=True; always so with
-more than one router). With `network` each worker lives in a namespace of its own (pool_network.py) and talks TCP. A process
-that ends in another way than a test made it end is a finding: `Pool.crashes`, and leaving the pool fails.
+more than one router). With `network` each worker lives in a namespace of its own (pool_network.py) and talks TCP. A
+process that ends in another way than a test made it end is a finding: `Pool.crashes`, and leaving the pool fails.
 """
 from __future__ import annotations
 
