@@ -49,6 +49,8 @@ class ExpertBackend {
   // The observer to give to the engine: it also reports exchange figures once a step. Borrows
   // `next`.
   virtual EngineObserver* ObserveSteps(EngineObserver& next) { return &next; }
+  // Not OK: a worker cannot load an expert, and never will be able to, from the files that it has.
+  virtual absl::Status broken_checkpoint() { return absl::OkStatus(); }
   // host:port that workers join at; empty: none join here.
   virtual std::string cluster_address() const { return ""; }
   // Process ids of workers of this host that have hung for long. Each is returned once.

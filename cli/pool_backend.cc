@@ -204,6 +204,10 @@ class PoolBackend final : public LinkedBackend, private CoordinatorObserver {
   }
   std::string cluster_address() const override { return listener_ ? listener_->address() : ""; }
   std::vector<int> TakeHungPids() override;
+  absl::Status broken_checkpoint() override {
+    absl::MutexLock lock(&report_mutex_);
+    return broken_checkpoint_;
+  }
   void Stop() override;
 
  private:
@@ -217,6 +221,12 @@ class PoolBackend final : public LinkedBackend, private CoordinatorObserver {
   }
   void AfterStep() override;
   void OnWorkerLost(const LostWorker& lost) override;
+  void OnExpertRefused(const RefusedExpert& refused) override {
+    absl::MutexLock lock(&report_mutex_);
+    if (refused.permanent && broken_checkpoint_.ok()) {
+      broken_checkpoint_ = absl::InvalidArgumentError(refused.reason);
+    }
+  }
   void ReportLoop();
   v1::RouterReport MakeReport();
 
@@ -242,6 +252,7 @@ class PoolBackend final : public LinkedBackend, private CoordinatorObserver {
   bool stopping_ ABSL_GUARDED_BY(report_mutex_) = false;
   std::vector<uint32_t> pairs_ ABSL_GUARDED_BY(report_mutex_);  // since the last report
   std::vector<Silent> silent_ ABSL_GUARDED_BY(report_mutex_);
+  absl::Status broken_checkpoint_ ABSL_GUARDED_BY(report_mutex_);
   TimePoint pairs_taken_at_;                 // the step thread's
   std::map<WorkerId, int64_t> told_failures_;  // the report thread's
   std::thread reporter_;

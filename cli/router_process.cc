@@ -289,6 +289,10 @@ absl::Status RouterProcess::failure() const {
   return impl_->failure;
 }
 
+absl::Status RouterProcess::broken_checkpoint() const {
+  return impl_->experts_are_elsewhere() ? impl_->experts->broken_checkpoint() : absl::OkStatus();
+}
+
 std::string RouterProcess::http_address() const {
   return JoinHostPort(impl_->options.host, impl_->http->port());
 }

@@ -33,6 +33,8 @@ class RouterProcess {
   bool ready() const;
   bool loaded() const;           // the weights are there; for good
   absl::Status failure() const;  // not OK: they never will be
+  // Not OK: a worker cannot load an expert from the files that it has.
+  absl::Status broken_checkpoint() const;
   std::string http_address() const;  // host:port
   std::string grpc_address() const;
 

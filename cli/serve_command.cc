@@ -136,6 +136,9 @@ int Run(RouterOptions options, const std::string& program) {
     } else {
       why = router.failure();
     }
+    // The workers of this machine read these very files: no other one can do better. Once it has
+    // served, it goes on with what is in memory.
+    if (why.ok() && !announced && !program.empty()) why = router.broken_checkpoint();
     if (!why.ok()) break;
     for (int pid : router.TakeHungPids()) children.Kill(pid);
     if (!router.ready()) continue;

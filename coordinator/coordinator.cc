@@ -199,6 +199,8 @@ void Coordinator::Carry(std::vector<PoolAction> actions) {
     } else if (const auto* note = std::get_if<LogNote>(&action)) {
       spdlog::log(note->warning ? spdlog::level::warn : spdlog::level::info, "pool: {}",
                   note->text);
+    } else if (const auto* refused = std::get_if<RefusedExpert>(&action)) {
+      if (observer_ != nullptr) observer_->OnExpertRefused(*refused);
     } else if (const auto* lost = std::get_if<LostWorker>(&action)) {
       if (observer_ != nullptr) observer_->OnWorkerLost(*lost);
     }

@@ -41,6 +41,7 @@ class CoordinatorObserver {
   virtual ~CoordinatorObserver() = default;
   // It may still be there (kLease): whoever started it should kill it.
   virtual void OnWorkerLost(const LostWorker& /*lost*/) {}
+  virtual void OnExpertRefused(const RefusedExpert& /*refused*/) {}
 };
 
 class Coordinator {

@@ -244,6 +244,10 @@ absl::Status PoolState::OnHoldFailed(Member& member, const v1::HoldFailed& faile
     Warn(absl::StrFormat("worker %d cannot load layer %d expert %d: %s", member.id.value(),
                          failed.layer(), failed.expert(), Bounded(failed.reason())));
   }
+  actions_.push_back(RefusedExpert{member.id,
+                                   {LayerId(failed.layer()), ExpertId(failed.expert())},
+                                   Bounded(failed.reason()),
+                                   failed.permanent()});
   member.refused_reason = Bounded(failed.reason());
   member.refused.Add(grid_.Index(failed.layer(), failed.expert()));
   member.refused_until = failed.permanent() ? TimePoint::max() : now + options_.refused_retry;

@@ -70,6 +70,14 @@ struct LostWorker {
   TimePoint at;
 };
 
+// A worker cannot load it.
+struct RefusedExpert {
+  WorkerId worker;
+  LayerExpert expert;
+  std::string reason;
+  bool permanent = false;  // trying again cannot help
+};
+
 struct SendToWorker {
   SessionId session;
   v1::ToWorker message;
@@ -86,7 +94,7 @@ struct LogNote {
   bool warning = false;
   std::string text;
 };
-using PoolAction = std::variant<SendToWorker, SendToRouter, EndSession, LogNote, LostWorker>;
+using PoolAction = std::variant<SendToWorker, SendToRouter, EndSession, LogNote, LostWorker, RefusedExpert>;
 
 // All that happened since the start.
 struct PoolCounters {

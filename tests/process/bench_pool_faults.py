@@ -28,6 +28,7 @@ token's time. The client runs on the same cores as everything else.
 from __future__ import annotations
 
 import argparse
+import bisect
 import contextlib
 import dataclasses
 import json
@@ -56,6 +57,7 @@ class Bench:
         self.load: Any = None
         self.wanted: list[Any] = []
         self.extra: dict[str, Any] = {}  # further columns of the row
+        self.struck: list[float] = []    # when each fault began
 
     def some_worker(self) -> Any:
         return self.rng.choice(self.pool.workers)
@@ -64,11 +66,15 @@ class Bench:
         """Ends a random worker at a random moment; seconds until the pool is whole again."""
         worker = self.some_worker()
         time.sleep(self.rng.uniform(0, 0.4))
-        lives, start = worker.starts, time.monotonic()
+        lives, start = worker.starts, self.strike()
         worker.signal(number)
         worker.wait_life(lives)
         self.pool.wait_whole()
         return time.monotonic() - start
+
+    def strike(self) -> float:
+        self.struck.append(time.monotonic())
+        return self.struck[-1]
 
     def replacements(self, count: int, number: signal.Signals) -> str:
         seconds = []
@@ -81,6 +87,7 @@ class Bench:
     def outages(self, begin: Callable[[int], None], end: Callable[[int], None]) -> None:
         worker = self.rng.randrange(len(self.pool.workers))
         time.sleep(self.rng.uniform(0, 0.4))
+        self.strike()
         begin(worker)
         time.sleep(self.arguments.outage_seconds)
         end(worker)
@@ -137,7 +144,7 @@ def rolling(bench: Bench) -> str:
     seconds = []
     for _ in range(3):
         for worker in bench.pool.workers:
-            lives, start = worker.starts, time.monotonic()
+            lives, start = worker.starts, bench.strike()
             worker.signal(signal.SIGTERM)
             worker.wait_life(lives)
             bench.pool.wait_whole()
@@ -274,6 +281,16 @@ SCENARIOS = {
 }
 
 
+def stalls_ms(struck: list[float], records: list[Any]) -> list[float]:
+    """For each fault the longest gap of any stream that lasts beyond it and begins within half a second of it."""
+    gaps = sorted((end, begin) for record in records for begin, end in zip(record.token_times, record.token_times[1:]))
+    longest = []
+    for at in struck:
+        near = gaps[bisect.bisect_left(gaps, (at,)):bisect.bisect_left(gaps, (at + 15,))]
+        longest.append(max((1000 * (end - begin) for end, begin in near if begin <= at + 0.5), default=0.0))
+    return longest
+
+
 def counters(pool: Any) -> dict[str, float]:
     from pool_client import samples
     return {head: value for head, value in samples(pool.routers[-1].http).items()
@@ -283,7 +300,7 @@ def counters(pool: Any) -> dict[str, float]:
 def run_one(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """In a process of its own: it enters a namespace for good."""
     from pool_harness import Pool
-    from pool_load import Load, figures, random_questions, trained_questions
+    from pool_load import Load, figures, percentile, random_questions, trained_questions
     from pool_network import Namespaces, why_not
     from sheaf_server import SheafServer
     scenario = SCENARIOS[name]
@@ -332,6 +349,9 @@ def run_one(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         if scenario.only_router is not None:
             records, quiet = ([r for r in part if r.addresses[0] == addresses[scenario.only_router]]
                               for part in (records, quiet))
+        if bench.struck:
+            stalls = stalls_ms(bench.struck, records)
+            row["stall_ms"] = {"p50": percentile(stalls, 0.5), "p99": percentile(stalls, 0.99), "max": max(stalls)}
         row["quiet"] = dataclasses.asdict(figures(quiet, wanted))
         row["faulty"] = dataclasses.asdict(figures(records, wanted))
         row["counters"] = {head: value - before.get(head, 0) for head, value in after.items()
@@ -355,6 +375,9 @@ def print_row(row: dict[str, Any]) -> None:
     print("| " + " | ".join(map(str, values)) + " |")
     print(f"    {row['note']}; {row['seconds']} s, {every['tokens_per_second']:.0f} tokens/s of "
           f"{row['full_tokens_per_second']} at full load")
+    if "stall_ms" in row:
+        print("    longest gap of any stream within 0.5 s of a fault, ms: "
+              + ", ".join(f"{name} {value:.1f}" for name, value in row["stall_ms"].items()))
     for head, value in row["counters"].items():
         print(f"    {head} {value:.0f}")
     for problem in every["problems"]:

@@ -109,7 +109,7 @@ def test_undecodable_requests_are_invalid(client: Client) -> None:
 
 def test_health(client: Client) -> None:
     serving = b"\x08\x01"
-    for service in (b"", b"sheaf.v1.Inference", b"sheaf.v1.Cluster", b"grpc.health.v1.Health"):
+    for service in (b"", b"sheaf.v1.Inference", b"grpc.health.v1.Health"):
         request = b"\n" + bytes([len(service)]) + service if service else b""
         assert client.raw("/grpc.health.v1.Health/Check", request) == serving
     with pytest.raises(grpc.RpcError) as caught:

@@ -91,6 +91,22 @@ def test_the_last_holder_killed(nano: Path, questions: Any, wanted: Any, seed: i
         assert_nothing_lost(load.records, wanted, 8)
 
 
+def test_new_requests_wait_for_experts_that_nobody_holds(nano: Path, questions: Any, wanted: Any, seed: int) -> None:
+    with Pool(nano, workers=1, replicas=1) as pool:
+        worker, router = pool.workers[0], pool.routers[0]
+        worker.restarts = False
+        worker.signal(signal.SIGKILL)
+        worker.wait_exit()
+        wait_for(lambda: not router.healthy(), 10, "the router says that it cannot compute")
+        with new_load(pool, questions, seed) as load:
+            wait_for(lambda: router.metric("sheaf_requests_queued") + router.metric("sheaf_requests_running") >= 8, 20,
+                     "requests wait")
+            worker.restarts = True
+            worker.start()
+            wait_tokens(load, 100)
+        assert_nothing_lost(load.records, wanted, 8)
+
+
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_leaving_in_order_is_not_noticed(nano: Path, questions: Any, wanted: Any, seed: int, replicas: int) -> None:
     with Pool(nano, workers=3, replicas=replicas) as pool:
