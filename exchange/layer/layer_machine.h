@@ -22,7 +22,8 @@
 //   probe       a holder that balancing left out for probe_every is asked for one expert too, so
 //               that its times do not grow old and a worker that was slow can come back.
 //   verify      that share of experts is asked from two holders; done() waits for the second unless it
-//               is late. Both answers are the caller's to compare; AskAnother() for a third.
+//               is late, or verify_patience is over. Both answers are the caller's to compare;
+//               AskAnother() for a third.
 //
 // A Tick that comes much later than WakeAt() means that this process was stopped or starved: what it
 // did not read in that time says nothing about the workers, so bounds move by as much.

@@ -1,6 +1,6 @@
 #pragma once
-// EventQueue: simulated time. Events run in the order of their time, and of their making where times are
-// the same: one seed, one history.
+// EventQueue: simulated time. Events run in the order of their time, and of their making where
+// times are the same: one seed, one history.
 //
 // Threads    one. Time moves only in RunUntil.
 

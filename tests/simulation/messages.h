@@ -1,6 +1,6 @@
 #pragma once
-// What travels in a simulation: the bytes of hellos and frames as they are on the wire, and the control
-// plane's messages.
+// What travels in a simulation: the bytes of hellos and frames as they are on the wire, and the
+// control plane's messages.
 
 #include <cstdint>
 #include <vector>

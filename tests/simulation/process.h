@@ -1,6 +1,6 @@
 #pragma once
-// Process: one simulated process, whose events (timers, messages) end with its life and wait while it
-// is frozen, in their order: what SIGKILL and SIGSTOP do to a real one.
+// Process: one simulated process, whose events (timers, messages) end with its life and wait while
+// it is frozen, in their order: what SIGKILL and SIGSTOP do to a real one.
 
 #include <cstdint>
 #include <deque>
@@ -65,7 +65,9 @@ class Process {
       unread_ += event == Event::kMessage ? 1 : 0;
     });
   }
-  void After(Duration delay, std::function<void()> run) { At(queue_.now() + delay, std::move(run)); }
+  void After(Duration delay, std::function<void()> run) {
+    At(queue_.now() + delay, std::move(run));
+  }
 
  private:
   void Drain() {

@@ -1,6 +1,6 @@
-// scale: what the control plane of a large pool costs, and what planning costs a router. 64 workers, 4
-// routers, 92 layers (3 of them dense) of 120 experts, two holders each; simulated time for messages,
-// a core's time for plans.
+// scale: what the control plane of a large pool costs, and what planning costs a router. 64
+// workers, 4 routers, 92 layers (3 of them dense) of 120 experts, two holders each; simulated time
+// for messages, a core's time for plans.
 
 #include <time.h>
 
@@ -92,8 +92,9 @@ class Pool {
 
  private:
   std::pair<uint64_t, uint64_t> Figures() const {
-    return {world_.network.messages(kWorkerSessionPort) + world_.network.messages(kRouterSessionPort),
-            world_.network.bytes(kWorkerSessionPort) + world_.network.bytes(kRouterSessionPort)};
+    const SimulatedNetwork& net = world_.network;
+    return {net.messages(kWorkerSessionPort) + net.messages(kRouterSessionPort),
+            net.bytes(kWorkerSessionPort) + net.bytes(kRouterSessionPort)};
   }
 
   World world_;
@@ -153,7 +154,8 @@ void Layers() {
     Holdings holdings(kLayers, kExperts);
     for (int layer = kDenseLayers; layer < kLayers; ++layer) {
       for (int e = 0; e < kExperts; ++e) {
-        if (e * kWorkers / kExperts == w || (e * kWorkers / kExperts + kWorkers / 2) % kWorkers == w)
+        const int first = e * kWorkers / kExperts;
+        if (first == w || (first + kWorkers / 2) % kWorkers == w)
           holdings.Add(LayerId(layer), ExpertId(e));
       }
     }

@@ -19,7 +19,7 @@ using std::chrono::seconds;
 
 constexpr Duration kStartBound = seconds(60);
 constexpr Duration kStopBound = seconds(25);
-constexpr Duration kCalmBound = seconds(120);
+constexpr Duration kCalmBound = seconds(30);
 
 class Scenario {
  public:

@@ -1,10 +1,10 @@
 #pragma once
-// Scenario: one simulation from a seed: a pool of random shape, a time of random faults, then a time
-// without any, in which everything must be well again.
+// Scenario: one simulation from a seed: a pool of random shape, a time of random faults, then a
+// time without any, in which everything must be well again.
 //
-//   faults     crashes, hangs, slowness of workers, routers and the coordinator; connections that break;
-//              paths blocked one way or both, or slow; joins, leaves, drains, other replica counts; bad
-//              and slow disks; wrong bytes (with verification)
+//   faults     crashes, hangs, slowness of workers, routers and the coordinator; connections that
+//              break; paths blocked one way or both, or slow; joins, leaves, drains, other replica
+//              counts; bad and slow disks; wrong bytes (with verification)
 //
 // It ends at the first violation. Same options, same trace hash.
 

@@ -131,7 +131,8 @@ void SimulatedNetwork::Arrive(const ChannelPtr& from, const Channel::Parcel& par
     if (parcel.item == Channel::Item::kClose) connections_.erase(to->connection_);
     return;
   }
-  to->owner_->At(queue_.now(), [this, to, parcel] { Deliver(to, parcel); }, Process::Event::kMessage);
+  to->owner_->At(
+      queue_.now(), [this, to, parcel] { Deliver(to, parcel); }, Process::Event::kMessage);
 }
 
 void SimulatedNetwork::Deliver(const ChannelPtr& to, const Channel::Parcel& parcel) {
@@ -202,9 +203,10 @@ void SimulatedNetwork::Break(Process& a, Process& b, int port) {
     end->flying_.clear();
     end->arrived_ = end->sent_;
     // One end may not notice for long.
+    using std::chrono::milliseconds;
     const Duration notice = random_.Chance(0.2)
-                                ? random_.Between(std::chrono::milliseconds(50), std::chrono::seconds(1))
-                                : random_.Between(Duration(0), std::chrono::milliseconds(2));
+                                ? random_.Between(milliseconds(50), milliseconds(1000))
+                                : random_.Between(milliseconds(0), milliseconds(2));
     queue_.After(notice, [this, end] {
       if (end->open_ && end->owner_->alive() && end->owner_->life() == end->owner_life_) {
         CloseLocally(end, "connection lost");

@@ -1,6 +1,6 @@
 #pragma once
-// SimulatedNetwork: connections between processes that keep order and lose nothing until they break,
-// as TCP does, over paths that are slow, jumpy, blocked in one or both directions.
+// SimulatedNetwork: connections between processes that keep order and lose nothing until they
+// break, as TCP does, over paths that are slow, jumpy, blocked in one or both directions.
 //
 //   delay, jitter    per message; messages of different connections overtake each other
 //   blocked path     what is sent waits; goes on when the path is open again; the sender gives the
@@ -8,8 +8,8 @@
 //   break            what was under way is lost; the two ends learn it at different times
 //   process killed   its ends close; peers hear of it when the path lets them
 //   process frozen   its kernel still accepts connections and messages; nobody answers
-//   strays           messages of a closed connection that turn up on the next one between the same two:
-//                    what a link's incarnation number is for
+//   strays           messages of a closed connection that turn up on the next one between the same
+//                    two: what a link's incarnation number is for
 //
 // Ownership  an end that nobody closed lives as long as its process.
 // Threads    one.

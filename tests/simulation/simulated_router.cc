@@ -529,7 +529,8 @@ void SimulatedRouter::Take(const PoolEvent& event, TimePoint now) {
   Life& life = *life_;
   switch (event.kind) {
     case PoolEvent::Kind::kLinkLost:
-      if (world_.mutant != Mutant::kKeepLostLink) life.machine.LinkLost(event.worker, event.why, now);
+      if (world_.mutant == Mutant::kKeepLostLink) return;
+      life.machine.LinkLost(event.worker, event.why, now);
       return;
     case PoolEvent::Kind::kHoldings:
       life.machine.TableChanged(event.worker, now);

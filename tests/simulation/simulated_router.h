@@ -1,8 +1,8 @@
 #pragma once
-// SimulatedRouter: a router without attention: steps of layers with random routes over the real links
-// (exchange/pool/pool_links) and the real state machine of a layer (exchange/layer/layer_machine), driven
-// as exchange/pool/link_pool and pooled_expert_layer do it. A step that is given up is run again when
-// its experts are held.
+// SimulatedRouter: a router without attention: steps of layers with random routes over the real
+// links (exchange/pool/pool_links) and the real state machine of a layer
+// (exchange/layer/layer_machine), driven as exchange/pool/link_pool and pooled_expert_layer do it.
+// A step that is given up is run again when its experts are held.
 //
 // Threads    one.
 

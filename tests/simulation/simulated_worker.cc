@@ -69,7 +69,8 @@ void SimulatedWorker::Start() {
                                  world_.queue, process_, random_.Fork());
   life_->number = life_->plan.announced().number;
   life_->encoded = life_->plan.announced().Encode();
-  world_.network.Listen(process_, kDataPort, [this](const ChannelPtr& channel) { Accept(channel); });
+  world_.network.Listen(process_, kDataPort,
+                        [this](const ChannelPtr& channel) { Accept(channel); });
   world_.trace.Add(world_.now(), "worker starts",
                    {static_cast<uint64_t>(process_.host()), instance_.value()});
   Tick();

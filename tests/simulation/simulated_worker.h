@@ -1,7 +1,8 @@
 #pragma once
-// SimulatedWorker: an expert worker: the real membership (worker/session/worker_state), the real plan of
-// what to load, announce and drop (worker/holdings/holding_plan), over a simulated disk, session and links;
-// it computes one dispatch at a time, links in turn, as worker/serve/link_server does.
+// SimulatedWorker: an expert worker: the real membership (worker/session/worker_state), the real
+// plan of what to load, announce and drop (worker/holdings/holding_plan), over a simulated disk,
+// session and links; it computes one dispatch at a time, links in turn, as worker/serve/link_server
+// does.
 //
 // Threads    one.
 

@@ -1,6 +1,6 @@
 // The pool under random faults: 2,000 fresh seeds every run (SHEAF_SIMULATION_SEED and
-// SHEAF_SIMULATION_RUNS choose others), and the seeds that once found something. A seed that fails is
-// printed; tests/simulate --seed N --trace tells its story.
+// SHEAF_SIMULATION_RUNS choose others), and the seeds that once found something. A seed that fails
+// is printed; tests/simulate --seed N --trace tells its story.
 
 #include <gtest/gtest.h>
 

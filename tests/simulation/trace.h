@@ -24,7 +24,8 @@ class Trace {
     PrintTime(now);
     std::fputs(what, stdout);
     for (const uint64_t number : numbers) {
-      std::printf(number < 1'000'000'000 ? " %llu" : " %llx", static_cast<unsigned long long>(number));
+      std::printf(number < 1'000'000'000 ? " %llu" : " %llx",
+                  static_cast<unsigned long long>(number));
     }
     std::putchar('\n');
   }

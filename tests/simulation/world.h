@@ -1,6 +1,6 @@
 #pragma once
-// World: what all parts of one simulation share: time, chance, network, trace, invariants, the model and
-// the ledger of what was really computed.
+// World: what all parts of one simulation share: time, chance, network, trace, invariants, the
+// model and the ledger of what was really computed.
 //
 // An expert's answer for a token is a pure function of (weights, token); weights of (model, layer,
 // expert). So the same bytes can be asked for without computing anything.

@@ -483,6 +483,46 @@ TEST_F(LayerMachineTest, ALateSecondAnswerIsNotWaitedFor) {
   EXPECT_TRUE(machine_->done());
 }
 
+TEST_F(LayerMachineTest, ASecondAnswerOfASlowWorkerIsNotWaitedForAsLongAsItsPastAllows) {
+  Hold(kA, {0, 1});
+  Hold(kB, {0});
+  // A second a unit: late after more than two.
+  for (int i = 0; i < 50; ++i) times_.Observe(kB, 1, seconds(1));
+  Warm({kA});
+  LayerMachineOptions options = NoProbes();
+  options.verify_share = 1;
+  options.verify_patience = milliseconds(25);
+  Make(options);
+  Begin({0}, 1);
+  const auto asks = Asks();
+  ASSERT_EQ(asks.size(), 2u);
+  ASSERT_EQ(asks[0].worker, kA);
+  ASSERT_GE(times_.LateAfter(kB, 1), seconds(2));
+  now_ += milliseconds(100);
+  Answer(asks[0]);
+  TickTo(now_ + milliseconds(49));
+  EXPECT_FALSE(machine_->done()) << "half as long again as the first answer took";
+  TickTo(now_ + milliseconds(1));
+  EXPECT_TRUE(machine_->done());
+}
+
+TEST_F(LayerMachineTest, WhatIsLateOfAnUnknownWorkerIsToldByTheOthers) {
+  Hold(kA, {0});
+  Hold(kB, {1});
+  Hold(kC, {0, 1});
+  Make(NoProbes());
+  Begin({0, 1}, 2);
+  const auto asks = Asks();
+  ASSERT_GE(asks.size(), 2u);
+  // Nobody has answered ever: half a second. One does, within a millisecond.
+  now_ += milliseconds(1);
+  Answer(asks[0]);
+  const TimePoint answered = now_;
+  TickTo(now_ + milliseconds(30));
+  EXPECT_FALSE(Asks().empty()) << "another holder is asked";
+  EXPECT_LT(now_ - answered, milliseconds(100));
+}
+
 TEST_F(LayerMachineTest, RefusesExpertsOutsideTheLayer) {
   Everybody({kA});
   Make();

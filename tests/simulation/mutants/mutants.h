@@ -1,6 +1,6 @@
 #pragma once
-// Mutants: the protocol with one rule broken, in the simulated drivers around the real state machines.
-// A simulation that cannot tell a mutant from the real thing proves nothing.
+// Mutants: the protocol with one rule broken, in the simulated drivers around the real state
+// machines. A simulation that cannot tell a mutant from the real thing proves nothing.
 
 #include <array>
 
