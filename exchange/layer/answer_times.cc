@@ -8,6 +8,7 @@ namespace {
 
 constexpr double kLargestStep = 8;   // a time counts as at most so many means
 constexpr double kSmallestUnit = 1e-9;  // seconds; keeps ratios finite
+constexpr double kLateBesideOthers = 8;   // means of the other workers
 constexpr double kReturnMemory = 0.25;  // weight of a time below half the mean
 
 double Seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
@@ -84,10 +85,25 @@ Duration AnswerTimes::Expected(WorkerId worker, double work) const {
   return options_.fixed_cost + FromSeconds(SecondsPerUnit(worker) * work);
 }
 
+double AnswerTimes::MeanOfOthers(WorkerId worker) const {
+  double sum = 0;
+  int known = 0;
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    if (!workers_[i].known || i == size_t(worker.value())) continue;
+    sum += workers_[i].mean;
+    ++known;
+  }
+  return known == 0 ? 0 : sum / known;
+}
+
 Duration AnswerTimes::LateAfter(WorkerId worker, double work) const {
   double unit;
   if (const Times* times = Find(worker)) {
     unit = std::max(times->mean + 4 * times->deviation, 2 * times->mean);
+    // What is usual for a sick worker is late all the same.
+    if (const double others = MeanOfOthers(worker); others > 0) {
+      unit = std::min(unit, kLateBesideOthers * others);
+    }
   } else {
     unit = 4 * MeanOfKnown();
     if (unit == 0) return std::max(options_.late_floor, options_.late_unknown);

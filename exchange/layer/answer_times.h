@@ -6,7 +6,8 @@
 // ones (WorkOf). Each worker has a running mean and deviation of time per unit over a fixed cost.
 //
 //   Expected(w, work)    fixed cost + mean
-//   LateAfter(w, work)   max(floor, fixed cost + max(mean + 4 deviations, 2 * mean))
+//   LateAfter(w, work)   max(floor, fixed cost + max(mean + 4 deviations, 2 * mean)), where the second
+//                        is at most 8 means of the others: what is usual for a sick one is late too
 //
 // One time counts as at most eight means, so that a single stall does not spoil the estimate; a
 // time below half the mean counts four times as much, so that a worker that was slow comes back.
@@ -57,6 +58,7 @@ class AnswerTimes {
   Times& At(WorkerId worker);
   double PerUnit(double work, Duration took) const;
   double MeanOfKnown() const;  // 0 = none
+  double MeanOfOthers(WorkerId worker) const;
 
   AnswerTimesOptions options_;
   std::vector<Times> workers_;  // by id

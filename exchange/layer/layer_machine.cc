@@ -242,7 +242,8 @@ void LayerMachine::LinkLost(WorkerId worker, const std::string& why, TimePoint n
   state.owed.clear();
   state.owed_work = 0;
   state.load = 0;
-  state.full_until = {};
+  state.full_until = state.late_at = state.avoid_until = {};
+  state.avoid = Duration::zero();
   Trouble(absl::StrFormat("worker %d: %s", worker.value(), why));
   dirty_ = true;
   Settle(now);
@@ -268,6 +269,7 @@ void LayerMachine::Tick(TimePoint now) {
     ask.late = true;
     Uncover(ask);
     times_.ObserveSilence(ask.worker, ask.work + ask.ahead, now - ask.sent_at);
+    WasLate(StateOf(ask.worker), now);
     for (const ExpertRun& run : ask.plan.experts) {
       Need& need = NeedOf(run.expert);
       if (!need.done && need.covered == 0) need.cause = AskCause::kLate;

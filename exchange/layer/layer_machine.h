@@ -17,6 +17,8 @@
 //   owed        an ask that is not needed any more is remembered until its answer comes or its link
 //               ends: it counts as load, and with more than max_owed_asks of them a worker is asked
 //               only for what nobody else holds.
+//   avoided     a worker that was late twice within a second is asked only for what nobody better holds,
+//               for avoid_first, and twice as long each time that it is late again soon after
 //   no holder   (link lost, not held): the experts wait orphan_patience for the table to change.
 //   error       of a worker: another one is asked; when every holder said so, the layer ends.
 //   probe       a holder that balancing left out for probe_every is asked for one expert too, so
@@ -61,6 +63,8 @@ struct LayerMachineOptions {
   Duration full_pause = std::chrono::milliseconds(1);
   int max_owed_asks = 2;
   Duration probe_every = std::chrono::milliseconds(250);
+  Duration avoid_first = std::chrono::milliseconds(500);
+  Duration avoid_most = std::chrono::seconds(8);
   double verify_share = 0;
   // A second answer is waited for no longer than this after all that is needed has come, or than half
   // as long as that took.
@@ -166,6 +170,9 @@ class LayerMachine {
     bool asked = false;
     TimePoint last_asked;
     TimePoint full_until;
+    TimePoint late_at;  // last time
+    TimePoint avoid_until;
+    Duration avoid{0};  // how long it was avoided last
     double open_work = 0;  // of this layer's asks
     double owed_work = 0;
     std::vector<Owed> owed;
@@ -183,6 +190,7 @@ class LayerMachine {
   void PlanExtra(AskCause cause, TimePoint now);
   void Close(AskState& ask, bool used);
   void Uncover(AskState& ask);
+  void WasLate(WorkerState& state, TimePoint now) const;
   bool TakeOwed(WorkerId worker, AskId id, TimePoint now, bool observe);
   void Settle(TimePoint now);
   void Observe(const AskState& ask, Duration took, TimePoint now);

@@ -1,6 +1,7 @@
 // Whom LayerMachine asks for what: choosing holders and making asks of the choices.
 
 #include <algorithm>
+#include <array>
 
 #include "exchange/layer/layer_machine.h"
 
@@ -26,10 +27,26 @@ LayerMachine::WorkerState& LayerMachine::StateOf(WorkerId worker) {
   return state;
 }
 
+// Once may be chance: on a busy machine every worker stops for a scheduler's slice now and then.
+void LayerMachine::WasLate(WorkerState& state, TimePoint now) const {
+  constexpr std::chrono::seconds kSoon{1};
+  const bool again = state.late_at != TimePoint() && now - state.late_at < kSoon + state.avoid;
+  state.late_at = now;
+  if (!again) {
+    state.avoid = Duration::zero();
+    return;
+  }
+  if (now < state.avoid_until) return;  // an ask of before
+  state.avoid =
+      std::min(options_.avoid_most, std::max<Duration>(options_.avoid_first, 2 * state.avoid));
+  state.avoid_until = now + state.avoid;
+}
+
 WorkerId LayerMachine::Choose(const Need& need, TimePoint now, bool allow_overdue) {
   const double work = WorkOf(1, need.pairs);
-  WorkerId best(-1), reserve(-1);
-  double best_end = 0, reserve_end = 0;
+  // In order: who answers, who is avoided, who owes too much.
+  std::array<WorkerId, 3> best{WorkerId(-1), WorkerId(-1), WorkerId(-1)};
+  std::array<double, 3> best_end{};
   for (const WorkerId worker : table_.HoldersOf(routes_.layer, ExpertId(need.expert))) {
     if (std::any_of(need.tried.begin(), need.tried.end(),
                     [&](const Tried& tried) { return tried.worker == worker; })) {
@@ -42,14 +59,16 @@ WorkerId LayerMachine::Choose(const Need& need, TimePoint now, bool allow_overdu
     }
     const double end = state.load + state.seconds_per_unit * work;
     const bool overdue = state.owed.size() > size_t(options_.max_owed_asks);
-    WorkerId& candidate = overdue ? reserve : best;
-    double& candidate_end = overdue ? reserve_end : best_end;
-    if (candidate.value() < 0 || end < candidate_end) {
-      candidate = worker;
-      candidate_end = end;
+    const size_t rank = overdue ? 2 : state.avoid_until > now ? 1 : 0;
+    if (best[rank].value() < 0 || end < best_end[rank]) {
+      best[rank] = worker;
+      best_end[rank] = end;
     }
   }
-  return best.value() < 0 && allow_overdue ? reserve : best;
+  for (const size_t rank : {0, 1}) {
+    if (best[rank].value() >= 0) return best[rank];
+  }
+  return allow_overdue ? best[2] : WorkerId(-1);
 }
 
 void LayerMachine::Choice(Need& need, WorkerId worker) {

@@ -30,6 +30,7 @@ class EngineGate final : public GenerationEngine {
     if (GenerationEngine* const engine = Behind()) engine->Cancel(sequence);
   }
   bool ready() const override { return Behind() != nullptr && Behind()->ready(); }
+  bool accepting() const override { return Behind() != nullptr && Behind()->accepting(); }
   bool live() const override { return Behind() == nullptr || Behind()->live(); }
   EngineLoad load() const override { return Behind() ? Behind()->load() : EngineLoad{}; }
   Duration RetryAfter() const override {

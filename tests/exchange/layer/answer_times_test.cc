@@ -89,5 +89,15 @@ TEST(AnswerTimes, AnotherProcessBeginsAnew) {
   EXPECT_DOUBLE_EQ(times.SecondsPerUnit(kA), 0.001);
 }
 
+TEST(AnswerTimes, WhatIsUsualForASickWorkerIsLateBesideTheOthers) {
+  AnswerTimes times;
+  for (int i = 0; i < 100; ++i) {
+    times.Observe(kA, 1, milliseconds(200));
+    times.Observe(kB, 1, milliseconds(10));
+  }
+  EXPECT_LE(times.LateAfter(kA, 1), milliseconds(81));
+  EXPECT_LE(times.LateAfter(kB, 1), milliseconds(40)) << "by its own times";
+}
+
 }  // namespace
 }  // namespace sheaf

@@ -488,7 +488,7 @@ TEST_F(LayerMachineTest, ASecondAnswerOfASlowWorkerIsNotWaitedForAsLongAsItsPast
   Hold(kB, {0});
   // A second a unit: late after more than two.
   for (int i = 0; i < 50; ++i) times_.Observe(kB, 1, seconds(1));
-  Warm({kA});
+  for (int i = 0; i < 50; ++i) times_.Observe(kA, 1, milliseconds(300));
   LayerMachineOptions options = NoProbes();
   options.verify_share = 1;
   options.verify_patience = milliseconds(25);
@@ -521,6 +521,42 @@ TEST_F(LayerMachineTest, WhatIsLateOfAnUnknownWorkerIsToldByTheOthers) {
   TickTo(now_ + milliseconds(30));
   EXPECT_FALSE(Asks().empty()) << "another holder is asked";
   EXPECT_LT(now_ - answered, milliseconds(100));
+}
+
+TEST_F(LayerMachineTest, AWorkerThatIsLateTwiceIsAskedOnlyForWhatNobodyBetterHolds) {
+  Hold(kA, {0, 1});
+  Hold(kB, {0});
+  Warm({kA, kB});
+  for (int i = 0; i < 200; ++i) times_.Observe(kB, 1, milliseconds(2));  // A is preferred
+  Make(NoProbes());
+  const auto late_layer = [&] {
+    Begin({0}, 1);
+    const auto asks = Asks();
+    ASSERT_EQ(asks.size(), 1u);
+    ASSERT_EQ(asks[0].worker, kA);
+    TickTo(now_ + milliseconds(100));  // asked from B, who answers; then A does too
+    const auto again = Asks();
+    ASSERT_EQ(again.size(), 1u);
+    ASSERT_EQ(again[0].worker, kB);
+    Answer(again[0]);
+    machine_->End(now_);
+    for (int i = 0; i < 200; ++i) times_.Observe(kA, 1, milliseconds(1));
+    machine_->Combine(kA, asks[0].id, now_);
+  };
+  late_layer();
+  late_layer();  // the first time was chance
+  Begin({0, 1}, 2);
+  for (const Seen& ask : Asks()) {
+    EXPECT_THAT(ask.experts, ElementsAre(ask.worker == kA ? 1 : 0));
+    Answer(ask);
+  }
+  EXPECT_TRUE(machine_->done());
+  machine_->End(now_);
+  now_ += seconds(1);  // forgiven
+  for (int i = 0; i < 200; ++i) times_.Observe(kB, 1, milliseconds(2));
+  for (int i = 0; i < 200; ++i) times_.Observe(kA, 1, milliseconds(1));
+  Begin({0}, 1);
+  EXPECT_EQ(Asks().at(0).worker, kA);
 }
 
 TEST_F(LayerMachineTest, RefusesExpertsOutsideTheLayer) {
