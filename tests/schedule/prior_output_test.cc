@@ -109,7 +109,8 @@ TEST_F(PriorOutput, TheRestOfAnyRequestIsTheSameFromAnyToken) {
     GenerationRequest& request = requests[i];
     if (i % 2 == 0) request.sampling.frequency_penalty = 0.5f;
     if (i % 3 == 0) request.sampling.presence_penalty = 0.7f;
-    if (i % 4 == 1) request.stop.min_tokens = 9;
+    // A grammar that ends sooner would contradict it.
+    if (i % 4 == 1 && request.guide == nullptr) request.stop.min_tokens = 9;
     request.prompt_logprobs.reset();
   }
   ExpectSameRests(requests);
