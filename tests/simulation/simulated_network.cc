@@ -40,11 +40,21 @@ Process* SimulatedNetwork::PeerOf(const Channel& end) const {
   return peer ? peer->owner_ : nullptr;
 }
 
+SimulatedNetwork::~SimulatedNetwork() {
+  for (const std::weak_ptr<Channel>& end : ends_) {
+    const ChannelPtr living = end.lock();
+    if (living == nullptr) continue;
+    living->on_message = nullptr;
+    living->on_closed = nullptr;
+  }
+}
+
 ChannelPtr SimulatedNetwork::Connect(Process& from, Process& to, int port) {
   const auto client = std::make_shared<Channel>();
   const auto server = std::make_shared<Channel>();
   const uint64_t connection = ++made_;
   for (const auto& [end, owner] : {std::pair{client, &from}, std::pair{server, &to}}) {
+    ends_.push_back(end);
     end->network_ = this;
     end->owner_ = owner;
     end->owner_life_ = owner->life();

@@ -93,6 +93,8 @@ class SimulatedNetwork {
  public:
   SimulatedNetwork(EventQueue& queue, Random random, NetworkOptions options)
       : queue_(queue), random_(random), options_(options) {}
+  // Owners of ends are often held by what their ends call: here that is taken apart.
+  ~SimulatedNetwork();
 
   using OnAccept = std::function<void(const ChannelPtr&)>;
   // Until the process ends.
@@ -153,6 +155,7 @@ class SimulatedNetwork {
   std::map<int, std::pair<uint64_t, uint64_t>> traffic_;
   std::map<uint64_t, std::pair<ChannelPtr, ChannelPtr>> connections_;  // both ends
   std::map<Hosts, std::vector<Channel::Parcel>> strays_;  // from, to
+  std::vector<std::weak_ptr<Channel>> ends_;  // that were ever made
 };
 
 }  // namespace sheaf::simulation
