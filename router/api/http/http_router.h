@@ -25,7 +25,8 @@ struct HttpRoute {
 
 class HttpRouter {
  public:
-  explicit HttpRouter(std::vector<HttpRoute> routes, std::optional<HttpRoute> otherwise = {})
+  explicit HttpRouter(std::vector<HttpRoute> routes) : routes_(std::move(routes)) {}
+  HttpRouter(std::vector<HttpRoute> routes, HttpRoute otherwise)
       : routes_(std::move(routes)), otherwise_(std::move(otherwise)) {}
 
   // The route; or nothing and *refusal is filled.
