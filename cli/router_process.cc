@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
-#include <mutex>
 #include <random>
 #include <thread>
 #include <utility>
@@ -51,13 +50,13 @@ class RandomSource {
       : generator_(seed ? *seed
                         : (uint64_t{std::random_device{}()} << 32) | std::random_device{}()) {}
   uint64_t operator()() {
-    std::lock_guard lock(mutex_);
+    absl::MutexLock lock(&mutex_);
     return generator_();
   }
 
  private:
-  std::mutex mutex_;
-  std::mt19937_64 generator_;  // guarded by mutex_
+  absl::Mutex mutex_;
+  std::mt19937_64 generator_ ABSL_GUARDED_BY(mutex_);
 };
 
 int64_t UnixSeconds() {

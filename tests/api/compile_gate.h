@@ -3,10 +3,9 @@
 //
 // Threads    any. Waits end after ten seconds. Open() comes before the pool ends, or it waits too.
 
-#include <chrono>
-#include <condition_variable>
-#include <mutex>
-
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "tests/fakes/fake_text_codec.h"
 
 namespace sheaf {
@@ -15,37 +14,35 @@ class CompileGate {
  public:
   explicit CompileGate(FakeTextCodec& codec) {
     codec.on_compile = [this](const GrammarSpec&) {
-      std::unique_lock lock(mutex_);
+      absl::MutexLock lock(&mutex_);
       ++begun_;
-      changed_.notify_all();
-      changed_.wait_for(lock, kPatience, [this] { return open_; });
+      mutex_.AwaitWithTimeout(absl::Condition(&open_), kPatience);
     };
   }
   ~CompileGate() { Open(); }
   CompileGate(const CompileGate&) = delete;
 
   void Open() {
-    std::lock_guard lock(mutex_);
+    absl::MutexLock lock(&mutex_);
     open_ = true;
-    changed_.notify_all();
   }
   // False when fewer compilations have begun after ten seconds.
   bool WaitForBegun(int count) {
-    std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, kPatience, [&] { return begun_ >= count; });
+    absl::MutexLock lock(&mutex_);
+    const auto enough = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return begun_ >= count; };
+    return mutex_.AwaitWithTimeout(absl::Condition(&enough), kPatience);
   }
   int begun() {
-    std::lock_guard lock(mutex_);
+    absl::MutexLock lock(&mutex_);
     return begun_;
   }
 
  private:
-  static constexpr std::chrono::seconds kPatience{10};
+  static constexpr absl::Duration kPatience = absl::Seconds(10);
 
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  int begun_ = 0;      // guarded by mutex_
-  bool open_ = false;  // guarded by mutex_
+  absl::Mutex mutex_;
+  int begun_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool open_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace sheaf
