@@ -3,17 +3,13 @@
 #include <chrono>
 
 #include "absl/strings/str_format.h"
+#include "base/host_port.h"
 
 namespace sheaf {
 namespace {
 
 // Sessions are a few connections; a stranger gets no large messages in.
 constexpr int kMaxMessageBytes = 4 << 20;
-
-std::string HostPort(const std::string& host, int port) {
-  const bool bare_ipv6 = host.find(':') != std::string::npos && host.front() != '[';
-  return bare_ipv6 ? absl::StrFormat("[%s]:%d", host, port) : absl::StrFormat("%s:%d", host, port);
-}
 
 }  // namespace
 
@@ -24,7 +20,7 @@ absl::StatusOr<std::unique_ptr<PoolServer>> PoolServer::Start(const PoolServerOp
                                                               Coordinator& coordinator) {
   std::unique_ptr<PoolServer> made(new PoolServer(coordinator));
   grpc::ServerBuilder builder;
-  const std::string wanted = HostPort(options.host, options.port);
+  const std::string wanted = JoinHostPort(options.host, options.port);
   builder.AddListeningPort(wanted, grpc::InsecureServerCredentials(), &made->port_);
   builder.RegisterService(&made->sessions_);
   builder.RegisterService(&made->operators_);
@@ -42,7 +38,7 @@ absl::StatusOr<std::unique_ptr<PoolServer>> PoolServer::Start(const PoolServerOp
     return absl::UnavailableError(
         absl::StrFormat("the cluster listener cannot have %s: is it taken?", wanted));
   }
-  made->address_ = HostPort(options.host, made->port_);
+  made->address_ = JoinHostPort(options.host, made->port_);
   return made;
 }
 
