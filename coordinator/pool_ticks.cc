@@ -260,7 +260,7 @@ void PoolState::NoteProgress() {
   const bool moving = std::any_of(roster_.begin(), roster_.end(), [](const auto& entry) {
     return !Minus(entry.second.target, entry.second.held).empty();
   });
-  if (moving_ && !moving) Note("every worker holds what it should");
+  if (moving_ && !moving && !roster_.empty()) Note("every worker holds what it should");
   moving_ = moving;
 }
 

@@ -102,11 +102,11 @@ LinkLife::Action LinkLife::Due(TimePoint now) {
 absl::Status LinkLife::Why(TimePoint now) const {
   for (const OwedAnswer& owed : owed_) {
     if (owed.silent_at > now) continue;
-    return absl::UnavailableError(absl::StrFormat("no answer to %s for %d ms",
+    return absl::DeadlineExceededError(absl::StrFormat("no answer to %s for %d ms",
                                                   Describe(owed.dispatch),
                                                   Milliseconds(now - owed.asked_at)));
   }
-  return absl::UnavailableError(absl::StrFormat("announced nothing for %d ms after the hello",
+  return absl::DeadlineExceededError(absl::StrFormat("announced nothing for %d ms after the hello",
                                                 Milliseconds(now - live_since_)));
 }
 
