@@ -173,6 +173,9 @@ absl::Status LinkServer::Answer(Client& client, const ArrivedFrame& dispatch) {
   SHEAF_ASSIGN_OR_RETURN(
       const FrameHeader answer,
       runner_->Run(dispatch, [&client](size_t bytes) { return client.link->Reserve(bytes); }));
+  // Before the answer: the router may dispatch the next layer as soon as it has it, and then finds
+  // room where this one lay.
+  client.link->Release();
   SHEAF_RETURN_IF_ERROR(client.link->Send(answer));
   if (observer_ == nullptr) return absl::OkStatus();
   ServedDispatch served;
