@@ -14,8 +14,8 @@
 #include "exchange/layer/layer_machine.h"
 #include "spdlog/spdlog.h"
 #include "tests/simulation/simulated_coordinator.h"
-#include "tests/simulation/simulated_router.h"
-#include "tests/simulation/simulated_worker.h"
+#include "tests/simulation/router/simulated_router.h"
+#include "tests/simulation/worker/simulated_worker.h"
 #include "tests/simulation/world.h"
 
 namespace sheaf::simulation {

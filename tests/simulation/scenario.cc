@@ -6,8 +6,8 @@
 
 #include "absl/strings/str_format.h"
 #include "tests/simulation/simulated_coordinator.h"
-#include "tests/simulation/simulated_router.h"
-#include "tests/simulation/simulated_worker.h"
+#include "tests/simulation/router/simulated_router.h"
+#include "tests/simulation/worker/simulated_worker.h"
 #include "tests/simulation/world.h"
 
 namespace sheaf::simulation {

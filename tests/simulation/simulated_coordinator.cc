@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_format.h"
-#include "tests/simulation/simulated_worker.h"
+#include "tests/simulation/worker/simulated_worker.h"
 
 namespace sheaf::simulation {
 namespace {
