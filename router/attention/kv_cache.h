@@ -6,7 +6,7 @@
 // a layer for grouped-query attention (keys and values); one a layer for latent attention (latent
 // and rotated key), and one more for each layer that has an indexer (its keys). A block id means
 // the same positions in every plane, so one block table serves a sequence through the whole model.
-// Which block belongs to whom is router/schedule/kv_block_allocator.h; what the bytes of a plane
+// Which block belongs to whom is router/schedule/blocks/kv_block_allocator.h; what the bytes of a plane
 // mean is the business of the attention that reads it.
 //
 // Shapes     plane(i): [num_blocks][block_size * bytes of a position].

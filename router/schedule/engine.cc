@@ -7,11 +7,11 @@
 #include <utility>
 
 #include "base/status.h"
-#include "router/schedule/admission.h"
-#include "router/schedule/cluster_gate.h"
-#include "router/schedule/request_ledger.h"
-#include "router/schedule/sequence.h"
-#include "router/schedule/step_loop.h"
+#include "router/schedule/queue/admission.h"
+#include "router/schedule/queue/cluster_gate.h"
+#include "router/schedule/queue/request_ledger.h"
+#include "router/schedule/step/sequence.h"
+#include "router/schedule/step/step_loop.h"
 
 namespace sheaf {
 namespace {
@@ -43,26 +43,36 @@ Engine::Engine(EngineOptions options, EngineParts parts)
 
 Engine::~Engine() { Stop(TimePoint::min()); }
 
-absl::StatusOr<SequenceId> Engine::Submit(GenerationRequest request,
-                                          std::shared_ptr<GenerationSink> sink) {
+absl::StatusOr<std::unique_ptr<Sequence>> Engine::MakeSequence(Submission choice) {
+  GenerationRequest& request = choice.request;
   SHEAF_RETURN_IF_ERROR(Admission::CheckFits(request, ledger_->limits()));
   SHEAF_ASSIGN_OR_RETURN(StopStrings stop_strings, StopStrings::Create(request.stop.stop_strings));
   std::unique_ptr<OutputGuide> guide;
   if (request.guide != nullptr) {
     SHEAF_ASSIGN_OR_RETURN(guide, OutputGuide::Create(request.guide, !NamesTokens(request)));
   }
-  if (const absl::Status cluster = cluster_->LookForSubmit(); !cluster.ok()) {
-    return absl::UnavailableError(std::string(cluster.message()));
-  }
-  const SequenceId id = ledger_->NewId();
   auto sequence = std::make_unique<Sequence>(
-      id, std::move(request), std::move(sink), *parts_.tokenizer,
+      ledger_->NewId(), std::move(request), std::move(choice.sink), *parts_.tokenizer,
       std::make_shared<const StopStrings>(std::move(stop_strings)),
       Sequence::Limits{options_.eos_token_ids, options_.max_model_len}, parts_.clock->Now(),
       std::move(guide));
   SHEAF_RETURN_IF_ERROR(sequence->TakePriorOutput());
-  SHEAF_RETURN_IF_ERROR(ledger_->Add(std::move(sequence)));
-  return id;
+  return sequence;
+}
+
+absl::StatusOr<std::vector<SequenceId>> Engine::SubmitAll(std::vector<Submission> choices) {
+  std::vector<SequenceId> ids;
+  std::vector<std::unique_ptr<Sequence>> sequences;
+  for (Submission& choice : choices) {
+    SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<Sequence> sequence, MakeSequence(std::move(choice)));
+    ids.push_back(sequence->id());
+    sequences.push_back(std::move(sequence));
+  }
+  if (const absl::Status cluster = cluster_->LookForSubmit(); !cluster.ok()) {
+    return absl::UnavailableError(std::string(cluster.message()));
+  }
+  SHEAF_RETURN_IF_ERROR(ledger_->AddAll(std::move(sequences)));
+  return ids;
 }
 
 void Engine::Cancel(SequenceId sequence) { ledger_->Cancel(sequence); }

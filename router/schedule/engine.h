@@ -20,13 +20,13 @@
 //            by whoever waits there and polls StepIsMoot.
 // Errors     of a request alone (logits not finite: kInternal) end that request. Any other error of
 //            the forward pass ends the requests of that step with its status; the engine goes on.
-//            Submit refuses with kUnavailable before the cluster was ready for the first time, and
+//            SubmitAll refuses with kUnavailable before the cluster was ready for the first time, and
 //            after Stop.
 // Live       unless the step thread has been on one round (a step, its callbacks) for longer than
 //            max_step_time while the cluster is ready. It is at rest while nothing waits or the
 //            cluster is not ready.
 // Threads    public methods from any thread; callbacks, observer and `pool` from the step thread.
-//            A guide: made in Submit, on the caller's thread; then on the pool, with the rows.
+//            A guide: made in SubmitAll, on the caller's thread; then on the pool, with the rows.
 //            cluster_ready from any thread, quick.
 // Ownership  borrows all but options; they outlive it. The destructor is Stop(now).
 
@@ -45,13 +45,14 @@
 #include "router/attention/kv_cache.h"
 #include "router/schedule/engine_observer.h"
 #include "router/schedule/generation.h"
-#include "router/schedule/step_retry.h"
+#include "router/schedule/step/step_retry.h"
 #include "router/text/tokenizer.h"
 
 namespace sheaf {
 
 class ClusterGate;
 class RequestLedger;
+class Sequence;
 class StepLoop;
 
 struct EngineOptions {
@@ -82,8 +83,7 @@ class Engine final : public GenerationEngine {
   Engine(EngineOptions options, EngineParts parts);
   ~Engine() override;
 
-  absl::StatusOr<SequenceId> Submit(GenerationRequest request,
-                                    std::shared_ptr<GenerationSink> sink) override;
+  absl::StatusOr<std::vector<SequenceId>> SubmitAll(std::vector<Submission> choices) override;
   void Cancel(SequenceId sequence) override;
   bool ready() const override;
   bool accepting() const override;
@@ -109,6 +109,8 @@ class Engine final : public GenerationEngine {
   int free_kv_blocks() const;
 
  private:
+  absl::StatusOr<std::unique_ptr<Sequence>> MakeSequence(Submission choice);
+
   const EngineOptions options_;
   const EngineParts parts_;
   const std::unique_ptr<ClusterGate> cluster_;

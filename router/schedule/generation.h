@@ -8,9 +8,9 @@
 // Threads    Engine methods: any thread. Sink methods are called from the step thread, in order,
 //            and must not block (they hand over to the API's own threads). After OnEnd nothing more
 //            is called and the sink is released.
-// Errors     Submit: kResourceExhausted (queue full; RetryAfter()), kUnavailable (never ready yet,
-//            draining), kInvalidArgument (never fits the KV cache; a prior output that this
-//            request cannot have had, or that has ended), the guide's. Everything later arrives
+// Errors     SubmitAll: kResourceExhausted (queue full; RetryAfter()), kUnavailable (never ready yet,
+//            draining), kInvalidArgument (never fits the KV cache, or the queue however empty; a prior
+//            output that this request cannot have had, or that has ended), the guide's. Everything later arrives
 //            in OnEnd; of a request alone: kInvalidArgument when its wishes leave no token that may
 //            come next (a grammar against allowed_token_ids or bad_words), the grammar's own errors.
 
@@ -55,6 +55,11 @@ struct GenerationRequest {
   std::optional<int32_t> logprobs;  // top-n beside the chosen token; -1 = whole vocabulary
   std::optional<int32_t> prompt_logprobs;
   std::optional<TimePoint> deadline;
+
+  // How it stands to other requests. None of these changes what it answers.
+  int32_t priority = 0;        // lower is earlier
+  std::string fairness_key{};  // keys get equal shares; within a key, requests do
+  std::string cache_salt{};    // prompts share cached blocks only with others of the same salt
 };
 
 // Natural logarithms of the raw distribution (before penalties and temperature).
@@ -91,6 +96,7 @@ struct GenerationEnd {
   std::optional<std::string> stop_string;  // what matched
   std::optional<TokenId> stop_token;       // the stop id that ended it (EOS list included)
   int32_t prompt_tokens = 0;
+  int32_t cached_tokens = 0;  // of the prompt: read from the prefix cache instead of computed
   int32_t completion_tokens = 0;  // prior output included
   // Of those, thoughts without their tags (thought_tracker.h). 0 without a guide.
   int32_t reasoning_tokens = 0;
@@ -120,8 +126,22 @@ class GenerationSink {
 class GenerationEngine {
  public:
   virtual ~GenerationEngine() = default;
-  virtual absl::StatusOr<SequenceId> Submit(GenerationRequest request,
-                                            std::shared_ptr<GenerationSink> sink) = 0;
+  struct Submission {
+    GenerationRequest request;
+    std::shared_ptr<GenerationSink> sink;
+  };
+  // The choices of one API request, at least one: all are taken, or none and no sink is called. The
+  // ids are in the order of the choices.
+  virtual absl::StatusOr<std::vector<SequenceId>> SubmitAll(std::vector<Submission> choices) = 0;
+  // A request of one choice.
+  absl::StatusOr<SequenceId> Submit(GenerationRequest request,
+                                    std::shared_ptr<GenerationSink> sink) {
+    std::vector<Submission> choices;
+    choices.push_back({std::move(request), std::move(sink)});
+    const absl::StatusOr<std::vector<SequenceId>> ids = SubmitAll(std::move(choices));
+    if (!ids.ok()) return ids.status();
+    return ids->front();
+  }
   // Frees the sequence within a step; its sink gets OnEnd(kCancelled). Unknown or ended ids are
   // ignored.
   virtual void Cancel(SequenceId sequence) = 0;

@@ -21,22 +21,23 @@ class FakeGenerationEngine final : public GenerationEngine {
  public:
   using Answer = std::function<void(const GenerationRequest&, GenerationSink&)>;
 
-  absl::StatusOr<SequenceId> Submit(GenerationRequest request,
-                                    std::shared_ptr<GenerationSink> sink) override {
-    Answer answer;
-    GenerationRequest copy = request;
-    GenerationSink* listener = sink.get();
-    size_t index = 0;
-    {
-      std::lock_guard lock(mutex_);
-      if (!submit_error_.ok()) return submit_error_;
-      index = sequences_.size();
-      answer = answer_;
-      sequences_.push_back({std::move(request), std::move(sink), false});
+  absl::StatusOr<std::vector<SequenceId>> SubmitAll(std::vector<Submission> choices) override {
+    std::vector<SequenceId> ids;
+    for (Submission& choice : choices) {
+      Answer answer;
+      GenerationRequest copy = choice.request;
+      GenerationSink* listener = choice.sink.get();
+      {
+        std::lock_guard lock(mutex_);
+        if (!submit_error_.ok()) return submit_error_;
+        ids.push_back(SequenceId(sequences_.size()));
+        answer = answer_;
+        sequences_.push_back({std::move(choice.request), std::move(choice.sink), false});
+      }
+      changed_.notify_all();
+      if (answer) answer(copy, *listener);
     }
-    changed_.notify_all();
-    if (answer) answer(copy, *listener);
-    return SequenceId(index);
+    return ids;
   }
 
   void Cancel(SequenceId sequence) override {

@@ -1,4 +1,4 @@
-#include "router/schedule/admission.h"
+#include "router/schedule/queue/admission.h"
 
 #include <gtest/gtest.h>
 
@@ -51,12 +51,15 @@ TEST_F(AdmissionTest, RefusesWhatCanNeverRun) {
 
 TEST_F(AdmissionTest, IsBoundedAndFirstInFirstOut) {
   for (uint64_t id : {1, 2, 3}) {
-    ASSERT_TRUE(admission_.CheckRoom().ok());
+    ASSERT_TRUE(admission_.CheckRoom(1).ok());
     admission_.Push(NewSequence(id));
   }
-  EXPECT_EQ(admission_.CheckRoom().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(admission_.CheckRoom(1).code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(admission_.TakeFront(TimePoint{})->id(), SequenceId(1));
-  EXPECT_TRUE(admission_.CheckRoom().ok());
+  EXPECT_TRUE(admission_.CheckRoom(1).ok());
+  EXPECT_EQ(admission_.CheckRoom(2).code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(admission_.CheckRoom(4).code(), absl::StatusCode::kInvalidArgument)
+      << "more than ever wait together: coming again does not help";
   admission_.Return(NewSequence(9));
   EXPECT_EQ(admission_.at(0).id(), SequenceId(9)) << "a preempted one is next";
   EXPECT_EQ(admission_.at(1).id(), SequenceId(2));

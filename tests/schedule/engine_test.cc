@@ -259,6 +259,33 @@ TEST_F(EngineTest, AnUnreadyClusterIsNotWaitedForForEver) {
   EXPECT_EQ(running.engine().free_kv_blocks(), running.num_blocks());
 }
 
+TEST_F(EngineTest, TheChoicesOfARequestAreTakenTogetherOrNotAtAll) {
+  EngineSettings settings;
+  settings.engine.max_queued_requests = 3;
+  RunningEngine running(checkpoint_, settings);
+  const auto submit = [&](int good, int bad) {
+    std::vector<GenerationEngine::Submission> choices;
+    std::vector<std::shared_ptr<RecordingSink>> sinks;
+    for (int i = 0; i < good + bad; ++i) {
+      sinks.push_back(std::make_shared<RecordingSink>());
+      choices.push_back({RandomRequest(random_, i < good ? 5 : 1000, 3), sinks.back()});
+    }
+    const auto ids = running.engine().SubmitAll(std::move(choices));
+    if (ids.ok()) {
+      EXPECT_EQ(ids->size(), sinks.size());
+      for (const auto& sink : sinks) EXPECT_EQ(sink->WaitForEnd().completion_tokens, 3);
+    } else {
+      for (const auto& sink : sinks) EXPECT_EQ(sink.use_count(), 1) << "nobody holds it";
+    }
+    return ids.status().code();
+  };
+  EXPECT_EQ(submit(3, 0), absl::StatusCode::kOk);
+  EXPECT_EQ(submit(2, 1), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(submit(4, 0), absl::StatusCode::kInvalidArgument);
+  running.engine().Stop(TimePoint::max());
+  EXPECT_EQ(running.observer.ends, 3);
+}
+
 TEST_F(EngineTest, StopDrainsThenEndsWhatIsLeft) {
   RunningEngine running(checkpoint_, {});
   const auto drained = running.Start(RandomRequest(random_, 5, 20));

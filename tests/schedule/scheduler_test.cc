@@ -1,4 +1,4 @@
-#include "router/schedule/scheduler.h"
+#include "router/schedule/plan/scheduler.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

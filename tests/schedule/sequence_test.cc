@@ -1,4 +1,4 @@
-#include "router/schedule/sequence.h"
+#include "router/schedule/step/sequence.h"
 
 #include <gtest/gtest.h>
 

@@ -19,11 +19,8 @@ class EngineGate final : public GenerationEngine {
 
   void Open(GenerationEngine& engine) { engine_.store(&engine, std::memory_order_release); }
 
-  absl::StatusOr<SequenceId> Submit(GenerationRequest request,
-                                    std::shared_ptr<GenerationSink> sink) override {
-    if (GenerationEngine* const engine = Behind()) {
-      return engine->Submit(std::move(request), std::move(sink));
-    }
+  absl::StatusOr<std::vector<SequenceId>> SubmitAll(std::vector<Submission> choices) override {
+    if (GenerationEngine* const engine = Behind()) return engine->SubmitAll(std::move(choices));
     return absl::UnavailableError("the server is loading its weights");
   }
   void Cancel(SequenceId sequence) override {

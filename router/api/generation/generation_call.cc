@@ -80,24 +80,25 @@ ApiResult<std::shared_ptr<GenerationCall>> GenerationCall::Start(
     const Services& services, RequestFace face, TimePoint arrival,
     std::vector<GenerationRequest> choices) {
   std::shared_ptr<GenerationCall> call(new GenerationCall(services, face, arrival, choices.size()));
+  std::vector<GenerationEngine::Submission> submissions;
   for (size_t i = 0; i < choices.size(); ++i) {
-    auto sequence = services.engine.Submit(std::move(choices[i]),
-                                           std::make_shared<Sink>(call, static_cast<int>(i)));
-    if (!sequence.ok()) {
-      ApiError error = RefusedBy(sequence.status());
-      if (absl::IsResourceExhausted(error.status) || absl::IsUnavailable(error.status)) {
-        error.retry_after = services.engine.RetryAfter();
-      }
-      call->Abandon(OutcomeOf(error.status));
-      return error;
-    }
-    absl::MutexLock lock(&call->mutex_);
-    call->choices_[i].sequence = *sequence;
+    submissions.push_back(
+        {std::move(choices[i]), std::make_shared<Sink>(call, static_cast<int>(i))});
   }
-  // A choice may have failed while the later ones were still being submitted.
+  const auto sequences = services.engine.SubmitAll(std::move(submissions));
+  if (!sequences.ok()) {
+    ApiError error = RefusedBy(sequences.status());
+    if (absl::IsResourceExhausted(error.status) || absl::IsUnavailable(error.status)) {
+      error.retry_after = services.engine.RetryAfter();
+    }
+    call->Abandon(OutcomeOf(error.status));
+    return error;
+  }
   bool failed = false;
   {
     absl::MutexLock lock(&call->mutex_);
+    for (size_t i = 0; i < sequences->size(); ++i) call->choices_[i].sequence = (*sequences)[i];
+    // A choice may have failed before its id was known here.
     failed = call->error_.has_value();
   }
   if (failed) call->CancelAll();

@@ -17,8 +17,8 @@
 #include "absl/status/status.h"
 #include "base/thread_pool.h"
 #include "router/attention/decoder.h"
-#include "router/schedule/next_tokens.h"
-#include "router/schedule/sequence.h"
+#include "router/schedule/step/next_tokens.h"
+#include "router/schedule/step/sequence.h"
 
 namespace sheaf {
 

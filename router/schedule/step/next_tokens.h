@@ -15,7 +15,7 @@
 
 #include "absl/status/status.h"
 #include "base/ids.h"
-#include "router/schedule/sequence.h"
+#include "router/schedule/step/sequence.h"
 
 namespace sheaf {
 

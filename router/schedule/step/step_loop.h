@@ -18,14 +18,14 @@
 
 #include "absl/status/status.h"
 #include "base/clock.h"
-#include "router/schedule/cluster_gate.h"
+#include "router/schedule/queue/cluster_gate.h"
 #include "router/schedule/engine.h"
-#include "router/schedule/kv_block_allocator.h"
-#include "router/schedule/request_ledger.h"
-#include "router/schedule/scheduler.h"
-#include "router/schedule/sequence.h"
-#include "router/schedule/step_retry.h"
-#include "router/schedule/step_runner.h"
+#include "router/schedule/blocks/kv_block_allocator.h"
+#include "router/schedule/queue/request_ledger.h"
+#include "router/schedule/plan/scheduler.h"
+#include "router/schedule/step/sequence.h"
+#include "router/schedule/step/step_retry.h"
+#include "router/schedule/step/step_runner.h"
 
 namespace sheaf {
 

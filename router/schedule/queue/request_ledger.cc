@@ -1,4 +1,4 @@
-#include "router/schedule/request_ledger.h"
+#include "router/schedule/queue/request_ledger.h"
 
 #include <algorithm>
 #include <utility>
@@ -10,12 +10,15 @@ namespace sheaf {
 RequestLedger::RequestLedger(const Admission::Limits& limits, const Clock& clock)
     : limits_(limits), clock_(clock), admission_(limits) {}
 
-absl::Status RequestLedger::Add(std::unique_ptr<Sequence> sequence) {
+absl::Status RequestLedger::AddAll(std::vector<std::unique_ptr<Sequence>> sequences) {
   absl::MutexLock lock(&mutex_);
   if (stop_at_.has_value()) return absl::UnavailableError("the server is shutting down");
-  if (absl::Status room = admission_.CheckRoom(); !room.ok()) return room;
-  alive_.insert(sequence->id());
-  admission_.Push(std::move(sequence));
+  const int count = static_cast<int>(sequences.size());
+  if (absl::Status room = admission_.CheckRoom(count); !room.ok()) return room;
+  for (std::unique_ptr<Sequence>& sequence : sequences) {
+    alive_.insert(sequence->id());
+    admission_.Push(std::move(sequence));
+  }
   woken_ = true;
   return absl::OkStatus();
 }

@@ -1,4 +1,4 @@
-#include "router/schedule/admission.h"
+#include "router/schedule/queue/admission.h"
 
 #include <algorithm>
 #include <span>
@@ -53,10 +53,16 @@ absl::Status Admission::CheckFits(const GenerationRequest& request, const Limits
   return absl::OkStatus();
 }
 
-absl::Status Admission::CheckRoom() const {
-  if (size() < limits_.max_queued) return absl::OkStatus();
-  return absl::ResourceExhaustedError(absl::StrFormat(
-      "the queue is full: %d requests wait, the limit is %d", size(), limits_.max_queued));
+absl::Status Admission::CheckRoom(int count) const {
+  if (count > limits_.max_queued) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("choices of one request: wanted at most %d (the queue's length), got %d",
+                        limits_.max_queued, count));
+  }
+  if (size() + count <= limits_.max_queued) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrFormat("the queue is full: %d requests wait, %d more came, the limit is %d", size(),
+                      count, limits_.max_queued));
 }
 
 std::unique_ptr<Sequence> Admission::TakeFront(TimePoint now) {

@@ -1,4 +1,4 @@
-#include "router/schedule/token_logprobs.h"
+#include "router/schedule/step/token_logprobs.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,4 +1,4 @@
-#include "router/schedule/step_loop.h"
+#include "router/schedule/step/step_loop.h"
 
 #include <algorithm>
 #include <chrono>

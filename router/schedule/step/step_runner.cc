@@ -1,9 +1,9 @@
-#include "router/schedule/step_runner.h"
+#include "router/schedule/step/step_runner.h"
 
 #include <algorithm>
 #include <utility>
 
-#include "router/schedule/token_logprobs.h"
+#include "router/schedule/step/token_logprobs.h"
 
 namespace sheaf {
 

@@ -1,4 +1,4 @@
-#include "router/schedule/next_tokens.h"
+#include "router/schedule/step/next_tokens.h"
 
 #include <optional>
 #include <vector>

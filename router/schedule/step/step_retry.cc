@@ -1,4 +1,4 @@
-#include "router/schedule/step_retry.h"
+#include "router/schedule/step/step_retry.h"
 
 #include <algorithm>
 

@@ -4,8 +4,8 @@
 //
 // Order      first in, first out; a preempted sequence returns to the head.
 // Threads    none of its own: the ledger's lock guards it (request_ledger.h).
-// Errors     Check: kInvalidArgument (never fits; says wanted and got), kResourceExhausted (queue
-//            full).
+// Errors     CheckFits, CheckRoom: kInvalidArgument (never fits; says wanted and got),
+//            kResourceExhausted (queue full).
 // Cost       O(1), TakeIf O(queue).
 
 #include <deque>
@@ -15,7 +15,7 @@
 
 #include "absl/status/status.h"
 #include "base/clock.h"
-#include "router/schedule/sequence.h"
+#include "router/schedule/step/sequence.h"
 
 namespace sheaf {
 
@@ -32,8 +32,8 @@ class Admission {
 
   // Whether a request could ever run.
   static absl::Status CheckFits(const GenerationRequest& request, const Limits& limits);
-  // Whether it may wait now.
-  absl::Status CheckRoom() const;
+  // Whether `count` more may wait now.
+  absl::Status CheckRoom(int count) const;
 
   void Push(std::unique_ptr<Sequence> sequence) { queue_.push_back(std::move(sequence)); }
   void Return(std::unique_ptr<Sequence> preempted) { queue_.push_front(std::move(preempted)); }

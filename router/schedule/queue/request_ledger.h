@@ -7,7 +7,7 @@
 //            deadline, or the engine shall stop now: whoever waits inside the step should give it
 //            up, so that those can end.
 // Threads    the first group of methods: any thread. The second: the step thread.
-// Errors     Add: kUnavailable (stopping), kResourceExhausted (the queue is full).
+// Errors     AddAll: kUnavailable (stopping); kResourceExhausted, kInvalidArgument (Admission::CheckRoom).
 // Cost       StepIsMoot: one load and the clock. Others O(1), those with a condition O(queue).
 
 #include <atomic>
@@ -22,9 +22,9 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "base/clock.h"
-#include "router/schedule/admission.h"
-#include "router/schedule/scheduler.h"
-#include "router/schedule/sequence.h"
+#include "router/schedule/queue/admission.h"
+#include "router/schedule/plan/scheduler.h"
+#include "router/schedule/step/sequence.h"
 
 namespace sheaf {
 
@@ -34,7 +34,8 @@ class RequestLedger {
 
   // A name for the next sequence.
   SequenceId NewId() { return SequenceId(next_id_.fetch_add(1, std::memory_order_relaxed)); }
-  absl::Status Add(std::unique_ptr<Sequence> sequence);
+  // All or none.
+  absl::Status AddAll(std::vector<std::unique_ptr<Sequence>> sequences);
   // Ignored for a sequence that is not alive.
   void Cancel(SequenceId id);
   // The earliest moment of all calls counts.

@@ -1,4 +1,4 @@
-#include "router/schedule/kv_block_allocator.h"
+#include "router/schedule/blocks/kv_block_allocator.h"
 
 #include "base/check.h"
 
