@@ -47,6 +47,10 @@ struct RunningSequence {
 struct QueuedSequence {
   SequenceId id;
   int total_tokens = 0;
+  int cached_tokens = 0;  // at its beginning, whole blocks: the prefix cache has them
+  int shared_blocks = 0;  // of those blocks, owned by running sequences: they cost no free block
+  bool deferred = false;  // somebody computes its next block right now: not in this step, and
+                          // others may overtake it meanwhile
 };
 
 struct SchedulerState {
