@@ -10,6 +10,7 @@
 #include "router/schedule/speculation/draft_plan.h"
 #include "router/schedule/speculation/draft_record.h"
 #include "router/schedule/speculation/ngram_index.h"
+#include "router/schedule/speculation/speculator.h"
 
 namespace sheaf {
 namespace {
@@ -142,6 +143,44 @@ TEST(PlanDraftsTest, TheMostProbableTokensOfAllSequencesComeFirst) {
   const std::vector<DraftCandidate> probing = {Candidate(8, 0.1, true), Candidate(0, 1.0, true)};
   EXPECT_THAT(PlanDrafts(probing, 2, {99, costly}), ElementsAre(1, 0));
   EXPECT_THAT(PlanDrafts(probing, 2, {0, costly}), ElementsAre(0, 0));
+}
+
+class SpeculatorTest : public ::testing::Test {
+ protected:
+  std::vector<TokenId> Draft(int room = 8, double row = 0) {
+    const SpeculatedRun run{SequenceId(1), text_, room};
+    return speculator_.Draft({&run, 1}, {99, [row](int rows) { return 1 + row * rows; }})[0];
+  }
+
+  Speculator speculator_{{.longest_draft = 3}};
+  std::vector<TokenId> text_ = {1, 2, 3, 4, 5, 1, 2};
+};
+
+TEST_F(SpeculatorTest, DraftsWithinRoomAndTheLongestDraft) {
+  EXPECT_THAT(Draft(), ElementsAre(3, 4, 5));
+  EXPECT_THAT(Draft(2), ElementsAre(3, 4));
+  EXPECT_THAT(Draft(0), IsEmpty());
+  Speculator off{{}};
+  const SpeculatedRun run{SequenceId(1), text_, 8};
+  EXPECT_THAT(off.Draft({&run, 1}, {99, [](int) { return 1.0; }})[0], IsEmpty());
+}
+
+TEST_F(SpeculatorTest, StopsWhereItDoesNotPayAndTriesAgainLater) {
+  for (int i = 0; i < 40 && !Draft(8, 0.3).empty(); ++i) speculator_.Verified(SequenceId(1), 3, 0);
+  EXPECT_THAT(Draft(8, 0.3), IsEmpty());
+  int steps = 0;
+  while (Draft(8, 0.3).empty() && steps < 1000) ++steps;
+  EXPECT_LE(steps, DraftRecord::kLongestPause);
+  EXPECT_THAT(Draft(8, 0.3), ElementsAre(3)) << "one token, to see";
+}
+
+TEST_F(SpeculatorTest, ALongPromptIsIndexedOverSeveralSteps) {
+  text_.insert(text_.begin(), 2 * Speculator::kMostNewTokens, 9);
+  EXPECT_THAT(Draft(), IsEmpty());
+  EXPECT_THAT(Draft(), IsEmpty());
+  EXPECT_THAT(Draft(), ElementsAre(3, 4, 5));
+  speculator_.Forget(SequenceId(1));
+  EXPECT_THAT(Draft(), IsEmpty()) << "from the beginning";
 }
 
 }  // namespace
