@@ -12,6 +12,7 @@
 #include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "cli/client_flags.h"
+#include "cli/speculative_config.h"
 #include "nlohmann/json.hpp"
 #include "router/api/http/origin_policy.h"
 
@@ -203,6 +204,7 @@ absl::Status ReadPorts(const std::string& text, int& first, int& last) {
 struct RouterText {  // flag values that need a conversion after parsing
   std::string kv_cache_dtype = "auto";
   std::string combine_format = "float32";
+  std::string speculative_config;
   int64_t seed = -1;
   std::vector<std::string> allowed_origins;
 };
@@ -323,6 +325,10 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
       ->capture_default_str();
   app.add_option("--ready-file", options.ready_file,
                  "Written when ready: addresses and process ids as JSON");
+  app.add_option("--speculative-config", text.speculative_config,
+                 "Drafts that are verified in the same step, same output: a JSON object such as "
+                 "{\"method\": \"ngram\", \"num_speculative_tokens\": 5, \"prompt_lookup_max\": 4, "
+                 "\"prompt_lookup_min\": 2}; switches itself off where it does not pay. Default: none");
   AddOutputFlags(app, options);
 }
 
@@ -355,6 +361,7 @@ absl::Status FinishRouter(RouterOptions& options, const RouterText& text) {
         text.kv_cache_dtype));
   }
   options.kv_format = *format;
+  SHEAF_ASSIGN_OR_RETURN(options.speculation, ParseSpeculativeConfig(text.speculative_config));
   options.int16_combine = text.combine_format == "int16";
   SHEAF_RETURN_IF_ERROR(ReadAllowedOrigins(text.allowed_origins, options.allowed_origins));
   if (text.seed >= 0) options.seed = static_cast<uint64_t>(text.seed);

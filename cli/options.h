@@ -19,6 +19,7 @@
 #include "cli/process_options.h"
 #include "kernels/kv_format.h"
 #include "model/repack/file_linear.h"
+#include "router/schedule/speculation/speculator.h"
 
 namespace sheaf {
 
@@ -60,6 +61,7 @@ struct RouterOptions {
   double verify_share = 0;       // of pairs that are asked twice and compared
   int shutdown_timeout_ms = 10000;  // running requests may finish for this long after SIGTERM
   std::string ready_file;           // written when ready; empty = none
+  SpeculationOptions speculation{};  // by prompt lookup; off
 
   std::string tool_call_parser = "auto";  // auto, glm45, glm47, none
   std::string reasoning_parser = "auto";  // the same
