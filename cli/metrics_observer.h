@@ -6,13 +6,15 @@
 // Threads: the engine's step thread. Ownership: borrows the metrics.
 
 #include "router/metrics/router_metrics.h"
+#include "router/metrics/speculation_metrics.h"
 #include "router/schedule/engine_observer.h"
 
 namespace sheaf {
 
 class MetricsObserver final : public EngineObserver {
  public:
-  explicit MetricsObserver(RouterMetrics& metrics) : metrics_(metrics) {}
+  MetricsObserver(RouterMetrics& metrics, SpeculationMetrics& speculation)
+      : metrics_(metrics), speculation_(speculation) {}
 
   void OnLoad(const EngineLoad& load) override {
     metrics_.QueueIs(load.queued, load.running);
@@ -24,6 +26,7 @@ class MetricsObserver final : public EngineObserver {
                        .generated = report.generated_tokens,
                        .forced = report.forced_tokens},
                       report.duration);
+    speculation_.Verified(report.drafts, report.drafted_tokens, report.accepted_at);
     for (int i = 0; i < report.preempted; ++i) metrics_.Preempted();
   }
   void OnRequestEnd(const RequestReport& report) override {
@@ -32,6 +35,7 @@ class MetricsObserver final : public EngineObserver {
 
  private:
   RouterMetrics& metrics_;
+  SpeculationMetrics& speculation_;
 };
 
 }  // namespace sheaf

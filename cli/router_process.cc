@@ -36,6 +36,7 @@
 #include "router/attention/decoder.h"
 #include "router/attention/kv_cache.h"
 #include "router/metrics/router_metrics.h"
+#include "router/metrics/speculation_metrics.h"
 #include "router/schedule/engine.h"
 
 namespace sheaf {
@@ -90,6 +91,7 @@ struct RouterProcess::Impl {
   RandomSource random;
   prometheus::Registry registry;
   std::unique_ptr<RouterMetrics> metrics;
+  std::unique_ptr<SpeculationMetrics> speculation_metrics;
   std::unique_ptr<MetricsObserver> observer;
   std::shared_ptr<const Checkpoint> checkpoint;  // until everything is loaded
   ModelConfig config;
@@ -202,6 +204,7 @@ absl::Status RouterProcess::Impl::BuildEngine() {
   engine_options.max_num_seqs = options.max_num_seqs;
   engine_options.max_num_batched_tokens = options.max_num_batched_tokens;
   engine_options.max_queued_requests = options.max_num_queued_requests;
+  engine_options.speculation = options.speculation;
   engine_options.eos_token_ids = config.eos_token_ids;
   engine = std::make_unique<Engine>(
       engine_options, EngineParts{.decoder = decoder.get(),
@@ -271,7 +274,8 @@ absl::StatusOr<std::unique_ptr<RouterProcess>> RouterProcess::Start(const Router
   process->impl_ = std::make_unique<Impl>(options);
   Impl& impl = *process->impl_;
   impl.metrics = std::make_unique<RouterMetrics>(impl.registry, SHEAF_VERSION);
-  impl.observer = std::make_unique<MetricsObserver>(*impl.metrics);
+  impl.speculation_metrics = std::make_unique<SpeculationMetrics>(impl.registry);
+  impl.observer = std::make_unique<MetricsObserver>(*impl.metrics, *impl.speculation_metrics);
   SHEAF_RETURN_IF_ERROR(impl.CheckCheckpoint());
   SHEAF_RETURN_IF_ERROR(impl.OpenPorts());
   impl.loader = std::thread([&impl] { impl.Load(); });

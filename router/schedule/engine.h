@@ -45,6 +45,7 @@
 #include "router/attention/kv_cache.h"
 #include "router/schedule/engine_observer.h"
 #include "router/schedule/generation.h"
+#include "router/schedule/speculation/speculator.h"
 #include "router/schedule/step/step_retry.h"
 #include "router/text/tokenizer.h"
 
@@ -63,6 +64,7 @@ struct EngineOptions {
   std::vector<TokenId> eos_token_ids{};
   Duration max_unready_wait = std::chrono::seconds(60);
   StepRetryOptions retry{};
+  SpeculationOptions speculation{};
   Duration max_step_time = std::chrono::seconds(120);  // a longer one: the engine hangs
 };
 

@@ -4,9 +4,12 @@
 //
 // Threads: all calls from the step thread. They must not block.
 
+#include <array>
+
 #include "absl/status/status.h"
 #include "base/clock.h"
 #include "router/schedule/generation.h"
+#include "router/schedule/speculation/draft_record.h"
 
 namespace sheaf {
 
@@ -23,6 +26,11 @@ struct StepReport {
   int generated_tokens = 0;  // new tokens
   int forced_tokens = 0;     // of those, appended by a guide without sampling
   int preempted = 0;
+  // Of drafts (speculation/): sequences that had one, their tokens, and at each position those that
+  // came true.
+  int drafts = 0;
+  int drafted_tokens = 0;
+  std::array<int, DraftRecord::kLongest> accepted_at{};
   bool given_up = false;  // no request failed; its tokens are computed again
   GiveUpCause give_up_cause = GiveUpCause::kNone;
   absl::Status status;  // of the forward pass

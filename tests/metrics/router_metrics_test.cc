@@ -2,6 +2,7 @@
 // says.
 #include "router/metrics/router_metrics.h"
 
+#include <array>
 #include <chrono>
 #include <fstream>
 #include <map>
@@ -13,6 +14,7 @@
 #include "gtest/gtest.h"
 #include "prometheus/text_serializer.h"
 #include "router/metrics/pool_metrics.h"
+#include "router/metrics/speculation_metrics.h"
 
 namespace sheaf {
 namespace {
@@ -95,6 +97,11 @@ void UseEveryVerb(PoolMetrics& metrics) {
   metrics.StepGivenUp();
 }
 
+void UseEveryVerb(SpeculationMetrics& metrics) {
+  const std::array<int, 3> accepted_at = {2, 1, 0};
+  metrics.Verified(2, 6, accepted_at);
+}
+
 std::map<std::string, Figure> Registered(const prometheus::Registry& registry) {
   std::map<std::string, Figure> figures;
   for (const prometheus::MetricFamily& family : registry.Collect()) {
@@ -115,8 +122,10 @@ TEST(RouterMetrics, PageAndCodeNameTheSameFigures) {
   prometheus::Registry registry;
   RouterMetrics metrics(registry, "1.2.3");
   PoolMetrics pool(registry);
+  SpeculationMetrics speculation(registry);
   UseEveryVerb(metrics);
   UseEveryVerb(pool);
+  UseEveryVerb(speculation);
   EXPECT_EQ(Documented(), Registered(registry));
 }
 
@@ -130,8 +139,10 @@ TEST(RouterMetrics, VerbsMoveTheirFigures) {
   prometheus::Registry registry;
   RouterMetrics metrics(registry, "1.2.3");
   PoolMetrics pool(registry);
+  SpeculationMetrics speculation(registry);
   UseEveryVerb(metrics);
   UseEveryVerb(pool);
+  UseEveryVerb(speculation);
   pool.BytesExchanged(WorkerId(1), 1, 2);
   const std::string text = prometheus::TextSerializer().Serialize(registry.Collect());
   for (const char* line :
@@ -152,6 +163,9 @@ TEST(RouterMetrics, VerbsMoveTheirFigures) {
         "sheaf_redispatched_pairs_total{cause=\"late\"} 8", "sheaf_hedges_total{result=\"won\"} 2",
         "sheaf_hedges_total{result=\"lost\"} 1", "sheaf_late_answers_total 5",
         "sheaf_verified_pairs_total{result=\"different\"} 1", "sheaf_steps_given_up_total 1",
+        "sheaf_speculation_drafts_total 2", "sheaf_speculation_draft_tokens_total 6",
+        "sheaf_speculation_accepted_tokens_total{position=\"0\"} 2",
+        "sheaf_speculation_accepted_tokens_total{position=\"15\"} 0",
         "sheaf_build_info{version=\"1.2.3\"} 1",
         // There from the start, so that the first event is not lost to rate().
         "sheaf_requests_total{face=\"grpc\",outcome=\"rejected\"} 0"}) {

@@ -51,7 +51,7 @@ class NextTokensTest : public ::testing::Test {
     if (!status.ok()) return status;
     end_ = next_.ended ? std::optional(sequence_->AcceptEnd()) : std::nullopt;
     for (size_t i = 0; i < next_.tokens.size() && !end_.has_value(); ++i) {
-      end_ = sequence_->Accept(next_.tokens[i], std::nullopt, i > 0 || !next_.sampled);
+      end_ = sequence_->Accept(next_.tokens[i], std::nullopt, next_.forced[i]);
     }
     return absl::OkStatus();
   }
@@ -77,7 +77,7 @@ class NextTokensTest : public ::testing::Test {
 TEST_F(NextTokensTest, SamplesUnderTheMaskAndAppendsWhatIsForced) {
   Make(ToyGrammarSpec{{{'x', 'y'}, {'1'}, {'2'}, {'p', 'q'}}});
   EXPECT_THAT(Next({'z', 'y', 'x'}), ElementsAre('y', '1', '2'));
-  EXPECT_TRUE(next_.sampled);
+  EXPECT_FALSE(next_.forced[0]);
   EXPECT_THAT(Next({kEos, 'q'}), ElementsAre('q'));
   EXPECT_THAT(Next({'z'}), ElementsAre(kEos)) << "nothing else can follow";
   EXPECT_EQ(end_, FinishReason::kStop);

@@ -48,15 +48,20 @@ int Sequence::tokens_left() const {
   return std::min(request_.stop.max_tokens - output_tokens(), max_model_len_ - total_tokens());
 }
 
-kernels::SamplingHistory Sequence::history() {
+kernels::SamplingHistory Sequence::history(std::span<const TokenId> ahead) {
   kernels::SamplingHistory history;
   history.prompt = tokens().first(prompt_tokens_);
   history.output = tokens().subspan(prompt_tokens_);
+  if (!ahead.empty()) {
+    output_and_ahead_.assign(history.output.begin(), history.output.end());
+    output_and_ahead_.insert(output_and_ahead_.end(), ahead.begin(), ahead.end());
+    history.output = output_and_ahead_;
+  }
   banned_.clear();
   const GuideRule rule = guide_ == nullptr ? GuideRule::kFree : guide_->rule();
   // At a grammar's end nothing may keep a stop token from coming.
   if (rule == GuideRule::kStopOnly) return history;
-  const bool too_early = output_tokens() < request_.stop.min_tokens;
+  const bool too_early = std::ssize(history.output) < request_.stop.min_tokens;
   if (too_early || rule == GuideRule::kNoStop || rule == GuideRule::kGrammar) banned_ = stop_ids_;
   if (rule == GuideRule::kNoStop) {
     const ThoughtTags& tags = guide_->plan().tags;

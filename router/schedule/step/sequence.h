@@ -60,8 +60,9 @@ class Sequence {
   int tokens_left() const;
 
   OutputGuide* guide() { return guide_.get(); }  // null: free
-  // For the next token; valid until the next call. The guide's mask is not in it.
-  kernels::SamplingHistory history();
+  // For the token that comes after tokens() and `ahead`; valid until the next call. The guide's mask
+  // is not in it.
+  kernels::SamplingHistory history(std::span<const TokenId> ahead = {});
   // EOS list (unless ignored) and stop_token_ids.
   std::span<const TokenId> stop_ids() const { return stop_ids_; }
   // Whether a stop token can say that the guide's grammar is at its end.
@@ -88,6 +89,8 @@ class Sequence {
 
   // num_tokens more are in the cache.
   void Advance(int num_tokens);
+  // After Accept: `count` of the tokens accepted were computed in the same step, as drafts.
+  void AdvanceOverDraft(int count) { computed_tokens += count; }
   // The cache's content is given up; it will be computed again.
   void Restart() {
     computed_tokens = 0;
@@ -120,6 +123,7 @@ class Sequence {
   std::vector<TokenId> tokens_;
   std::vector<TokenId> stop_ids_;
   std::vector<TokenId> banned_;  // of the last history()
+  std::vector<TokenId> output_and_ahead_;
   const std::unique_ptr<OutputGuide> guide_;
   ThoughtTracker thoughts_;  // over the tokens that the client was told
   TextStream text_;

@@ -30,6 +30,7 @@ StepLoop::StepLoop(const EngineOptions& options, const EngineParts& parts,
       allocator_(parts.cache->num_blocks()),
       runner_(*parts.decoder, *parts.pool),
       retry_(options.retry),
+      speculator_(options.speculation),
       free_blocks_(allocator_.num_free()) {
   SHEAF_CHECK(options.max_num_batched_tokens <= parts.decoder->options().max_batched_tokens,
               "the decoder's scratch holds every step");
@@ -78,6 +79,7 @@ void StepLoop::Finish(std::unique_ptr<Sequence> sequence, FinishReason reason, a
                       bool guide_error) {
   allocator_.Free(sequence->blocks);
   free_blocks_.store(allocator_.num_free(), std::memory_order_release);
+  speculator_.Forget(sequence->id());
   ledger_.Ended(sequence->id());
   const TimePoint now = parts_.clock->Now();
   RequestReport report;
@@ -180,7 +182,53 @@ void StepLoop::Apply(const StepPlan& plan, TimePoint now) {
     runs_.push_back({sequence, run.num_tokens});
     run_ids_.push_back(run.id);
   }
+  if (speculator_.enabled()) AddDrafts(plan.num_tokens());
   free_blocks_.store(allocator_.num_free(), std::memory_order_release);
+}
+
+// Drafts take what the plan left of the step's tokens, and blocks only while plenty are free.
+void StepLoop::AddDrafts(int planned_tokens) {
+  const int block_size = limits_.block_size;
+  int spare_blocks = allocator_.num_free() - allocator_.num_blocks() / 100 -
+                     static_cast<int>(running_.size());
+  std::vector<SpeculatedRun> speculated;
+  for (const SequenceRun& run : runs_) {
+    const Sequence& sequence = *run.sequence;
+    const int owned_tokens = static_cast<int>(sequence.blocks.size()) * block_size;
+    const int spare_tokens = spare_blocks > 0 ? block_size : 0;
+    const bool decodes = sequence.ChunkSamples(run.num_tokens) && sequence.prefilled;
+    const int room = std::min(owned_tokens + spare_tokens - sequence.total_tokens(),
+                              sequence.tokens_left() - 1);
+    spare_blocks -= decodes;
+    // A prompt is indexed as it is computed, so that none is indexed in one step.
+    speculated.push_back({sequence.id(),
+                          sequence.tokens().first(sequence.computed_tokens + run.num_tokens),
+                          decodes ? std::max(0, room) : 0});
+  }
+  const auto& drafts = speculator_.Draft(
+      speculated, {limits_.max_num_batched_tokens - planned_tokens, [&](int added_rows) {
+                     return 1.0 + 0.02 * (planned_tokens + added_rows);
+                   }});
+  for (size_t i = 0; i < runs_.size(); ++i) {
+    SequenceRun& run = runs_[i];
+    run.draft = drafts[i];
+    const int positions = run.sequence->total_tokens() + static_cast<int>(run.draft.size());
+    const int missing = BlocksForTokens(positions, block_size) -
+                        static_cast<int>(run.sequence->blocks.size());
+    if (run.draft.empty() || missing <= 0) continue;
+    const bool allocated = allocator_.Allocate(missing, run.sequence->blocks);
+    SHEAF_CHECK(allocated, "a draft's room is within the blocks that are free");
+  }
+}
+
+void StepLoop::CountDraft(const SequenceRun& run, const SequenceResult& result,
+                          StepReport& report) {
+  if (run.draft.empty() || !result.status.ok()) return;
+  const int drafted = static_cast<int>(run.draft.size());
+  speculator_.Verified(run.sequence->id(), drafted, result.drafts_accepted);
+  ++report.drafts;
+  report.drafted_tokens += drafted;
+  for (int i = 0; i < result.drafts_accepted; ++i) ++report.accepted_at[i];
 }
 
 void StepLoop::Step(TimePoint now) {
@@ -240,10 +288,12 @@ absl::Status StepLoop::RunStep(StepReport& report) {
   } else if (status.ok()) {
     for (const SequenceResult& result : results_) {
       if (!result.status.ok()) continue;
-      const int generated = static_cast<int>(result.next.tokens.size());
-      report.generated_tokens += generated;
-      report.forced_tokens += generated - result.next.sampled;
+      const NextTokens& next = result.next;
+      report.generated_tokens += static_cast<int>(next.tokens.size());
+      report.forced_tokens +=
+          static_cast<int>(std::count(next.forced.begin(), next.forced.end(), true));
     }
+    for (size_t i = 0; i < runs_.size(); ++i) CountDraft(runs_[i], results_[i], report);
   }
   return status;
 }
@@ -259,19 +309,19 @@ void StepLoop::Deliver(TimePoint now) {
       continue;
     }
     std::optional<FinishReason> end;
-    if (result.next.ended) end = sequence.AcceptEnd();
-    bool forced = !result.next.sampled;
-    for (const TokenId token : result.next.tokens) {
+    for (size_t t = 0; t < result.next.tokens.size() && !end.has_value(); ++t) {
       if (sequence.last_token.has_value()) {
         parts_.observer->OnNextToken(now - *sequence.last_token);
       } else {
         parts_.observer->OnFirstToken(now - sequence.submitted());
       }
       sequence.last_token = now;
-      end = sequence.Accept(token, std::exchange(result.logprobs, {}), forced);
-      if (end.has_value()) break;
-      forced = true;
+      std::optional<TokenLogprobs> logprobs;
+      if (!result.logprobs.empty()) logprobs = std::move(result.logprobs[t]);
+      end = sequence.Accept(result.next.tokens[t], std::move(logprobs), result.next.forced[t]);
     }
+    if (result.next.ended && !end.has_value()) end = sequence.AcceptEnd();
+    sequence.AdvanceOverDraft(result.drafts_accepted);
     if (end.has_value()) Finish(TakeRunning(sequence.id()), *end, absl::OkStatus());
   }
 }

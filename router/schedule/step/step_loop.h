@@ -22,6 +22,7 @@
 #include "router/schedule/engine.h"
 #include "router/schedule/blocks/kv_block_allocator.h"
 #include "router/schedule/queue/request_ledger.h"
+#include "router/schedule/speculation/speculator.h"
 #include "router/schedule/plan/scheduler.h"
 #include "router/schedule/step/sequence.h"
 #include "router/schedule/step/step_retry.h"
@@ -48,6 +49,8 @@ class StepLoop {
   void Step(TimePoint now);
   absl::Status RunStep(StepReport& report);
   void Apply(const StepPlan& plan, TimePoint now);
+  void AddDrafts(int planned_tokens);
+  void CountDraft(const SequenceRun& run, const SequenceResult& result, StepReport& report);
   void Deliver(TimePoint now);
   void Finish(std::unique_ptr<Sequence> sequence, FinishReason reason, absl::Status status,
               bool guide_error = false);
@@ -66,6 +69,7 @@ class StepLoop {
   KvBlockAllocator allocator_;
   StepRunner runner_;
   StepRetry retry_;
+  Speculator speculator_;
   std::vector<std::unique_ptr<Sequence>> running_;  // in order of admission
   uint64_t step_ = 0;
   std::vector<SequenceRun> runs_;
