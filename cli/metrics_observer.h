@@ -24,6 +24,9 @@ class MetricsObserver final : public EngineObserver {
                        .generated = report.generated_tokens,
                        .forced = report.forced_tokens},
                       report.duration);
+    if (!report.given_up && report.status.ok()) {
+      metrics_.StepWasPlanned(report.predicted, report.target, report.duration);
+    }
     for (int i = 0; i < report.preempted; ++i) metrics_.Preempted();
   }
   void OnRequestEnd(const RequestReport& report) override {

@@ -22,7 +22,7 @@
 #include "router/schedule/engine.h"
 #include "router/schedule/blocks/kv_block_allocator.h"
 #include "router/schedule/queue/request_ledger.h"
-#include "router/schedule/plan/scheduler.h"
+#include "router/schedule/plan/step_planner.h"
 #include "router/schedule/step/sequence.h"
 #include "router/schedule/step/step_retry.h"
 #include "router/schedule/step/step_runner.h"
@@ -47,6 +47,7 @@ class StepLoop {
   void EndStalled(TimePoint now);
   void Step(TimePoint now);
   absl::Status RunStep(StepReport& report);
+  StepPlan Plan(TimePoint now);
   void Apply(const StepPlan& plan, TimePoint now);
   void Deliver(TimePoint now);
   void Finish(std::unique_ptr<Sequence> sequence, FinishReason reason, absl::Status status,
@@ -61,9 +62,9 @@ class StepLoop {
   const EngineParts& parts_;
   const ClusterGate& cluster_;
   RequestLedger& ledger_;
-  const SchedulerLimits limits_;
 
   KvBlockAllocator allocator_;
+  StepPlanner planner_;
   StepRunner runner_;
   StepRetry retry_;
   std::vector<std::unique_ptr<Sequence>> running_;  // in order of admission
