@@ -27,6 +27,9 @@ class MetricsObserver final : public EngineObserver {
                        .forced = report.forced_tokens},
                       report.duration);
     speculation_.Verified(report.drafts, report.drafted_tokens, report.accepted_at);
+    if (!report.given_up && report.status.ok()) {
+      metrics_.StepWasPlanned(report.predicted, report.target, report.duration);
+    }
     for (int i = 0; i < report.preempted; ++i) metrics_.Preempted();
   }
   void OnRequestEnd(const RequestReport& report) override {

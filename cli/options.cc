@@ -267,6 +267,11 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
   app.add_option("--max-num-batched-tokens", options.max_num_batched_tokens, "Tokens in a step")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
+  app.add_option("--target-step-ms", options.target_step_ms,
+                 "Milliseconds that a step with decoding sequences and prompts should take: prompts "
+                 "are cut so that it does; 0 = 1.8 times what the step's decodes alone would take")
+      ->check(CLI::Range(0.0, 600000.0))
+      ->capture_default_str();
   app.add_option("--max-num-queued-reqs", options.max_num_queued_requests,
                  "Waiting requests before new ones are refused")
       ->check(CLI::Range(1, 1 << 20))

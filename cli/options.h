@@ -45,6 +45,7 @@ struct RouterOptions {
   int64_t max_model_len = 0;          // prompt + output tokens; 0 = what model and KV cache allow
   int max_num_seqs = 64;              // sequences in a step
   int max_num_batched_tokens = 2048;  // tokens in a step
+  double target_step_ms = 0;          // of a step with decodes and prompts; 0 = by the decodes
   int max_num_queued_requests = 256;  // waiting requests before 503 / RESOURCE_EXHAUSTED
   kernels::KvFormat kv_format = kernels::KvFormat::kBF16;
   int64_t kv_cache_memory_bytes = int64_t{1} << 30;

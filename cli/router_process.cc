@@ -203,6 +203,8 @@ absl::Status RouterProcess::Impl::BuildEngine() {
   engine_options.max_model_len = max_model_len;
   engine_options.max_num_seqs = options.max_num_seqs;
   engine_options.max_num_batched_tokens = options.max_num_batched_tokens;
+  engine_options.target_step_ms = options.target_step_ms;
+  engine_options.experts = {config.num_experts, config.experts_per_token};
   engine_options.max_queued_requests = options.max_num_queued_requests;
   engine_options.speculation = options.speculation;
   engine_options.eos_token_ids = config.eos_token_ids;

@@ -26,6 +26,8 @@ Buckets StepTokenBuckets() {
   return {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384};
 }
 
+Buckets RatioBuckets() { return {0.25, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 4, 8}; }
+
 prometheus::Family<prometheus::Counter>& CounterFamily(prometheus::Registry& registry,
                                                        const char* name, const char* help) {
   return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
@@ -72,6 +74,10 @@ RouterMetrics::RouterMetrics(prometheus::Registry& registry, const std::string& 
                                TokenBuckets())),
       step_tokens_(Histogram(registry, "sheaf_step_tokens", "Tokens in a step's batch.",
                              StepTokenBuckets())),
+      step_time_ratio_(Histogram(registry, "sheaf_step_time_ratio",
+                                 "Time of a step / what its plan predicted.", RatioBuckets())),
+      step_target_(Gauge(registry, "sheaf_step_target_seconds",
+                         "What the last step with decodes and prompts was planned for.")),
       preemptions_(Counter(registry, "sheaf_preemptions_total",
                            "Sequences put back into the queue because KV blocks ran out.")),
       forced_tokens_(Counter(registry, "sheaf_forced_tokens_total",
@@ -140,6 +146,11 @@ void RouterMetrics::StepDone(const StepTokens& tokens, Duration step) {
   forced_tokens_.Increment(static_cast<double>(tokens.forced));
   step_tokens_.Observe(static_cast<double>(tokens.prompt + tokens.decode));
   step_duration_.Observe(Seconds(step));
+}
+
+void RouterMetrics::StepWasPlanned(Duration predicted, Duration target, Duration step) {
+  if (predicted > Duration{0}) step_time_ratio_.Observe(Seconds(step) / Seconds(predicted));
+  if (target > Duration{0}) step_target_.Set(Seconds(target));
 }
 
 void RouterMetrics::Preempted() { preemptions_.Increment(); }

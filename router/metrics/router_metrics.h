@@ -57,6 +57,9 @@ class RouterMetrics {
     int64_t forced = 0;
   };
   void StepDone(const StepTokens& tokens, Duration step);
+  // Of a step that ran to its end: what the plan said that it takes (0: it could not say), and what
+  // its prefills were planned for (0: not bounded by time).
+  void StepWasPlanned(Duration predicted, Duration target, Duration step);
   void Preempted();
   // A choice with a grammar or a budget of thoughts has ended; by an error of the guide?
   void GuidedEnded(bool guide_error);
@@ -83,6 +86,8 @@ class RouterMetrics {
   prometheus::Counter& steps_;
   prometheus::Histogram& step_duration_;
   prometheus::Histogram& step_tokens_;
+  prometheus::Histogram& step_time_ratio_;
+  prometheus::Gauge& step_target_;
   prometheus::Counter& preemptions_;
   prometheus::Counter& forced_tokens_;
   prometheus::Counter& guided_sequences_;

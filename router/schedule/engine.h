@@ -45,6 +45,7 @@
 #include "router/attention/kv_cache.h"
 #include "router/schedule/engine_observer.h"
 #include "router/schedule/generation.h"
+#include "router/schedule/plan/step_cost.h"
 #include "router/schedule/speculation/speculator.h"
 #include "router/schedule/step/step_retry.h"
 #include "router/text/tokenizer.h"
@@ -60,6 +61,8 @@ struct EngineOptions {
   int max_model_len = 0;  // prompt + output
   int max_num_seqs = 64;
   int max_num_batched_tokens = 2048;  // at most DecoderOptions::max_batched_tokens
+  double target_step_ms = 0;          // of a step with decodes and prefills; 0: by the decodes
+  ExpertSpread experts{};             // of the model, for the cost of steps
   int max_queued_requests = 256;
   std::vector<TokenId> eos_token_ids{};
   Duration max_unready_wait = std::chrono::seconds(60);

@@ -19,7 +19,9 @@ enum class GiveUpCause { kNone, kUnavailable, kMoot };
 // Of a step given up, the tokens are those that it was to run.
 struct StepReport {
   StepId step;
-  Duration duration{0};  // plan to last sampled token
+  Duration duration{0};   // plan to last sampled token
+  Duration predicted{0};  // by the cost model; 0: it knows nothing yet
+  Duration target{0};     // what its prefills were planned for; 0: not bounded by time
   int sequences = 0;
   int prefill_tokens = 0;    // of prompts, and of what is computed again after a preemption
   int decode_tokens = 0;     // the newest tokens of sequences past their prefill

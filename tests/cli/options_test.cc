@@ -38,6 +38,7 @@ TEST(Options, DefaultsAreThoseOfTheHelp) {
   EXPECT_EQ(options.host, "127.0.0.1");
   EXPECT_EQ(options.port, 8000);
   EXPECT_EQ(options.pool.workers, 1);
+  EXPECT_EQ(options.target_step_ms, 0) << "automatic";
   EXPECT_EQ(options.block_size, 16);
   EXPECT_EQ(options.kv_format, kernels::KvFormat::kBF16);
   EXPECT_EQ(options.max_logprobs, 20);
@@ -61,6 +62,8 @@ TEST(Options, TakesVllmNames) {
                                        "8",
                                        "--max-num-batched-tokens",
                                        "512",
+                                       "--target-step-ms",
+                                       "250",
                                        "--kv-cache-dtype",
                                        "fp8_e5m2",
                                        "--kv-cache-memory-bytes",
@@ -77,6 +80,7 @@ TEST(Options, TakesVllmNames) {
   EXPECT_EQ(options.pool.workers, 3);
   EXPECT_THAT(options.served_model_names, ElementsAre("a", "b"));
   EXPECT_EQ(options.max_model_len, 4096);
+  EXPECT_EQ(options.target_step_ms, 250);
   EXPECT_EQ(options.kv_format, kernels::KvFormat::kFp8E5M2);
   EXPECT_EQ(options.kv_cache_memory_bytes, int64_t{2} << 30);
   EXPECT_EQ(options.seed, 7u);

@@ -75,6 +75,7 @@ void UseEveryVerb(RouterMetrics& metrics) {
   metrics.QueueIs(3, 4);
   metrics.KvBlocksAre(5, 8);
   metrics.StepDone({.prompt = 7, .decode = 3, .generated = 2, .forced = 1}, milliseconds(10));
+  metrics.StepWasPlanned(milliseconds(9), milliseconds(20), milliseconds(10));
   metrics.GuidedEnded(true);
   metrics.Preempted();
 }

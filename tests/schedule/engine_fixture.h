@@ -53,6 +53,8 @@ class CountingObserver final : public EngineObserver {
     drafted += report.drafted_tokens;
     for (const int accepted : report.accepted_at) drafts_accepted += accepted;
     steps += 1;
+    predicted += report.predicted > Duration{0};
+    bounded_by_time += report.target > Duration{0};
     given_up += report.given_up;
     moot += report.give_up_cause == GiveUpCause::kMoot;
   }
@@ -68,6 +70,7 @@ class CountingObserver final : public EngineObserver {
   std::atomic<int> steps{0}, preempted{0}, most_sequences{0}, most_tokens{0}, first_tokens{0},
       next_tokens{0}, ends{0}, completion_tokens{0}, forced_tokens{0}, guided{0}, guide_errors{0},
       given_up{0}, moot{0}, drafted{0}, drafts_accepted{0};
+  std::atomic<int> predicted{0}, bounded_by_time{0};  // steps
 };
 
 struct EngineSettings {

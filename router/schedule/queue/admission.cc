@@ -65,9 +65,11 @@ absl::Status Admission::CheckRoom(int count) const {
                       count, limits_.max_queued));
 }
 
-std::unique_ptr<Sequence> Admission::TakeFront(TimePoint now) {
-  std::unique_ptr<Sequence> sequence = std::move(queue_.front());
-  queue_.pop_front();
+std::unique_ptr<Sequence> Admission::Take(SequenceId id, TimePoint now) {
+  const auto found = std::find_if(queue_.begin(), queue_.end(),
+                                  [id](const auto& each) { return each->id() == id; });
+  std::unique_ptr<Sequence> sequence = std::move(*found);
+  queue_.erase(found);
   // Only while others wait does the time between two takes say how fast the queue moves.
   if (last_take_ != TimePoint{} && !queue_.empty()) {
     take_interval_ += (now - last_take_ - take_interval_) / 8;

@@ -38,7 +38,9 @@ class Admission {
   void Push(std::unique_ptr<Sequence> sequence) { queue_.push_back(std::move(sequence)); }
   void Return(std::unique_ptr<Sequence> preempted) { queue_.push_front(std::move(preempted)); }
 
-  std::unique_ptr<Sequence> TakeFront(TimePoint now);
+  std::unique_ptr<Sequence> TakeFront(TimePoint now) { return Take(queue_.front()->id(), now); }
+  // One that waits; O(its place).
+  std::unique_ptr<Sequence> Take(SequenceId id, TimePoint now);
   // Removes those that `condition` holds for, in order.
   std::vector<std::unique_ptr<Sequence>> TakeIf(
       const std::function<bool(const Sequence&)>& condition);

@@ -81,18 +81,23 @@ int RequestLedger::num_queued() const {
   return admission_.size();
 }
 
-std::vector<QueuedSequence> RequestLedger::PeekQueued(int count) const {
+std::vector<QueuedSequence> RequestLedger::PeekQueued(int count, TimePoint now) const {
   std::vector<QueuedSequence> queued;
   absl::MutexLock lock(&mutex_);
   for (int i = 0; i < std::min(count, admission_.size()); ++i) {
-    queued.push_back({admission_.at(i).id(), admission_.at(i).total_tokens()});
+    const Sequence& sequence = admission_.at(i);
+    QueuedSequence view;
+    view.id = sequence.id();
+    view.total_tokens = sequence.total_tokens();
+    view.priority = AgedPriority(sequence.request().priority, now - sequence.submitted());
+    queued.push_back(view);
   }
   return queued;
 }
 
-std::unique_ptr<Sequence> RequestLedger::TakeFront(TimePoint now) {
+std::unique_ptr<Sequence> RequestLedger::Take(SequenceId id, TimePoint now) {
   absl::MutexLock lock(&mutex_);
-  return admission_.TakeFront(now);
+  return admission_.Take(id, now);
 }
 
 std::vector<std::unique_ptr<Sequence>> RequestLedger::TakeIf(

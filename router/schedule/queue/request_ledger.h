@@ -23,7 +23,7 @@
 #include "absl/synchronization/mutex.h"
 #include "base/clock.h"
 #include "router/schedule/queue/admission.h"
-#include "router/schedule/plan/scheduler.h"
+#include "router/schedule/plan/step_planner.h"
 #include "router/schedule/step/sequence.h"
 
 namespace sheaf {
@@ -56,8 +56,9 @@ class RequestLedger {
   bool HasQueued() const;
   int num_queued() const;
   // At most `count` of the head of the queue, in order.
-  std::vector<QueuedSequence> PeekQueued(int count) const;
-  std::unique_ptr<Sequence> TakeFront(TimePoint now);
+  std::vector<QueuedSequence> PeekQueued(int count, TimePoint now) const;
+  // One that is queued.
+  std::unique_ptr<Sequence> Take(SequenceId id, TimePoint now);
   std::vector<std::unique_ptr<Sequence>> TakeIf(
       const std::function<bool(const Sequence&)>& condition);
   void Return(std::unique_ptr<Sequence> preempted);

@@ -74,6 +74,7 @@ class Sequence {
   std::vector<int32_t> blocks;
   int computed_tokens = 0;  // positions whose K and V are in `blocks`
   uint64_t last_step = 0;
+  Duration waited{0};  // from its submission until it was prefilled, or up to now
   bool prefilled = false;  // all tokens of some moment since the admission are in the cache
   std::optional<TimePoint> admitted;  // first admission
   std::optional<TimePoint> last_token;

@@ -13,6 +13,12 @@ namespace sheaf {
 namespace {
 
 constexpr std::chrono::seconds kIdleWait{1};
+// So many of the queue are looked at beyond the free slots: some of the first may lack blocks.
+constexpr int kLookPast = 8;
+
+Duration FromMs(double ms) {
+  return std::chrono::duration_cast<Duration>(std::chrono::duration<double, std::milli>(ms));
+}
 
 bool IsGivenUp(const absl::Status& status) {
   return absl::IsUnavailable(status) || absl::IsAborted(status);
@@ -26,8 +32,10 @@ StepLoop::StepLoop(const EngineOptions& options, const EngineParts& parts,
       parts_(parts),
       cluster_(cluster),
       ledger_(ledger),
-      limits_{options.max_num_seqs, options.max_num_batched_tokens, parts.cache->block_size()},
       allocator_(parts.cache->num_blocks()),
+      planner_({options.max_num_seqs, options.max_num_batched_tokens, parts.cache->block_size(),
+                options.target_step_ms},
+               options.experts),
       runner_(*parts.decoder, *parts.pool),
       retry_(options.retry),
       speculator_(options.speculation),
@@ -166,8 +174,8 @@ void StepLoop::Apply(const StepPlan& plan, TimePoint now) {
     sequence->Restart();
     ledger_.Return(std::move(sequence));
   }
-  for (int i = 0; i < plan.num_admitted; ++i) {
-    running_.push_back(ledger_.TakeFront(now));
+  for (const SequenceId id : plan.admitted) {
+    running_.push_back(ledger_.Take(id, now));
     if (!running_.back()->admitted.has_value()) running_.back()->admitted = now;
   }
   std::unordered_map<SequenceId, Sequence*> by_id;
@@ -186,70 +194,41 @@ void StepLoop::Apply(const StepPlan& plan, TimePoint now) {
   free_blocks_.store(allocator_.num_free(), std::memory_order_release);
 }
 
-// Drafts take what the plan left of the step's tokens, and blocks only while plenty are free.
-void StepLoop::AddDrafts(int planned_tokens) {
-  const int block_size = limits_.block_size;
-  int spare_blocks = allocator_.num_free() - allocator_.num_blocks() / 100 -
-                     static_cast<int>(running_.size());
-  std::vector<SpeculatedRun> speculated;
-  for (const SequenceRun& run : runs_) {
-    const Sequence& sequence = *run.sequence;
-    const int owned_tokens = static_cast<int>(sequence.blocks.size()) * block_size;
-    const int spare_tokens = spare_blocks > 0 ? block_size : 0;
-    const bool decodes = sequence.ChunkSamples(run.num_tokens) && sequence.prefilled;
-    const int room = std::min(owned_tokens + spare_tokens - sequence.total_tokens(),
-                              sequence.tokens_left() - 1);
-    spare_blocks -= decodes;
-    // A prompt is indexed as it is computed, so that none is indexed in one step.
-    speculated.push_back({sequence.id(),
-                          sequence.tokens().first(sequence.computed_tokens + run.num_tokens),
-                          decodes ? std::max(0, room) : 0});
+StepPlan StepLoop::Plan(TimePoint now) {
+  std::vector<RunningSequence> running_view;
+  for (const auto& sequence : running_) {
+    RunningSequence view;
+    view.id = sequence->id();
+    view.total_tokens = sequence->total_tokens();
+    view.computed_tokens = sequence->computed_tokens;
+    view.owned_blocks = static_cast<int>(sequence->blocks.size());
+    view.last_step = sequence->last_step;
+    view.prefilled = sequence->prefilled;
+    if (!sequence->prefilled) sequence->waited = now - sequence->submitted();
+    view.priority = AgedPriority(sequence->request().priority, sequence->waited);
+    running_view.push_back(view);
   }
-  const auto& drafts = speculator_.Draft(
-      speculated, {limits_.max_num_batched_tokens - planned_tokens, [&](int added_rows) {
-                     return 1.0 + 0.02 * (planned_tokens + added_rows);
-                   }});
-  for (size_t i = 0; i < runs_.size(); ++i) {
-    SequenceRun& run = runs_[i];
-    run.draft = drafts[i];
-    const int positions = run.sequence->total_tokens() + static_cast<int>(run.draft.size());
-    const int missing = BlocksForTokens(positions, block_size) -
-                        static_cast<int>(run.sequence->blocks.size());
-    if (run.draft.empty() || missing <= 0) continue;
-    const bool allocated = allocator_.Allocate(missing, run.sequence->blocks);
-    SHEAF_CHECK(allocated, "a draft's room is within the blocks that are free");
-  }
-}
-
-void StepLoop::CountDraft(const SequenceRun& run, const SequenceResult& result,
-                          StepReport& report) {
-  if (run.draft.empty() || !result.status.ok()) return;
-  const int drafted = static_cast<int>(run.draft.size());
-  speculator_.Verified(run.sequence->id(), drafted, result.drafts_accepted);
-  ++report.drafts;
-  report.drafted_tokens += drafted;
-  for (int i = 0; i < result.drafts_accepted; ++i) ++report.accepted_at[i];
+  const int slots = std::max(0, options_.max_num_seqs - static_cast<int>(running_.size()));
+  const std::vector<QueuedSequence> queued_view = ledger_.PeekQueued(slots + kLookPast, now);
+  return planner_.Plan(
+      {running_view, queued_view, allocator_.num_free(), allocator_.num_blocks(), step_});
 }
 
 void StepLoop::Step(TimePoint now) {
-  std::vector<RunningSequence> running_view;
-  for (const auto& sequence : running_) {
-    running_view.push_back({sequence->id(), sequence->total_tokens(), sequence->computed_tokens,
-                            static_cast<int>(sequence->blocks.size()), sequence->last_step,
-                            sequence->prefilled});
-  }
-  const std::vector<QueuedSequence> queued_view =
-      ledger_.PeekQueued(std::max(0, options_.max_num_seqs - static_cast<int>(running_.size())));
-  const StepPlan plan = PlanStep(
-      {running_view, queued_view, allocator_.num_free(), allocator_.num_blocks()}, limits_);
   ++step_;
+  const StepPlan plan = Plan(now);
   Apply(plan, now);
-  SHEAF_CHECK(!runs_.empty(), "the oldest sequence always fits the cache");
+  if (runs_.empty()) {
+    SHEAF_CHECK(!plan.preempted.empty(), "the most senior sequence always fits the cache");
+    return;  // what was taken away counts in the next plan
+  }
 
   StepReport report;
   report.step = StepId(step_);
   report.sequences = static_cast<int>(runs_.size());
   report.preempted = static_cast<int>(plan.preempted.size());
+  report.predicted = FromMs(planner_.predicted_ms());
+  report.target = FromMs(plan.target_ms);
   const absl::Status status = RunStep(report);
   const TimePoint end = parts_.clock->Now();
   report.duration = end - now;
@@ -263,6 +242,7 @@ void StepLoop::Step(TimePoint now) {
   }
   retry_.StepDone();
   if (status.ok()) {
+    planner_.StepDone(report.duration);
     Deliver(end);
     return;
   }

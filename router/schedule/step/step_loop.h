@@ -23,7 +23,7 @@
 #include "router/schedule/blocks/kv_block_allocator.h"
 #include "router/schedule/queue/request_ledger.h"
 #include "router/schedule/speculation/speculator.h"
-#include "router/schedule/plan/scheduler.h"
+#include "router/schedule/plan/step_planner.h"
 #include "router/schedule/step/sequence.h"
 #include "router/schedule/step/step_retry.h"
 #include "router/schedule/step/step_runner.h"
@@ -48,6 +48,7 @@ class StepLoop {
   void EndStalled(TimePoint now);
   void Step(TimePoint now);
   absl::Status RunStep(StepReport& report);
+  StepPlan Plan(TimePoint now);
   void Apply(const StepPlan& plan, TimePoint now);
   void AddDrafts(int planned_tokens);
   void CountDraft(const SequenceRun& run, const SequenceResult& result, StepReport& report);
@@ -64,9 +65,9 @@ class StepLoop {
   const EngineParts& parts_;
   const ClusterGate& cluster_;
   RequestLedger& ledger_;
-  const SchedulerLimits limits_;
 
   KvBlockAllocator allocator_;
+  StepPlanner planner_;
   StepRunner runner_;
   StepRetry retry_;
   Speculator speculator_;
