@@ -44,7 +44,8 @@ struct RouterOptions {
   int64_t max_model_len = 0;          // prompt + output tokens; 0 = what model and KV cache allow
   int max_num_seqs = 64;              // sequences in a step
   int max_num_batched_tokens = 2048;  // tokens in a step
-  int max_num_queued_requests = 256;  // waiting requests before 503 / RESOURCE_EXHAUSTED
+  int max_num_queued_requests = 1024;  // waiting choices before 503 / RESOURCE_EXHAUSTED
+  int64_t max_num_queued_tokens = int64_t{1} << 24;  // of those; 4 bytes each
   kernels::KvFormat kv_format = kernels::KvFormat::kBF16;
   int64_t kv_cache_memory_bytes = int64_t{1} << 30;
   int block_size = 16;  // tokens a KV block

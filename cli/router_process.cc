@@ -202,6 +202,7 @@ absl::Status RouterProcess::Impl::BuildEngine() {
   engine_options.max_num_seqs = options.max_num_seqs;
   engine_options.max_num_batched_tokens = options.max_num_batched_tokens;
   engine_options.max_queued_requests = options.max_num_queued_requests;
+  engine_options.max_queued_tokens = options.max_num_queued_tokens;
   engine_options.eos_token_ids = config.eos_token_ids;
   engine = std::make_unique<Engine>(
       engine_options, EngineParts{.decoder = decoder.get(),

@@ -45,6 +45,7 @@
 #include "router/attention/kv_cache.h"
 #include "router/schedule/engine_observer.h"
 #include "router/schedule/generation.h"
+#include "router/schedule/queue/slot_turns.h"
 #include "router/schedule/step/step_retry.h"
 #include "router/text/tokenizer.h"
 
@@ -59,7 +60,9 @@ struct EngineOptions {
   int max_model_len = 0;  // prompt + output
   int max_num_seqs = 64;
   int max_num_batched_tokens = 2048;  // at most DecoderOptions::max_batched_tokens
-  int max_queued_requests = 256;
+  int max_queued_requests = 1024;
+  int64_t max_queued_tokens = int64_t{1} << 24;
+  SlotTurnOptions slot_turns{};
   std::vector<TokenId> eos_token_ids{};
   Duration max_unready_wait = std::chrono::seconds(60);
   StepRetryOptions retry{};

@@ -23,6 +23,7 @@ struct StepReport {
   int generated_tokens = 0;  // new tokens
   int forced_tokens = 0;     // of those, appended by a guide without sampling
   int preempted = 0;
+  int displaced = 0;  // before it, to make room for another's share
   bool given_up = false;  // no request failed; its tokens are computed again
   GiveUpCause give_up_cause = GiveUpCause::kNone;
   absl::Status status;  // of the forward pass
@@ -44,6 +45,8 @@ class EngineObserver {
  public:
   virtual ~EngineObserver() = default;
   virtual void OnLoad(const EngineLoad& /*load*/) {}
+  // A choice runs for the first time.
+  virtual void OnAdmitted(Duration /*since_submit*/) {}
   virtual void OnStep(const StepReport& /*report*/) {}
   virtual void OnFirstToken(Duration /*since_submit*/) {}
   virtual void OnNextToken(Duration /*since_previous_token*/) {}

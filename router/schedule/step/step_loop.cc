@@ -66,8 +66,7 @@ void StepLoop::Wait(Duration at_most) {
 }
 
 void StepLoop::ReportLoad() {
-  EngineLoad load;
-  load.queued = ledger_.num_queued();
+  EngineLoad load = ledger_.load();
   load.running = static_cast<int>(running_.size());
   load.total_blocks = allocator_.num_blocks();
   load.used_blocks = allocator_.num_blocks() - allocator_.num_free();
@@ -95,14 +94,21 @@ void StepLoop::Finish(std::unique_ptr<Sequence> sequence, FinishReason reason, a
   sequence->End(reason, std::move(status));
 }
 
-// Queued ones first.
-std::vector<std::unique_ptr<Sequence>> StepLoop::TakeAllIf(
+std::vector<std::unique_ptr<Sequence>> StepLoop::TakeRunningIf(
     const std::function<bool(const Sequence&)>& condition) {
-  std::vector<std::unique_ptr<Sequence>> taken = ledger_.TakeIf(condition);
+  std::vector<std::unique_ptr<Sequence>> taken;
   for (std::unique_ptr<Sequence>& sequence : running_) {
     if (condition(*sequence)) taken.push_back(std::move(sequence));
   }
   std::erase(running_, nullptr);
+  return taken;
+}
+
+// Queued ones first.
+std::vector<std::unique_ptr<Sequence>> StepLoop::TakeAllIf(
+    const std::function<bool(const Sequence&)>& condition) {
+  std::vector<std::unique_ptr<Sequence>> taken = ledger_.TakeIf(condition);
+  for (auto& sequence : TakeRunningIf(condition)) taken.push_back(std::move(sequence));
   return taken;
 }
 
@@ -117,8 +123,9 @@ std::unique_ptr<Sequence> StepLoop::TakeRunning(SequenceId id) {
 // Cancelled and late sequences, queued or running. False when the engine has stopped and nothing is
 // left.
 bool StepLoop::EndWhatIsOver(TimePoint now) {
+  EndWaitingOver(now);
   const std::unordered_set<SequenceId> cancelled = ledger_.TakeCancelled();
-  std::vector<std::unique_ptr<Sequence>> over = TakeAllIf([&](const Sequence& sequence) {
+  std::vector<std::unique_ptr<Sequence>> over = TakeRunningIf([&](const Sequence& sequence) {
     return cancelled.contains(sequence.id()) ||
            sequence.request().deadline.value_or(TimePoint::max()) <= now;
   });
@@ -126,11 +133,7 @@ bool StepLoop::EndWhatIsOver(TimePoint now) {
     if (cancelled.contains(sequence->id())) {
       Finish(std::move(sequence), FinishReason::kCancelled, absl::OkStatus());
     } else {
-      const std::string where = sequence->admitted.has_value()
-                                    ? absl::StrFormat("after %d tokens", sequence->output_tokens())
-                                    : std::string("while it waited in the queue");
-      Finish(std::move(sequence), FinishReason::kError,
-             absl::DeadlineExceededError("the request's deadline passed " + where));
+      EndExpired(std::move(sequence));
     }
   }
   const std::optional<TimePoint> stop = ledger_.stop_at();
@@ -158,16 +161,13 @@ void StepLoop::EndStalled(TimePoint now) {
 
 // Preempts, admits and allocates as planned; fills runs_.
 void StepLoop::Apply(const StepPlan& plan, TimePoint now) {
-  for (SequenceId id : plan.preempted) {
-    std::unique_ptr<Sequence> sequence = TakeRunning(id);
-    allocator_.Free(sequence->blocks);
-    sequence->Restart();
-    ledger_.Return(std::move(sequence));
+  for (const SequenceId id : plan.preempted) PutBack(id, FairOrder::ComesBack::kPreempted, now);
+  std::vector<SequenceId> admitted;  // the last of the runs
+  for (size_t i = plan.runs.size() - static_cast<size_t>(plan.num_admitted); i < plan.runs.size();
+       ++i) {
+    admitted.push_back(plan.runs[i].id);
   }
-  for (int i = 0; i < plan.num_admitted; ++i) {
-    running_.push_back(ledger_.TakeFront(now));
-    if (!running_.back()->admitted.has_value()) running_.back()->admitted = now;
-  }
+  Admit(admitted, now);
   std::unordered_map<SequenceId, Sequence*> by_id;
   for (const auto& sequence : running_) by_id[sequence->id()] = sequence.get();
   runs_.clear();
@@ -184,14 +184,15 @@ void StepLoop::Apply(const StepPlan& plan, TimePoint now) {
 }
 
 void StepLoop::Step(TimePoint now) {
+  const int displaced = MakeRoom(now);
+  const std::vector<QueuedSequence> queued_view = LookAtQueue(now);
+  if (running_.empty() && queued_view.empty()) return;  // all that waited were too late
   std::vector<RunningSequence> running_view;
   for (const auto& sequence : running_) {
     running_view.push_back({sequence->id(), sequence->total_tokens(), sequence->computed_tokens,
                             static_cast<int>(sequence->blocks.size()), sequence->last_step,
                             sequence->prefilled});
   }
-  const std::vector<QueuedSequence> queued_view =
-      ledger_.PeekQueued(std::max(0, options_.max_num_seqs - static_cast<int>(running_.size())));
   const StepPlan plan = PlanStep(
       {running_view, queued_view, allocator_.num_free(), allocator_.num_blocks()}, limits_);
   ++step_;
@@ -202,6 +203,7 @@ void StepLoop::Step(TimePoint now) {
   report.step = StepId(step_);
   report.sequences = static_cast<int>(runs_.size());
   report.preempted = static_cast<int>(plan.preempted.size());
+  report.displaced = displaced;
   const absl::Status status = RunStep(report);
   const TimePoint end = parts_.clock->Now();
   report.duration = end - now;
@@ -215,6 +217,7 @@ void StepLoop::Step(TimePoint now) {
   }
   retry_.StepDone();
   if (status.ok()) {
+    Account(report);
     Deliver(end);
     return;
   }
