@@ -17,9 +17,15 @@ class MetricsObserver final : public EngineObserver {
       : metrics_(metrics), speculation_(speculation) {}
 
   void OnLoad(const EngineLoad& load) override {
-    metrics_.QueueIs(load.queued, load.running);
+    metrics_.QueueIs(load.queued, load.queued_tokens, load.running);
+    using Refusal = RouterMetrics::Refusal;
+    metrics_.Refused(Refusal::kFull, load.refused.full - refused_.full);
+    metrics_.Refused(Refusal::kNeverFits, load.refused.never_fits - refused_.never_fits);
+    metrics_.Refused(Refusal::kTooLate, load.refused.too_late - refused_.too_late);
+    refused_ = load.refused;
     metrics_.KvBlocksAre(load.used_blocks, load.total_blocks);
   }
+  void OnAdmitted(Duration since_submit) override { metrics_.Admitted(since_submit); }
   void OnStep(const StepReport& report) override {
     metrics_.StepDone({.prompt = report.prefill_tokens,
                        .decode = report.decode_tokens,
@@ -31,6 +37,7 @@ class MetricsObserver final : public EngineObserver {
       metrics_.StepWasPlanned(report.predicted, report.target, report.duration);
     }
     for (int i = 0; i < report.preempted; ++i) metrics_.Preempted();
+    for (int i = 0; i < report.displaced; ++i) metrics_.Displaced();
   }
   void OnRequestEnd(const RequestReport& report) override {
     if (report.guided) metrics_.GuidedEnded(report.guide_error);
@@ -39,6 +46,7 @@ class MetricsObserver final : public EngineObserver {
  private:
   RouterMetrics& metrics_;
   SpeculationMetrics& speculation_;
+  QueueRefusals refused_;  // counted so far
 };
 
 }  // namespace sheaf

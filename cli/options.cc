@@ -273,8 +273,13 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
       ->check(CLI::Range(0.0, 600000.0))
       ->capture_default_str();
   app.add_option("--max-num-queued-reqs", options.max_num_queued_requests,
-                 "Waiting requests before new ones are refused")
+                 "Waiting requests before new ones are refused; one with n choices counts n times, and "
+                 "one with more than all of them is an error")
       ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--max-num-queued-tokens", options.max_num_queued_tokens,
+                 "Their prompt tokens before new ones are refused; 4 bytes of memory each")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
       ->capture_default_str();
   app.add_option(
          "--kv-cache-dtype", text.kv_cache_dtype,

@@ -46,7 +46,8 @@ struct RouterOptions {
   int max_num_seqs = 64;              // sequences in a step
   int max_num_batched_tokens = 2048;  // tokens in a step
   double target_step_ms = 0;          // of a step with decodes and prompts; 0 = by the decodes
-  int max_num_queued_requests = 256;  // waiting requests before 503 / RESOURCE_EXHAUSTED
+  int max_num_queued_requests = 1024;  // waiting choices before 503 / RESOURCE_EXHAUSTED
+  int64_t max_num_queued_tokens = int64_t{1} << 24;  // of those; 4 bytes each
   kernels::KvFormat kv_format = kernels::KvFormat::kBF16;
   int64_t kv_cache_memory_bytes = int64_t{1} << 30;
   int block_size = 16;  // tokens a KV block

@@ -207,6 +207,7 @@ absl::Status RouterProcess::Impl::BuildEngine() {
   engine_options.experts = {config.num_experts, config.experts_per_token};
   engine_options.max_queued_requests = options.max_num_queued_requests;
   engine_options.speculation = options.speculation;
+  engine_options.max_queued_tokens = options.max_num_queued_tokens;
   engine_options.eos_token_ids = config.eos_token_ids;
   engine = std::make_unique<Engine>(
       engine_options, EngineParts{.decoder = decoder.get(),

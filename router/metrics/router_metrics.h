@@ -46,7 +46,11 @@ class RouterMetrics {
   void ConnectionsChanged(RequestFace face, int change);
 
   // --- router/schedule: after each step, and when the queue changes while nothing runs.
-  void QueueIs(int64_t queued, int64_t running);
+  void QueueIs(int64_t queued, int64_t queued_tokens, int64_t running);
+  // A choice left the queue for the first time.
+  void Admitted(Duration since_submit);
+  enum class Refusal { kFull, kNeverFits, kTooLate };
+  void Refused(Refusal cause, int64_t requests);
   void KvBlocksAre(int64_t used, int64_t capacity);
   // Tokens of this step: computed of prompts (chunked prefill), computed of sequences that decode,
   // new ones, and of those the ones that a guide appended without sampling.
@@ -61,6 +65,7 @@ class RouterMetrics {
   // its prefills were planned for (0: not bounded by time).
   void StepWasPlanned(Duration predicted, Duration target, Duration step);
   void Preempted();
+  void Displaced();
   // A choice with a grammar or a budget of thoughts has ended; by an error of the guide?
   void GuidedEnded(bool guide_error);
   // Calls of tools that the request had not declared; they were answered as text.
@@ -78,6 +83,9 @@ class RouterMetrics {
   prometheus::Histogram& time_to_first_token_;
   prometheus::Histogram& inter_token_latency_;
   prometheus::Gauge& queued_;
+  prometheus::Gauge& queued_tokens_;
+  prometheus::Histogram& queue_seconds_;
+  prometheus::Counter* refused_[3];
   prometheus::Gauge& running_;
   prometheus::Gauge& kv_blocks_used_;
   prometheus::Gauge& kv_blocks_capacity_;
@@ -89,6 +97,7 @@ class RouterMetrics {
   prometheus::Histogram& step_time_ratio_;
   prometheus::Gauge& step_target_;
   prometheus::Counter& preemptions_;
+  prometheus::Counter& displacements_;
   prometheus::Counter& forced_tokens_;
   prometheus::Counter& guided_sequences_;
   prometheus::Counter& guide_errors_;

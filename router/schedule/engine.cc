@@ -23,7 +23,7 @@ bool NamesTokens(const GenerationRequest& request) {
 }
 
 Admission::Limits AdmissionLimits(const EngineOptions& options, const EngineParts& parts) {
-  return {options.max_queued_requests, options.max_model_len, parts.cache->capacity_tokens(),
+  return {options.max_queued_requests, options.max_queued_tokens, options.max_model_len, parts.cache->capacity_tokens(),
           parts.decoder->vocab_size()};
 }
 
@@ -61,6 +61,13 @@ absl::StatusOr<std::unique_ptr<Sequence>> Engine::MakeSequence(Submission choice
 }
 
 absl::StatusOr<std::vector<SequenceId>> Engine::SubmitAll(std::vector<Submission> choices) {
+  int64_t tokens = 0;
+  for (const Submission& choice : choices) {
+    tokens += static_cast<int64_t>(choice.request.prompt.size() +
+                                   choice.request.prior_output.size());
+  }
+  // Before anything is made of them: a full queue refuses quickly.
+  SHEAF_RETURN_IF_ERROR(ledger_->CheckRoom(static_cast<int64_t>(choices.size()), tokens));
   std::vector<SequenceId> ids;
   std::vector<std::unique_ptr<Sequence>> sequences;
   for (Submission& choice : choices) {

@@ -47,6 +47,7 @@
 #include "router/schedule/generation.h"
 #include "router/schedule/plan/step_cost.h"
 #include "router/schedule/speculation/speculator.h"
+#include "router/schedule/queue/slot_turns.h"
 #include "router/schedule/step/step_retry.h"
 #include "router/text/tokenizer.h"
 
@@ -63,7 +64,9 @@ struct EngineOptions {
   int max_num_batched_tokens = 2048;  // at most DecoderOptions::max_batched_tokens
   double target_step_ms = 0;          // of a step with decodes and prefills; 0: by the decodes
   ExpertSpread experts{};             // of the model, for the cost of steps
-  int max_queued_requests = 256;
+  int max_queued_requests = 1024;
+  int64_t max_queued_tokens = int64_t{1} << 24;
+  SlotTurnOptions slot_turns{};
   std::vector<TokenId> eos_token_ids{};
   Duration max_unready_wait = std::chrono::seconds(60);
   StepRetryOptions retry{};

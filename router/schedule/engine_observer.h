@@ -28,6 +28,7 @@ struct StepReport {
   int generated_tokens = 0;  // new tokens
   int forced_tokens = 0;     // of those, appended by a guide without sampling
   int preempted = 0;
+  int displaced = 0;  // before it, to make room for another's share
   // Of drafts (speculation/): sequences that had one, their tokens, and at each position those that
   // came true.
   int drafts = 0;
@@ -54,6 +55,8 @@ class EngineObserver {
  public:
   virtual ~EngineObserver() = default;
   virtual void OnLoad(const EngineLoad& /*load*/) {}
+  // A choice runs for the first time.
+  virtual void OnAdmitted(Duration /*since_submit*/) {}
   virtual void OnStep(const StepReport& /*report*/) {}
   virtual void OnFirstToken(Duration /*since_submit*/) {}
   virtual void OnNextToken(Duration /*since_previous_token*/) {}

@@ -42,6 +42,8 @@ TEST(Options, DefaultsAreThoseOfTheHelp) {
   EXPECT_EQ(options.block_size, 16);
   EXPECT_EQ(options.kv_format, kernels::KvFormat::kBF16);
   EXPECT_EQ(options.max_logprobs, 20);
+  EXPECT_EQ(options.max_num_queued_requests, 1024);
+  EXPECT_EQ(options.max_num_queued_tokens, 16777216);
   EXPECT_FALSE(options.seed.has_value());
   EXPECT_EQ(options.transport, TransportKind::kAuto);
 }

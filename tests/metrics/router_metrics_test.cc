@@ -72,12 +72,15 @@ void UseEveryVerb(RouterMetrics& metrics) {
   metrics.FirstToken(milliseconds(2));
   metrics.NextToken(milliseconds(1));
   metrics.ConnectionsChanged(RequestFace::kGrpc, 1);
-  metrics.QueueIs(3, 4);
+  metrics.QueueIs(3, 500, 4);
   metrics.KvBlocksAre(5, 8);
   metrics.StepDone({.prompt = 7, .decode = 3, .generated = 2, .forced = 1}, milliseconds(10));
   metrics.StepWasPlanned(milliseconds(9), milliseconds(20), milliseconds(10));
   metrics.GuidedEnded(true);
   metrics.Preempted();
+  metrics.Displaced();
+  metrics.Admitted(milliseconds(3));
+  metrics.Refused(RouterMetrics::Refusal::kTooLate, 2);
 }
 
 void UseEveryVerb(PoolMetrics& metrics) {

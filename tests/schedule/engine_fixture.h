@@ -47,6 +47,7 @@ class CountingObserver final : public EngineObserver {
  public:
   void OnStep(const StepReport& report) override {
     preempted += report.preempted;
+    displaced += report.displaced;
     most_sequences = std::max(most_sequences.load(), report.sequences);
     most_tokens = std::max(most_tokens.load(), report.prefill_tokens + report.decode_tokens);
     forced_tokens += report.forced_tokens;
@@ -58,6 +59,7 @@ class CountingObserver final : public EngineObserver {
     given_up += report.given_up;
     moot += report.give_up_cause == GiveUpCause::kMoot;
   }
+  void OnAdmitted(Duration) override { admitted += 1; }
   void OnFirstToken(Duration) override { first_tokens += 1; }
   void OnNextToken(Duration) override { next_tokens += 1; }
   void OnRequestEnd(const RequestReport& report) override {
@@ -69,7 +71,7 @@ class CountingObserver final : public EngineObserver {
 
   std::atomic<int> steps{0}, preempted{0}, most_sequences{0}, most_tokens{0}, first_tokens{0},
       next_tokens{0}, ends{0}, completion_tokens{0}, forced_tokens{0}, guided{0}, guide_errors{0},
-      given_up{0}, moot{0}, drafted{0}, drafts_accepted{0};
+      given_up{0}, moot{0}, displaced{0}, admitted{0}, drafted{0}, drafts_accepted{0};
   std::atomic<int> predicted{0}, bounded_by_time{0};  // steps
 };
 

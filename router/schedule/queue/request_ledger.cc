@@ -10,15 +10,40 @@ namespace sheaf {
 RequestLedger::RequestLedger(const Admission::Limits& limits, const Clock& clock)
     : limits_(limits), clock_(clock), admission_(limits) {}
 
+// Counts what is refused.
+absl::Status RequestLedger::Refuse(absl::Status status) {
+  if (absl::IsResourceExhausted(status)) ++refused_.full;
+  if (absl::IsInvalidArgument(status)) ++refused_.never_fits;
+  if (absl::IsDeadlineExceeded(status)) ++refused_.too_late;
+  return status;
+}
+
+void RequestLedger::NoteWaiting() {
+  waiting_over_at_.store(
+      cancelled_waiting_.empty() ? admission_.earliest_deadline() : TimePoint::min(),
+      std::memory_order_release);
+}
+
+absl::Status RequestLedger::CheckRoom(int64_t count, int64_t tokens) {
+  absl::MutexLock lock(&mutex_);
+  return Refuse(admission_.CheckRoom(count, tokens));
+}
+
 absl::Status RequestLedger::AddAll(std::vector<std::unique_ptr<Sequence>> sequences) {
+  int64_t tokens = 0;
+  for (const auto& sequence : sequences) tokens += sequence->total_tokens();
+  const TimePoint now = clock_.Now();
   absl::MutexLock lock(&mutex_);
   if (stop_at_.has_value()) return absl::UnavailableError("the server is shutting down");
-  const int count = static_cast<int>(sequences.size());
-  if (absl::Status room = admission_.CheckRoom(count); !room.ok()) return room;
+  absl::Status room = admission_.CheckRoom(static_cast<int64_t>(sequences.size()), tokens);
+  if (room.ok()) room = admission_.CheckDeadline(sequences, now);
+  if (!room.ok()) return Refuse(std::move(room));
+  const uint64_t group = sequences.front()->id().value();
   for (std::unique_ptr<Sequence>& sequence : sequences) {
     alive_.insert(sequence->id());
-    admission_.Push(std::move(sequence));
+    admission_.Push(std::move(sequence), group, now);
   }
+  NoteWaiting();
   woken_ = true;
   return absl::OkStatus();
 }
@@ -26,8 +51,13 @@ absl::Status RequestLedger::AddAll(std::vector<std::unique_ptr<Sequence>> sequen
 void RequestLedger::Cancel(SequenceId id) {
   absl::MutexLock lock(&mutex_);
   if (!alive_.contains(id)) return;
-  cancelled_.insert(id);
-  if (in_step_.contains(id)) RaiseMootAt(TimePoint::min());
+  if (admission_.Waits(id)) {
+    cancelled_waiting_.push_back(id);
+    NoteWaiting();
+  } else {
+    cancelled_.insert(id);
+    if (in_step_.contains(id)) RaiseMootAt(TimePoint::min());
+  }
   woken_ = true;
 }
 
@@ -58,13 +88,16 @@ EngineLoad RequestLedger::load() const {
   absl::MutexLock lock(&mutex_);
   EngineLoad load;
   load.queued = admission_.size();
+  load.queued_tokens = admission_.tokens();
+  load.refused = refused_;
   load.running = static_cast<int>(alive_.size()) - load.queued;
   return load;
 }
 
 Duration RequestLedger::RetryAfter() const {
+  const TimePoint now = clock_.Now();
   absl::MutexLock lock(&mutex_);
-  return admission_.RetryAfter();
+  return admission_.RetryAfter(now);
 }
 
 bool RequestLedger::Wait(Duration at_most) {
@@ -74,41 +107,86 @@ bool RequestLedger::Wait(Duration at_most) {
   return std::exchange(cluster_changed_, false);
 }
 
-bool RequestLedger::HasQueued() const { return num_queued() > 0; }
-
-int RequestLedger::num_queued() const {
+bool RequestLedger::HasQueued() const {
   absl::MutexLock lock(&mutex_);
-  return admission_.size();
+  return !admission_.empty();
 }
 
-std::vector<QueuedSequence> RequestLedger::PeekQueued(int count, TimePoint now) const {
-  std::vector<QueuedSequence> queued;
+std::vector<QueuedSequence> RequestLedger::PeekQueued(int count, TimePoint now) {
   absl::MutexLock lock(&mutex_);
-  for (int i = 0; i < std::min(count, admission_.size()); ++i) {
-    const Sequence& sequence = admission_.at(i);
-    QueuedSequence view;
-    view.id = sequence.id();
-    view.total_tokens = sequence.total_tokens();
-    view.priority = AgedPriority(sequence.request().priority, now - sequence.submitted());
-    queued.push_back(view);
+  return admission_.Peek(count, now);
+}
+
+std::vector<std::unique_ptr<Sequence>> RequestLedger::Take(std::span<const SequenceId> ids,
+                                                           TimePoint now) {
+  absl::MutexLock lock(&mutex_);
+  std::vector<std::unique_ptr<Sequence>> taken = admission_.Take(ids, now);
+  // Cancelled since it was looked at: it runs, and ends as such.
+  for (const SequenceId id : ids) {
+    if (std::erase(cancelled_waiting_, id) > 0) cancelled_.insert(id);
   }
-  return queued;
+  NoteWaiting();
+  return taken;
 }
 
-std::unique_ptr<Sequence> RequestLedger::Take(SequenceId id, TimePoint now) {
+void RequestLedger::Return(std::unique_ptr<Sequence> sequence, FairOrder::ComesBack how,
+                           TimePoint now) {
   absl::MutexLock lock(&mutex_);
-  return admission_.Take(id, now);
+  const SequenceId id = sequence->id();
+  admission_.Return(std::move(sequence), how, now);
+  if (cancelled_.erase(id) > 0) cancelled_waiting_.push_back(id);
+  NoteWaiting();
+}
+
+std::optional<FairOrder::Standing> RequestLedger::NextInQueue(TimePoint now) {
+  absl::MutexLock lock(&mutex_);
+  const std::vector<SequenceId> next = admission_.order().Peek(1, now);
+  if (next.empty()) return std::nullopt;
+  return admission_.order().StandingOf(next.front());
+}
+
+std::vector<FairOrder::Standing> RequestLedger::StandingsOf(
+    std::span<const SequenceId> ids) const {
+  std::vector<FairOrder::Standing> standings;
+  absl::MutexLock lock(&mutex_);
+  for (const SequenceId id : ids) standings.push_back(admission_.order().StandingOf(id));
+  return standings;
+}
+
+void RequestLedger::StepRan(std::span<const Ran> ran, Duration took, int prefill_tokens,
+                            int most_new_tokens) {
+  absl::MutexLock lock(&mutex_);
+  for (const Ran& each : ran) admission_.order().Ran(each.id, each.tokens, each.prefilled);
+  admission_.estimate().StepRan(took, prefill_tokens, most_new_tokens);
+}
+
+RequestLedger::Over RequestLedger::TakeWaitingOver(TimePoint now) {
+  Over over;
+  absl::MutexLock lock(&mutex_);
+  for (const SequenceId id : std::exchange(cancelled_waiting_, {})) {
+    std::unique_ptr<Sequence> sequence = admission_.Remove(id);
+    if (sequence != nullptr) over.cancelled.push_back(std::move(sequence));
+  }
+  over.expired = admission_.TakeExpired(now);
+  NoteWaiting();
+  return over;
+}
+
+std::vector<std::unique_ptr<Sequence>> RequestLedger::TakeHopeless(
+    std::span<const QueuedSequence> front, TimePoint now) {
+  absl::MutexLock lock(&mutex_);
+  std::vector<std::unique_ptr<Sequence>> hopeless = admission_.TakeHopeless(front, now);
+  refused_.too_late += static_cast<int64_t>(hopeless.size());
+  NoteWaiting();
+  return hopeless;
 }
 
 std::vector<std::unique_ptr<Sequence>> RequestLedger::TakeIf(
     const std::function<bool(const Sequence&)>& condition) {
   absl::MutexLock lock(&mutex_);
-  return admission_.TakeIf(condition);
-}
-
-void RequestLedger::Return(std::unique_ptr<Sequence> preempted) {
-  absl::MutexLock lock(&mutex_);
-  admission_.Return(std::move(preempted));
+  std::vector<std::unique_ptr<Sequence>> taken = admission_.TakeIf(condition);
+  NoteWaiting();
+  return taken;
 }
 
 std::unordered_set<SequenceId> RequestLedger::TakeCancelled() {
@@ -125,6 +203,7 @@ void RequestLedger::Ended(SequenceId id) {
   absl::MutexLock lock(&mutex_);
   alive_.erase(id);
   cancelled_.erase(id);
+  admission_.Ended(id);
 }
 
 void RequestLedger::BeginStep(std::span<const SequenceId> ids, TimePoint earliest_deadline) {

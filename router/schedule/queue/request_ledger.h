@@ -7,8 +7,11 @@
 //            deadline, or the engine shall stop now: whoever waits inside the step should give it
 //            up, so that those can end.
 // Threads    the first group of methods: any thread. The second: the step thread.
-// Errors     AddAll: kUnavailable (stopping); kResourceExhausted, kInvalidArgument (Admission::CheckRoom).
-// Cost       StepIsMoot: one load and the clock. Others O(1), those with a condition O(queue).
+// Errors     AddAll, CheckRoom: kUnavailable (stopping); kResourceExhausted, kInvalidArgument
+//            (Admission::CheckRoom); AddAll: kDeadlineExceeded (Admission::CheckDeadline). Counted.
+// Cost       StepIsMoot, WaitingIsOver: one load and the clock. Others as in fair_order.h, O(log n)
+//            for a sequence; those with a condition O(queue). Nothing is built, copied or destroyed
+//            under the lock that is large: a refusal is two comparisons.
 
 #include <atomic>
 #include <functional>
@@ -36,6 +39,8 @@ class RequestLedger {
   SequenceId NewId() { return SequenceId(next_id_.fetch_add(1, std::memory_order_relaxed)); }
   // All or none.
   absl::Status AddAll(std::vector<std::unique_ptr<Sequence>> sequences);
+  // Whether AddAll would refuse so many for want of room: before they are made.
+  absl::Status CheckRoom(int64_t count, int64_t tokens);
   // Ignored for a sequence that is not alive.
   void Cancel(SequenceId id);
   // The earliest moment of all calls counts.
@@ -44,7 +49,7 @@ class RequestLedger {
   void ClusterChanged();
   bool stopping() const;
   bool StepIsMoot() const;
-  EngineLoad load() const;  // queued and running alone
+  EngineLoad load() const;  // queue and running alone
   Duration RetryAfter() const;
   const Admission::Limits& limits() const { return limits_; }
 
@@ -54,14 +59,36 @@ class RequestLedger {
   // changed.
   bool Wait(Duration at_most);
   bool HasQueued() const;
-  int num_queued() const;
   // At most `count` of the head of the queue, in order.
-  std::vector<QueuedSequence> PeekQueued(int count, TimePoint now) const;
-  // One that is queued.
-  std::unique_ptr<Sequence> Take(SequenceId id, TimePoint now);
+  std::vector<QueuedSequence> PeekQueued(int count, TimePoint now);
+  // Those become running; in this order.
+  std::vector<std::unique_ptr<Sequence>> Take(std::span<const SequenceId> ids, TimePoint now);
+  void Return(std::unique_ptr<Sequence> sequence, FairOrder::ComesBack how, TimePoint now);
+  // Who is next in the queue, and where those that run stand beside it; null: nobody waits.
+  std::optional<FairOrder::Standing> NextInQueue(TimePoint now);
+  std::vector<FairOrder::Standing> StandingsOf(std::span<const SequenceId> ids) const;
+  // What a step did.
+  struct Ran {
+    SequenceId id;
+    int tokens = 0;          // computed
+    bool prefilled = false;  // all it had
+  };
+  void StepRan(std::span<const Ran> ran, Duration took, int prefill_tokens, int most_new_tokens);
+
+  // Whether somebody who waits is cancelled or past its deadline.
+  bool WaitingIsOver(TimePoint now) const {
+    return waiting_over_at_.load(std::memory_order_acquire) <= now;
+  }
+  struct Over {
+    std::vector<std::unique_ptr<Sequence>> cancelled, expired;
+  };
+  Over TakeWaitingOver(TimePoint now);
+  // Of the head of the queue as the plan sees it, those that would surely end too late.
+  std::vector<std::unique_ptr<Sequence>> TakeHopeless(std::span<const QueuedSequence> front,
+                                                      TimePoint now);
   std::vector<std::unique_ptr<Sequence>> TakeIf(
       const std::function<bool(const Sequence&)>& condition);
-  void Return(std::unique_ptr<Sequence> preempted);
+  // Of those that run.
   std::unordered_set<SequenceId> TakeCancelled();
   std::optional<TimePoint> stop_at() const;
   void Ended(SequenceId id);
@@ -72,6 +99,8 @@ class RequestLedger {
 
  private:
   void RaiseMootAt(TimePoint moment) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status Refuse(absl::Status room) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void NoteWaiting() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Admission::Limits limits_;
   const Clock& clock_;
@@ -82,10 +111,14 @@ class RequestLedger {
   bool cluster_changed_ ABSL_GUARDED_BY(mutex_) = false;
   Admission admission_ ABSL_GUARDED_BY(mutex_);
   std::unordered_set<SequenceId> alive_ ABSL_GUARDED_BY(mutex_);
-  std::unordered_set<SequenceId> cancelled_ ABSL_GUARDED_BY(mutex_);  // of those alive
+  std::unordered_set<SequenceId> cancelled_ ABSL_GUARDED_BY(mutex_);  // of those alive that run
+  std::vector<SequenceId> cancelled_waiting_ ABSL_GUARDED_BY(mutex_);  // waited then
+  QueueRefusals refused_ ABSL_GUARDED_BY(mutex_);
   std::optional<TimePoint> stop_at_ ABSL_GUARDED_BY(mutex_);
   std::unordered_set<SequenceId> in_step_ ABSL_GUARDED_BY(mutex_);
 
+  // When the first of those that wait is over; min: one is cancelled. Written under mutex_.
+  std::atomic<TimePoint> waiting_over_at_{TimePoint::max()};
   // When the running step becomes moot; max: no step runs, or never. Written under mutex_.
   std::atomic<TimePoint> moot_at_{TimePoint::max()};
 };

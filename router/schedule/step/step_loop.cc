@@ -13,8 +13,6 @@ namespace sheaf {
 namespace {
 
 constexpr std::chrono::seconds kIdleWait{1};
-// So many of the queue are looked at beyond the free slots: some of the first may lack blocks.
-constexpr int kLookPast = 8;
 
 Duration FromMs(double ms) {
   return std::chrono::duration_cast<Duration>(std::chrono::duration<double, std::milli>(ms));
@@ -75,8 +73,7 @@ void StepLoop::Wait(Duration at_most) {
 }
 
 void StepLoop::ReportLoad() {
-  EngineLoad load;
-  load.queued = ledger_.num_queued();
+  EngineLoad load = ledger_.load();
   load.running = static_cast<int>(running_.size());
   load.total_blocks = allocator_.num_blocks();
   load.used_blocks = allocator_.num_blocks() - allocator_.num_free();
@@ -105,14 +102,21 @@ void StepLoop::Finish(std::unique_ptr<Sequence> sequence, FinishReason reason, a
   sequence->End(reason, std::move(status));
 }
 
-// Queued ones first.
-std::vector<std::unique_ptr<Sequence>> StepLoop::TakeAllIf(
+std::vector<std::unique_ptr<Sequence>> StepLoop::TakeRunningIf(
     const std::function<bool(const Sequence&)>& condition) {
-  std::vector<std::unique_ptr<Sequence>> taken = ledger_.TakeIf(condition);
+  std::vector<std::unique_ptr<Sequence>> taken;
   for (std::unique_ptr<Sequence>& sequence : running_) {
     if (condition(*sequence)) taken.push_back(std::move(sequence));
   }
   std::erase(running_, nullptr);
+  return taken;
+}
+
+// Queued ones first.
+std::vector<std::unique_ptr<Sequence>> StepLoop::TakeAllIf(
+    const std::function<bool(const Sequence&)>& condition) {
+  std::vector<std::unique_ptr<Sequence>> taken = ledger_.TakeIf(condition);
+  for (auto& sequence : TakeRunningIf(condition)) taken.push_back(std::move(sequence));
   return taken;
 }
 
@@ -127,8 +131,9 @@ std::unique_ptr<Sequence> StepLoop::TakeRunning(SequenceId id) {
 // Cancelled and late sequences, queued or running. False when the engine has stopped and nothing is
 // left.
 bool StepLoop::EndWhatIsOver(TimePoint now) {
+  EndWaitingOver(now);
   const std::unordered_set<SequenceId> cancelled = ledger_.TakeCancelled();
-  std::vector<std::unique_ptr<Sequence>> over = TakeAllIf([&](const Sequence& sequence) {
+  std::vector<std::unique_ptr<Sequence>> over = TakeRunningIf([&](const Sequence& sequence) {
     return cancelled.contains(sequence.id()) ||
            sequence.request().deadline.value_or(TimePoint::max()) <= now;
   });
@@ -136,11 +141,7 @@ bool StepLoop::EndWhatIsOver(TimePoint now) {
     if (cancelled.contains(sequence->id())) {
       Finish(std::move(sequence), FinishReason::kCancelled, absl::OkStatus());
     } else {
-      const std::string where = sequence->admitted.has_value()
-                                    ? absl::StrFormat("after %d tokens", sequence->output_tokens())
-                                    : std::string("while it waited in the queue");
-      Finish(std::move(sequence), FinishReason::kError,
-             absl::DeadlineExceededError("the request's deadline passed " + where));
+      EndExpired(std::move(sequence));
     }
   }
   const std::optional<TimePoint> stop = ledger_.stop_at();
@@ -168,16 +169,9 @@ void StepLoop::EndStalled(TimePoint now) {
 
 // Preempts, admits and allocates as planned; fills runs_.
 void StepLoop::Apply(const StepPlan& plan, TimePoint now) {
-  for (SequenceId id : plan.preempted) {
-    std::unique_ptr<Sequence> sequence = TakeRunning(id);
-    allocator_.Free(sequence->blocks);
-    sequence->Restart();
-    ledger_.Return(std::move(sequence));
+  for (const SequenceId id : plan.preempted) PutBack(id, FairOrder::ComesBack::kPreempted, now);
   }
-  for (const SequenceId id : plan.admitted) {
-    running_.push_back(ledger_.Take(id, now));
-    if (!running_.back()->admitted.has_value()) running_.back()->admitted = now;
-  }
+  Admit(plan.admitted, now);
   std::unordered_map<SequenceId, Sequence*> by_id;
   for (const auto& sequence : running_) by_id[sequence->id()] = sequence.get();
   runs_.clear();
@@ -194,7 +188,7 @@ void StepLoop::Apply(const StepPlan& plan, TimePoint now) {
   free_blocks_.store(allocator_.num_free(), std::memory_order_release);
 }
 
-StepPlan StepLoop::Plan(TimePoint now) {
+StepPlan StepLoop::Plan(std::span<const QueuedSequence> queued, TimePoint now) {
   std::vector<RunningSequence> running_view;
   for (const auto& sequence : running_) {
     RunningSequence view;
@@ -208,15 +202,16 @@ StepPlan StepLoop::Plan(TimePoint now) {
     view.priority = AgedPriority(sequence->request().priority, sequence->waited);
     running_view.push_back(view);
   }
-  const int slots = std::max(0, options_.max_num_seqs - static_cast<int>(running_.size()));
-  const std::vector<QueuedSequence> queued_view = ledger_.PeekQueued(slots + kLookPast, now);
   return planner_.Plan(
-      {running_view, queued_view, allocator_.num_free(), allocator_.num_blocks(), step_});
+      {running_view, queued, allocator_.num_free(), allocator_.num_blocks(), step_});
 }
 
 void StepLoop::Step(TimePoint now) {
+  const int displaced = MakeRoom(now);
+  const std::vector<QueuedSequence> queued = LookAtQueue(now);
+  if (running_.empty() && queued.empty()) return;  // all that waited were too late
   ++step_;
-  const StepPlan plan = Plan(now);
+  const StepPlan plan = Plan(queued, now);
   Apply(plan, now);
   if (runs_.empty()) {
     SHEAF_CHECK(!plan.preempted.empty(), "the most senior sequence always fits the cache");
@@ -229,6 +224,7 @@ void StepLoop::Step(TimePoint now) {
   report.preempted = static_cast<int>(plan.preempted.size());
   report.predicted = FromMs(planner_.predicted_ms());
   report.target = FromMs(plan.target_ms);
+  report.displaced = displaced;
   const absl::Status status = RunStep(report);
   const TimePoint end = parts_.clock->Now();
   report.duration = end - now;
@@ -243,6 +239,7 @@ void StepLoop::Step(TimePoint now) {
   retry_.StepDone();
   if (status.ok()) {
     planner_.StepDone(report.duration);
+    Account(report);
     Deliver(end);
     return;
   }

@@ -37,6 +37,9 @@ class StepLoop {
 
   // Returns when the engine has stopped and every request has ended.
   void Run();
+  // Ends those in the queue that are cancelled or past their deadline; the running step is not
+  // touched. The step thread, also in the middle of a step. Cost: one load when there are none.
+  void EndWaitingOver(TimePoint now);
 
   int total_kv_blocks() const { return allocator_.num_blocks(); }
   int free_kv_blocks() const { return free_blocks_.load(std::memory_order_acquire); }
@@ -46,9 +49,18 @@ class StepLoop {
  private:
   bool EndWhatIsOver(TimePoint now);
   void EndStalled(TimePoint now);
+  void EndExpired(std::unique_ptr<Sequence> sequence);
+  // The head of the queue, for the plan.
+  std::vector<QueuedSequence> LookAtQueue(TimePoint now);
+  // Puts back those that have to yield to the next one in the queue (slot_turns.h); how many.
+  int MakeRoom(TimePoint now);
+  void PutBack(SequenceId id, FairOrder::ComesBack how, TimePoint now);
+  void Admit(std::span<const SequenceId> ids, TimePoint now);
+  // Tells the queue what a step has done that succeeded.
+  void Account(const StepReport& report);
   void Step(TimePoint now);
   absl::Status RunStep(StepReport& report);
-  StepPlan Plan(TimePoint now);
+  StepPlan Plan(std::span<const QueuedSequence> queued, TimePoint now);
   void Apply(const StepPlan& plan, TimePoint now);
   void AddDrafts(int planned_tokens);
   void CountDraft(const SequenceRun& run, const SequenceResult& result, StepReport& report);
@@ -56,6 +68,8 @@ class StepLoop {
   void Finish(std::unique_ptr<Sequence> sequence, FinishReason reason, absl::Status status,
               bool guide_error = false);
   std::vector<std::unique_ptr<Sequence>> TakeAllIf(
+      const std::function<bool(const Sequence&)>& condition);
+  std::vector<std::unique_ptr<Sequence>> TakeRunningIf(
       const std::function<bool(const Sequence&)>& condition);
   std::unique_ptr<Sequence> TakeRunning(SequenceId id);
   void ReportLoad();
