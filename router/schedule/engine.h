@@ -43,6 +43,7 @@
 #include "base/thread_pool.h"
 #include "router/attention/decoder.h"
 #include "router/attention/kv_cache.h"
+#include "router/schedule/blocks/prefix_cache.h"
 #include "router/schedule/engine_observer.h"
 #include "router/schedule/generation.h"
 #include "router/schedule/step/step_retry.h"
@@ -50,6 +51,7 @@
 
 namespace sheaf {
 
+class BlockStore;
 class ClusterGate;
 class RequestLedger;
 class Sequence;
@@ -64,6 +66,7 @@ struct EngineOptions {
   Duration max_unready_wait = std::chrono::seconds(60);
   StepRetryOptions retry{};
   Duration max_step_time = std::chrono::seconds(120);  // a longer one: the engine hangs
+  PrefixCacheOptions prefix_cache{};
 };
 
 // What the engine runs on.
@@ -75,6 +78,7 @@ struct EngineParts {
   const Clock* clock = nullptr;
   EngineObserver* observer = nullptr;
   std::function<absl::Status()> cluster_ready;  // empty: always
+  BlockStore* block_store = nullptr;            // second tier of the prefix cache; null: none
 };
 
 class Engine final : public GenerationEngine {
@@ -90,6 +94,7 @@ class Engine final : public GenerationEngine {
   bool live() const override;
   EngineLoad load() const override;
   Duration RetryAfter() const override;
+  void ResetPrefixCache() override;
   int32_t max_model_len() const override;
 
   // Refuses new requests and returns when all others have ended; at the deadline those left end

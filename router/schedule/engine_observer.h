@@ -23,6 +23,7 @@ struct StepReport {
   int generated_tokens = 0;  // new tokens
   int forced_tokens = 0;     // of those, appended by a guide without sampling
   int preempted = 0;
+  int evicted_blocks = 0;  // of the prefix cache, since the last step
   bool given_up = false;  // no request failed; its tokens are computed again
   GiveUpCause give_up_cause = GiveUpCause::kNone;
   absl::Status status;  // of the forward pass
@@ -40,11 +41,25 @@ struct RequestReport {
   Duration total{0};         // submit to end
 };
 
+// In blocks; all but `held` since the last report.
+struct SecondTierReport {
+  int64_t held = 0;    // now
+  int64_t kept = 0;    // evicted from the KV cache, and here now
+  int64_t lost = 0;    // evicted, and there was no time to copy them
+  int64_t loaded = 0;  // back in the KV cache
+  int64_t failed = 0;  // bad checksums, errors of the file: misses
+  absl::Status remark;  // of the last failure
+};
+
 class EngineObserver {
  public:
   virtual ~EngineObserver() = default;
   virtual void OnLoad(const EngineLoad& /*load*/) {}
   virtual void OnStep(const StepReport& /*report*/) {}
+  // The second tier of the prefix cache, if there is one: after steps that may have changed it.
+  virtual void OnSecondTier(const SecondTierReport& /*report*/) {}
+  // A sequence is admitted for the first time: of so many tokens, so many were in the prefix cache.
+  virtual void OnPrefixLookup(int /*tokens*/, int /*cached_tokens*/) {}
   virtual void OnFirstToken(Duration /*since_submit*/) {}
   virtual void OnNextToken(Duration /*since_previous_token*/) {}
   virtual void OnRequestEnd(const RequestReport& /*report*/) {}

@@ -55,7 +55,7 @@ TEST_F(AdmissionTest, IsBoundedAndFirstInFirstOut) {
     admission_.Push(NewSequence(id));
   }
   EXPECT_EQ(admission_.CheckRoom(1).code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_EQ(admission_.TakeFront(TimePoint{})->id(), SequenceId(1));
+  EXPECT_EQ(admission_.Take(SequenceId(1), TimePoint{})->id(), SequenceId(1));
   EXPECT_TRUE(admission_.CheckRoom(1).ok());
   EXPECT_EQ(admission_.CheckRoom(2).code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(admission_.CheckRoom(4).code(), absl::StatusCode::kInvalidArgument)
@@ -83,7 +83,7 @@ TEST_F(AdmissionTest, TheHintFollowsTheSpeedOfTheQueue) {
     for (int i = 0; i < 100; ++i) {
       while (admission_.size() < 3) admission_.Push(NewSequence(++id));
       now += interval;
-      admission_.TakeFront(now);
+      admission_.Take(admission_.at(0).id(), now);
     }
     while (admission_.size() < 3) admission_.Push(NewSequence(++id));
     return admission_.RetryAfter();

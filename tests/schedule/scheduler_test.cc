@@ -53,11 +53,11 @@ TEST(Scheduler, AdmitsInOrderAndOvertakesNobody) {
   const SchedulerLimits limits{8, 1000, 16};
   // 40 blocks hold 640 tokens: the second does not fit beside the first, so the third waits too.
   StepPlan plan = PlanStep({{}, queued, 40, 40}, limits);
-  EXPECT_EQ(plan.num_admitted, 1);
+  EXPECT_EQ(plan.admitted.size(), 1u);
   EXPECT_EQ(Tokens(plan), (TokenMap{{1, 20}}));
   plan = PlanStep({{}, queued, 60, 60}, limits);
-  EXPECT_EQ(plan.num_admitted, 3);
-  EXPECT_EQ(PlanStep({{}, queued, 60, 60}, {2, 1000, 16}).num_admitted, 2) << "max_num_seqs";
+  EXPECT_EQ(plan.admitted.size(), 3u);
+  EXPECT_EQ(PlanStep({{}, queued, 60, 60}, {2, 1000, 16}).admitted.size(), 2u) << "max_num_seqs";
   EXPECT_EQ(Tokens(PlanStep({{}, queued, 60, 60}, {8, 100, 16})), (TokenMap{{1, 20}, {2, 80}}))
       << "budget";
 }
@@ -66,13 +66,13 @@ TEST(Scheduler, KeepsTheBlocksThatARunningPrefillStillNeeds) {
   // 40 blocks in all; the running prefill owns 10 and needs 20 more of the 30 free.
   const std::vector<RunningSequence> running = {{Id(1), 480, 160, 10, 1}};
   const std::vector<QueuedSequence> fits = {{Id(2), 16 * 8}}, too_much = {{Id(2), 16 * 10}};
-  EXPECT_EQ(PlanStep({running, fits, 30, 40}, {8, 1000, 16}).num_admitted, 1);
-  EXPECT_EQ(PlanStep({running, too_much, 30, 40}, {8, 1000, 16}).num_admitted, 0);
+  EXPECT_EQ(PlanStep({running, fits, 30, 40}, {8, 1000, 16}).admitted.size(), 1u);
+  EXPECT_EQ(PlanStep({running, too_much, 30, 40}, {8, 1000, 16}).admitted.size(), 0u);
 }
 
 TEST(Scheduler, AdmitsASequenceThatFillsTheCacheWhenItIsAlone) {
   const std::vector<QueuedSequence> queued = {{Id(1), 160}};
-  EXPECT_EQ(PlanStep({{}, queued, 10, 10}, {8, 1000, 16}).num_admitted, 1);
+  EXPECT_EQ(PlanStep({{}, queued, 10, 10}, {8, 1000, 16}).admitted.size(), 1u);
 }
 
 TEST(Scheduler, PreemptsTheLastAdmittedWhenADecodeNeedsABlock) {
@@ -82,7 +82,7 @@ TEST(Scheduler, PreemptsTheLastAdmittedWhenADecodeNeedsABlock) {
   const StepPlan plan = PlanStep({running, queued, 1, 4}, {8, 100, 16});
   EXPECT_THAT(plan.preempted, ElementsAre(Id(3)));
   EXPECT_EQ(Tokens(plan), (TokenMap{{1, 1}, {2, 1}}));
-  EXPECT_EQ(plan.num_admitted, 0) << "blocks taken from one are not given to a newcomer";
+  EXPECT_EQ(plan.admitted.size(), 0u) << "blocks taken from one are not given to a newcomer";
 }
 
 TEST(Scheduler, PreemptsSeveralNewestFirst) {
@@ -198,7 +198,8 @@ class Play {
       victim.prefilled = false;
       queue_.push_front(victim);
     }
-    for (int i = 0; i < plan.num_admitted; ++i) {
+    for (const SequenceId id : plan.admitted) {
+      ASSERT_EQ(id, queue_.front().id) << "nobody is overtaken";
       running_.push_back(queue_.front());
       first_admission_.emplace(queue_.front().id, first_admission_.size() + 1);
       queue_.pop_front();

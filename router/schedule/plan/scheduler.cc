@@ -106,7 +106,8 @@ class Planner {
   void Preempt(size_t i) {
     is_preempted_[i] = true;
     preempted_.push_back(state_.running[i].id);
-    free_blocks_ += state_.running[i].owned_blocks + planned_[i].new_blocks;
+    free_blocks_ += state_.running[i].owned_blocks - state_.running[i].shared_blocks +
+                    planned_[i].new_blocks;
     budget_ += planned_[i].num_tokens;
     planned_[i] = {};
   }
@@ -123,13 +124,17 @@ class Planner {
     size_t running = state_.running.size();
     for (const QueuedSequence& sequence : state_.queued) {
       if (static_cast<int>(running) >= limits_.max_num_seqs || budget_ < 1) return;
-      const int blocks = BlocksForTokens(int64_t{sequence.total_tokens} + 1, limits_.block_size);
+      if (sequence.deferred) continue;
+      const int blocks = BlocksForTokens(int64_t{sequence.total_tokens} + 1, limits_.block_size) -
+                         sequence.shared_blocks;
       // A few blocks of slack, or the next decodes would preempt the newcomer at once.
       const int slack = running == 0 ? 0 : std::max(1, state_.total_blocks / 100);
       if (blocks + slack > available && !(running == 0 && FitsWithoutNext(sequence, available)))
         return;
-      const int num_tokens = std::min(sequence.total_tokens, budget_);
-      const int new_blocks = BlocksForTokens(num_tokens, limits_.block_size);
+      const int num_tokens = std::min(sequence.total_tokens - sequence.cached_tokens, budget_);
+      const int new_blocks =
+          BlocksForTokens(int64_t{sequence.cached_tokens} + num_tokens, limits_.block_size) -
+          sequence.cached_tokens / limits_.block_size;
       admitted_.push_back({sequence.id, num_tokens, new_blocks});
       budget_ -= num_tokens;
       available -= blocks;
@@ -139,7 +144,8 @@ class Planner {
 
   // The last sequence of a full cache may end with the token it samples next, which needs no block.
   bool FitsWithoutNext(const QueuedSequence& sequence, int64_t available) const {
-    return BlocksForTokens(sequence.total_tokens, limits_.block_size) <= available;
+    return BlocksForTokens(sequence.total_tokens, limits_.block_size) - sequence.shared_blocks <=
+           available;
   }
 
   StepPlan Result() {
@@ -149,7 +155,7 @@ class Planner {
       if (planned_[i].num_tokens == 0) continue;
       plan.runs.push_back({state_.running[i].id, planned_[i].num_tokens, planned_[i].new_blocks});
     }
-    plan.num_admitted = static_cast<int>(admitted_.size());
+    for (const StepPlan::Run& run : admitted_) plan.admitted.push_back(run.id);
     plan.runs.insert(plan.runs.end(), admitted_.begin(), admitted_.end());
     return plan;
   }

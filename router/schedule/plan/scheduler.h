@@ -7,6 +7,7 @@
 //            2. The rest of the token budget goes to prefill chunks, in order of admission, then to
 //               newly admitted sequences in order of arrival (never past one that does not fit:
 //               nobody is overtaken).
+//               A deferred one steps aside and is overtaken.
 //            3. A sequence is admitted when the blocks for all its tokens so far are free beside
 //               those that running prefills still need.
 //            4. When a decode (or the oldest running sequence) needs a block and none is free, the
@@ -42,6 +43,7 @@ struct RunningSequence {
   int owned_blocks = 0;
   uint64_t last_step = 0;  // when it ran last; 0: never
   bool prefilled = false;  // has run to its end before: what it lacks are its newest tokens
+  int shared_blocks = 0;   // of those owned, others' too: they stay when this one is preempted
 };
 
 struct QueuedSequence {
@@ -68,7 +70,7 @@ struct StepPlan {
   };
   std::vector<SequenceId>
       preempted;          // newest first: pushing each to the head of the queue keeps their order
-  int num_admitted = 0;   // the first so many of `queued` become running, in order
+  std::vector<SequenceId> admitted;  // of `queued`, those that become running, in order
   std::vector<Run> runs;  // preempted sequences are not among them
 
   int num_tokens() const;

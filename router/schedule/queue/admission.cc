@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "base/check.h"
 #include "base/status.h"
 
 namespace sheaf {
@@ -65,9 +66,12 @@ absl::Status Admission::CheckRoom(int count) const {
                       count, limits_.max_queued));
 }
 
-std::unique_ptr<Sequence> Admission::TakeFront(TimePoint now) {
-  std::unique_ptr<Sequence> sequence = std::move(queue_.front());
-  queue_.pop_front();
+std::unique_ptr<Sequence> Admission::Take(SequenceId id, TimePoint now) {
+  const auto place = std::find_if(queue_.begin(), queue_.end(),
+                                  [&](const auto& waiting) { return waiting->id() == id; });
+  SHEAF_CHECK(place != queue_.end(), "a plan admits who waits");
+  std::unique_ptr<Sequence> sequence = std::move(*place);
+  queue_.erase(place);
   // Only while others wait does the time between two takes say how fast the queue moves.
   if (last_take_ != TimePoint{} && !queue_.empty()) {
     take_interval_ += (now - last_take_ - take_interval_) / 8;

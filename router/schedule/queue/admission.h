@@ -2,11 +2,12 @@
 // Admission: the bounded queue in front of the running set. What can never run is refused at once,
 // what would wait too long is refused with a hint, what waited past its deadline is handed back.
 //
-// Order      first in, first out; a preempted sequence returns to the head.
+// Order      first in, first out, but for one that the plan defers; a preempted sequence returns to
+//            the head.
 // Threads    none of its own: the ledger's lock guards it (request_ledger.h).
 // Errors     CheckFits, CheckRoom: kInvalidArgument (never fits; says wanted and got),
 //            kResourceExhausted (queue full).
-// Cost       O(1), TakeIf O(queue).
+// Cost       O(1), Take O(its place), TakeIf O(queue).
 
 #include <deque>
 #include <functional>
@@ -38,14 +39,15 @@ class Admission {
   void Push(std::unique_ptr<Sequence> sequence) { queue_.push_back(std::move(sequence)); }
   void Return(std::unique_ptr<Sequence> preempted) { queue_.push_front(std::move(preempted)); }
 
-  std::unique_ptr<Sequence> TakeFront(TimePoint now);
+  // One that waits.
+  std::unique_ptr<Sequence> Take(SequenceId id, TimePoint now);
   // Removes those that `condition` holds for, in order.
   std::vector<std::unique_ptr<Sequence>> TakeIf(
       const std::function<bool(const Sequence&)>& condition);
 
   bool empty() const { return queue_.empty(); }
   int size() const { return static_cast<int>(queue_.size()); }
-  const Sequence& at(int i) const { return *queue_[i]; }
+  Sequence& at(int i) const { return *queue_[i]; }
   const Limits& limits() const { return limits_; }
 
   // When a refused client should come again: about when half the queue has moved on, 1 to 60

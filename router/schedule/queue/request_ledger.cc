@@ -81,18 +81,24 @@ int RequestLedger::num_queued() const {
   return admission_.size();
 }
 
-std::vector<QueuedSequence> RequestLedger::PeekQueued(int count) const {
+std::vector<QueuedSequence> RequestLedger::PeekQueued(
+    int count, const std::function<void(Sequence&, QueuedSequence&)>& describe) const {
   std::vector<QueuedSequence> queued;
-  absl::MutexLock lock(&mutex_);
-  for (int i = 0; i < std::min(count, admission_.size()); ++i) {
-    queued.push_back({admission_.at(i).id(), admission_.at(i).total_tokens()});
+  std::vector<Sequence*> sequences;  // only this thread takes them out
+  {
+    absl::MutexLock lock(&mutex_);
+    for (int i = 0; i < std::min(count, admission_.size()); ++i) {
+      sequences.push_back(&admission_.at(i));
+      queued.push_back({admission_.at(i).id(), admission_.at(i).total_tokens()});
+    }
   }
+  for (size_t i = 0; i < queued.size(); ++i) describe(*sequences[i], queued[i]);
   return queued;
 }
 
-std::unique_ptr<Sequence> RequestLedger::TakeFront(TimePoint now) {
+std::unique_ptr<Sequence> RequestLedger::Take(SequenceId id, TimePoint now) {
   absl::MutexLock lock(&mutex_);
-  return admission_.TakeFront(now);
+  return admission_.Take(id, now);
 }
 
 std::vector<std::unique_ptr<Sequence>> RequestLedger::TakeIf(

@@ -55,9 +55,12 @@ class RequestLedger {
   bool Wait(Duration at_most);
   bool HasQueued() const;
   int num_queued() const;
-  // At most `count` of the head of the queue, in order.
-  std::vector<QueuedSequence> PeekQueued(int count) const;
-  std::unique_ptr<Sequence> TakeFront(TimePoint now);
+  // At most `count` of the head of the queue, in order; `describe` adds what it knows of each (and
+  // holds up no other thread).
+  std::vector<QueuedSequence> PeekQueued(
+      int count, const std::function<void(Sequence&, QueuedSequence&)>& describe) const;
+  // One that PeekQueued has named.
+  std::unique_ptr<Sequence> Take(SequenceId id, TimePoint now);
   std::vector<std::unique_ptr<Sequence>> TakeIf(
       const std::function<bool(const Sequence&)>& condition);
   void Return(std::unique_ptr<Sequence> preempted);

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_format.h"
 #include "base/check.h"
+#include "router/schedule/step/cache_view.h"
 
 namespace sheaf {
 namespace {
@@ -27,10 +28,15 @@ StepLoop::StepLoop(const EngineOptions& options, const EngineParts& parts,
       cluster_(cluster),
       ledger_(ledger),
       limits_{options.max_num_seqs, options.max_num_batched_tokens, parts.cache->block_size()},
-      allocator_(parts.cache->num_blocks()),
+      second_tier_(parts.block_store == nullptr
+                       ? std::nullopt
+                       : std::optional<SecondTier>(std::in_place, *parts.block_store, *parts.cache,
+                                                   *parts.clock, options.prefix_cache.copy_time)),
+      cache_(options.prefix_cache, parts.cache->num_blocks(), parts.cache->block_size(),
+             second_tier_.has_value() ? &*second_tier_ : nullptr),
       runner_(*parts.decoder, *parts.pool),
       retry_(options.retry),
-      free_blocks_(allocator_.num_free()) {
+      free_blocks_(cache_.num_free()) {
   SHEAF_CHECK(options.max_num_batched_tokens <= parts.decoder->options().max_batched_tokens,
               "the decoder's scratch holds every step");
   SHEAF_CHECK(options.max_model_len <= parts.decoder->options().max_model_len,
@@ -42,6 +48,7 @@ void StepLoop::Run() {
     const TimePoint now = parts_.clock->Now();
     awake_since_.store(now, std::memory_order_release);
     const bool goes_on = EndWhatIsOver(now);
+    ForgetIfWanted();
     ReportLoad();
     if (!goes_on) return;
     // Looked at also with nothing to do: whoever was ready once takes requests from then on.
@@ -69,15 +76,28 @@ void StepLoop::ReportLoad() {
   EngineLoad load;
   load.queued = ledger_.num_queued();
   load.running = static_cast<int>(running_.size());
-  load.total_blocks = allocator_.num_blocks();
-  load.used_blocks = allocator_.num_blocks() - allocator_.num_free();
+  load.total_blocks = cache_.num_blocks();
+  load.used_blocks = cache_.num_blocks() - cache_.num_free();
+  load.cached_blocks = cache_.num_cached();
   parts_.observer->OnLoad(load);
+  if (second_tier_.has_value()) ReportSecondTier();
+}
+
+void StepLoop::ReportSecondTier() {
+  const SecondTier::Figures now = second_tier_->figures();
+  const SecondTier::Figures before = std::exchange(second_tier_told_, now);
+  parts_.observer->OnSecondTier({.held = now.held,
+                                 .kept = now.kept - before.kept,
+                                 .lost = now.lost - before.lost,
+                                 .loaded = now.loaded - before.loaded,
+                                 .failed = now.failed - before.failed,
+                                 .remark = second_tier_->TakeRemark()});
 }
 
 void StepLoop::Finish(std::unique_ptr<Sequence> sequence, FinishReason reason, absl::Status status,
                       bool guide_error) {
-  allocator_.Free(sequence->blocks);
-  free_blocks_.store(allocator_.num_free(), std::memory_order_release);
+  cache_.Free(sequence->prefix, sequence->blocks);
+  free_blocks_.store(cache_.num_free(), std::memory_order_release);
   ledger_.Ended(sequence->id());
   const TimePoint now = parts_.clock->Now();
   RequestReport report;
@@ -156,18 +176,59 @@ void StepLoop::EndStalled(TimePoint now) {
   }
 }
 
-// Preempts, admits and allocates as planned; fills runs_.
-void StepLoop::Apply(const StepPlan& plan, TimePoint now) {
-  for (SequenceId id : plan.preempted) {
+bool StepLoop::ForgetIfWanted() {
+  const bool wanted = reset_wanted_.exchange(false, std::memory_order_acq_rel);
+  if (wanted) cache_.Forget();
+  return wanted;
+}
+
+// Who shall run, in the state as it is.
+StepLoop::Planned StepLoop::Plan() {
+  std::vector<RunningSequence> running_view;
+  for (const auto& sequence : running_) {
+    running_view.push_back({sequence->id(), sequence->total_tokens(), sequence->computed_tokens,
+                            static_cast<int>(sequence->blocks.size()), sequence->last_step,
+                            sequence->prefilled,
+                            cache_.NumShared(sequence->prefix, sequence->blocks)});
+  }
+  CacheView view(cache_, running_);
+  const std::vector<QueuedSequence> queued_view = ledger_.PeekQueued(
+      std::max(0, options_.max_num_seqs - static_cast<int>(running_.size())),
+      [&](Sequence& sequence, QueuedSequence& queued) { view.Describe(sequence, queued); });
+  // Whoever asked for it before a request that is in this view came must not see it served.
+  if (ForgetIfWanted()) return Plan();
+  return {PlanStep({running_view, queued_view, cache_.num_free(), cache_.num_blocks()}, limits_),
+          view.restoring()};
+}
+
+void StepLoop::Preempt(std::span<const SequenceId> ids) {
+  for (const SequenceId id : ids) {
     std::unique_ptr<Sequence> sequence = TakeRunning(id);
-    allocator_.Free(sequence->blocks);
+    cache_.Free(sequence->prefix, sequence->blocks);
     sequence->Restart();
     ledger_.Return(std::move(sequence));
   }
-  for (int i = 0; i < plan.num_admitted; ++i) {
-    running_.push_back(ledger_.TakeFront(now));
-    if (!running_.back()->admitted.has_value()) running_.back()->admitted = now;
+}
+
+void StepLoop::Admit(SequenceId id, TimePoint now) {
+  running_.push_back(ledger_.Take(id, now));
+  Sequence& sequence = *running_.back();
+  const int most = sequence.reusable_tokens() / cache_.block_size();
+  sequence.computed_tokens =
+      cache_.Take(sequence.prefix, most, sequence.blocks) * cache_.block_size();
+  if (sequence.admitted.has_value()) return;
+  sequence.admitted = now;
+  sequence.cached_tokens = std::min(sequence.computed_tokens, sequence.prompt_tokens());
+  if (cache_.enabled()) {
+    parts_.observer->OnPrefixLookup(sequence.total_tokens(), sequence.computed_tokens);
   }
+}
+
+// Preempts, admits and allocates as planned; fills runs_.
+void StepLoop::Apply(const StepPlan& plan, TimePoint now) {
+  Preempt(plan.preempted);
+  // All of them take what is cached before anybody's new blocks can evict it.
+  for (const SequenceId id : plan.admitted) Admit(id, now);
   std::unordered_map<SequenceId, Sequence*> by_id;
   for (const auto& sequence : running_) by_id[sequence->id()] = sequence.get();
   runs_.clear();
@@ -175,25 +236,26 @@ void StepLoop::Apply(const StepPlan& plan, TimePoint now) {
   for (const StepPlan::Run& run : plan.runs) {
     Sequence* sequence = by_id.at(run.id);
     sequence->last_step = step_;
-    const bool allocated = allocator_.Allocate(run.new_blocks, sequence->blocks);
+    const bool allocated = cache_.Allocate(run.new_blocks, sequence->blocks);
     SHEAF_CHECK(allocated, "a plan needs no more blocks than are free");
     runs_.push_back({sequence, run.num_tokens});
     run_ids_.push_back(run.id);
   }
-  free_blocks_.store(allocator_.num_free(), std::memory_order_release);
+  free_blocks_.store(cache_.num_free(), std::memory_order_release);
 }
 
 void StepLoop::Step(TimePoint now) {
-  std::vector<RunningSequence> running_view;
-  for (const auto& sequence : running_) {
-    running_view.push_back({sequence->id(), sequence->total_tokens(), sequence->computed_tokens,
-                            static_cast<int>(sequence->blocks.size()), sequence->last_step,
-                            sequence->prefilled});
+  if (second_tier_.has_value()) second_tier_->BeginStep();
+  Planned planned = Plan();
+  const StepPlan& plan = planned.plan;
+  int preempted = static_cast<int>(plan.preempted.size());
+  while (plan.runs.empty() && !plan.preempted.empty()) {
+    // They shared blocks with each other: what that frees shows only when they are gone.
+    Preempt(plan.preempted);
+    planned = Plan();
+    preempted += static_cast<int>(plan.preempted.size());
   }
-  const std::vector<QueuedSequence> queued_view =
-      ledger_.PeekQueued(std::max(0, options_.max_num_seqs - static_cast<int>(running_.size())));
-  const StepPlan plan = PlanStep(
-      {running_view, queued_view, allocator_.num_free(), allocator_.num_blocks()}, limits_);
+  if (plan.runs.empty() && planned.restoring) return;
   ++step_;
   Apply(plan, now);
   SHEAF_CHECK(!runs_.empty(), "the oldest sequence always fits the cache");
@@ -201,7 +263,9 @@ void StepLoop::Step(TimePoint now) {
   StepReport report;
   report.step = StepId(step_);
   report.sequences = static_cast<int>(runs_.size());
-  report.preempted = static_cast<int>(plan.preempted.size());
+  report.preempted = preempted;
+  report.evicted_blocks =
+      static_cast<int>(cache_.num_evicted() - std::exchange(evicted_reported_, cache_.num_evicted()));
   const absl::Status status = RunStep(report);
   const TimePoint end = parts_.clock->Now();
   report.duration = end - now;
@@ -253,7 +317,12 @@ void StepLoop::Deliver(TimePoint now) {
     Sequence& sequence = *runs_[i].sequence;
     SequenceResult& result = results_[i];
     sequence.Advance(runs_[i].num_tokens);
-    if (!result.status.ok()) {
+    if (result.status.ok()) {
+      cache_.Publish(sequence.prefix, sequence.request().cache_salt, sequence.tokens(),
+                     sequence.computed_tokens, sequence.blocks);
+    } else {
+      // What is not finite came from somewhere: no one else shall read of it.
+      if (absl::IsInternal(result.status)) cache_.Forget();
       Finish(TakeRunning(sequence.id()), FinishReason::kError, std::move(result.status),
              result.next.guide_error);
       continue;

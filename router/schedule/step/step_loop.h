@@ -12,6 +12,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -20,7 +21,8 @@
 #include "base/clock.h"
 #include "router/schedule/queue/cluster_gate.h"
 #include "router/schedule/engine.h"
-#include "router/schedule/blocks/kv_block_allocator.h"
+#include "router/schedule/blocks/prefix_cache.h"
+#include "router/schedule/blocks/second_tier.h"
 #include "router/schedule/queue/request_ledger.h"
 #include "router/schedule/plan/scheduler.h"
 #include "router/schedule/step/sequence.h"
@@ -37,7 +39,10 @@ class StepLoop {
   // Returns when the engine has stopped and every request has ended.
   void Run();
 
-  int total_kv_blocks() const { return allocator_.num_blocks(); }
+  // Before the next plan. Any thread.
+  void ResetPrefixCache() { reset_wanted_.store(true, std::memory_order_release); }
+
+  int total_kv_blocks() const { return cache_.num_blocks(); }
   int free_kv_blocks() const { return free_blocks_.load(std::memory_order_acquire); }
   // Of the step thread's round; max: at rest.
   TimePoint awake_since() const { return awake_since_.load(std::memory_order_acquire); }
@@ -47,6 +52,14 @@ class StepLoop {
   void EndStalled(TimePoint now);
   void Step(TimePoint now);
   absl::Status RunStep(StepReport& report);
+  struct Planned {
+    StepPlan plan;
+    bool restoring = false;  // cache_view.h
+  };
+  Planned Plan();
+  bool ForgetIfWanted();
+  void Preempt(std::span<const SequenceId> ids);
+  void Admit(SequenceId id, TimePoint now);
   void Apply(const StepPlan& plan, TimePoint now);
   void Deliver(TimePoint now);
   void Finish(std::unique_ptr<Sequence> sequence, FinishReason reason, absl::Status status,
@@ -55,6 +68,7 @@ class StepLoop {
       const std::function<bool(const Sequence&)>& condition);
   std::unique_ptr<Sequence> TakeRunning(SequenceId id);
   void ReportLoad();
+  void ReportSecondTier();
   void Wait(Duration at_most);
 
   const EngineOptions& options_;
@@ -63,7 +77,11 @@ class StepLoop {
   RequestLedger& ledger_;
   const SchedulerLimits limits_;
 
-  KvBlockAllocator allocator_;
+  std::optional<SecondTier> second_tier_;
+  SecondTier::Figures second_tier_told_;
+  PrefixCache cache_;
+  uint64_t evicted_reported_ = 0;
+  std::atomic<bool> reset_wanted_{false};
   StepRunner runner_;
   StepRetry retry_;
   std::vector<std::unique_ptr<Sequence>> running_;  // in order of admission
