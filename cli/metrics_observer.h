@@ -5,6 +5,10 @@
 //
 // Threads: the engine's step thread. Ownership: borrows the metrics.
 
+#include <spdlog/spdlog.h>
+
+#include <string>
+
 #include "router/metrics/router_metrics.h"
 #include "router/schedule/engine_observer.h"
 
@@ -17,6 +21,7 @@ class MetricsObserver final : public EngineObserver {
   void OnLoad(const EngineLoad& load) override {
     metrics_.QueueIs(load.queued, load.running);
     metrics_.KvBlocksAre(load.used_blocks, load.total_blocks);
+    metrics_.PrefixBlocksAre(load.cached_blocks);
   }
   void OnStep(const StepReport& report) override {
     metrics_.StepDone({.prompt = report.prefill_tokens,
@@ -25,6 +30,19 @@ class MetricsObserver final : public EngineObserver {
                        .forced = report.forced_tokens},
                       report.duration);
     for (int i = 0; i < report.preempted; ++i) metrics_.Preempted();
+    metrics_.PrefixBlocksEvicted(report.evicted_blocks);
+  }
+  void OnSecondTier(const SecondTierReport& report) override {
+    metrics_.BlocksOffloaded(
+        {report.held, report.kept, report.lost, report.loaded, report.failed});
+    // The first, then every thousandth: a bad disk fails often.
+    if (report.failed > 0 && offload_failures_ % 1000 == 0) {
+      spdlog::warn("{}; the block is computed again instead", std::string(report.remark.message()));
+    }
+    offload_failures_ += report.failed > 0;
+  }
+  void OnPrefixLookup(int tokens, int cached_tokens) override {
+    metrics_.PrefixLookedUp(tokens, cached_tokens);
   }
   void OnRequestEnd(const RequestReport& report) override {
     if (report.guided) metrics_.GuidedEnded(report.guide_error);
@@ -32,6 +50,7 @@ class MetricsObserver final : public EngineObserver {
 
  private:
   RouterMetrics& metrics_;
+  int64_t offload_failures_ = 0;
 };
 
 }  // namespace sheaf
