@@ -5,6 +5,10 @@
 //
 // Threads: the engine's step thread. Ownership: borrows the metrics.
 
+#include <spdlog/spdlog.h>
+
+#include <string>
+
 #include "router/metrics/router_metrics.h"
 #include "router/metrics/speculation_metrics.h"
 #include "router/schedule/engine_observer.h"
@@ -24,6 +28,7 @@ class MetricsObserver final : public EngineObserver {
     metrics_.Refused(Refusal::kTooLate, load.refused.too_late - refused_.too_late);
     refused_ = load.refused;
     metrics_.KvBlocksAre(load.used_blocks, load.total_blocks);
+    metrics_.PrefixBlocksAre(load.cached_blocks);
   }
   void OnAdmitted(Duration since_submit) override { metrics_.Admitted(since_submit); }
   void OnStep(const StepReport& report) override {
@@ -38,6 +43,19 @@ class MetricsObserver final : public EngineObserver {
     }
     for (int i = 0; i < report.preempted; ++i) metrics_.Preempted();
     for (int i = 0; i < report.displaced; ++i) metrics_.Displaced();
+    metrics_.PrefixBlocksEvicted(report.evicted_blocks);
+  }
+  void OnSecondTier(const SecondTierReport& report) override {
+    metrics_.BlocksOffloaded(
+        {report.held, report.kept, report.lost, report.loaded, report.failed});
+    // The first, then every thousandth: a bad disk fails often.
+    if (report.failed > 0 && offload_failures_ % 1000 == 0) {
+      spdlog::warn("{}; the block is computed again instead", std::string(report.remark.message()));
+    }
+    offload_failures_ += report.failed > 0;
+  }
+  void OnPrefixLookup(int tokens, int cached_tokens) override {
+    metrics_.PrefixLookedUp(tokens, cached_tokens);
   }
   void OnRequestEnd(const RequestReport& report) override {
     if (report.guided) metrics_.GuidedEnded(report.guide_error);
@@ -47,6 +65,7 @@ class MetricsObserver final : public EngineObserver {
   RouterMetrics& metrics_;
   SpeculationMetrics& speculation_;
   QueueRefusals refused_;  // counted so far
+  int64_t offload_failures_ = 0;
 };
 
 }  // namespace sheaf

@@ -294,6 +294,20 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
   app.add_option("--block-size", options.block_size, "Tokens a KV block")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
+  app.add_flag("--enable-prefix-caching,!--no-enable-prefix-caching",
+               options.enable_prefix_caching,
+               "Do not compute again what was computed of an equal beginning of a prompt; the same "
+               "answers, byte for byte. The blocks stay in the KV cache until others need them")
+      ->capture_default_str();
+  app.add_option("--kv-offload-bytes", options.kv_offload_bytes,
+                 "Keep so many bytes of KV blocks that had to leave the KV cache, for prompts that "
+                 "begin alike; 0 = none. Without --kv-offload-path they take this much memory more "
+                 "when full; accepts units, e.g. 64GiB")
+      ->transform(CLI::AsSizeValue(false))
+      ->capture_default_str();
+  app.add_option("--kv-offload-path", options.kv_offload_path,
+                 "Directory for them on a fast local disk: one private file without a name, all of "
+                 "its room reserved at start and given back at the end; default: memory");
   app.add_option("--seed", text.seed,
                  "Of the seeds drawn for requests without one; default: random")
       ->check(CLI::NonNegativeNumber);
@@ -382,6 +396,14 @@ absl::Status FinishRouter(RouterOptions& options, const RouterText& text) {
   }
   if (options.kv_cache_memory_bytes < 1) {
     return absl::InvalidArgumentError("--kv-cache-memory-bytes: wanted at least 1, got 0");
+  }
+  if (!options.kv_offload_path.empty() && options.kv_offload_bytes == 0) {
+    return absl::InvalidArgumentError(
+        "--kv-offload-path: wanted --kv-offload-bytes with it, which says how much");
+  }
+  if (options.kv_offload_bytes > 0 && !options.enable_prefix_caching) {
+    return absl::InvalidArgumentError(
+        "--kv-offload-bytes: wanted with prefix caching, got --no-enable-prefix-caching");
   }
   return absl::OkStatus();
 }

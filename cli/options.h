@@ -51,6 +51,9 @@ struct RouterOptions {
   kernels::KvFormat kv_format = kernels::KvFormat::kBF16;
   int64_t kv_cache_memory_bytes = int64_t{1} << 30;
   int block_size = 16;  // tokens a KV block
+  int64_t kv_offload_bytes = 0;   // of evicted blocks that are kept; 0 = none are
+  std::string kv_offload_path;    // directory of the file that holds them; empty = memory
+  bool enable_prefix_caching = true;  // prompts share what was computed of equal beginnings
   std::optional<uint64_t>
       seed;               // of the seeds given to requests that have none; absent = from the system
   int max_logprobs = 20;  // -1 = the whole vocabulary

@@ -95,6 +95,10 @@ class LinkedBackend : public ExpertBackend, private EngineObserver {
 
  private:
   void OnLoad(const EngineLoad& load) override { next_->OnLoad(load); }
+  void OnPrefixLookup(int tokens, int cached_tokens) override {
+    next_->OnPrefixLookup(tokens, cached_tokens);
+  }
+  void OnSecondTier(const SecondTierReport& report) override { next_->OnSecondTier(report); }
   void OnFirstToken(Duration since_submit) override { next_->OnFirstToken(since_submit); }
   void OnNextToken(Duration since_previous) override { next_->OnNextToken(since_previous); }
   void OnRequestEnd(const RequestReport& report) override { next_->OnRequestEnd(report); }

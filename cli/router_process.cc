@@ -37,6 +37,7 @@
 #include "router/attention/kv_cache.h"
 #include "router/metrics/router_metrics.h"
 #include "router/metrics/speculation_metrics.h"
+#include "router/schedule/blocks/block_store.h"
 #include "router/schedule/engine.h"
 
 namespace sheaf {
@@ -102,6 +103,7 @@ struct RouterProcess::Impl {
   std::unique_ptr<ThreadPool> pool;
   std::unique_ptr<DecoderWeights> weights;
   std::unique_ptr<KvCache> cache;
+  std::unique_ptr<BlockStore> block_store;  // null: blocks that leave the cache are gone
   std::unique_ptr<ExpertBackend> experts;
   std::unique_ptr<Decoder> decoder;
   std::unique_ptr<Engine> engine;
@@ -191,6 +193,15 @@ absl::Status RouterProcess::Impl::BuildEngine() {
   spdlog::info("KV cache: {} blocks of {} tokens ({}); requests of up to {} tokens",
                cache->num_blocks(), cache->block_size(), kernels::KvFormatName(options.kv_format),
                max_model_len);
+  if (options.kv_offload_bytes > 0) {
+    SHEAF_ASSIGN_OR_RETURN(block_store,
+                           BlockStore::Create({static_cast<uint64_t>(options.kv_offload_bytes),
+                                               options.kv_offload_path,
+                                               KvCache::BlockBytes(config, heads, options.kv_format,
+                                                                   options.block_size)}));
+    spdlog::info("KV offload: {} blocks in {}", block_store->capacity(),
+                 options.kv_offload_path.empty() ? "memory" : options.kv_offload_path);
+  }
   if (!experts_are_elsewhere()) SHEAF_RETURN_IF_ERROR(MakeExperts());
   checkpoint.reset();
   DecoderOptions decoder_options;
@@ -209,6 +220,8 @@ absl::Status RouterProcess::Impl::BuildEngine() {
   engine_options.speculation = options.speculation;
   engine_options.max_queued_tokens = options.max_num_queued_tokens;
   engine_options.eos_token_ids = config.eos_token_ids;
+  engine_options.prefix_cache.enabled = options.enable_prefix_caching;
+  engine_options.prefix_cache.key = RandomBlockHashKey();
   engine = std::make_unique<Engine>(
       engine_options, EngineParts{.decoder = decoder.get(),
                                   .cache = cache.get(),
@@ -216,7 +229,8 @@ absl::Status RouterProcess::Impl::BuildEngine() {
                                   .pool = pool.get(),
                                   .clock = &clock,
                                   .observer = experts->ObserveSteps(*observer),
-                                  .cluster_ready = [this] { return experts->Ready(); }});
+                                  .cluster_ready = [this] { return experts->Ready(); },
+                                  .block_store = block_store.get()});
   return absl::OkStatus();
 }
 

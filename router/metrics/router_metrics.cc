@@ -86,6 +86,23 @@ RouterMetrics::RouterMetrics(prometheus::Registry& registry, const std::string& 
                            "Sequences put back into the queue because KV blocks ran out.")),
       displacements_(Counter(registry, "sheaf_displacements_total",
                              "Sequences put back so that others get their share of the slots.")),
+      prefix_queries_(Counter(registry, "sheaf_prefix_cache_queries_total",
+                              "Tokens looked up in the prefix cache.")),
+      prefix_hits_(Counter(registry, "sheaf_prefix_cache_hits_total",
+                           "Of those, tokens found and not computed.")),
+      prefix_blocks_(Gauge(registry, "sheaf_prefix_cache_blocks",
+                           "KV blocks that a later prompt can share.")),
+      prefix_evictions_(Counter(registry, "sheaf_prefix_cache_evictions_total",
+                                "KV blocks taken from the prefix cache because others needed them.")),
+      offload_held_(Gauge(registry, "sheaf_kv_offload_blocks", "Evicted KV blocks that are kept.")),
+      offload_kept_(Counter(registry, "sheaf_kv_offload_kept_blocks_total",
+                            "KV blocks evicted from the cache and kept.")),
+      offload_lost_(Counter(registry, "sheaf_kv_offload_lost_blocks_total",
+                            "KV blocks evicted for whose copy there was no time.")),
+      offload_loaded_(Counter(registry, "sheaf_kv_offload_loaded_blocks_total",
+                              "Kept KV blocks that came back into the cache.")),
+      offload_failed_(Counter(registry, "sheaf_kv_offload_failed_blocks_total",
+                              "KV blocks that could not be written, read or trusted.")),
       forced_tokens_(Counter(registry, "sheaf_forced_tokens_total",
                              "Generated tokens that a grammar or a budget of thoughts forced.")),
       guided_sequences_(Counter(registry, "sheaf_guided_sequences_total",
@@ -174,6 +191,27 @@ void RouterMetrics::StepWasPlanned(Duration predicted, Duration target, Duration
 
 void RouterMetrics::Preempted() { preemptions_.Increment(); }
 void RouterMetrics::Displaced() { displacements_.Increment(); }
+
+void RouterMetrics::PrefixLookedUp(int64_t tokens, int64_t cached) {
+  prefix_queries_.Increment(static_cast<double>(tokens));
+  prefix_hits_.Increment(static_cast<double>(cached));
+}
+
+void RouterMetrics::PrefixBlocksAre(int64_t cached) {
+  prefix_blocks_.Set(static_cast<double>(cached));
+}
+
+void RouterMetrics::PrefixBlocksEvicted(int64_t blocks) {
+  prefix_evictions_.Increment(static_cast<double>(blocks));
+}
+
+void RouterMetrics::BlocksOffloaded(const OffloadedBlocks& blocks) {
+  offload_held_.Set(static_cast<double>(blocks.held));
+  offload_kept_.Increment(static_cast<double>(blocks.kept));
+  offload_lost_.Increment(static_cast<double>(blocks.lost));
+  offload_loaded_.Increment(static_cast<double>(blocks.loaded));
+  offload_failed_.Increment(static_cast<double>(blocks.failed));
+}
 
 void RouterMetrics::GuidedEnded(bool guide_error) {
   guided_sequences_.Increment();

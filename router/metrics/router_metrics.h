@@ -66,6 +66,19 @@ class RouterMetrics {
   void StepWasPlanned(Duration predicted, Duration target, Duration step);
   void Preempted();
   void Displaced();
+  // A sequence begins to be computed: of so many tokens, so many are in the prefix cache.
+  void PrefixLookedUp(int64_t tokens, int64_t cached);
+  void PrefixBlocksAre(int64_t cached);
+  void PrefixBlocksEvicted(int64_t blocks);
+  // The prefix cache's second tier, in blocks; all but the first since the last call.
+  struct OffloadedBlocks {
+    int64_t held = 0;
+    int64_t kept = 0;
+    int64_t lost = 0;
+    int64_t loaded = 0;
+    int64_t failed = 0;
+  };
+  void BlocksOffloaded(const OffloadedBlocks& blocks);
   // A choice with a grammar or a budget of thoughts has ended; by an error of the guide?
   void GuidedEnded(bool guide_error);
   // Calls of tools that the request had not declared; they were answered as text.
@@ -98,6 +111,15 @@ class RouterMetrics {
   prometheus::Gauge& step_target_;
   prometheus::Counter& preemptions_;
   prometheus::Counter& displacements_;
+  prometheus::Counter& prefix_queries_;
+  prometheus::Counter& prefix_hits_;
+  prometheus::Gauge& prefix_blocks_;
+  prometheus::Counter& prefix_evictions_;
+  prometheus::Gauge& offload_held_;
+  prometheus::Counter& offload_kept_;
+  prometheus::Counter& offload_lost_;
+  prometheus::Counter& offload_loaded_;
+  prometheus::Counter& offload_failed_;
   prometheus::Counter& forced_tokens_;
   prometheus::Counter& guided_sequences_;
   prometheus::Counter& guide_errors_;

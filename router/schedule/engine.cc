@@ -57,6 +57,12 @@ absl::StatusOr<std::unique_ptr<Sequence>> Engine::MakeSequence(Submission choice
       Sequence::Limits{options_.eos_token_ids, options_.max_model_len}, parts_.clock->Now(),
       std::move(guide));
   SHEAF_RETURN_IF_ERROR(sequence->TakePriorOutput());
+  if (options_.prefix_cache.enabled) {
+    // Here and not on the step thread: it is the one cost that grows with the prompt.
+    sequence->prefix.chain.Extend(BlockHasher(options_.prefix_cache.key),
+                                  sequence->request().cache_salt, sequence->tokens(),
+                                  parts_.cache->block_size());
+  }
   return sequence;
 }
 
@@ -103,6 +109,11 @@ EngineLoad Engine::load() const {
 }
 
 Duration Engine::RetryAfter() const { return ledger_->RetryAfter(); }
+
+void Engine::ResetPrefixCache() {
+  loop_->ResetPrefixCache();
+  ledger_->ClusterChanged();  // an idle step thread does it now
+}
 
 int32_t Engine::max_model_len() const { return options_.max_model_len; }
 

@@ -43,6 +43,7 @@
 #include "base/thread_pool.h"
 #include "router/attention/decoder.h"
 #include "router/attention/kv_cache.h"
+#include "router/schedule/blocks/prefix_cache.h"
 #include "router/schedule/engine_observer.h"
 #include "router/schedule/generation.h"
 #include "router/schedule/plan/step_cost.h"
@@ -53,6 +54,7 @@
 
 namespace sheaf {
 
+class BlockStore;
 class ClusterGate;
 class RequestLedger;
 class Sequence;
@@ -72,6 +74,7 @@ struct EngineOptions {
   StepRetryOptions retry{};
   SpeculationOptions speculation{};
   Duration max_step_time = std::chrono::seconds(120);  // a longer one: the engine hangs
+  PrefixCacheOptions prefix_cache{};
 };
 
 // What the engine runs on.
@@ -83,6 +86,7 @@ struct EngineParts {
   const Clock* clock = nullptr;
   EngineObserver* observer = nullptr;
   std::function<absl::Status()> cluster_ready;  // empty: always
+  BlockStore* block_store = nullptr;            // second tier of the prefix cache; null: none
 };
 
 class Engine final : public GenerationEngine {
@@ -98,6 +102,7 @@ class Engine final : public GenerationEngine {
   bool live() const override;
   EngineLoad load() const override;
   Duration RetryAfter() const override;
+  void ResetPrefixCache() override;
   int32_t max_model_len() const override;
 
   // Refuses new requests and returns when all others have ended; at the deadline those left end

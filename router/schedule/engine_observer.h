@@ -34,6 +34,7 @@ struct StepReport {
   int drafts = 0;
   int drafted_tokens = 0;
   std::array<int, DraftRecord::kLongest> accepted_at{};
+  int evicted_blocks = 0;  // of the prefix cache, since the last step
   bool given_up = false;  // no request failed; its tokens are computed again
   GiveUpCause give_up_cause = GiveUpCause::kNone;
   absl::Status status;  // of the forward pass
@@ -51,6 +52,16 @@ struct RequestReport {
   Duration total{0};         // submit to end
 };
 
+// In blocks; all but `held` since the last report.
+struct SecondTierReport {
+  int64_t held = 0;    // now
+  int64_t kept = 0;    // evicted from the KV cache, and here now
+  int64_t lost = 0;    // evicted, and there was no time to copy them
+  int64_t loaded = 0;  // back in the KV cache
+  int64_t failed = 0;  // bad checksums, errors of the file: misses
+  absl::Status remark;  // of the last failure
+};
+
 class EngineObserver {
  public:
   virtual ~EngineObserver() = default;
@@ -58,6 +69,10 @@ class EngineObserver {
   // A choice runs for the first time.
   virtual void OnAdmitted(Duration /*since_submit*/) {}
   virtual void OnStep(const StepReport& /*report*/) {}
+  // The second tier of the prefix cache, if there is one: after steps that may have changed it.
+  virtual void OnSecondTier(const SecondTierReport& /*report*/) {}
+  // A sequence is admitted for the first time: of so many tokens, so many were in the prefix cache.
+  virtual void OnPrefixLookup(int /*tokens*/, int /*cached_tokens*/) {}
   virtual void OnFirstToken(Duration /*since_submit*/) {}
   virtual void OnNextToken(Duration /*since_previous_token*/) {}
   virtual void OnRequestEnd(const RequestReport& /*report*/) {}

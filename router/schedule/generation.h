@@ -96,7 +96,7 @@ struct GenerationEnd {
   std::optional<std::string> stop_string;  // what matched
   std::optional<TokenId> stop_token;       // the stop id that ended it (EOS list included)
   int32_t prompt_tokens = 0;
-  int32_t cached_tokens = 0;  // of the prompt: read from the prefix cache instead of computed
+  int32_t cached_tokens = 0;  // of the prompt: found in the prefix cache instead of computed
   int32_t completion_tokens = 0;  // prior output included
   // Of those, thoughts without their tags (thought_tracker.h). 0 without a guide.
   int32_t reasoning_tokens = 0;
@@ -117,6 +117,7 @@ struct EngineLoad {
   int running = 0;
   int used_blocks = 0;
   int total_blocks = 0;
+  int cached_blocks = 0;  // in the prefix cache, whether in use or not
 };
 
 class GenerationSink {
@@ -165,6 +166,9 @@ class GenerationEngine {
   virtual EngineLoad load() const = 0;
   // A hint for clients refused with kResourceExhausted.
   virtual Duration RetryAfter() const = 0;
+  // Requests that are submitted from now on are computed from their first token; those that run
+  // keep what they have.
+  virtual void ResetPrefixCache() {}
   // The longest prompt + output in tokens.
   virtual int32_t max_model_len() const = 0;
 };

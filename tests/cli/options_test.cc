@@ -40,6 +40,11 @@ TEST(Options, DefaultsAreThoseOfTheHelp) {
   EXPECT_EQ(options.pool.workers, 1);
   EXPECT_EQ(options.target_step_ms, 0) << "automatic";
   EXPECT_EQ(options.block_size, 16);
+  EXPECT_TRUE(options.enable_prefix_caching);
+  EXPECT_FALSE(Serve({"--no-enable-prefix-caching"}).enable_prefix_caching);
+  EXPECT_TRUE(Serve({"--enable-prefix-caching"}).enable_prefix_caching);
+  EXPECT_EQ(options.kv_offload_bytes, 0);
+  EXPECT_EQ(Serve({"--kv-offload-bytes", "3GiB"}).kv_offload_bytes, int64_t{3} << 30);
   EXPECT_EQ(options.kv_format, kernels::KvFormat::kBF16);
   EXPECT_EQ(options.max_logprobs, 20);
   EXPECT_EQ(options.max_num_queued_requests, 1024);
@@ -137,6 +142,9 @@ TEST(Options, WrongValuesNameTheFlag) {
   EXPECT_THAT(ErrorOf({"serve", "dir", "--workers", "-1"}), HasSubstr("--workers"));
   EXPECT_THAT(ErrorOf({"serve", "dir", "--kv-cache-dtype", "int3"}), HasSubstr("--kv-cache-dtype"));
   EXPECT_THAT(ErrorOf({"serve", "dir", "--block-size", "0"}), HasSubstr("--block-size"));
+  EXPECT_THAT(ErrorOf({"serve", "dir", "--kv-offload-path", "/tmp"}), HasSubstr("--kv-offload-bytes"));
+  EXPECT_THAT(ErrorOf({"serve", "dir", "--kv-offload-bytes", "1GiB", "--no-enable-prefix-caching"}),
+              HasSubstr("--kv-offload-bytes"));
   EXPECT_THAT(ErrorOf({"serve", "dir", "--no-such-flag"}), HasSubstr("--no-such-flag"));
   EXPECT_THAT(ErrorOf({"serve", "dir", "--served-model-name", ""}),
               HasSubstr("--served-model-name"));

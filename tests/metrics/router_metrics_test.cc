@@ -81,6 +81,10 @@ void UseEveryVerb(RouterMetrics& metrics) {
   metrics.Displaced();
   metrics.Admitted(milliseconds(3));
   metrics.Refused(RouterMetrics::Refusal::kTooLate, 2);
+  metrics.PrefixLookedUp(64, 48);
+  metrics.PrefixBlocksAre(6);
+  metrics.PrefixBlocksEvicted(2);
+  metrics.BlocksOffloaded({.held = 11, .kept = 12, .lost = 13, .loaded = 14, .failed = 15});
 }
 
 void UseEveryVerb(PoolMetrics& metrics) {
@@ -157,6 +161,10 @@ TEST(RouterMetrics, VerbsMoveTheirFigures) {
         "sheaf_kv_blocks_capacity 8", "sheaf_prompt_tokens_total 7",
         "sheaf_generated_tokens_total 2", "sheaf_steps_total 1", "sheaf_step_tokens_sum 10",
         "sheaf_step_duration_seconds_sum 0.01", "sheaf_preemptions_total 1",
+        "sheaf_prefix_cache_queries_total 64", "sheaf_prefix_cache_hits_total 48",
+        "sheaf_kv_offload_blocks 11", "sheaf_kv_offload_kept_blocks_total 12",
+        "sheaf_kv_offload_lost_blocks_total 13", "sheaf_kv_offload_loaded_blocks_total 14",
+        "sheaf_kv_offload_failed_blocks_total 15", "sheaf_prefix_cache_blocks 6", "sheaf_prefix_cache_evictions_total 2",
         "sheaf_forced_tokens_total 1", "sheaf_guided_sequences_total 1",
         "sheaf_guide_errors_total 1", "sheaf_step_dispatch_seconds_sum 0.001",
         "sheaf_step_combine_seconds_sum 0.002", "sheaf_exchange_sent_bytes_total{worker=\"1\"} 101",

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "exchange/layer/local_expert_layer.h"
+#include "router/schedule/blocks/block_store.h"
 #include "router/schedule/engine.h"
 #include "tests/attention/tiny_checkpoint.h"
 #include "tests/schedule/byte_tokenizer.h"
@@ -57,9 +58,20 @@ class CountingObserver final : public EngineObserver {
     predicted += report.predicted > Duration{0};
     bounded_by_time += report.target > Duration{0};
     given_up += report.given_up;
+    evicted_blocks += report.evicted_blocks;
+    computed_tokens += report.given_up ? 0 : report.prefill_tokens + report.decode_tokens;
     moot += report.give_up_cause == GiveUpCause::kMoot;
   }
   void OnAdmitted(Duration) override { admitted += 1; }
+  void OnPrefixLookup(int tokens, int cached_tokens) override {
+    looked_up += tokens;
+    hits += cached_tokens;
+  }
+  void OnSecondTier(const SecondTierReport& report) override {
+    kept += static_cast<int>(report.kept);
+    loaded += static_cast<int>(report.loaded);
+    failed += static_cast<int>(report.failed);
+  }
   void OnFirstToken(Duration) override { first_tokens += 1; }
   void OnNextToken(Duration) override { next_tokens += 1; }
   void OnRequestEnd(const RequestReport& report) override {
@@ -71,17 +83,20 @@ class CountingObserver final : public EngineObserver {
 
   std::atomic<int> steps{0}, preempted{0}, most_sequences{0}, most_tokens{0}, first_tokens{0},
       next_tokens{0}, ends{0}, completion_tokens{0}, forced_tokens{0}, guided{0}, guide_errors{0},
-      given_up{0}, moot{0}, displaced{0}, admitted{0}, drafted{0}, drafts_accepted{0};
-  std::atomic<int> predicted{0}, bounded_by_time{0};  // steps
+      given_up{0}, moot{0}, displaced{0}, admitted{0}, drafted{0}, drafts_accepted{0},
+      predicted{0}, bounded_by_time{0}, evicted_blocks{0}, computed_tokens{0}, looked_up{0}, hits{0}, kept{0},
+      loaded{0}, failed{0};
 };
 
 struct EngineSettings {
   EngineOptions engine{.max_model_len = 256, .max_num_seqs = 32, .max_num_batched_tokens = 256};
   int num_blocks = 600;
   int block_size = 16;
+  kernels::KvFormat kv_format = kernels::KvFormat::kF32;
   int threads = 2;
   const Clock* clock = nullptr;  // null: steady
   absl::Status cluster;          // at the start
+  BlockStore* block_store = nullptr;
 };
 
 class RunningEngine {
@@ -94,9 +109,9 @@ class RunningEngine {
         experts(local_),
         cache_(*KvCache::Create(
             checkpoint.config(), checkpoint.all_heads(),
-            {kernels::KvFormat::kF32, settings.block_size,
+            {settings.kv_format, settings.block_size,
              settings.num_blocks * KvCache::BlockBytes(checkpoint.config(), checkpoint.all_heads(),
-                                                       kernels::KvFormat::kF32,
+                                                       settings.kv_format,
                                                        settings.block_size)})),
         decoder_(checkpoint.config(), checkpoint.weights(), checkpoint.all_heads(), *cache_,
                  experts, pool_,
@@ -108,7 +123,7 @@ class RunningEngine {
                 {&decoder_, cache_.get(), &ByteTokenizer(), &pool_, &clock_, &observer, [this] {
                    std::lock_guard lock(mutex_);
                    return cluster_;
-                 }}) {}
+                 }, settings.block_store}) {}
 
   Engine& engine() { return engine_; }
   int num_blocks() const { return cache_->num_blocks(); }

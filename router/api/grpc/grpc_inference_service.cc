@@ -70,10 +70,31 @@ ApiResult<ByteBuffer> GetModelInfo(const ApiContext& context, const ByteBuffer& 
   return EncodeMessage(response);
 }
 
+ApiResult<ByteBuffer> ResetPrefixCache(const ApiContext& context, const ByteBuffer& request) {
+  v1::ResetPrefixCacheRequest message;
+  if (auto error = DecodeMessage(request, message)) return *std::move(error);
+  context.engine.ResetPrefixCache();
+  return EncodeMessage(v1::ResetPrefixCacheResponse());
+}
+
+// Of methods that are instant: not through the pool, because they are asked for while it is full.
+grpc::ServerUnaryReactor* AnswerAtOnce(grpc::CallbackServerContext* server,
+                                       ApiResult<ByteBuffer> answer, ByteBuffer* response) {
+  grpc::ServerUnaryReactor* reactor = server->DefaultReactor();
+  if (const auto* error = std::get_if<ApiError>(&answer)) {
+    reactor->Finish(GrpcStatusOf(*error, server));
+  } else {
+    *response = std::get<ByteBuffer>(std::move(answer));
+    reactor->Finish(grpc::Status::OK);
+  }
+  return reactor;
+}
+
 template <typename BaseService>
 using WithRawMethods = v1::Inference::WithRawCallbackMethod_Generate<
     v1::Inference::WithRawCallbackMethod_Tokenize<v1::Inference::WithRawCallbackMethod_Detokenize<
-        v1::Inference::WithRawCallbackMethod_GetModelInfo<BaseService>>>>;
+        v1::Inference::WithRawCallbackMethod_GetModelInfo<
+            v1::Inference::WithRawCallbackMethod_ResetPrefixCache<BaseService>>>>>;
 
 class InferenceService final : public WithRawMethods<v1::Inference::Service> {
  public:
@@ -97,18 +118,15 @@ class InferenceService final : public WithRawMethods<v1::Inference::Service> {
                     [this, bytes = *request] { return sheaf::Detokenize(context_, bytes); });
   }
 
-  // At once: it is asked for while the pool is full, too.
   grpc::ServerUnaryReactor* GetModelInfo(grpc::CallbackServerContext* server,
                                          const ByteBuffer* request, ByteBuffer* response) override {
-    grpc::ServerUnaryReactor* reactor = server->DefaultReactor();
-    auto answer = sheaf::GetModelInfo(context_, *request);
-    if (const auto* error = std::get_if<ApiError>(&answer)) {
-      reactor->Finish(GrpcStatusOf(*error, server));
-    } else {
-      *response = std::get<ByteBuffer>(std::move(answer));
-      reactor->Finish(grpc::Status::OK);
-    }
-    return reactor;
+    return AnswerAtOnce(server, sheaf::GetModelInfo(context_, *request), response);
+  }
+
+  grpc::ServerUnaryReactor* ResetPrefixCache(grpc::CallbackServerContext* server,
+                                             const ByteBuffer* request,
+                                             ByteBuffer* response) override {
+    return AnswerAtOnce(server, sheaf::ResetPrefixCache(context_, *request), response);
   }
 
  private:

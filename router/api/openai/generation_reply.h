@@ -47,6 +47,7 @@ class GenerationReply : public PendingReply {
     const PreparedPrompt* prompt = nullptr;
     bool begun = false;  // its first chunk is out
     int completion_tokens = 0;
+    std::optional<int32_t> cached_tokens;  // of its prompt; known at its end
     // Whole answers collect; streams leave these empty, but for prompt_logprobs until the first
     // chunk.
     std::optional<PromptLogprobs> prompt_logprobs;
@@ -89,6 +90,7 @@ class GenerationReply : public PendingReply {
   struct TokenCounts {
     int64_t prompt = 0;
     int64_t completion = 0;
+    std::optional<int64_t> cached;  // of the prompt
     std::optional<int64_t> reasoning;
   };
 

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"
+#include "router/schedule/plan/step_planner.h"
 
 namespace sheaf {
 namespace {

@@ -63,6 +63,7 @@ class Admission {
       const std::function<bool(const Sequence&)>& condition);
   void Ended(SequenceId id) { order_.Forget(id); }
 
+  Sequence& at(SequenceId id) const { return *waiting_.at(id); }  // one that waits
   bool Waits(SequenceId id) const { return waiting_.contains(id); }
   bool empty() const { return waiting_.empty(); }
   int size() const { return static_cast<int>(waiting_.size()); }

@@ -59,8 +59,10 @@ class RequestLedger {
   // changed.
   bool Wait(Duration at_most);
   bool HasQueued() const;
-  // At most `count` of the head of the queue, in order.
-  std::vector<QueuedSequence> PeekQueued(int count, TimePoint now);
+  // At most `count` of the head of the queue, in order; `describe` adds what it knows of each (and
+  // holds up no other thread).
+  std::vector<QueuedSequence> PeekQueued(
+      int count, TimePoint now, const std::function<void(Sequence&, QueuedSequence&)>& describe);
   // Those become running; in this order.
   std::vector<std::unique_ptr<Sequence>> Take(std::span<const SequenceId> ids, TimePoint now);
   void Return(std::unique_ptr<Sequence> sequence, FairOrder::ComesBack how, TimePoint now);

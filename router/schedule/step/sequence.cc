@@ -78,6 +78,12 @@ kernels::SamplingHistory Sequence::history(std::span<const TokenId> ahead) {
   return history;
 }
 
+int Sequence::reusable_tokens() const {
+  const int all_but_last = total_tokens() - 1;
+  if (prompt_logprobs_done_ >= static_cast<int>(prompt_logprobs_.size())) return all_but_last;
+  return std::min(all_but_last, prompt_logprobs_done_ - 1);
+}
+
 int Sequence::FirstLogitToken(int num_tokens) const {
   const int first_sampled = ChunkSamples(num_tokens) ? num_tokens - 1 : num_tokens;
   if (prompt_logprobs_done_ >= static_cast<int>(prompt_logprobs_.size())) return first_sampled;
@@ -224,6 +230,7 @@ void Sequence::End(FinishReason reason, absl::Status status) {
   end.stop_string = stop_string_;
   end.stop_token = stop_token_;
   end.prompt_tokens = prompt_tokens_;
+  end.cached_tokens = cached_tokens;
   end.completion_tokens = output_tokens();
   end.reasoning_tokens = thoughts_.num_tokens();
   std::exchange(sink_, nullptr)->OnEnd(std::move(end));

@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "router/schedule/blocks/prefix_cache.h"
 #include "router/schedule/generation.h"
 #include "router/text/guide/output_guide.h"
 #include "router/text/text_stream.h"
@@ -72,12 +73,18 @@ class Sequence {
 
   // The state of the cache, kept by the engine.
   std::vector<int32_t> blocks;
+  CachedPrefix prefix;
   int computed_tokens = 0;  // positions whose K and V are in `blocks`
   uint64_t last_step = 0;
   Duration waited{0};  // from its submission until it was prefilled, or up to now
   bool prefilled = false;  // all tokens of some moment since the admission are in the cache
   std::optional<TimePoint> admitted;  // first admission
+  int cached_tokens = 0;              // of the prompt, not computed at the first admission
   std::optional<TimePoint> last_token;
+
+  // At its beginning, as many tokens as need no row when they are in the cache: the last one has the
+  // logits that are sampled, and those before a token of the prompt its log-probabilities.
+  int reusable_tokens() const;
 
   // Of a chunk of the next num_tokens tokens: whether its last row is sampled, and the first row
   // that wants logits (num_tokens: none), prompt log-probabilities included.

@@ -30,14 +30,19 @@ StepLoop::StepLoop(const EngineOptions& options, const EngineParts& parts,
       parts_(parts),
       cluster_(cluster),
       ledger_(ledger),
-      allocator_(parts.cache->num_blocks()),
+      second_tier_(parts.block_store == nullptr
+                       ? std::nullopt
+                       : std::optional<SecondTier>(std::in_place, *parts.block_store, *parts.cache,
+                                                   *parts.clock, options.prefix_cache.copy_time)),
+      cache_(options.prefix_cache, parts.cache->num_blocks(), parts.cache->block_size(),
+             second_tier_.has_value() ? &*second_tier_ : nullptr),
       planner_({options.max_num_seqs, options.max_num_batched_tokens, parts.cache->block_size(),
                 options.target_step_ms},
                options.experts),
       runner_(*parts.decoder, *parts.pool),
       retry_(options.retry),
       speculator_(options.speculation),
-      free_blocks_(allocator_.num_free()) {
+      free_blocks_(cache_.num_free()) {
   SHEAF_CHECK(options.max_num_batched_tokens <= parts.decoder->options().max_batched_tokens,
               "the decoder's scratch holds every step");
   SHEAF_CHECK(options.max_model_len <= parts.decoder->options().max_model_len,
@@ -49,6 +54,7 @@ void StepLoop::Run() {
     const TimePoint now = parts_.clock->Now();
     awake_since_.store(now, std::memory_order_release);
     const bool goes_on = EndWhatIsOver(now);
+    ForgetIfWanted();
     ReportLoad();
     if (!goes_on) return;
     // Looked at also with nothing to do: whoever was ready once takes requests from then on.
@@ -75,15 +81,28 @@ void StepLoop::Wait(Duration at_most) {
 void StepLoop::ReportLoad() {
   EngineLoad load = ledger_.load();
   load.running = static_cast<int>(running_.size());
-  load.total_blocks = allocator_.num_blocks();
-  load.used_blocks = allocator_.num_blocks() - allocator_.num_free();
+  load.total_blocks = cache_.num_blocks();
+  load.used_blocks = cache_.num_blocks() - cache_.num_free();
+  load.cached_blocks = cache_.num_cached();
   parts_.observer->OnLoad(load);
+  if (second_tier_.has_value()) ReportSecondTier();
+}
+
+void StepLoop::ReportSecondTier() {
+  const SecondTier::Figures now = second_tier_->figures();
+  const SecondTier::Figures before = std::exchange(second_tier_told_, now);
+  parts_.observer->OnSecondTier({.held = now.held,
+                                 .kept = now.kept - before.kept,
+                                 .lost = now.lost - before.lost,
+                                 .loaded = now.loaded - before.loaded,
+                                 .failed = now.failed - before.failed,
+                                 .remark = second_tier_->TakeRemark()});
 }
 
 void StepLoop::Finish(std::unique_ptr<Sequence> sequence, FinishReason reason, absl::Status status,
                       bool guide_error) {
-  allocator_.Free(sequence->blocks);
-  free_blocks_.store(allocator_.num_free(), std::memory_order_release);
+  cache_.Free(sequence->prefix, sequence->blocks);
+  free_blocks_.store(cache_.num_free(), std::memory_order_release);
   speculator_.Forget(sequence->id());
   ledger_.Ended(sequence->id());
   const TimePoint now = parts_.clock->Now();
@@ -167,64 +186,29 @@ void StepLoop::EndStalled(TimePoint now) {
   }
 }
 
-// Preempts, admits and allocates as planned; fills runs_.
-void StepLoop::Apply(const StepPlan& plan, TimePoint now) {
-  for (const SequenceId id : plan.preempted) PutBack(id, FairOrder::ComesBack::kPreempted, now);
-  }
-  Admit(plan.admitted, now);
-  std::unordered_map<SequenceId, Sequence*> by_id;
-  for (const auto& sequence : running_) by_id[sequence->id()] = sequence.get();
-  runs_.clear();
-  run_ids_.clear();
-  for (const StepPlan::Run& run : plan.runs) {
-    Sequence* sequence = by_id.at(run.id);
-    sequence->last_step = step_;
-    const bool allocated = allocator_.Allocate(run.new_blocks, sequence->blocks);
-    SHEAF_CHECK(allocated, "a plan needs no more blocks than are free");
-    runs_.push_back({sequence, run.num_tokens});
-    run_ids_.push_back(run.id);
-  }
-  if (speculator_.enabled()) AddDrafts(plan.num_tokens());
-  free_blocks_.store(allocator_.num_free(), std::memory_order_release);
-}
-
-StepPlan StepLoop::Plan(std::span<const QueuedSequence> queued, TimePoint now) {
-  std::vector<RunningSequence> running_view;
-  for (const auto& sequence : running_) {
-    RunningSequence view;
-    view.id = sequence->id();
-    view.total_tokens = sequence->total_tokens();
-    view.computed_tokens = sequence->computed_tokens;
-    view.owned_blocks = static_cast<int>(sequence->blocks.size());
-    view.last_step = sequence->last_step;
-    view.prefilled = sequence->prefilled;
-    if (!sequence->prefilled) sequence->waited = now - sequence->submitted();
-    view.priority = AgedPriority(sequence->request().priority, sequence->waited);
-    running_view.push_back(view);
-  }
-  return planner_.Plan(
-      {running_view, queued, allocator_.num_free(), allocator_.num_blocks(), step_});
-}
-
 void StepLoop::Step(TimePoint now) {
+  if (second_tier_.has_value()) second_tier_->BeginStep();
   const int displaced = MakeRoom(now);
-  const std::vector<QueuedSequence> queued = LookAtQueue(now);
-  if (running_.empty() && queued.empty()) return;  // all that waited were too late
   ++step_;
-  const StepPlan plan = Plan(queued, now);
+  const Planned planned = Plan(now);
+  const StepPlan& plan = planned.plan;
   Apply(plan, now);
   if (runs_.empty()) {
-    SHEAF_CHECK(!plan.preempted.empty(), "the most senior sequence always fits the cache");
-    return;  // what was taken away counts in the next plan
+    // What was taken away counts in the next plan; all that waited may have been too late.
+    SHEAF_CHECK(!plan.preempted.empty() || planned.restoring || planned.nobody,
+                "the most senior sequence always fits the cache");
+    return;
   }
 
   StepReport report;
   report.step = StepId(step_);
   report.sequences = static_cast<int>(runs_.size());
   report.preempted = static_cast<int>(plan.preempted.size());
+  report.displaced = displaced;
+  report.evicted_blocks =
+      static_cast<int>(cache_.num_evicted() - std::exchange(evicted_reported_, cache_.num_evicted()));
   report.predicted = FromMs(planner_.predicted_ms());
   report.target = FromMs(plan.target_ms);
-  report.displaced = displaced;
   const absl::Status status = RunStep(report);
   const TimePoint end = parts_.clock->Now();
   report.duration = end - now;
@@ -281,12 +265,15 @@ void StepLoop::Deliver(TimePoint now) {
     SequenceResult& result = results_[i];
     sequence.Advance(runs_[i].num_tokens);
     if (!result.status.ok()) {
+      // What is not finite came from somewhere: no one else shall read of it.
+      if (absl::IsInternal(result.status)) cache_.Forget();
       Finish(TakeRunning(sequence.id()), FinishReason::kError, std::move(result.status),
              result.next.guide_error);
       continue;
     }
     std::optional<FinishReason> end;
-    for (size_t t = 0; t < result.next.tokens.size() && !end.has_value(); ++t) {
+    size_t t = 0;
+    for (; t < result.next.tokens.size() && !end.has_value(); ++t) {
       if (sequence.last_token.has_value()) {
         parts_.observer->OnNextToken(now - *sequence.last_token);
       } else {
@@ -298,7 +285,9 @@ void StepLoop::Deliver(TimePoint now) {
       end = sequence.Accept(result.next.tokens[t], std::move(logprobs), result.next.forced[t]);
     }
     if (result.next.ended && !end.has_value()) end = sequence.AcceptEnd();
-    sequence.AdvanceOverDraft(result.drafts_accepted);
+    sequence.AdvanceOverDraft(std::min(result.drafts_accepted, static_cast<int>(t)));
+    cache_.Publish(sequence.prefix, sequence.request().cache_salt, sequence.tokens(),
+                   sequence.computed_tokens, sequence.blocks);
     if (end.has_value()) Finish(TakeRunning(sequence.id()), *end, absl::OkStatus());
   }
 }

@@ -12,6 +12,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -20,7 +21,8 @@
 #include "base/clock.h"
 #include "router/schedule/queue/cluster_gate.h"
 #include "router/schedule/engine.h"
-#include "router/schedule/blocks/kv_block_allocator.h"
+#include "router/schedule/blocks/prefix_cache.h"
+#include "router/schedule/blocks/second_tier.h"
 #include "router/schedule/queue/request_ledger.h"
 #include "router/schedule/speculation/speculator.h"
 #include "router/schedule/plan/step_planner.h"
@@ -29,6 +31,8 @@
 #include "router/schedule/step/step_runner.h"
 
 namespace sheaf {
+
+class CacheView;
 
 class StepLoop {
  public:
@@ -41,7 +45,10 @@ class StepLoop {
   // touched. The step thread, also in the middle of a step. Cost: one load when there are none.
   void EndWaitingOver(TimePoint now);
 
-  int total_kv_blocks() const { return allocator_.num_blocks(); }
+  // Before the next plan. Any thread.
+  void ResetPrefixCache() { reset_wanted_.store(true, std::memory_order_release); }
+
+  int total_kv_blocks() const { return cache_.num_blocks(); }
   int free_kv_blocks() const { return free_blocks_.load(std::memory_order_acquire); }
   // Of the step thread's round; max: at rest.
   TimePoint awake_since() const { return awake_since_.load(std::memory_order_acquire); }
@@ -51,7 +58,7 @@ class StepLoop {
   void EndStalled(TimePoint now);
   void EndExpired(std::unique_ptr<Sequence> sequence);
   // The head of the queue, for the plan.
-  std::vector<QueuedSequence> LookAtQueue(TimePoint now);
+  std::vector<QueuedSequence> LookAtQueue(CacheView& view, TimePoint now);
   // Puts back those that have to yield to the next one in the queue (slot_turns.h); how many.
   int MakeRoom(TimePoint now);
   void PutBack(SequenceId id, FairOrder::ComesBack how, TimePoint now);
@@ -60,7 +67,14 @@ class StepLoop {
   void Account(const StepReport& report);
   void Step(TimePoint now);
   absl::Status RunStep(StepReport& report);
-  StepPlan Plan(std::span<const QueuedSequence> queued, TimePoint now);
+  struct Planned {
+    StepPlan plan;
+    bool restoring = false;  // cache_view.h
+    bool nobody = false;     // neither runs nor waits
+  };
+  Planned Plan(TimePoint now);
+  bool ForgetIfWanted();
+  // Preempts, admits and allocates as planned; fills runs_.
   void Apply(const StepPlan& plan, TimePoint now);
   void AddDrafts(int planned_tokens);
   void CountDraft(const SequenceRun& run, const SequenceResult& result, StepReport& report);
@@ -73,6 +87,7 @@ class StepLoop {
       const std::function<bool(const Sequence&)>& condition);
   std::unique_ptr<Sequence> TakeRunning(SequenceId id);
   void ReportLoad();
+  void ReportSecondTier();
   void Wait(Duration at_most);
 
   const EngineOptions& options_;
@@ -80,7 +95,11 @@ class StepLoop {
   const ClusterGate& cluster_;
   RequestLedger& ledger_;
 
-  KvBlockAllocator allocator_;
+  std::optional<SecondTier> second_tier_;
+  SecondTier::Figures second_tier_told_;
+  PrefixCache cache_;
+  uint64_t evicted_reported_ = 0;
+  std::atomic<bool> reset_wanted_{false};
   StepPlanner planner_;
   StepRunner runner_;
   StepRetry retry_;

@@ -9,8 +9,8 @@ namespace sheaf {
 
 // Drafts take what the plan left of the step's tokens, and blocks only while plenty are free.
 void StepLoop::AddDrafts(int planned_tokens) {
-  const int block_size = parts_.cache->block_size();
-  int spare_blocks = allocator_.num_free() - allocator_.num_blocks() / 100 -
+  const int block_size = cache_.block_size();
+  int spare_blocks = cache_.num_free() - cache_.num_blocks() / 100 -
                      static_cast<int>(running_.size());
   std::vector<SpeculatedRun> speculated;
   for (const SequenceRun& run : runs_) {
@@ -38,7 +38,7 @@ void StepLoop::AddDrafts(int planned_tokens) {
     const int missing = BlocksForTokens(positions, block_size) -
                         static_cast<int>(run.sequence->blocks.size());
     if (run.draft.empty() || missing <= 0) continue;
-    const bool allocated = allocator_.Allocate(missing, run.sequence->blocks);
+    const bool allocated = cache_.Allocate(missing, run.sequence->blocks);
     SHEAF_CHECK(allocated, "a draft's room is within the blocks that are free");
   }
   planner_.AddDrafts(drafted);

@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
-#include "base/check.h"
 #include "router/schedule/queue/slot_turns.h"
+#include "router/schedule/step/cache_view.h"
 #include "router/schedule/step/step_loop.h"
 
 namespace sheaf {
@@ -34,10 +34,12 @@ void StepLoop::EndWaitingOver(TimePoint now) {
   for (auto& sequence : over.expired) EndExpired(std::move(sequence));
 }
 
-std::vector<QueuedSequence> StepLoop::LookAtQueue(TimePoint now) {
+std::vector<QueuedSequence> StepLoop::LookAtQueue(CacheView& view, TimePoint now) {
   const int free_slots = options_.max_num_seqs - static_cast<int>(running_.size());
   if (free_slots < 1) return {};
-  std::vector<QueuedSequence> front = ledger_.PeekQueued(free_slots + kMoreThanFit, now);
+  std::vector<QueuedSequence> front = ledger_.PeekQueued(
+      free_slots + kMoreThanFit, now,
+      [&](Sequence& sequence, QueuedSequence& queued) { view.Describe(sequence, queued); });
   for (auto& sequence : ledger_.TakeHopeless(front, now)) {
     const SequenceId id = sequence->id();
     std::erase_if(front, [&](const QueuedSequence& queued) { return queued.id == id; });
@@ -52,17 +54,17 @@ int StepLoop::MakeRoom(TimePoint now) {
   if (running_.empty()) return 0;
   const std::optional<FairOrder::Standing> next = ledger_.NextInQueue(now);
   if (!next.has_value()) return 0;
-  const int block_size = parts_.cache->block_size();
+  const int block_size = cache_.block_size();
   SlotRoom room;
   room.free_slots = options_.max_num_seqs - static_cast<int>(running_.size());
-  room.free_blocks = allocator_.num_free();
+  room.free_blocks = cache_.num_free();
   for (const auto& sequence : running_) {
     room.free_blocks -=
         std::max(0, BlocksForTokens(sequence->total_tokens(), block_size) -
                         static_cast<int>(sequence->blocks.size()));
   }
   room.blocks_wanted = BlocksForTokens(int64_t{next->tokens} + 1, block_size) +
-                       std::max(1, allocator_.num_blocks() / 100);
+                       std::max(1, cache_.num_blocks() / 100);
   if (room.free_slots > 0 && room.free_blocks >= room.blocks_wanted) return 0;
   std::vector<SequenceId> ids;
   for (const auto& sequence : running_) ids.push_back(sequence->id());
@@ -76,24 +78,6 @@ int StepLoop::MakeRoom(TimePoint now) {
       WhoYields(*next, holders, room, options_.slot_turns, now);
   for (const SequenceId id : yielding) PutBack(id, FairOrder::ComesBack::kDisplaced, now);
   return static_cast<int>(yielding.size());
-}
-
-void StepLoop::PutBack(SequenceId id, FairOrder::ComesBack how, TimePoint now) {
-  std::unique_ptr<Sequence> sequence = TakeRunning(id);
-  allocator_.Free(sequence->blocks);
-  sequence->Restart();
-  ledger_.Return(std::move(sequence), how, now);
-}
-
-void StepLoop::Admit(std::span<const SequenceId> ids, TimePoint now) {
-  if (ids.empty()) return;
-  for (std::unique_ptr<Sequence>& sequence : ledger_.Take(ids, now)) {
-    if (!sequence->admitted.has_value()) {
-      sequence->admitted = now;
-      parts_.observer->OnAdmitted(now - sequence->submitted());
-    }
-    running_.push_back(std::move(sequence));
-  }
 }
 
 void StepLoop::Account(const StepReport& report) {
