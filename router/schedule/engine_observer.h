@@ -10,7 +10,7 @@
 
 namespace sheaf {
 
-// Why a step was given up: the cluster did not answer, or some of its sequences were over.
+// Why a step was given up: the cluster did not answer, or all of its sequences were over.
 enum class GiveUpCause { kNone, kUnavailable, kMoot };
 
 // Of a step given up, the tokens are those that it was to run.
@@ -23,6 +23,7 @@ struct StepReport {
   int generated_tokens = 0;  // new tokens
   int forced_tokens = 0;     // of those, appended by a guide without sampling
   int preempted = 0;
+  int ended = 0;          // of the sequences, were over before the step was
   bool given_up = false;  // no request failed; its tokens are computed again
   GiveUpCause give_up_cause = GiveUpCause::kNone;
   absl::Status status;  // of the forward pass

@@ -51,6 +51,7 @@ class CountingObserver final : public EngineObserver {
     most_tokens = std::max(most_tokens.load(), report.prefill_tokens + report.decode_tokens);
     forced_tokens += report.forced_tokens;
     steps += 1;
+    ended_inside += report.ended;
     given_up += report.given_up;
     moot += report.give_up_cause == GiveUpCause::kMoot;
   }
@@ -65,7 +66,7 @@ class CountingObserver final : public EngineObserver {
 
   std::atomic<int> steps{0}, preempted{0}, most_sequences{0}, most_tokens{0}, first_tokens{0},
       next_tokens{0}, ends{0}, completion_tokens{0}, forced_tokens{0}, guided{0}, guide_errors{0},
-      given_up{0}, moot{0};
+      given_up{0}, moot{0}, ended_inside{0};
 };
 
 struct EngineSettings {

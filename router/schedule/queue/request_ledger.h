@@ -1,14 +1,14 @@
 #pragma once
 // RequestLedger: what the clients' threads and the step thread share: which requests wait, which
-// are alive, which of them are cancelled, when the engine shall stop, and whether the step that runs
-// is still worth its time.
+// are alive, which of them are cancelled, when the engine shall stop, and whether somebody should be
+// ended in the middle of a step.
 //
-// Moot       a running step is moot when one of its sequences has been cancelled or is past its
-//            deadline, or the engine shall stop now: whoever waits inside the step should give it
-//            up, so that those can end.
+// Look       while a step runs, one is due when any request has been cancelled, at the moment that the
+//            step named, and when the engine shall stop: the step thread should see whose time is
+//            over (step_in_flight.h).
 // Threads    the first group of methods: any thread. The second: the step thread.
 // Errors     AddAll: kUnavailable (stopping); kResourceExhausted, kInvalidArgument (Admission::CheckRoom).
-// Cost       StepIsMoot: one load and the clock. Others O(1), those with a condition O(queue).
+// Cost       LookIsDue: one load and the clock. Others O(1), those with a condition O(queue).
 
 #include <atomic>
 #include <functional>
@@ -43,7 +43,7 @@ class RequestLedger {
   // The cluster may have changed: wakes the step thread.
   void ClusterChanged();
   bool stopping() const;
-  bool StepIsMoot() const;
+  bool LookIsDue() const;
   EngineLoad load() const;  // queued and running alone
   Duration RetryAfter() const;
   const Admission::Limits& limits() const { return limits_; }
@@ -65,12 +65,12 @@ class RequestLedger {
   std::optional<TimePoint> stop_at() const;
   void Ended(SequenceId id);
 
-  // Between these two StepIsMoot speaks of these sequences.
-  void BeginStep(std::span<const SequenceId> ids, TimePoint earliest_deadline);
+  // Between these two a look may be due; with these sequences computing, at `look_at` at the latest.
+  void BeginStep(std::span<const SequenceId> ids, TimePoint look_at);
   void EndStep();
 
  private:
-  void RaiseMootAt(TimePoint moment) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void LookAt(TimePoint moment) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Admission::Limits limits_;
   const Clock& clock_;
@@ -85,8 +85,8 @@ class RequestLedger {
   std::optional<TimePoint> stop_at_ ABSL_GUARDED_BY(mutex_);
   std::unordered_set<SequenceId> in_step_ ABSL_GUARDED_BY(mutex_);
 
-  // When the running step becomes moot; max: no step runs, or never. Written under mutex_.
-  std::atomic<TimePoint> moot_at_{TimePoint::max()};
+  // When a look is due; max: no step runs, or never. Written under mutex_.
+  std::atomic<TimePoint> look_at_{TimePoint::max()};
 };
 
 }  // namespace sheaf

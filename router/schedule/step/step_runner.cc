@@ -7,7 +7,7 @@
 
 namespace sheaf {
 
-absl::Status StepRunner::Run(StepId step, std::span<const SequenceRun> runs,
+absl::Status StepRunner::Run(StepId step, std::span<const SequenceRun> runs, StepWatch& watch,
                              std::vector<SequenceResult>& results) {
   batch_.clear();
   for (const SequenceRun& run : runs) {
@@ -20,10 +20,12 @@ absl::Status StepRunner::Run(StepId step, std::span<const SequenceRun> runs,
   // A sequence may have many rows in a group (prompt log-probabilities): each its own status,
   // merged in order.
   std::vector<SequenceResult> row_results;
-  return decoder_.Forward({step, batch_}, [&](const LogitRows& rows) {
+  const auto on_logits = [&](const LogitRows& rows) {
     row_results.assign(rows.sources.size(), {});
-    pool_.ParallelFor(rows.sources.size(), [&](int64_t i, int) {
+    const ItemCost cost = CostOfElements(2 * int64_t{rows.vocab_size});
+    pool_.ParallelFor(rows.sources.size(), cost, [&](int64_t i, int) {
       const LogitRows::Source source = rows.sources[i];
+      if (watch.IsOver(source.sequence)) return;
       ReadRow(rows.row(i), runs[source.sequence], source.token, row_results[i]);
     });
     for (size_t i = 0; i < row_results.size(); ++i) {
@@ -35,7 +37,8 @@ absl::Status StepRunner::Run(StepId step, std::span<const SequenceRun> runs,
         result.logprobs = std::move(row_results[i].logprobs);
       }
     }
-  });
+  };
+  return decoder_.Forward({step, batch_}, on_logits, &watch);
 }
 
 void StepRunner::ReadRow(std::span<float> logits, const SequenceRun& run, int token,
@@ -59,7 +62,7 @@ void StepRunner::ReadRow(std::span<float> logits, const SequenceRun& run, int to
 
   const std::optional<int32_t> num_top = sequence.request().logprobs;
   // The sampler changes the row; log-probabilities are of the raw one.
-  std::vector<float> raw;
+  thread_local std::vector<float> raw;
   if (num_top.has_value()) raw.assign(logits.begin(), logits.end());
   const int longest = num_top.has_value() ? 1 : std::min(kLongestRun, sequence.tokens_left());
   result.status = ChooseNext(logits, sequence, longest, result.next);
