@@ -34,6 +34,17 @@ const char* NameOf(TransportKind kind) {
 
 namespace {
 
+// A number of bytes with or without a unit, or "auto".
+CLI::Validator SizeOrAuto() {
+  return CLI::Validator(
+      [size = CLI::AsSizeValue(false)](std::string& value) {
+        if (value != "auto") return size(value);
+        value = std::to_string(kAutoKvMemory);
+        return std::string();
+      },
+      "SIZE or auto");
+}
+
 // `--config FILE` as vLLM has it: a flat YAML map from flag name to value or list. Its entries
 // become arguments, but for flags that the command line gives itself.
 absl::Status AppendConfigFile(const std::string& path, std::vector<std::string>& arguments) {
@@ -288,8 +299,9 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
          "bf16, and there is no fp8_e5m2")
       ->capture_default_str();
   app.add_option("--kv-cache-memory-bytes", options.kv_cache_memory_bytes,
-                 "Size of the KV cache; accepts units, e.g. 2GiB")
-      ->transform(CLI::AsSizeValue(false))
+                 "Size of the KV cache; accepts units, e.g. 2GiB. auto: what memory is free, less the "
+                 "weights and a reserve of a sixteenth")
+      ->transform(SizeOrAuto())
       ->capture_default_str();
   app.add_option("--block-size", options.block_size, "Tokens a KV block")
       ->check(CLI::Range(1, 1024))
@@ -315,11 +327,13 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
                  "Largest `logprobs`; -1 = the whole vocabulary")
       ->check(CLI::Range(-1, 1 << 20))
       ->capture_default_str();
-  app.add_option("--threads", options.threads, "Compute threads of the router; 0 = usable cores")
+  app.add_option("--threads", options.threads, "Compute threads of the router; 0 = its cores, as "
+                 "its affinity mask and CPU quota allow")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app.add_option("--worker-threads", options.worker_threads,
-                 "Compute threads of each worker; 0 = usable cores")
+                 "Compute threads of each worker; 0 = its cores. With enough cores and neither flag, "
+                 "router and workers get cores of their own")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app.add_option("--transport", options.transport,
@@ -394,7 +408,7 @@ absl::Status FinishRouter(RouterOptions& options, const RouterText& text) {
       return absl::InvalidArgumentError("--served-model-name: wanted a name, got an empty one");
     }
   }
-  if (options.kv_cache_memory_bytes < 1) {
+  if (options.kv_cache_memory_bytes < 1 && options.kv_cache_memory_bytes != kAutoKvMemory) {
     return absl::InvalidArgumentError("--kv-cache-memory-bytes: wanted at least 1, got 0");
   }
   if (!options.kv_offload_path.empty() && options.kv_offload_bytes == 0) {
@@ -449,7 +463,8 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
       ->check(CLI::Range(0, 65535))
       ->capture_default_str();
   worker_app
-      ->add_option("--worker-threads", worker.worker_threads, "Compute threads; 0 = usable cores")
+      ->add_option("--worker-threads", worker.worker_threads,
+                   "Compute threads; 0 = its cores, as its affinity mask and CPU quota allow")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
 
@@ -519,7 +534,7 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
       ->capture_default_str();
   verify_app->add_option("--seed", verify.seed, "Of those rows; default: random")
       ->check(CLI::NonNegativeNumber);
-  verify_app->add_option("--threads", verify.threads, "0 = usable cores")
+  verify_app->add_option("--threads", verify.threads, "0 = the cores that it may use")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
 

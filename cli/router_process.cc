@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <filesystem>
 #include <random>
 #include <thread>
@@ -98,6 +99,7 @@ struct RouterProcess::Impl {
   ModelConfig config;
   std::unique_ptr<CheckpointText> text;
   int max_model_len = 0;  // tokens
+  KvCacheOptions kv_options;
   std::unique_ptr<EngineGate> gate;
   std::atomic<size_t> loaded_bytes{0}, total_bytes{0};
   std::unique_ptr<ThreadPool> pool;
@@ -149,7 +151,8 @@ absl::Status RouterProcess::Impl::MakeExperts() {
 }
 
 absl::Status RouterProcess::Impl::CheckCheckpoint() {
-  Preflight preflight = RunPreflight(options);
+  const MemoryLimits memory = DetectMemoryLimits();
+  Preflight preflight = RunPreflight(options, &memory);
   for (const std::string& remark : AllRemarks(preflight.report)) {
     spdlog::warn("{}", OneLine(remark));
   }
@@ -160,6 +163,7 @@ absl::Status RouterProcess::Impl::CheckCheckpoint() {
   config = *std::move(preflight.config);
   text = std::move(preflight.text);
   max_model_len = preflight.max_model_len;
+  kv_options = preflight.kv_cache;
   const auto parser = [](const std::string& choice, TagFormat format) {
     return choice == "auto" ? absl::StrFormat("auto -> %s", TagFormatName(format)) : choice;
   };
@@ -168,8 +172,12 @@ absl::Status RouterProcess::Impl::CheckCheckpoint() {
                parser(options.reasoning_parser, text->output_format().reasoning));
   spdlog::info("answers end at {}", preflight.stop_ids.Text());
   gate = std::make_unique<EngineGate>(max_model_len);
-  pool = std::make_unique<ThreadPool>(options.threads > 0 ? options.threads
-                                                          : DetectCpuTopology().usable_cores);
+  const CpuTopology cpu = DetectCpuTopology();
+  pool = std::make_unique<ThreadPool>(options.threads > 0 ? options.threads : cpu.default_threads());
+  spdlog::info("{} compute threads on {} cores{}", pool->num_threads(), cpu.usable_cores,
+               std::isinf(cpu.cpu_quota)
+                   ? std::string()
+                   : absl::StrFormat(", with a quota of %.2f", cpu.cpu_quota));
   return absl::OkStatus();
 }
 
@@ -189,7 +197,7 @@ absl::Status RouterProcess::Impl::LoadWeights() {
 
 absl::Status RouterProcess::Impl::BuildEngine() {
   const HeadRange heads = AllHeads(config);
-  SHEAF_ASSIGN_OR_RETURN(cache, KvCache::Create(config, heads, KvCacheOptionsOf(options)));
+  SHEAF_ASSIGN_OR_RETURN(cache, KvCache::Create(config, heads, kv_options));
   spdlog::info("KV cache: {} blocks of {} tokens ({}); requests of up to {} tokens",
                cache->num_blocks(), cache->block_size(), kernels::KvFormatName(options.kv_format),
                max_model_len);
@@ -207,7 +215,9 @@ absl::Status RouterProcess::Impl::BuildEngine() {
   DecoderOptions decoder_options;
   decoder_options.max_batched_tokens = options.max_num_batched_tokens;
   decoder_options.max_model_len = max_model_len;
-  decoder_options.remote_experts = options.pool.workers > 0 || !options.coordinator.empty();
+  // In this very process they use the same pool.
+  const bool with_workers = options.pool.workers > 0 || !options.coordinator.empty();
+  decoder_options.experts_share_cores = with_workers && options.experts_share_cores;
   decoder = std::make_unique<Decoder>(config, *weights, heads, *cache, experts->layer(), *pool,
                                       decoder_options);
   EngineOptions engine_options;

@@ -117,7 +117,7 @@ void Engine::ResetPrefixCache() {
 
 int32_t Engine::max_model_len() const { return options_.max_model_len; }
 
-bool Engine::StepIsMoot() const { return ledger_->StepIsMoot(); }
+bool Engine::StepIsMoot() { return loop_->StepIsMoot(); }
 
 void Engine::Stop(TimePoint deadline) {
   ledger_->StopAt(deadline);

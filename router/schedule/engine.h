@@ -10,14 +10,17 @@
 // Tokens     every generated token gives one OnToken, forced ones and the stop token (EOS list,
 //            stop_token_ids) included, the latter with empty text; completion_tokens counts it.
 //            Forced tokens run together in the next step, among the decodes.
-// Ends       stop token, stop string, max_tokens, max_model_len; Cancel, deadline, Stop: within one
-//            step, KV blocks freed.
+// Ends       stop token, stop string, max_tokens, max_model_len; Cancel, deadline, Stop. KV blocks are
+//            freed.
 // Given up   a forward pass that ends with kUnavailable or kAborted (a worker died, nobody holds an
 //            expert) fails nobody: its sequences keep their tokens and blocks and are computed again
 //            (step_retry.h), with the same output. While `cluster_ready` is not OK nothing runs.
 //            Requests wait: at most max_unready_wait without any step, then they end with
-//            kUnavailable and its cause. Cancel, deadline and Stop are kept meanwhile; inside a step
-//            by whoever waits there and polls StepIsMoot.
+//            kUnavailable and its cause. Cancel, deadline and Stop are kept meanwhile.
+// Over       what is cancelled, too late or stopped ends in the middle of a step, within 100 ms where
+//            the machine runs the step thread: its client is told, its rows leave the step at the next
+//            half of a layer (decoder.h) and its blocks are free. The others' step goes on; a step of
+//            which nobody is left ends. Whoever waits inside a step asks StepIsMoot meanwhile.
 // Errors     of a request alone (logits not finite: kInternal) end that request. Any other error of
 //            the forward pass ends the requests of that step with its status; the engine goes on.
 //            SubmitAll refuses with kUnavailable before the cluster was ready for the first time, and
@@ -113,10 +116,10 @@ class Engine final : public GenerationEngine {
   // every 20 ms anyway while something waits for it).
   void Wake();
 
-  // Whether the step that runs should be given up by whoever waits inside it: one of its sequences
-  // has been cancelled or is past its deadline, or the engine shall stop now. Any thread; one load
-  // and the clock.
-  bool StepIsMoot() const;
+  // Of the step thread, for whoever waits inside a step: ends what is over, and says whether all of
+  // the step's sequences are, so that nobody needs what is waited for. One load and the clock where
+  // nothing has happened.
+  bool StepIsMoot();
 
   // Blocks that no sequence owns, as of the last step. All of them when nothing runs.
   int free_kv_blocks() const;

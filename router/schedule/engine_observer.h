@@ -13,7 +13,7 @@
 
 namespace sheaf {
 
-// Why a step was given up: the cluster did not answer, or some of its sequences were over.
+// Why a step was given up: the cluster did not answer, or all of its sequences were over.
 enum class GiveUpCause { kNone, kUnavailable, kMoot };
 
 // Of a step given up, the tokens are those that it was to run.
@@ -35,6 +35,7 @@ struct StepReport {
   int drafted_tokens = 0;
   std::array<int, DraftRecord::kLongest> accepted_at{};
   int evicted_blocks = 0;  // of the prefix cache, since the last step
+  int ended = 0;          // of the sequences, were over before the step was
   bool given_up = false;  // no request failed; its tokens are computed again
   GiveUpCause give_up_cause = GiveUpCause::kNone;
   absl::Status status;  // of the forward pass

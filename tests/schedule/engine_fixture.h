@@ -57,6 +57,7 @@ class CountingObserver final : public EngineObserver {
     steps += 1;
     predicted += report.predicted > Duration{0};
     bounded_by_time += report.target > Duration{0};
+    ended_inside += report.ended;
     given_up += report.given_up;
     evicted_blocks += report.evicted_blocks;
     computed_tokens += report.given_up ? 0 : report.prefill_tokens + report.decode_tokens;
@@ -85,7 +86,7 @@ class CountingObserver final : public EngineObserver {
       next_tokens{0}, ends{0}, completion_tokens{0}, forced_tokens{0}, guided{0}, guide_errors{0},
       given_up{0}, moot{0}, displaced{0}, admitted{0}, drafted{0}, drafts_accepted{0},
       predicted{0}, bounded_by_time{0}, evicted_blocks{0}, computed_tokens{0}, looked_up{0}, hits{0}, kept{0},
-      loaded{0}, failed{0};
+      loaded{0}, failed{0}, ended_inside{0};
 };
 
 struct EngineSettings {

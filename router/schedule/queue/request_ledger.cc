@@ -56,7 +56,7 @@ void RequestLedger::Cancel(SequenceId id) {
     NoteWaiting();
   } else {
     cancelled_.insert(id);
-    if (in_step_.contains(id)) RaiseMootAt(TimePoint::min());
+    if (!in_step_.empty()) LookAt(TimePoint::min());
   }
   woken_ = true;
 }
@@ -64,7 +64,7 @@ void RequestLedger::Cancel(SequenceId id) {
 void RequestLedger::StopAt(TimePoint moment) {
   absl::MutexLock lock(&mutex_);
   stop_at_ = std::min(stop_at_.value_or(moment), moment);
-  if (!in_step_.empty()) RaiseMootAt(*stop_at_);
+  if (!in_step_.empty()) LookAt(*stop_at_);
   woken_ = true;
 }
 
@@ -79,9 +79,10 @@ bool RequestLedger::stopping() const {
   return stop_at_.has_value();
 }
 
-bool RequestLedger::StepIsMoot() const {
-  const TimePoint moot_at = moot_at_.load(std::memory_order_acquire);
-  return moot_at != TimePoint::max() && clock_.Now() >= moot_at;
+bool RequestLedger::LookIsDue() const {
+  const TimePoint look_at = std::min(look_at_.load(std::memory_order_acquire),
+                                     waiting_over_at_.load(std::memory_order_acquire));
+  return look_at != TimePoint::max() && clock_.Now() >= look_at;
 }
 
 EngineLoad RequestLedger::load() const {
@@ -214,25 +215,23 @@ void RequestLedger::Ended(SequenceId id) {
   admission_.Ended(id);
 }
 
-void RequestLedger::BeginStep(std::span<const SequenceId> ids, TimePoint earliest_deadline) {
+void RequestLedger::BeginStep(std::span<const SequenceId> ids, TimePoint look_at) {
   absl::MutexLock lock(&mutex_);
   in_step_.insert(ids.begin(), ids.end());
-  TimePoint moot_at = std::min(earliest_deadline, stop_at_.value_or(TimePoint::max()));
-  for (const SequenceId id : ids) {
-    if (cancelled_.contains(id)) moot_at = TimePoint::min();
-  }
-  moot_at_.store(moot_at, std::memory_order_release);
+  TimePoint first = std::min(look_at, stop_at_.value_or(TimePoint::max()));
+  if (!cancelled_.empty()) first = TimePoint::min();
+  look_at_.store(first, std::memory_order_release);
 }
 
 void RequestLedger::EndStep() {
   absl::MutexLock lock(&mutex_);
   in_step_.clear();
-  moot_at_.store(TimePoint::max(), std::memory_order_release);
+  look_at_.store(TimePoint::max(), std::memory_order_release);
 }
 
-void RequestLedger::RaiseMootAt(TimePoint moment) {
-  if (moment < moot_at_.load(std::memory_order_relaxed)) {
-    moot_at_.store(moment, std::memory_order_release);
+void RequestLedger::LookAt(TimePoint moment) {
+  if (moment < look_at_.load(std::memory_order_relaxed)) {
+    look_at_.store(moment, std::memory_order_release);
   }
 }
 

@@ -1,17 +1,17 @@
 #pragma once
 // RequestLedger: what the clients' threads and the step thread share: which requests wait, which
-// are alive, which of them are cancelled, when the engine shall stop, and whether the step that runs
-// is still worth its time.
+// are alive, which of them are cancelled, when the engine shall stop, and whether somebody should be
+// ended in the middle of a step.
 //
-// Moot       a running step is moot when one of its sequences has been cancelled or is past its
-//            deadline, or the engine shall stop now: whoever waits inside the step should give it
-//            up, so that those can end.
+// Look       while a step runs, one is due when any request has been cancelled, at the moment that the
+//            step named, and when the engine shall stop: the step thread should see whose time is
+//            over (step_in_flight.h).
 // Threads    the first group of methods: any thread. The second: the step thread.
 // Errors     AddAll, CheckRoom: kUnavailable (stopping); kResourceExhausted, kInvalidArgument
 //            (Admission::CheckRoom); AddAll: kDeadlineExceeded (Admission::CheckDeadline). Counted.
-// Cost       StepIsMoot, WaitingIsOver: one load and the clock. Others as in fair_order.h, O(log n)
-//            for a sequence; those with a condition O(queue). Nothing is built, copied or destroyed
-//            under the lock that is large: a refusal is two comparisons.
+// Cost       LookIsDue, WaitingIsOver: one load or two and the clock. Others as in fair_order.h,
+//            O(log n) for a sequence; those with a condition O(queue). Nothing is built, copied or
+//            destroyed under the lock that is large: a refusal is two comparisons.
 
 #include <atomic>
 #include <functional>
@@ -48,7 +48,7 @@ class RequestLedger {
   // The cluster may have changed: wakes the step thread.
   void ClusterChanged();
   bool stopping() const;
-  bool StepIsMoot() const;
+  bool LookIsDue() const;
   EngineLoad load() const;  // queue and running alone
   Duration RetryAfter() const;
   const Admission::Limits& limits() const { return limits_; }
@@ -95,12 +95,12 @@ class RequestLedger {
   std::optional<TimePoint> stop_at() const;
   void Ended(SequenceId id);
 
-  // Between these two StepIsMoot speaks of these sequences.
-  void BeginStep(std::span<const SequenceId> ids, TimePoint earliest_deadline);
+  // Between these two a look may be due; with these sequences computing, at `look_at` at the latest.
+  void BeginStep(std::span<const SequenceId> ids, TimePoint look_at);
   void EndStep();
 
  private:
-  void RaiseMootAt(TimePoint moment) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void LookAt(TimePoint moment) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Refuse(absl::Status room) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void NoteWaiting() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -121,8 +121,8 @@ class RequestLedger {
 
   // When the first of those that wait is over; min: one is cancelled. Written under mutex_.
   std::atomic<TimePoint> waiting_over_at_{TimePoint::max()};
-  // When the running step becomes moot; max: no step runs, or never. Written under mutex_.
-  std::atomic<TimePoint> moot_at_{TimePoint::max()};
+  // When a look is due for those that run; max: no step runs, or never. Written under mutex_.
+  std::atomic<TimePoint> look_at_{TimePoint::max()};
 };
 
 }  // namespace sheaf

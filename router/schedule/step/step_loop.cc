@@ -42,6 +42,9 @@ StepLoop::StepLoop(const EngineOptions& options, const EngineParts& parts,
       runner_(*parts.decoder, *parts.pool),
       retry_(options.retry),
       speculator_(options.speculation),
+      in_flight_(ledger, *parts.clock,
+                 {[this](TimePoint now) { EndWhatIsOver(now); },
+                  [this](Sequence& sequence) { Release(sequence); }}),
       free_blocks_(cache_.num_free()) {
   SHEAF_CHECK(options.max_num_batched_tokens <= parts.decoder->options().max_batched_tokens,
               "the decoder's scratch holds every step");
@@ -99,11 +102,21 @@ void StepLoop::ReportSecondTier() {
                                  .remark = second_tier_->TakeRemark()});
 }
 
+bool StepLoop::StepIsMoot() {
+  in_flight_.Look();
+  return in_flight_.all_over();
+}
+
+void StepLoop::Release(Sequence& sequence) {
+  cache_.Free(sequence.prefix, sequence.blocks);
+  free_blocks_.store(cache_.num_free(), std::memory_order_release);
+}
+
 void StepLoop::Finish(std::unique_ptr<Sequence> sequence, FinishReason reason, absl::Status status,
                       bool guide_error) {
-  cache_.Free(sequence->prefix, sequence->blocks);
-  free_blocks_.store(cache_.num_free(), std::memory_order_release);
   speculator_.Forget(sequence->id());
+  const bool is_computed = in_flight_.Has(*sequence);
+  if (!is_computed) Release(*sequence);
   ledger_.Ended(sequence->id());
   const TimePoint now = parts_.clock->Now();
   RequestReport report;
@@ -119,6 +132,7 @@ void StepLoop::Finish(std::unique_ptr<Sequence> sequence, FinishReason reason, a
   report.total = now - sequence->submitted();
   parts_.observer->OnRequestEnd(report);
   sequence->End(reason, std::move(status));
+  if (is_computed) in_flight_.Bury(std::move(sequence));
 }
 
 std::vector<std::unique_ptr<Sequence>> StepLoop::TakeRunningIf(
@@ -222,27 +236,30 @@ void StepLoop::Step(TimePoint now) {
   }
   retry_.StepDone();
   if (status.ok()) {
-    planner_.StepDone(report.duration);
+    // A step that some of its rows left took less than what was planned costs.
+    if (report.ended == 0) planner_.StepDone(report.duration);
     Account(report);
     Deliver(end);
     return;
   }
   // Their part of the cache is undefined; none of them got a token of this step.
-  for (const SequenceId id : run_ids_) Finish(TakeRunning(id), FinishReason::kError, status);
+  for (size_t i = 0; i < run_ids_.size(); ++i) {
+    if (in_flight_.IsOver(static_cast<int>(i))) continue;
+    Finish(TakeRunning(run_ids_[i]), FinishReason::kError, status);
+  }
 }
 
 // The forward pass, and what there is to say of it.
 absl::Status StepLoop::RunStep(StepReport& report) {
-  TimePoint deadline = TimePoint::max();
   for (const SequenceRun& run : runs_) {
     const bool decode = run.sequence->prefilled || run.num_tokens == 1;
     (decode ? report.decode_tokens : report.prefill_tokens) += run.num_tokens;
-    deadline = std::min(deadline, run.sequence->request().deadline.value_or(TimePoint::max()));
   }
-  ledger_.BeginStep(run_ids_, deadline);
-  absl::Status status = runner_.Run(StepId(step_), runs_, results_);
-  const bool moot = ledger_.StepIsMoot();
-  ledger_.EndStep();
+  in_flight_.Begin(runs_, parts_.clock->Now());
+  absl::Status status = runner_.Run(StepId(step_), runs_, in_flight_, results_);
+  const bool moot = in_flight_.all_over();
+  in_flight_.Close();
+  report.ended = in_flight_.num_over();
   if (IsGivenUp(status)) {
     report.given_up = true;
     report.give_up_cause = moot ? GiveUpCause::kMoot : GiveUpCause::kUnavailable;
@@ -254,13 +271,16 @@ absl::Status StepLoop::RunStep(StepReport& report) {
       report.forced_tokens +=
           static_cast<int>(std::count(next.forced.begin(), next.forced.end(), true));
     }
-    for (size_t i = 0; i < runs_.size(); ++i) CountDraft(runs_[i], results_[i], report);
+    for (size_t i = 0; i < runs_.size(); ++i) {
+      if (!in_flight_.IsOver(static_cast<int>(i))) CountDraft(runs_[i], results_[i], report);
+    }
   }
   return status;
 }
 
 void StepLoop::Deliver(TimePoint now) {
   for (size_t i = 0; i < runs_.size(); ++i) {
+    if (in_flight_.IsOver(static_cast<int>(i))) continue;
     Sequence& sequence = *runs_[i].sequence;
     SequenceResult& result = results_[i];
     sequence.Advance(runs_[i].num_tokens);

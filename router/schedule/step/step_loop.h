@@ -7,6 +7,7 @@
 // layer has succeeded (decoder.h), and whatever the step wrote into the cache lies at positions that
 // are computed again before they are read. So the same tokens come out however often a step is run.
 //
+// Over       what is over in the middle of a step ends there (step_in_flight.h).
 // Threads    Run: the step thread. free_kv_blocks, total_kv_blocks, awake_since: any.
 // Ownership  borrows all but options.
 
@@ -27,6 +28,7 @@
 #include "router/schedule/speculation/speculator.h"
 #include "router/schedule/plan/step_planner.h"
 #include "router/schedule/step/sequence.h"
+#include "router/schedule/step/step_in_flight.h"
 #include "router/schedule/step/step_retry.h"
 #include "router/schedule/step/step_runner.h"
 
@@ -50,6 +52,8 @@ class StepLoop {
 
   int total_kv_blocks() const { return cache_.num_blocks(); }
   int free_kv_blocks() const { return free_blocks_.load(std::memory_order_acquire); }
+  // Of the step thread, from inside a step: looks who is over; whether all of the step are.
+  bool StepIsMoot();
   // Of the step thread's round; max: at rest.
   TimePoint awake_since() const { return awake_since_.load(std::memory_order_acquire); }
 
@@ -79,6 +83,7 @@ class StepLoop {
   void AddDrafts(int planned_tokens);
   void CountDraft(const SequenceRun& run, const SequenceResult& result, StepReport& report);
   void Deliver(TimePoint now);
+  void Release(Sequence& sequence);
   void Finish(std::unique_ptr<Sequence> sequence, FinishReason reason, absl::Status status,
               bool guide_error = false);
   std::vector<std::unique_ptr<Sequence>> TakeAllIf(
@@ -104,6 +109,7 @@ class StepLoop {
   StepRunner runner_;
   StepRetry retry_;
   Speculator speculator_;
+  StepInFlight in_flight_;
   std::vector<std::unique_ptr<Sequence>> running_;  // in order of admission
   uint64_t step_ = 0;
   std::vector<SequenceRun> runs_;

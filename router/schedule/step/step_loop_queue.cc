@@ -84,6 +84,7 @@ void StepLoop::Account(const StepReport& report) {
   std::vector<RequestLedger::Ran> ran;
   int most_new_tokens = 0;
   for (size_t i = 0; i < runs_.size(); ++i) {
+    if (in_flight_.IsOver(static_cast<int>(i))) continue;
     const Sequence& sequence = *runs_[i].sequence;
     ran.push_back({sequence.id(), runs_[i].num_tokens,
                    sequence.prefilled || sequence.ChunkSamples(runs_[i].num_tokens)});

@@ -29,14 +29,14 @@ void StepRunner::AddToBatch(const SequenceRun& run) {
                     sequence.FirstLogitToken(run.num_tokens)});
 }
 
-absl::Status StepRunner::Run(StepId step, std::span<const SequenceRun> runs,
+absl::Status StepRunner::Run(StepId step, std::span<const SequenceRun> runs, StepWatch& watch,
                              std::vector<SequenceResult>& results) {
   batch_.clear();
   with_drafts_.clear();
   with_drafts_.reserve(runs.size());  // spans of them are kept
   for (const SequenceRun& run : runs) AddToBatch(run);
   results.assign(runs.size(), {});
-  return decoder_.Forward({step, batch_}, [&](const LogitRows& rows) {
+  const auto on_logits = [&](const LogitRows& rows) {
     // A sequence may have many prompt rows in a group, each read by itself.
     std::vector<absl::Status> prompt_status(rows.sources.size());
     items_.clear();
@@ -49,9 +49,11 @@ absl::Status StepRunner::Run(StepId step, std::span<const SequenceRun> runs,
         items_.push_back({i, 1});
       }
     }
-    pool_.ParallelFor(static_cast<int64_t>(items_.size()), [&](int64_t item, int) {
+    const ItemCost cost = CostOfElements(2 * int64_t{rows.vocab_size});
+    pool_.ParallelFor(static_cast<int64_t>(items_.size()), cost, [&](int64_t item, int) {
       for (size_t i = items_[item].first; i < items_[item].first + items_[item].count; ++i) {
         const auto [sequence, token] = rows.sources[i];
+        if (watch.IsOver(sequence)) continue;
         const SequenceRun& run = runs[sequence];
         SequenceResult& result = results[sequence];
         if (run.sequence->computed_tokens + token + 1 < run.sequence->total_tokens()) {
@@ -66,7 +68,8 @@ absl::Status StepRunner::Run(StepId step, std::span<const SequenceRun> runs,
     for (size_t i = 0; i < prompt_status.size(); ++i) {
       results[rows.sources[i].sequence].status.Update(std::move(prompt_status[i]));
     }
-  });
+  };
+  return decoder_.Forward({step, batch_}, on_logits, &watch);
 }
 
 // A row before the sequence's last: only the log-probabilities of the token after it may be wanted.
@@ -103,7 +106,7 @@ void StepRunner::ReadLastRow(std::span<float> logits, const SequenceRun& run, in
   if (!result.status.ok()) return;
   const std::optional<int32_t> num_top = sequence.request().logprobs;
   // The sampler changes the row; log-probabilities are of the raw one.
-  std::vector<float> raw;
+  thread_local std::vector<float> raw;
   if (num_top.has_value()) raw.assign(logits.begin(), logits.end());
   const int left = sequence.tokens_left() - static_cast<int>(row);
   const int longest = num_top.has_value() ? 1 : std::min(kLongestRun, left);

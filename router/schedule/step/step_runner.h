@@ -48,7 +48,8 @@ class StepRunner {
 
   StepRunner(Decoder& decoder, ThreadPool& pool) : decoder_(decoder), pool_(pool) {}
 
-  absl::Status Run(StepId step, std::span<const SequenceRun> runs,
+  // What `watch` finds over gets no result that counts.
+  absl::Status Run(StepId step, std::span<const SequenceRun> runs, StepWatch& watch,
                    std::vector<SequenceResult>& results);
 
  private:
