@@ -95,6 +95,7 @@ class LinkedBackend : public ExpertBackend, private EngineObserver {
 
  private:
   void OnLoad(const EngineLoad& load) override { next_->OnLoad(load); }
+  void OnTold(const ToldTokens& told) override { next_->OnTold(told); }
   void OnFirstToken(Duration since_submit) override { next_->OnFirstToken(since_submit); }
   void OnNextToken(Duration since_previous) override { next_->OnNextToken(since_previous); }
   void OnRequestEnd(const RequestReport& report) override { next_->OnRequestEnd(report); }

@@ -203,6 +203,7 @@ absl::Status RouterProcess::Impl::BuildEngine() {
   engine_options.max_num_batched_tokens = options.max_num_batched_tokens;
   engine_options.max_queued_requests = options.max_num_queued_requests;
   engine_options.eos_token_ids = config.eos_token_ids;
+  engine_options.delivery_threads = std::clamp(DetectCpuTopology().usable_cores / 8, 1, 4);
   engine = std::make_unique<Engine>(
       engine_options, EngineParts{.decoder = decoder.get(),
                                   .cache = cache.get(),

@@ -48,15 +48,16 @@ class RouterMetrics {
   // --- router/schedule: after each step, and when the queue changes while nothing runs.
   void QueueIs(int64_t queued, int64_t running);
   void KvBlocksAre(int64_t used, int64_t capacity);
-  // Tokens of this step: computed of prompts (chunked prefill), computed of sequences that decode,
-  // new ones, and of those the ones that a guide appended without sampling.
+  // Tokens of this step: computed of prompts (chunked prefill), computed of sequences that decode.
   struct StepTokens {
     int64_t prompt = 0;
     int64_t decode = 0;
-    int64_t generated = 0;
-    int64_t forced = 0;
   };
   void StepDone(const StepTokens& tokens, Duration step);
+  // CPU time of the step thread between two forward passes.
+  void SchedulingTook(Duration cpu);
+  // New tokens that clients were told, and of those the ones that a guide appended without sampling.
+  void TokensTold(int64_t generated, int64_t forced);
   void Preempted();
   // A choice with a grammar or a budget of thoughts has ended; by an error of the guide?
   void GuidedEnded(bool guide_error);
@@ -81,6 +82,7 @@ class RouterMetrics {
   prometheus::Counter& prompt_tokens_;
   prometheus::Counter& generated_tokens_;
   prometheus::Counter& steps_;
+  prometheus::Counter& scheduling_cpu_;
   prometheus::Histogram& step_duration_;
   prometheus::Histogram& step_tokens_;
   prometheus::Counter& preemptions_;

@@ -2,7 +2,8 @@
 // EngineObserver: what the engine tells whoever measures it. The engine knows no metrics library;
 // cli/ connects it to one. Durations are of the engine's clock.
 //
-// Threads: all calls from the step thread. They must not block.
+// Threads: OnLoad and OnStep from the step thread, the others from the threads of delivery/, several
+// at a time (where there are none: from the step thread). They must not block.
 
 #include "absl/status/status.h"
 #include "base/clock.h"
@@ -17,10 +18,13 @@ enum class GiveUpCause { kNone, kUnavailable, kMoot };
 struct StepReport {
   StepId step;
   Duration duration{0};  // plan to last sampled token
+  // Of the step thread's CPU time, what it spent since the last forward pass: ending, planning,
+  // handing over.
+  Duration scheduling_cpu{0};
   int sequences = 0;
   int prefill_tokens = 0;    // of prompts, and of what is computed again after a preemption
   int decode_tokens = 0;     // the newest tokens of sequences past their prefill
-  int generated_tokens = 0;  // new tokens
+  int generated_tokens = 0;  // new tokens, with those that ToldTokens will leave out
   int forced_tokens = 0;     // of those, appended by a guide without sampling
   int preempted = 0;
   bool given_up = false;  // no request failed; its tokens are computed again
@@ -28,6 +32,13 @@ struct StepReport {
   absl::Status status;  // of the forward pass
 };
 
+// New tokens that clients were told, each once; those run beyond a stop string never.
+struct ToldTokens {
+  int tokens = 0;
+  int forced = 0;  // of those, appended by a guide without sampling
+};
+
+// Of what the client was told.
 struct RequestReport {
   FinishReason reason = FinishReason::kStop;
   absl::StatusCode code = absl::StatusCode::kOk;
@@ -45,8 +56,10 @@ class EngineObserver {
   virtual ~EngineObserver() = default;
   virtual void OnLoad(const EngineLoad& /*load*/) {}
   virtual void OnStep(const StepReport& /*report*/) {}
+  virtual void OnTold(const ToldTokens& /*told*/) {}
   virtual void OnFirstToken(Duration /*since_submit*/) {}
   virtual void OnNextToken(Duration /*since_previous_token*/) {}
+  // Before the client hears of the end, unless by a stop string.
   virtual void OnRequestEnd(const RequestReport& /*report*/) {}
 };
 

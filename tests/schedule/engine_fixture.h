@@ -54,6 +54,7 @@ class CountingObserver final : public EngineObserver {
     given_up += report.given_up;
     moot += report.give_up_cause == GiveUpCause::kMoot;
   }
+  void OnTold(const ToldTokens& report) override { told += report.tokens; }
   void OnFirstToken(Duration) override { first_tokens += 1; }
   void OnNextToken(Duration) override { next_tokens += 1; }
   void OnRequestEnd(const RequestReport& report) override {
@@ -65,11 +66,16 @@ class CountingObserver final : public EngineObserver {
 
   std::atomic<int> steps{0}, preempted{0}, most_sequences{0}, most_tokens{0}, first_tokens{0},
       next_tokens{0}, ends{0}, completion_tokens{0}, forced_tokens{0}, guided{0}, guide_errors{0},
-      given_up{0}, moot{0};
+      given_up{0}, moot{0}, told{0};
 };
 
 struct EngineSettings {
-  EngineOptions engine{.max_model_len = 256, .max_num_seqs = 32, .max_num_batched_tokens = 256};
+  // Without threads of delivery, so that a sink can hold the step thread; delivery has tests of its
+  // own.
+  EngineOptions engine{.max_model_len = 256,
+                       .max_num_seqs = 32,
+                       .max_num_batched_tokens = 256,
+                       .delivery_threads = 0};
   int num_blocks = 600;
   int block_size = 16;
   int threads = 2;

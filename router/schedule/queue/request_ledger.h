@@ -38,6 +38,9 @@ class RequestLedger {
   absl::Status AddAll(std::vector<std::unique_ptr<Sequence>> sequences);
   // Ignored for a sequence that is not alive.
   void Cancel(SequenceId id);
+  // The client was told the end already: the step thread ends the sequence at its next round. The
+  // running step is not moot for that. Ignored for a sequence that is not alive.
+  void StopStringFound(SequenceId id);
   // The earliest moment of all calls counts.
   void StopAt(TimePoint moment);
   // The cluster may have changed: wakes the step thread.
@@ -62,6 +65,7 @@ class RequestLedger {
       const std::function<bool(const Sequence&)>& condition);
   void Return(std::unique_ptr<Sequence> preempted);
   std::unordered_set<SequenceId> TakeCancelled();
+  std::unordered_set<SequenceId> TakeStopped();  // by a stop string
   std::optional<TimePoint> stop_at() const;
   void Ended(SequenceId id);
 
@@ -82,6 +86,7 @@ class RequestLedger {
   Admission admission_ ABSL_GUARDED_BY(mutex_);
   std::unordered_set<SequenceId> alive_ ABSL_GUARDED_BY(mutex_);
   std::unordered_set<SequenceId> cancelled_ ABSL_GUARDED_BY(mutex_);  // of those alive
+  std::unordered_set<SequenceId> stopped_ ABSL_GUARDED_BY(mutex_);    // likewise
   std::optional<TimePoint> stop_at_ ABSL_GUARDED_BY(mutex_);
   std::unordered_set<SequenceId> in_step_ ABSL_GUARDED_BY(mutex_);
 

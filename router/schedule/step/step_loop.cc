@@ -1,5 +1,7 @@
 #include "router/schedule/step/step_loop.h"
 
+#include <time.h>
+
 #include <algorithm>
 #include <chrono>
 #include <unordered_map>
@@ -13,6 +15,13 @@ namespace sheaf {
 namespace {
 
 constexpr std::chrono::seconds kIdleWait{1};
+
+// Of the calling thread.
+Duration ThreadCpuTime() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+}
 
 bool IsGivenUp(const absl::Status& status) {
   return absl::IsUnavailable(status) || absl::IsAborted(status);
@@ -30,6 +39,8 @@ StepLoop::StepLoop(const EngineOptions& options, const EngineParts& parts,
       allocator_(parts.cache->num_blocks()),
       runner_(*parts.decoder, *parts.pool),
       retry_(options.retry),
+      delivery_({.threads = options.delivery_threads}, *parts.observer,
+                [&ledger](SequenceId id) { ledger.StopStringFound(id); }),
       free_blocks_(allocator_.num_free()) {
   SHEAF_CHECK(options.max_num_batched_tokens <= parts.decoder->options().max_batched_tokens,
               "the decoder's scratch holds every step");
@@ -42,8 +53,9 @@ void StepLoop::Run() {
     const TimePoint now = parts_.clock->Now();
     awake_since_.store(now, std::memory_order_release);
     const bool goes_on = EndWhatIsOver(now);
+    HandOver();
     ReportLoad();
-    if (!goes_on) return;
+    if (!goes_on) return delivery_.Drain();
     // Looked at also with nothing to do: whoever was ready once takes requests from then on.
     const absl::Status cluster = cluster_.Look();
     if (running_.empty() && !ledger_.HasQueued()) {
@@ -51,6 +63,7 @@ void StepLoop::Run() {
       Wait(kIdleWait);
     } else if (retry_.MayStep(cluster, now)) {
       Step(now);
+      HandOver();
     } else {
       EndStalled(now);
       Wait(retry_.LookAgainIn(now));
@@ -59,10 +72,19 @@ void StepLoop::Run() {
 }
 
 void StepLoop::Wait(Duration at_most) {
+  delivery_.Flush();
   // Nothing to compute: the cores belong to others.
   parts_.pool->Park();
   awake_since_.store(TimePoint::max(), std::memory_order_release);
   if (ledger_.Wait(at_most)) retry_.ClusterChanged();
+}
+
+// What clients are to be told now. Waits where delivery is too far behind.
+void StepLoop::HandOver() {
+  delivery_.Flush();
+  if (!delivery_.TooFarBehind()) return;
+  parts_.pool->Park();
+  delivery_.WaitUntilCaughtUp();
 }
 
 void StepLoop::ReportLoad() {
@@ -79,20 +101,13 @@ void StepLoop::Finish(std::unique_ptr<Sequence> sequence, FinishReason reason, a
   allocator_.Free(sequence->blocks);
   free_blocks_.store(allocator_.num_free(), std::memory_order_release);
   ledger_.Ended(sequence->id());
-  const TimePoint now = parts_.clock->Now();
-  RequestReport report;
-  report.reason = reason;
-  report.code = status.code();
-  report.prompt_tokens = sequence->prompt_tokens();
-  report.completion_tokens = sequence->output_tokens();
-  report.prior_tokens = sequence->prior_tokens();
-  const GuidePlan* plan = sequence->request().guide.get();
-  report.guided = plan != nullptr && plan->constrains();
-  report.guide_error = guide_error;
-  report.queued = sequence->admitted.value_or(now) - sequence->submitted();
-  report.total = now - sequence->submitted();
-  parts_.observer->OnRequestEnd(report);
-  sequence->End(reason, std::move(status));
+  Ending ending;
+  ending.reason = reason;
+  ending.status = std::move(status);
+  ending.guide_error = guide_error;
+  ending.at = parts_.clock->Now();
+  ending.queued = sequence->admitted.value_or(ending.at) - sequence->submitted();
+  delivery_.Add(sequence->teller(), std::move(ending));
 }
 
 // Queued ones first.
@@ -114,9 +129,20 @@ std::unique_ptr<Sequence> StepLoop::TakeRunning(SequenceId id) {
   return sequence;
 }
 
+// Those whose clients have had their end, by a stop string; preempted ones wait in the queue.
+void StepLoop::EndStopped() {
+  const std::unordered_set<SequenceId> stopped = ledger_.TakeStopped();
+  if (stopped.empty()) return;
+  for (auto& sequence :
+       TakeAllIf([&](const Sequence& each) { return stopped.contains(each.id()); })) {
+    Finish(std::move(sequence), FinishReason::kStop, absl::OkStatus());
+  }
+}
+
 // Cancelled and late sequences, queued or running. False when the engine has stopped and nothing is
 // left.
 bool StepLoop::EndWhatIsOver(TimePoint now) {
+  EndStopped();
   const std::unordered_set<SequenceId> cancelled = ledger_.TakeCancelled();
   std::vector<std::unique_ptr<Sequence>> over = TakeAllIf([&](const Sequence& sequence) {
     return cancelled.contains(sequence.id()) ||
@@ -231,7 +257,9 @@ absl::Status StepLoop::RunStep(StepReport& report) {
     deadline = std::min(deadline, run.sequence->request().deadline.value_or(TimePoint::max()));
   }
   ledger_.BeginStep(run_ids_, deadline);
+  report.scheduling_cpu = ThreadCpuTime() - forward_ended_;
   absl::Status status = runner_.Run(StepId(step_), runs_, results_);
+  forward_ended_ = ThreadCpuTime();
   const bool moot = ledger_.StepIsMoot();
   ledger_.EndStep();
   if (IsGivenUp(status)) {
@@ -258,19 +286,24 @@ void StepLoop::Deliver(TimePoint now) {
              result.next.guide_error);
       continue;
     }
+    const std::shared_ptr<OutputTeller> teller = sequence.teller();
+    if (auto piece = sequence.TakePromptLogprobs()) delivery_.Add(teller, *std::move(piece));
     std::optional<FinishReason> end;
-    if (result.next.ended) end = sequence.AcceptEnd();
+    if (result.next.ended) end = FinishReason::kStop;
     bool forced = !result.next.sampled;
     for (const TokenId token : result.next.tokens) {
-      if (sequence.last_token.has_value()) {
-        parts_.observer->OnNextToken(now - *sequence.last_token);
-      } else {
-        parts_.observer->OnFirstToken(now - sequence.submitted());
-      }
-      sequence.last_token = now;
-      end = sequence.Accept(token, std::exchange(result.logprobs, {}), forced);
+      end = sequence.Accept(token);
+      NewToken told;
+      told.token = token;
+      told.forced = std::exchange(forced, true);
+      told.stops = end == FinishReason::kStop;
+      told.at = now;
+      told.logprobs = std::exchange(result.logprobs, {});
+      delivery_.Add(teller, std::move(told));
       if (end.has_value()) break;
-      forced = true;
+      // Without threads of delivery a stop string is known at once.
+      if (options_.delivery_threads == 0 && teller->ended()) end = FinishReason::kStop;
+      if (end.has_value()) break;
     }
     if (end.has_value()) Finish(TakeRunning(sequence.id()), *end, absl::OkStatus());
   }

@@ -1,6 +1,6 @@
 #pragma once
 // StepLoop: what the engine's step thread does (engine.h): ends what is over, waits for the cluster,
-// plans and runs steps, and hands their tokens to the sequences.
+// plans and runs steps, and hands their tokens to the sequences and to delivery/, once a step.
 //
 // A step given up leaves its sequences as they were: their tokens and blocks stay, computed_tokens
 // does not move, guides, samplers and prompt log-probabilities are touched only after the last
@@ -21,6 +21,7 @@
 #include "router/schedule/queue/cluster_gate.h"
 #include "router/schedule/engine.h"
 #include "router/schedule/blocks/kv_block_allocator.h"
+#include "router/schedule/delivery/token_delivery.h"
 #include "router/schedule/queue/request_ledger.h"
 #include "router/schedule/plan/scheduler.h"
 #include "router/schedule/step/sequence.h"
@@ -43,6 +44,7 @@ class StepLoop {
   TimePoint awake_since() const { return awake_since_.load(std::memory_order_acquire); }
 
  private:
+  void EndStopped();
   bool EndWhatIsOver(TimePoint now);
   void EndStalled(TimePoint now);
   void Step(TimePoint now);
@@ -56,6 +58,7 @@ class StepLoop {
   std::unique_ptr<Sequence> TakeRunning(SequenceId id);
   void ReportLoad();
   void Wait(Duration at_most);
+  void HandOver();
 
   const EngineOptions& options_;
   const EngineParts& parts_;
@@ -68,10 +71,12 @@ class StepLoop {
   StepRetry retry_;
   std::vector<std::unique_ptr<Sequence>> running_;  // in order of admission
   uint64_t step_ = 0;
+  Duration forward_ended_{0};  // the last one, in this thread's CPU time
   std::vector<SequenceRun> runs_;
   std::vector<SequenceId> run_ids_;
   std::vector<SequenceResult> results_;
 
+  TokenDelivery delivery_;
   std::atomic<int> free_blocks_;
   std::atomic<TimePoint> awake_since_{TimePoint::max()};
 };

@@ -11,7 +11,8 @@ absl::Status StepRunner::Run(StepId step, std::span<const SequenceRun> runs,
                              std::vector<SequenceResult>& results) {
   batch_.clear();
   for (const SequenceRun& run : runs) {
-    const Sequence& sequence = *run.sequence;
+    Sequence& sequence = *run.sequence;
+    sequence.BeginChunk(run.num_tokens);
     batch_.push_back({sequence.tokens().subspan(sequence.computed_tokens, run.num_tokens),
                       sequence.computed_tokens, sequence.blocks,
                       sequence.FirstLogitToken(run.num_tokens)});
