@@ -19,6 +19,7 @@ ThreadPool::ThreadPool(int num_threads, std::chrono::microseconds spin_limit)
     : spin_limit_(spin_limit) {
   for (int thread = 1; thread < std::max(1, num_threads); ++thread) {
     threads_.emplace_back([this, thread] { WorkerLoop(thread); });
+    pthread_setname_np(threads_.back().native_handle(), "sheaf-compute");
   }
 }
 

@@ -5,6 +5,7 @@
 #include <variant>
 
 #include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/process_setup.h"
@@ -17,6 +18,8 @@ struct Overloaded : Handlers... {
 };
 
 int Run(int argc, char** argv) {
+  // Some systems' Abseil looks for deadlocks at every lock, which costs more than the lock.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   const auto command = sheaf::ParseCommandLine(argc, argv);
   if (!command.ok()) {
     std::fprintf(stderr, "sheaf: %s\n", std::string(command.status().message()).c_str());

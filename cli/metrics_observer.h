@@ -3,7 +3,7 @@
 // and token gaps are counted by the API, which knows the client's view; here is what only the step
 // loop knows.
 //
-// Threads: the engine's step thread. Ownership: borrows the metrics.
+// Threads: the engine's (engine_observer.h). Ownership: borrows the metrics.
 
 #include <spdlog/spdlog.h>
 
@@ -32,15 +32,13 @@ class MetricsObserver final : public EngineObserver {
   }
   void OnAdmitted(Duration since_submit) override { metrics_.Admitted(since_submit); }
   void OnStep(const StepReport& report) override {
-    metrics_.StepDone({.prompt = report.prefill_tokens,
-                       .decode = report.decode_tokens,
-                       .generated = report.generated_tokens,
-                       .forced = report.forced_tokens},
+    metrics_.StepDone({.prompt = report.prefill_tokens, .decode = report.decode_tokens},
                       report.duration);
     speculation_.Verified(report.drafts, report.drafted_tokens, report.accepted_at);
     if (!report.given_up && report.status.ok()) {
       metrics_.StepWasPlanned(report.predicted, report.target, report.duration);
     }
+    metrics_.SchedulingTook(report.scheduling_cpu);
     for (int i = 0; i < report.preempted; ++i) metrics_.Preempted();
     for (int i = 0; i < report.displaced; ++i) metrics_.Displaced();
     metrics_.PrefixBlocksEvicted(report.evicted_blocks);
@@ -57,6 +55,7 @@ class MetricsObserver final : public EngineObserver {
   void OnPrefixLookup(int tokens, int cached_tokens) override {
     metrics_.PrefixLookedUp(tokens, cached_tokens);
   }
+  void OnTold(const ToldTokens& told) override { metrics_.TokensTold(told.tokens, told.forced); }
   void OnRequestEnd(const RequestReport& report) override {
     if (report.guided) metrics_.GuidedEnded(report.guide_error);
   }

@@ -100,6 +100,7 @@ class LinkedBackend : public ExpertBackend, private EngineObserver {
     next_->OnPrefixLookup(tokens, cached_tokens);
   }
   void OnSecondTier(const SecondTierReport& report) override { next_->OnSecondTier(report); }
+  void OnTold(const ToldTokens& told) override { next_->OnTold(told); }
   void OnFirstToken(Duration since_submit) override { next_->OnFirstToken(since_submit); }
   void OnNextToken(Duration since_previous) override { next_->OnNextToken(since_previous); }
   void OnRequestEnd(const RequestReport& report) override { next_->OnRequestEnd(report); }

@@ -232,6 +232,7 @@ absl::Status RouterProcess::Impl::BuildEngine() {
   engine_options.eos_token_ids = config.eos_token_ids;
   engine_options.prefix_cache.enabled = options.enable_prefix_caching;
   engine_options.prefix_cache.key = RandomBlockHashKey();
+  engine_options.delivery_threads = std::clamp(DetectCpuTopology().usable_cores / 8, 1, 4);
   engine = std::make_unique<Engine>(
       engine_options, EngineParts{.decoder = decoder.get(),
                                   .cache = cache.get(),

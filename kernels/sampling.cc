@@ -59,37 +59,25 @@ void AddBias(std::span<float> logits, const std::vector<std::pair<TokenId, float
 
 void ApplyPenalties(std::span<float> logits, const SamplingParams& params,
                     const SamplingHistory& history) {
+  if (!HasPenalties(params)) return;
+  if (history.counts == nullptr) {
+    const TokenCounts counts(history.prompt, history.output);
+    SamplingHistory counted = history;
+    counted.counts = &counts;
+    return ApplyPenalties(logits, params, counted);
+  }
   const bool repetition = params.repetition_penalty != 1.0f;
-  const bool by_count = params.frequency_penalty != 0.0f || params.presence_penalty != 0.0f;
-  if (!repetition && !by_count) return;
-  // Occurrences in the output; kInPrompt marks a token of the prompt. Zero again after each call.
-  constexpr uint32_t kInPrompt = 1u << 31;
-  thread_local std::vector<uint32_t> seen;
-  if (seen.size() < logits.size()) seen.resize(logits.size(), 0);
-  if (repetition) {
-    for (const TokenId id : history.prompt) {
-      if (InVocabulary(id, logits)) seen[id] = kInPrompt;
-    }
-  }
-  for (const TokenId id : history.output) {
-    if (InVocabulary(id, logits)) ++seen[id];
-  }
-  const auto apply = [&](TokenId id) {
-    if (!InVocabulary(id, logits) || seen[id] == 0) return;
-    const uint32_t count = seen[id] & ~kInPrompt;
-    seen[id] = 0;
-    float logit = logits[id];
+  for (const TokenCounts::Entry& entry : history.counts->entries()) {
+    if (!InVocabulary(entry.id, logits)) continue;
+    float& logit = logits[entry.id];
     if (repetition) {
       logit = logit > 0 ? logit / params.repetition_penalty : logit * params.repetition_penalty;
     }
-    if (count > 0) {
-      logit -= params.frequency_penalty * static_cast<float>(count);
+    if (entry.output > 0) {
+      logit -= params.frequency_penalty * static_cast<float>(entry.output);
       logit -= params.presence_penalty;
     }
-    logits[id] = logit;
-  };
-  for (const TokenId id : history.output) apply(id);
-  for (const TokenId id : history.prompt) apply(id);
+  }
 }
 
 // What a request's own wishes leave nothing of, by name.

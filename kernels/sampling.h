@@ -17,6 +17,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/ids.h"
+#include "kernels/token_counts.h"
 
 namespace sheaf::kernels {
 
@@ -33,10 +34,18 @@ struct SamplingParams {
   std::vector<TokenId> allowed_token_ids = {};  // empty: all
 };
 
+// Whether the sampler must know which tokens there were.
+inline bool HasPenalties(const SamplingParams& params) {
+  return params.repetition_penalty != 1.0f || params.frequency_penalty != 0.0f ||
+         params.presence_penalty != 0.0f;
+}
+
 // What the sampler must know of the sequence so far.
 struct SamplingHistory {
   std::span<const TokenId> prompt = {};
   std::span<const TokenId> output = {};
+  // Of these prompt and output, for penalties. Null: the sampler counts anew, O(tokens).
+  const TokenCounts* counts = nullptr;
   std::span<const TokenId> masked = {};  // ids that may not be chosen now (bad words, stop ids before min_tokens)
   // Bit i % 32 of word i / 32: id i may be chosen. Empty: all. Else ceil(vocab / 32) words.
   std::span<const uint32_t> mask = {};

@@ -74,6 +74,8 @@ RouterMetrics::RouterMetrics(prometheus::Registry& registry, const std::string& 
       prompt_tokens_(Counter(registry, "sheaf_prompt_tokens_total", "Prompt tokens computed.")),
       generated_tokens_(Counter(registry, "sheaf_generated_tokens_total", "Tokens sampled.")),
       steps_(Counter(registry, "sheaf_steps_total", "Forward passes over a batch.")),
+      scheduling_cpu_(Counter(registry, "sheaf_scheduling_cpu_seconds_total",
+                              "CPU time of the step thread outside of forward passes.")),
       step_duration_(Histogram(registry, "sheaf_step_duration_seconds", "One step, all of it.",
                                TokenBuckets())),
       step_tokens_(Histogram(registry, "sheaf_step_tokens", "Tokens in a step's batch.",
@@ -178,8 +180,6 @@ void RouterMetrics::KvBlocksAre(int64_t used, int64_t capacity) {
 void RouterMetrics::StepDone(const StepTokens& tokens, Duration step) {
   steps_.Increment();
   prompt_tokens_.Increment(static_cast<double>(tokens.prompt));
-  generated_tokens_.Increment(static_cast<double>(tokens.generated));
-  forced_tokens_.Increment(static_cast<double>(tokens.forced));
   step_tokens_.Observe(static_cast<double>(tokens.prompt + tokens.decode));
   step_duration_.Observe(Seconds(step));
 }
@@ -187,6 +187,13 @@ void RouterMetrics::StepDone(const StepTokens& tokens, Duration step) {
 void RouterMetrics::StepWasPlanned(Duration predicted, Duration target, Duration step) {
   if (predicted > Duration{0}) step_time_ratio_.Observe(Seconds(step) / Seconds(predicted));
   if (target > Duration{0}) step_target_.Set(Seconds(target));
+}
+
+void RouterMetrics::SchedulingTook(Duration cpu) { scheduling_cpu_.Increment(Seconds(cpu)); }
+
+void RouterMetrics::TokensTold(int64_t generated, int64_t forced) {
+  generated_tokens_.Increment(static_cast<double>(generated));
+  if (forced > 0) forced_tokens_.Increment(static_cast<double>(forced));
 }
 
 void RouterMetrics::Preempted() { preemptions_.Increment(); }

@@ -52,18 +52,19 @@ class RouterMetrics {
   enum class Refusal { kFull, kNeverFits, kTooLate };
   void Refused(Refusal cause, int64_t requests);
   void KvBlocksAre(int64_t used, int64_t capacity);
-  // Tokens of this step: computed of prompts (chunked prefill), computed of sequences that decode,
-  // new ones, and of those the ones that a guide appended without sampling.
+  // Tokens of this step: computed of prompts (chunked prefill), computed of sequences that decode.
   struct StepTokens {
     int64_t prompt = 0;
     int64_t decode = 0;
-    int64_t generated = 0;
-    int64_t forced = 0;
   };
   void StepDone(const StepTokens& tokens, Duration step);
   // Of a step that ran to its end: what the plan said that it takes (0: it could not say), and what
   // its prefills were planned for (0: not bounded by time).
   void StepWasPlanned(Duration predicted, Duration target, Duration step);
+  // CPU time of the step thread between two forward passes.
+  void SchedulingTook(Duration cpu);
+  // New tokens that clients were told, and of those the ones that a guide appended without sampling.
+  void TokensTold(int64_t generated, int64_t forced);
   void Preempted();
   void Displaced();
   // A sequence begins to be computed: of so many tokens, so many are in the prefix cache.
@@ -105,6 +106,7 @@ class RouterMetrics {
   prometheus::Counter& prompt_tokens_;
   prometheus::Counter& generated_tokens_;
   prometheus::Counter& steps_;
+  prometheus::Counter& scheduling_cpu_;
   prometheus::Histogram& step_duration_;
   prometheus::Histogram& step_tokens_;
   prometheus::Histogram& step_time_ratio_;

@@ -1,6 +1,6 @@
 #pragma once
 // Engine: continuous batching. One step thread takes what clients submit, plans a step
-// (scheduler.h), runs the decoder, samples, and hands tokens to the sinks.
+// (scheduler.h), runs the decoder and samples; the threads of delivery/ tell the sinks.
 //
 //   Submit -> queue (admission.h) -> running (sequence.h, KV blocks) -> one token a step, or a run
 //   that the guide forces -> OnEnd
@@ -11,7 +11,9 @@
 //            stop_token_ids) included, the latter with empty text; completion_tokens counts it.
 //            Forced tokens run together in the next step, among the decodes.
 // Ends       stop token, stop string, max_tokens, max_model_len; Cancel, deadline, Stop. KV blocks are
-//            freed.
+//            freed. A stop string is found while the next step may be running: what that computes
+//            beyond it nobody is told. Requests without stop strings never run beyond their end, and
+//            their blocks are free before OnEnd.
 // Given up   a forward pass that ends with kUnavailable or kAborted (a worker died, nobody holds an
 //            expert) fails nobody: its sequences keep their tokens and blocks and are computed again
 //            (step_retry.h), with the same output. While `cluster_ready` is not OK nothing runs.
@@ -28,7 +30,8 @@
 // Live       unless the step thread has been on one round (a step, its callbacks) for longer than
 //            max_step_time while the cluster is ready. It is at rest while nothing waits or the
 //            cluster is not ready.
-// Threads    public methods from any thread; callbacks, observer and `pool` from the step thread.
+// Threads    public methods from any thread; sinks and observer: delivery/token_delivery.h; `pool`
+//            from the step thread.
 //            A guide: made in SubmitAll, on the caller's thread; then on the pool, with the rows.
 //            cluster_ready from any thread, quick.
 // Ownership  borrows all but options; they outlive it. The destructor is Stop(now).
@@ -78,6 +81,7 @@ struct EngineOptions {
   SpeculationOptions speculation{};
   Duration max_step_time = std::chrono::seconds(120);  // a longer one: the engine hangs
   PrefixCacheOptions prefix_cache{};
+  int delivery_threads = 1;  // that tell clients (delivery/token_delivery.h); 0: the step thread does
 };
 
 // What the engine runs on.
@@ -108,8 +112,8 @@ class Engine final : public GenerationEngine {
   void ResetPrefixCache() override;
   int32_t max_model_len() const override;
 
-  // Refuses new requests and returns when all others have ended; at the deadline those left end
-  // with kUnavailable.
+  // Refuses new requests and returns when all others have ended and everybody was told; at the
+  // deadline those left end with kUnavailable.
   void Stop(TimePoint deadline);
 
   // cluster_ready may have changed, or what a given-up step waited for: look now (it is looked at

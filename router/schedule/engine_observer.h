@@ -2,7 +2,8 @@
 // EngineObserver: what the engine tells whoever measures it. The engine knows no metrics library;
 // cli/ connects it to one. Durations are of the engine's clock.
 //
-// Threads: all calls from the step thread. They must not block.
+// Threads: OnTold, OnFirstToken, OnNextToken and OnRequestEnd from the threads of delivery/, several
+// at a time (where there are none: from the step thread); the others from the step thread. They must not block.
 
 #include <array>
 
@@ -22,10 +23,13 @@ struct StepReport {
   Duration duration{0};   // plan to last sampled token
   Duration predicted{0};  // by the cost model; 0: it knows nothing yet
   Duration target{0};     // what its prefills were planned for; 0: not bounded by time
+  // Of the step thread's CPU time, what it spent since the last forward pass: ending, planning,
+  // handing over.
+  Duration scheduling_cpu{0};
   int sequences = 0;
   int prefill_tokens = 0;    // of prompts, and of what is computed again after a preemption
   int decode_tokens = 0;     // the newest tokens of sequences past their prefill
-  int generated_tokens = 0;  // new tokens
+  int generated_tokens = 0;  // new tokens, with those that ToldTokens will leave out
   int forced_tokens = 0;     // of those, appended by a guide without sampling
   int preempted = 0;
   int displaced = 0;  // before it, to make room for another's share
@@ -41,6 +45,13 @@ struct StepReport {
   absl::Status status;  // of the forward pass
 };
 
+// New tokens that clients were told, each once; those run beyond a stop string never.
+struct ToldTokens {
+  int tokens = 0;
+  int forced = 0;  // of those, appended by a guide without sampling
+};
+
+// Of what the client was told.
 struct RequestReport {
   FinishReason reason = FinishReason::kStop;
   absl::StatusCode code = absl::StatusCode::kOk;
@@ -74,8 +85,10 @@ class EngineObserver {
   virtual void OnSecondTier(const SecondTierReport& /*report*/) {}
   // A sequence is admitted for the first time: of so many tokens, so many were in the prefix cache.
   virtual void OnPrefixLookup(int /*tokens*/, int /*cached_tokens*/) {}
+  virtual void OnTold(const ToldTokens& /*told*/) {}
   virtual void OnFirstToken(Duration /*since_submit*/) {}
   virtual void OnNextToken(Duration /*since_previous_token*/) {}
+  // Before the client hears of the end, unless by a stop string.
   virtual void OnRequestEnd(const RequestReport& /*report*/) {}
 };
 

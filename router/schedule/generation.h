@@ -5,9 +5,9 @@
 // GenerationRequest is validated by router/api before Submit (limits, ranges); the engine checks
 // only what it alone knows (queue, vocabulary, KV cache). Chat and text are already token ids here.
 //
-// Threads    Engine methods: any thread. Sink methods are called from the step thread, in order,
-//            and must not block (they hand over to the API's own threads). After OnEnd nothing more
-//            is called and the sink is released.
+// Threads    Engine methods: any thread. Sink methods are called one at a time, in order, from a thread
+//            of delivery/, and must not block (they hand over to the API's own threads). After OnEnd
+//            nothing more is called and the sink is released.
 // Errors     SubmitAll: kResourceExhausted (queue full; RetryAfter()), kUnavailable (never ready yet,
 //            draining), kDeadlineExceeded (could not end in time), kInvalidArgument (never fits the KV cache, or the queue however empty; a prior
 //            output that this request cannot have had, or that has ended), the guide's. Everything later arrives
@@ -26,6 +26,7 @@
 #include "base/clock.h"
 #include "base/ids.h"
 #include "kernels/sampling.h"
+#include "router/schedule/prompt_tokens.h"
 #include "router/text/guide/guide_plan.h"
 
 namespace sheaf {
@@ -41,7 +42,7 @@ struct StopConditions {
 
 struct GenerationRequest {
   std::string request_id;
-  std::vector<TokenId> prompt;
+  PromptTokens prompt;  // shared by its copies
   // What another engine generated for this same request before it was lost: the output goes on after
   // it, with what would have come. It counts as output in every way (seed, penalties, stop, guide).
   std::vector<TokenId> prior_output{};
@@ -127,8 +128,9 @@ class GenerationSink {
   // where it was generated. Not news to the client; what follows goes on from there.
   virtual void OnPriorOutput(std::vector<TokenEvent> /*tokens*/) {}
   // Before the first token, if prompt_logprobs was asked: one entry a prompt token; the first has
-  // none.
-  virtual void OnPromptLogprobs(std::vector<std::optional<TokenLogprobs>> logprobs) = 0;
+  // none. They come in pieces, as they are computed: `first` is the prompt's token of a piece's
+  // first entry, and each piece begins where the last one ended.
+  virtual void OnPromptLogprobs(int first, std::vector<std::optional<TokenLogprobs>> piece) = 0;
   virtual void OnToken(TokenEvent event) = 0;
   virtual void OnEnd(GenerationEnd end) = 0;
 };

@@ -121,7 +121,7 @@ class DecodeObserver final : public EngineObserver {
 
 class Sink final : public GenerationSink {
  public:
-  void OnPromptLogprobs(std::vector<std::optional<TokenLogprobs>>) override {}
+  void OnPromptLogprobs(int, std::vector<std::optional<TokenLogprobs>>) override {}
   void OnToken(TokenEvent) override {
     std::lock_guard lock(mutex_);
     if (!first_.has_value()) first_ = std::chrono::steady_clock::now();

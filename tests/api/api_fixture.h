@@ -91,7 +91,12 @@ inline FakeGenerationEngine::Answer AnswerWith(std::string text) {
           prompt.emplace_back(ByteLogprobs(request.prompt[i], *request.prompt_logprobs));
         }
       }
-      sink.OnPromptLogprobs(std::move(prompt));
+      // In two pieces, as a prompt of two chunks.
+      const auto half = prompt.begin() + static_cast<long>((prompt.size() + 1) / 2);
+      sink.OnPromptLogprobs(0, {prompt.begin(), half});
+      if (half != prompt.end()) {
+        sink.OnPromptLogprobs(static_cast<int>(half - prompt.begin()), {half, prompt.end()});
+      }
     }
     const int prior = static_cast<int>(request.prior_output.size());
     std::vector<TokenEvent> known;

@@ -103,6 +103,44 @@ TEST_F(GenerationCallTest, UnreadResultsAreBounded) {
   EXPECT_THAT(api_.Metrics(), HasSubstr(Count("rejected", 1)));
 }
 
+TEST_F(GenerationCallTest, MuchThatWaitsIsTakenInPieces) {
+  auto call = Start();
+  TokenEvent event = ByteToken('a');
+  event.text = std::string(300'000, 'x');
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(api_.engine.Emit(0, event));
+  api_.engine.End(0, End(FinishReason::kStop));
+  int batches = 0;
+  size_t events = 0;
+  for (bool more = true; more; ++batches) {
+    const GenerationCall::Batch batch = call->Take();
+    EXPECT_LE(batch.events.size(), 4u);
+    EXPECT_EQ(batch.ended, !batch.more) << "the end comes with the last";
+    events += batch.events.size();
+    more = batch.more;
+  }
+  EXPECT_EQ(events, 11u);
+  EXPECT_GE(batches, 4);
+}
+
+TEST_F(GenerationCallTest, PromptLogprobsMayWaitForAClientThatReadsSlowly) {
+  api_.limits.max_unsent_bytes = 10000;
+  auto call = Start();
+  TokenLogprobs entry;
+  entry.top.resize(20);
+  for (int piece = 0; piece < 10; ++piece) {
+    api_.engine.EmitPromptLogprobs(0, piece * 100, PromptLogprobs(100, entry));
+  }
+  ASSERT_TRUE(api_.engine.Emit(0, ByteToken('a')));
+  GenerationCall::Batch batch = call->Take();
+  ASSERT_FALSE(batch.error.has_value()) << batch.error->status;
+  size_t entries = 0;
+  for (const ChoiceEvent& event : batch.events) {
+    if (const auto* piece = std::get_if<PromptLogprobs>(&event.what)) entries += piece->size();
+  }
+  EXPECT_EQ(entries, 1000u);
+  EXPECT_TRUE(std::holds_alternative<TokenEvent>(batch.events.back().what));
+}
+
 TEST_F(GenerationCallTest, EngineThatCancelsByItselfIsUnavailable) {
   auto call = Start();
   api_.engine.Emit(0, ByteToken('a'));

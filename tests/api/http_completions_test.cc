@@ -222,6 +222,45 @@ TEST_F(HttpCompletions, CachedTokensOfAPromptCountOnce) {
   EXPECT_EQ(usage["prompt_tokens_details"]["cached_tokens"], 32 + 16);
 }
 
+TEST_F(HttpCompletions, MorePromptLogprobsThanCanBeKeptAreRefused) {
+  api_.engine.SetAnswer(AnswerWith("a"));
+  api_.limits.max_prompt_logprob_bytes = 10'000;
+  const auto post = [&](int n) {
+    return Post("/v1/completions", R"({"prompt":")" + std::string(50, 'p') +
+                                       R"(","prompt_logprobs":2,"n":)" + std::to_string(n) + "}");
+  };
+  EXPECT_EQ(post(2).status, 200);
+  const HttpAnswer refused = post(3);
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_EQ(Json(refused)["error"]["param"], "prompt_logprobs") << refused.body;
+}
+
+// In chunks that stay small; put together they say what a whole answer says.
+TEST_F(HttpCompletions, ALongEchoLeavesInPieces) {
+  api_.engine.SetAnswer(AnswerWith("c"));
+  const std::string prompt(500, 'p');
+  const std::string fields = R"("prompt":")" + prompt + R"(","max_tokens":1,"echo":true,"logprobs":2)";
+  const Parsed whole = Json(Post("/v1/completions", "{" + fields + "}"))["choices"][0];
+  ASSERT_EQ(whole["logprobs"]["tokens"].size(), 501u);
+  std::string text;
+  Parsed together = {{"tokens", Parsed::array()}, {"token_logprobs", Parsed::array()},
+                     {"text_offset", Parsed::array()}, {"top_logprobs", Parsed::array()}};
+  int with_logprobs = 0;
+  for (const Parsed& chunk : Chunks(Post("/v1/completions", "{" + fields + R"(,"stream":true})"))) {
+    const Parsed& choice = chunk["choices"][0];
+    text += choice["text"].get<std::string>();
+    if (choice["logprobs"].is_null()) continue;
+    ++with_logprobs;
+    EXPECT_LE(choice["logprobs"]["tokens"].size(), 256u);
+    for (auto& [name, list] : together.items()) {
+      for (const Parsed& entry : choice["logprobs"][name]) list.push_back(entry);
+    }
+  }
+  EXPECT_EQ(with_logprobs, 3) << "two of the prompt, one of the token";
+  EXPECT_EQ(text, whole["text"]);
+  for (auto& [name, list] : together.items()) EXPECT_EQ(list, whole["logprobs"][name]) << name;
+}
+
 TEST_F(HttpCompletions, StreamSendsATokenWhenItIsThere) {
   HttpClient client(server_->port());
   ASSERT_TRUE(client.SendRequest("POST", "/v1/completions", R"({"prompt":"hi","stream":true})"));

@@ -117,6 +117,12 @@ class FakeGenerationEngine final : public GenerationEngine {
     if (sink) sink->OnToken(std::move(event));
     return sink != nullptr;
   }
+  bool EmitPromptLogprobs(size_t index, int first,
+                          std::vector<std::optional<TokenLogprobs>> piece) {
+    const auto sink = SinkOf(index);
+    if (sink) sink->OnPromptLogprobs(first, std::move(piece));
+    return sink != nullptr;
+  }
   void End(size_t index, GenerationEnd end) {
     std::shared_ptr<GenerationSink> sink;
     {

@@ -5,10 +5,12 @@
 #include <limits>
 #include <map>
 #include <numeric>
+#include <random>
 
 #include "gmock/gmock.h"
 #include "kernels/philox.h"
 #include "tests/kernels/every_target.h"
+#include "tests/text/random_seed.h"
 
 namespace sheaf::kernels {
 namespace {
@@ -203,6 +205,45 @@ TEST(Sampling, HandComputedPenalties) {
             (std::vector<float>{2, 0.75, 2.75, 0}));
   // The state of one call does not reach the next.
   EXPECT_EQ(after({4, 3, 2, 1}, {}), (std::vector<float>{4, 3, 2, 1}));
+}
+
+// Counts kept while a sequence grows give the same bits as counting its tokens anew, by hand.
+TEST(Sampling, PenaltiesByKeptCountsAreThoseOfTheTokens) {
+  std::mt19937_64 random(testing::RandomSeed());
+  const auto token = [&] { return static_cast<TokenId>(random() % 300) - 20; };  // some outside
+  for (int round = 0; round < 20; ++round) {
+    SCOPED_TRACE(round);
+    SamplingParams params{.temperature = 0};
+    if (round % 2 == 0) params.repetition_penalty = 1.3f;
+    if (round % 3 != 1) params.frequency_penalty = 0.4f;
+    if (round % 4 != 2) params.presence_penalty = -0.3f;
+    std::vector<TokenId> prompt(random() % 60), output;
+    for (TokenId& id : prompt) id = token();
+    TokenCounts counts(prompt, output);
+    for (int t = 0; t < 50; ++t) {
+      std::vector<float> logits(256);
+      for (float& logit : logits) logit = static_cast<float>(random() % 2000) / 100 - 10;
+      std::vector<float> wanted = logits;
+      for (TokenId id = 0; id < 256; ++id) {
+        const auto times = std::count(output.begin(), output.end(), id);
+        float& logit = wanted[id];
+        if (times > 0 || std::count(prompt.begin(), prompt.end(), id) > 0) {
+          logit = logit > 0 ? logit / params.repetition_penalty : logit * params.repetition_penalty;
+        }
+        if (times == 0) continue;
+        logit -= params.frequency_penalty * static_cast<float>(times);
+        logit -= params.presence_penalty;
+      }
+      std::vector<float> anew = logits, kept = logits;
+      ASSERT_TRUE(SampleToken(anew, params, {.prompt = prompt, .output = output}).ok());
+      ASSERT_TRUE(
+          SampleToken(kept, params, {.prompt = prompt, .output = output, .counts = &counts}).ok());
+      ASSERT_EQ(kept, wanted);
+      ASSERT_EQ(anew, wanted);
+      output.push_back(token());
+      counts.AddOutput(output.back());
+    }
+  }
 }
 
 TEST(Sampling, AllowedMaskedAndBiasedIds) {

@@ -74,7 +74,9 @@ void UseEveryVerb(RouterMetrics& metrics) {
   metrics.ConnectionsChanged(RequestFace::kGrpc, 1);
   metrics.QueueIs(3, 500, 4);
   metrics.KvBlocksAre(5, 8);
-  metrics.StepDone({.prompt = 7, .decode = 3, .generated = 2, .forced = 1}, milliseconds(10));
+  metrics.StepDone({.prompt = 7, .decode = 3}, milliseconds(10));
+  metrics.SchedulingTook(milliseconds(500));
+  metrics.TokensTold(2, 1);
   metrics.StepWasPlanned(milliseconds(9), milliseconds(20), milliseconds(10));
   metrics.GuidedEnded(true);
   metrics.Preempted();
@@ -159,7 +161,8 @@ TEST(RouterMetrics, VerbsMoveTheirFigures) {
         "sheaf_inter_token_latency_seconds_count 1", "sheaf_request_duration_seconds_sum 0.005",
         "sheaf_requests_queued 3", "sheaf_requests_running 4", "sheaf_kv_blocks_used 5",
         "sheaf_kv_blocks_capacity 8", "sheaf_prompt_tokens_total 7",
-        "sheaf_generated_tokens_total 2", "sheaf_steps_total 1", "sheaf_step_tokens_sum 10",
+        "sheaf_generated_tokens_total 2", "sheaf_steps_total 1",
+        "sheaf_scheduling_cpu_seconds_total 0.5", "sheaf_step_tokens_sum 10",
         "sheaf_step_duration_seconds_sum 0.01", "sheaf_preemptions_total 1",
         "sheaf_prefix_cache_queries_total 64", "sheaf_prefix_cache_hits_total 48",
         "sheaf_kv_offload_blocks 11", "sheaf_kv_offload_kept_blocks_total 12",

@@ -73,6 +73,7 @@ class CountingObserver final : public EngineObserver {
     loaded += static_cast<int>(report.loaded);
     failed += static_cast<int>(report.failed);
   }
+  void OnTold(const ToldTokens& report) override { told += report.tokens; }
   void OnFirstToken(Duration) override { first_tokens += 1; }
   void OnNextToken(Duration) override { next_tokens += 1; }
   void OnRequestEnd(const RequestReport& report) override {
@@ -86,11 +87,16 @@ class CountingObserver final : public EngineObserver {
       next_tokens{0}, ends{0}, completion_tokens{0}, forced_tokens{0}, guided{0}, guide_errors{0},
       given_up{0}, moot{0}, displaced{0}, admitted{0}, drafted{0}, drafts_accepted{0},
       predicted{0}, bounded_by_time{0}, evicted_blocks{0}, computed_tokens{0}, looked_up{0}, hits{0}, kept{0},
-      loaded{0}, failed{0}, ended_inside{0};
+      loaded{0}, failed{0}, ended_inside{0}, told{0};
 };
 
 struct EngineSettings {
-  EngineOptions engine{.max_model_len = 256, .max_num_seqs = 32, .max_num_batched_tokens = 256};
+  // Without threads of delivery, so that a sink can hold the step thread; delivery has tests of its
+  // own.
+  EngineOptions engine{.max_model_len = 256,
+                       .max_num_seqs = 32,
+                       .max_num_batched_tokens = 256,
+                       .delivery_threads = 0};
   int num_blocks = 600;
   int block_size = 16;
   kernels::KvFormat kv_format = kernels::KvFormat::kF32;

@@ -66,7 +66,7 @@ TEST_F(EngineTest, RefusesWhatCannotRun) {
   EXPECT_EQ(submit(RandomRequest(random_, 300, 1)), absl::StatusCode::kInvalidArgument)
       << "context";
   GenerationRequest request = RandomRequest(random_, 3, 1);
-  request.prompt[1] = 278;
+  request.prompt.Set(1, 278);
   EXPECT_EQ(submit(request), absl::StatusCode::kInvalidArgument) << "vocabulary";
   request = RandomRequest(random_, 3, 1);
   request.stop.stop_strings = {""};

@@ -5,6 +5,7 @@
 
 #include "tests/schedule/byte_tokenizer.h"
 #include "tests/schedule/recording_sink.h"
+#include "tests/schedule/told_sequence.h"
 #include "tests/text/guide/toy_grammar.h"
 
 namespace sheaf {
@@ -49,9 +50,9 @@ class NextTokensTest : public ::testing::Test {
     next_ = {};
     const absl::Status status = ChooseNext(logits, *sequence_, limit, next_);
     if (!status.ok()) return status;
-    end_ = next_.ended ? std::optional(sequence_->AcceptEnd()) : std::nullopt;
+    end_ = next_.ended ? std::optional(FinishReason::kStop) : std::nullopt;
     for (size_t i = 0; i < next_.tokens.size() && !end_.has_value(); ++i) {
-      end_ = sequence_->Accept(next_.tokens[i], std::nullopt, next_.forced[i]);
+      end_ = testing::AcceptAndTell(*sequence_, next_.tokens[i], next_.forced[i]);
     }
     return absl::OkStatus();
   }
@@ -61,7 +62,7 @@ class NextTokensTest : public ::testing::Test {
     return next_.tokens;
   }
   GenerationEnd End() {
-    sequence_->End(end_.value_or(FinishReason::kCancelled), absl::OkStatus());
+    testing::TellEnd(*sequence_, end_.value_or(FinishReason::kCancelled));
     return sink_->WaitForEnd();
   }
 

@@ -1,13 +1,14 @@
 #pragma once
 // A sink that keeps everything and lets a test wait for it, with a deadline.
 //
-// Threads: OnX from the step thread, the rest from the test's.
+// Threads: OnX from the engine's, the rest from the test's.
 
 #include <gtest/gtest.h>
 
 #include <chrono>
 #include <condition_variable>
 #include <functional>
+#include <iterator>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -19,7 +20,7 @@ namespace sheaf::testing {
 
 class RecordingSink final : public GenerationSink {
  public:
-  // Called from the step thread at every token, with their number.
+  // Called from the engine's thread at every token, with their number.
   std::function<void(size_t)> on_token;
 
   void OnPriorOutput(std::vector<TokenEvent> tokens) override {
@@ -28,11 +29,13 @@ class RecordingSink final : public GenerationSink {
         << "before anything else, once";
     prior_ = std::move(tokens);
   }
-  void OnPromptLogprobs(std::vector<std::optional<TokenLogprobs>> logprobs) override {
+  void OnPromptLogprobs(int first, std::vector<std::optional<TokenLogprobs>> piece) override {
     std::lock_guard lock(mutex_);
     EXPECT_TRUE(tokens_.empty()) << "prompt log-probabilities come before the first token";
-    EXPECT_FALSE(prompt_logprobs_.has_value()) << "and once";
-    prompt_logprobs_ = std::move(logprobs);
+    if (!prompt_logprobs_.has_value()) prompt_logprobs_.emplace();
+    EXPECT_EQ(prompt_logprobs_->size(), static_cast<size_t>(first)) << "each once, in order";
+    std::move(piece.begin(), piece.end(), std::back_inserter(*prompt_logprobs_));
+    ++prompt_pieces_;
   }
   void OnToken(TokenEvent event) override {
     size_t count;
@@ -83,6 +86,7 @@ class RecordingSink final : public GenerationSink {
   const std::optional<std::vector<std::optional<TokenLogprobs>>>& prompt_logprobs() const {
     return prompt_logprobs_;
   }
+  size_t prompt_pieces() const { return prompt_pieces_; }
   bool ended() const {
     std::lock_guard lock(mutex_);
     return end_.has_value();
@@ -98,6 +102,7 @@ class RecordingSink final : public GenerationSink {
   std::vector<int64_t> text_ends_;
   std::vector<TokenLogprobs> logprobs_;
   std::optional<std::vector<std::optional<TokenLogprobs>>> prompt_logprobs_;
+  size_t prompt_pieces_ = 0;
   std::optional<GenerationEnd> end_;
 };
 

@@ -4,6 +4,7 @@
 
 #include "tests/schedule/byte_tokenizer.h"
 #include "tests/schedule/recording_sink.h"
+#include "tests/schedule/told_sequence.h"
 
 namespace sheaf {
 namespace {
@@ -28,8 +29,8 @@ class SequenceTest : public ::testing::Test {
   // Tokens until one ends it; "" when none does.
   std::string EndOf(const std::vector<TokenId>& tokens) {
     for (TokenId token : tokens) {
-      if (const auto reason = sequence_->Accept(token, std::nullopt)) {
-        sequence_->End(*reason, absl::OkStatus());
+      if (const auto reason = testing::AcceptAndTell(*sequence_, token)) {
+        testing::TellEnd(*sequence_, *reason);
         return sink_->WaitForEnd().reason == FinishReason::kStop ? "stop" : "length";
       }
     }
@@ -103,7 +104,7 @@ TEST_F(SequenceTest, MasksStopTokensBeforeMinTokens) {
     const auto masked = sequence.history().masked;
     EXPECT_EQ(std::vector<TokenId>(masked.begin(), masked.end()),
               (std::vector<TokenId>{'!', kEos}));
-    EXPECT_FALSE(sequence.Accept('x', std::nullopt).has_value());
+    EXPECT_FALSE(testing::AcceptAndTell(sequence, 'x').has_value());
   }
   EXPECT_TRUE(sequence.history().masked.empty());
   EXPECT_EQ(EndOf({kEos}), "stop");
@@ -117,7 +118,7 @@ TEST_F(SequenceTest, AStopStringBeforeMinTokensDoesNotCount) {
 
 TEST_F(SequenceTest, HistoryIsPromptAndOutput) {
   Sequence& sequence = Make({.max_tokens = 10});
-  (void)sequence.Accept('x', std::nullopt);
+  (void)testing::AcceptAndTell(sequence, 'x');
   EXPECT_EQ(sequence.history().prompt.size(), 4u);
   ASSERT_EQ(sequence.history().output.size(), 1u);
   EXPECT_EQ(sequence.history().output[0], 'x');
@@ -138,6 +139,7 @@ TEST_F(SequenceTest, PromptLogprobsAreAskedForOnceAndSurviveAPreemption) {
   Sequence& sequence = Make({.max_tokens = 10});
   const auto fill = [&](int num_tokens) {
     int asked = 0;
+    sequence.BeginChunk(num_tokens);
     for (int t = sequence.FirstLogitToken(num_tokens); t < num_tokens; ++t) {
       const int position = sequence.computed_tokens + t;
       if (auto* slot = sequence.PromptSlot(position)) {
@@ -150,11 +152,17 @@ TEST_F(SequenceTest, PromptLogprobsAreAskedForOnceAndSurviveAPreemption) {
     return asked;
   };
   EXPECT_EQ(fill(2), 2);  // of tokens 1 and 2
+  const auto piece = sequence.TakePromptLogprobs();
+  ASSERT_TRUE(piece.has_value());
+  EXPECT_EQ(piece->first, 0);
+  EXPECT_EQ(piece->entries.size(), 3u);
+  EXPECT_FALSE(sequence.TakePromptLogprobs().has_value()) << "each once";
+  sequence.teller()->Tell(*piece);
   sequence.Restart();
   EXPECT_EQ(sequence.FirstLogitToken(4), 2);
   EXPECT_EQ(fill(1), 0);
   EXPECT_EQ(fill(3), 1);  // of token 3; the last row is sampled
-  (void)sequence.Accept('x', std::nullopt);
+  (void)testing::AcceptAndTell(sequence, 'x');
   ASSERT_TRUE(sink_->prompt_logprobs().has_value());
   ASSERT_EQ(sink_->prompt_logprobs()->size(), 4u);
   EXPECT_FALSE((*sink_->prompt_logprobs())[0].has_value());

@@ -53,14 +53,14 @@ class GenerationCall::Sink final : public GenerationSink {
   void OnPriorOutput(std::vector<TokenEvent> tokens) override {
     ChoiceEvent event{choice_, {}};
     event.what.emplace<PriorOutput>(std::move(tokens));
-    call_->Append(std::move(event), 0);
+    call_->Append(std::move(event), 0, /*counts=*/true);
   }
-  void OnPromptLogprobs(std::vector<std::optional<TokenLogprobs>> logprobs) override {
+  void OnPromptLogprobs(int, std::vector<std::optional<TokenLogprobs>> logprobs) override {
     size_t bytes = 0;
     for (const auto& entry : logprobs) bytes += entry ? BytesOf(*entry) : sizeof(entry);
     ChoiceEvent event{choice_, {}};
     event.what.emplace<PromptLogprobs>(std::move(logprobs));
-    call_->Append(std::move(event), bytes);
+    call_->Append(std::move(event), bytes, /*counts=*/false);
   }
   void OnToken(TokenEvent event) override { call_->OnToken(choice_, std::move(event)); }
   void OnEnd(GenerationEnd end) override { call_->OnEnd(choice_, std::move(end)); }
@@ -116,8 +116,17 @@ void GenerationCall::SetWake(std::function<void()> wake) {
 GenerationCall::Batch GenerationCall::Take() {
   Batch batch;
   absl::MutexLock lock(&mutex_);
-  batch.events = std::exchange(events_, {});
-  unsent_bytes_ = 0;
+  size_t bytes = 0;
+  while (!events_.empty() &&
+         (batch.events.empty() || bytes + events_.front().bytes <= kTakeBytes)) {
+    Unsent& unsent = events_.front();
+    bytes += unsent.bytes;
+    if (unsent.counts) unsent_bytes_ -= unsent.bytes;
+    batch.events.push_back(std::move(unsent.event));
+    events_.pop_front();
+  }
+  batch.more = !events_.empty();
+  if (batch.more) return batch;
   batch.error = error_;
   batch.ended = error_ || running_ == 0;
   return batch;
@@ -149,12 +158,12 @@ void GenerationCall::OnWake() {
   if (wake) wake();
 }
 
-void GenerationCall::Append(ChoiceEvent event, size_t bytes) {
+void GenerationCall::Append(ChoiceEvent event, size_t bytes, bool counts) {
   {
     absl::MutexLock lock(&mutex_);
     if (abandoned_ || error_) return;
     // One event larger than the bound still passes, alone.
-    if (unsent_bytes_ > 0 && unsent_bytes_ + bytes > services_.max_unsent_bytes) {
+    if (counts && unsent_bytes_ > 0 && unsent_bytes_ + bytes > services_.max_unsent_bytes) {
       error_ =
           ApiError{absl::ResourceExhaustedError(absl::StrFormat(
                        "the client reads too slowly: more than %d bytes of results wait for it",
@@ -165,8 +174,8 @@ void GenerationCall::Append(ChoiceEvent event, size_t bytes) {
       cancel_wanted_ = true;
       Count(RequestOutcome::kRejected);
     } else {
-      unsent_bytes_ += bytes;
-      events_.push_back(std::move(event));
+      if (counts) unsent_bytes_ += bytes;
+      events_.push_back({std::move(event), bytes, counts});
     }
   }
   Notify();
@@ -188,7 +197,7 @@ void GenerationCall::OnToken(int choice, TokenEvent event) {
       sizeof(ChoiceEvent) + event.text.size() + (event.logprobs ? BytesOf(*event.logprobs) : 0);
   ChoiceEvent appended{choice, {}};
   appended.what.emplace<TokenEvent>(std::move(event));
-  Append(std::move(appended), bytes);
+  Append(std::move(appended), bytes, /*counts=*/true);
 }
 
 void GenerationCall::OnEnd(int choice, GenerationEnd end) {
@@ -210,7 +219,7 @@ void GenerationCall::OnEnd(int choice, GenerationEnd end) {
       cancel_wanted_ = true;  // the other choices
     } else {
       any_length_ |= end.reason == FinishReason::kLength;
-      events_.push_back({choice, std::move(end)});
+      events_.push_back({{choice, std::move(end)}, 0, true});
       if (running_ == 0) Count(any_length_ ? RequestOutcome::kLength : RequestOutcome::kStop);
     }
   }

@@ -3,17 +3,20 @@
 // their events wait here until the face takes them, and however it ends the engine is told to stop
 // what still runs.
 //
-// The step thread only appends and wakes. A client that reads too slowly meets a bound: beyond
+// The engine's threads only append and wake. A client that reads too slowly meets a bound: beyond
 // max_unsent_bytes the choices are cancelled and the call ends with kResourceExhausted.
+// Log-probabilities of the prompt come faster than any client reads, so they do not count there: how
+// many there will be is known before, and StartRequest has bounded them.
 //
 // Threads    Take, Abandon, SetWake: any thread of the face. The wake function is called on the
-//            WakeQueue's thread, never on the step thread; one call of it may still be under way
+//            WakeQueue's thread, never on the engine's; one call of it may still be under way
 //            when Abandon returns, so it must hold what it touches.
 // Errors     Start: whatever Submit said, with a retry hint. Later errors come from Take.
 // Metrics    every call is counted once, at its end, with outcome and duration; also first token
 //            and token gaps.
 
 #include <atomic>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -30,6 +33,7 @@
 
 namespace sheaf {
 
+// A piece of them; they come in order.
 using PromptLogprobs = std::vector<std::optional<TokenLogprobs>>;
 // What the client has already: the face goes on after it and sends none of it.
 using PriorOutput = std::vector<TokenEvent>;
@@ -41,6 +45,8 @@ struct ChoiceEvent {
 
 class GenerationCall final : public Wakeable, public std::enable_shared_from_this<GenerationCall> {
  public:
+  static constexpr size_t kTakeBytes = size_t{1} << 20;
+
   // What a call needs of its surroundings; all outlive it.
   struct Services {
     GenerationEngine& engine;
@@ -52,6 +58,7 @@ class GenerationCall final : public Wakeable, public std::enable_shared_from_thi
 
   struct Batch {
     std::vector<ChoiceEvent> events;  // in order within a choice
+    bool more = false;                // there is more to take at once; no wake comes for it
     std::optional<ApiError> error;    // after `events` the call failed; nothing follows
     bool ended = false;               // every choice has ended, or error; nothing follows
   };
@@ -63,7 +70,8 @@ class GenerationCall final : public Wakeable, public std::enable_shared_from_thi
 
   // `wake` is called when there is something to Take; at once if there is already.
   void SetWake(std::function<void()> wake);
-  // All that came since the last call; may be empty.
+  // Of all that came since the last call about kTakeBytes, so that what is made of it stays small
+  // however much waits; may be empty.
   Batch Take();
   // The client is gone: cancels what runs. Does nothing after the end.
   void Abandon(RequestOutcome outcome);
@@ -80,7 +88,8 @@ class GenerationCall final : public Wakeable, public std::enable_shared_from_thi
 
   GenerationCall(const Services& services, RequestFace face, TimePoint arrival, size_t choices);
 
-  void Append(ChoiceEvent event, size_t bytes);
+  // `counts`: towards max_unsent_bytes.
+  void Append(ChoiceEvent event, size_t bytes, bool counts);
   void OnToken(int choice, TokenEvent event);
   void OnEnd(int choice, GenerationEnd end);
   void Notify();
@@ -94,8 +103,13 @@ class GenerationCall final : public Wakeable, public std::enable_shared_from_thi
 
   absl::Mutex mutex_;
   std::vector<Choice> choices_ ABSL_GUARDED_BY(mutex_);
-  std::vector<ChoiceEvent> events_ ABSL_GUARDED_BY(mutex_);
-  size_t unsent_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  struct Unsent {
+    ChoiceEvent event;
+    size_t bytes = 0;
+    bool counts = true;
+  };
+  std::deque<Unsent> events_ ABSL_GUARDED_BY(mutex_);
+  size_t unsent_bytes_ ABSL_GUARDED_BY(mutex_) = 0;  // of those that count
   size_t running_ ABSL_GUARDED_BY(mutex_);
   bool any_length_ ABSL_GUARDED_BY(mutex_) = false;
   bool abandoned_ ABSL_GUARDED_BY(mutex_) = false;

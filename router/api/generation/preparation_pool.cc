@@ -1,5 +1,6 @@
 #include "router/api/generation/preparation_pool.h"
 
+#include <pthread.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -40,6 +41,7 @@ bool PreparationPool::TrySubmit(PreparationLane lane, std::function<void()> task
 }
 
 void PreparationPool::Run(Tasks& tasks) {
+  pthread_setname_np(pthread_self(), "sheaf-prepare");
   while (!stopping_) {
     // The deadline only bounds the wait: Close() ends it at once.
     auto task = tasks.PopUntil(std::chrono::steady_clock::now() + std::chrono::seconds(60));

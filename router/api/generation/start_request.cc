@@ -1,8 +1,10 @@
 #include "router/api/generation/start_request.h"
 
 #include <atomic>
+#include <string>
 #include <utility>
 
+#include "absl/strings/str_format.h"
 #include "router/api/request/answer_plan.h"
 #include "spdlog/spdlog.h"
 
@@ -14,6 +16,25 @@ ApiResult<PreparedRequest> Prepare(const ParsedRequest& request, const ApiContex
   if (auto error = CheckModelName(request.model, context.model)) return *std::move(error);
   if (auto error = CheckReady(context)) return *std::move(error);
   return PrepareRequest(request, context.validation());
+}
+
+// Too many log-probabilities of prompts to keep while the client reads them.
+std::optional<ApiError> CheckPromptLogprobs(const PreparedRequest& prepared,
+                                            const ApiContext& context) {
+  size_t bytes = 0;
+  for (const GenerationRequest& choice : prepared.choices) {
+    if (!choice.prompt_logprobs) continue;
+    const int top =
+        *choice.prompt_logprobs < 0 ? context.model.config.vocab_size : *choice.prompt_logprobs;
+    bytes += choice.prompt.size() *
+             (sizeof(TokenLogprobs) + static_cast<size_t>(top) * sizeof(TokenLogprob));
+  }
+  if (bytes <= context.limits.max_prompt_logprob_bytes) return std::nullopt;
+  return InvalidFields(
+      {{"prompt_logprobs",
+        absl::StrFormat("at most %d bytes of log-probabilities for all prompts and choices "
+                        "together, these have %d: ask for fewer a token, or for fewer tokens",
+                        context.limits.max_prompt_logprob_bytes, bytes)}});
 }
 
 void NoteDoubledPrefixes(const PreparedRequest& prepared, const ApiContext& context) {
@@ -44,12 +65,19 @@ PreparationLane PreparationLaneOf(const ParsedRequest& request) {
 ApiResult<StartedRequest> StartRequest(const ParsedRequest& request, RequestFace face,
                                        TimePoint arrival, const ApiContext& context) {
   auto prepared = Prepare(request, context);
+  if (const auto* good = std::get_if<PreparedRequest>(&prepared)) {
+    if (auto error = CheckPromptLogprobs(*good, context)) prepared = *std::move(error);
+  }
   if (auto* error = std::get_if<ApiError>(&prepared)) {
     context.metrics.RequestEnded(face, OutcomeOf(error->status), context.clock.Now() - arrival);
     return std::move(*error);
   }
   NoteDoubledPrefixes(std::get<PreparedRequest>(prepared), context);
   StartedRequest started{std::get<PreparedRequest>(std::move(prepared)), nullptr};
+  // Only an echo has a use for it from here on.
+  if (!request.echo) {
+    for (PreparedPrompt& prompt : started.prepared.prompts) prompt.text = std::string();
+  }
   // From here on the call counts itself.
   auto call = GenerationCall::Start(context.services(), face, arrival,
                                     std::exchange(started.prepared.choices, {}));

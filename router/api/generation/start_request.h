@@ -16,7 +16,8 @@
 namespace sheaf {
 
 struct StartedRequest {
-  PreparedRequest prepared;  // without the prompts' copies in `choices`, which the engine has
+  // Without `choices`, which the engine has, and without the prompts' texts unless they are echoed.
+  PreparedRequest prepared;
   std::shared_ptr<GenerationCall> call;
 };
 

@@ -1,10 +1,16 @@
 #include "router/api/generation/wake_queue.h"
 
+#include <pthread.h>
+
 #include <utility>
 
 namespace sheaf {
 
-WakeQueue::WakeQueue() : thread_([this] { Run(); }) {}
+WakeQueue::WakeQueue()
+    : thread_([this] {
+        pthread_setname_np(pthread_self(), "sheaf-wake");
+        Run();
+      }) {}
 
 WakeQueue::~WakeQueue() {
   {

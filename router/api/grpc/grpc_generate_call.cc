@@ -198,9 +198,12 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   }
 
   void TakeEvents() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    GenerationCall::Batch batch = call_->Take();
+    GenerationCall::Batch batch;
     std::vector<v1::GenerateResponse> messages;
-    answer_->Append(batch.events, messages);
+    do {
+      batch = call_->Take();
+      answer_->Append(batch.events, messages);
+    } while (batch.more && messages.empty());
     for (auto& message : messages) outgoing_.push_back(std::move(message));
     if (batch.error) {
       final_status_ = GrpcStatusOf(*batch.error, server_);

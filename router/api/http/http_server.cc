@@ -1,5 +1,7 @@
 #include "router/api/http/http_server.h"
 
+#include <pthread.h>
+
 #include <atomic>
 #include <map>
 #include <optional>
@@ -69,7 +71,10 @@ class BeastHttpServer final : public HttpServer {
     origins_.emplace(options_.allowed_origins, endpoint.address().is_loopback());
     shared_.emplace(HttpConnectionContext{options_, parts_, router_, *origins_, date_, stopping_, gate_});
     net::co_spawn(acceptor_.get_executor(), AcceptLoop(), net::detached);
-    for (int i = 0; i < options_.num_threads; ++i) threads_.emplace_back([this] { io_.run(); });
+    for (int i = 0; i < options_.num_threads; ++i) {
+      threads_.emplace_back([this] { io_.run(); });
+      pthread_setname_np(threads_.back().native_handle(), "sheaf-http");
+    }
     return absl::OkStatus();
   }
 

@@ -1,11 +1,13 @@
 // The shapes of /v1/chat/completions.
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "router/api/generation/chat_output.h"
 #include "router/api/openai/generation_reply.h"
+#include "router/api/openai/json_append.h"
 #include "router/api/openai/logprobs_json.h"
 
 namespace sheaf {
@@ -45,28 +47,41 @@ class ChatReply final : public GenerationReply {
     std::string reasoning;
     std::string content;
     std::vector<Call> calls;
+    std::string logprobs;  // the inside of logprobs.content
   };
+
+  void TakePromptLogprobs(int, Choice&, int, const PromptLogprobs&, std::string&) override {}
 
   void StreamToken(int index, Choice& choice, const TokenEvent& event, std::string& out) override {
     Begin(index, choice, out);
     Message& message = MessageOf(index);
     std::vector<OutputEvent> events;
     message.output.Push(event, events);
-    std::vector<Json> deltas = Deltas(events);
     // What belongs to the token and not to its text goes with the first of its chunks.
     const bool has_more =
         has_logprobs_ || options_.parsed.return_token_ids || options_.parsed.continuous_usage_stats;
-    if (deltas.empty() && has_more) deltas.push_back(Json::object());
-    for (size_t i = 0; i < deltas.size(); ++i) {
-      Json chunk = ChunkJson(index, std::move(deltas[i]));
-      if (i == 0 && event.logprobs) {
-        chunk["logprobs"] = {{"content", Json::array({ChatLogprob(style_, *event.logprobs)})}};
+    bool first = true;
+    const auto append = [&](std::string_view delta) {
+      std::string chunk = ChunkBegin(index, delta);
+      if (first && event.logprobs) {
+        chunk += "{\"content\":[";
+        AppendChatLogprob(style_, *event.logprobs, chunk);
+        chunk += "]}";
+      } else {
+        chunk += "null";
       }
-      if (i == 0 && options_.parsed.return_token_ids) {
-        chunk["token_ids"] = Json::array({event.token});
+      chunk += ",\"finish_reason\":null";
+      if (first && options_.parsed.return_token_ids) {
+        chunk += ",\"token_ids\":";
+        AppendJsonIds({&event.token, 1}, chunk);
       }
-      AppendChunk(std::move(chunk), &choice, out);
+      AppendChunk(chunk += '}', &choice, out);
+      first = false;
+    };
+    for (const OutputEvent& output : events) {
+      if (const std::string delta = Delta(output); !delta.empty()) append(delta);
     }
+    if (first && has_more) append("{}");
   }
 
   void StreamEnd(int index, Choice& choice, const GenerationEnd& end, std::string& out) override {
@@ -75,51 +90,81 @@ class ChatReply final : public GenerationReply {
     std::vector<OutputEvent> events;
     message.output.Finish(end, events);
     // The last text goes before the end: some clients do not look at the text of the last chunk.
-    for (Json& delta : Deltas(events)) {
-      AppendChunk(ChunkJson(index, std::move(delta)), &choice, out);
+    for (const OutputEvent& output : events) {
+      const std::string delta = Delta(output);
+      if (delta.empty()) continue;
+      AppendChunk(ChunkBegin(index, delta) + "null,\"finish_reason\":null}", &choice, out);
     }
-    Json chunk = ChunkJson(index, Json::object());
-    SetEnd(chunk, end, message);
-    AppendChunk(std::move(chunk), &choice, out);
+    std::string chunk = ChunkBegin(index, "{}") + "null";
+    AppendEnd(end, message, chunk);
+    AppendChunk(chunk += '}', &choice, out);
   }
 
   // The role comes with the first token, not before: load generators take the first chunk as the
   // first token.
   void Begin(int index, Choice& choice, std::string& out) {
     if (std::exchange(choice.begun, true)) return;
-    Json further = Json::object();
-    if (options_.parsed.return_token_ids) further["prompt_token_ids"] = choice.prompt->tokens;
-    AppendChunk(ChunkJson(index, {{"role", "assistant"}, {"content", ""}}), nullptr, out,
-                std::move(further));
+    std::string further;
+    if (options_.parsed.return_token_ids) AppendPromptIds(choice, further);
+    AppendChunk(ChunkBegin(index, "{\"role\":\"assistant\",\"content\":\"\"}") +
+                    "null,\"finish_reason\":null}",
+                nullptr, out, further);
   }
 
-  std::vector<Json> Deltas(const std::vector<OutputEvent>& events) const {
-    std::vector<Json> deltas;
-    for (const OutputEvent& event : events) {
-      std::visit(
-          Overloaded{[&](const ReasoningText& thoughts) {
-                       Json delta = Json::object();
-                       AddReasoning(delta, thoughts.text);
-                       if (!delta.empty()) deltas.push_back(std::move(delta));
-                     },
-                     [&](const ContentText& content) {
-                       deltas.push_back({{"content", content.text}});
-                     },
-                     [&](const CallBegin& call) {
-                       deltas.push_back(
-                           CallDelta({{"index", call.index},
-                                      {"id", call.id},
-                                      {"type", "function"},
-                                      {"function", {{"name", call.name}, {"arguments", ""}}}}));
-                     },
-                     [&](const CallArguments& call) {
-                       deltas.push_back(CallDelta(
-                           {{"index", call.index}, {"function", {{"arguments", call.json}}}}));
-                     },
-                     [](const CallEnd&) {}},
-          event);
-    }
-    return deltas;
+  // {"index", "delta", "logprobs": without its value. `delta`: JSON text.
+  static std::string ChunkBegin(int index, std::string_view delta) {
+    std::string chunk = "{\"index\":";
+    AppendJsonInteger(index, chunk);
+    chunk += ",\"delta\":";
+    chunk += delta;
+    return chunk += ",\"logprobs\":";
+  }
+
+  static void AppendPromptIds(const Choice& choice, std::string& json) {
+    json += ",\"prompt_token_ids\":";
+    AppendJsonIds(choice.prompt->tokens, json);
+  }
+
+  // As JSON text; empty: nothing to say.
+  std::string Delta(const OutputEvent& event) const {
+    return std::visit(
+        Overloaded{
+            [&](const ReasoningText& thoughts) { return ReasoningDelta(thoughts.text); },
+            [&](const ContentText& content) {
+              std::string delta = "{\"content\":";
+              AppendJsonString(content.text, delta);
+              return delta += '}';
+            },
+            [&](const CallBegin& call) {
+              return JsonText(CallDelta({{"index", call.index},
+                                         {"id", call.id},
+                                         {"type", "function"},
+                                         {"function", {{"name", call.name}, {"arguments", ""}}}}));
+            },
+            [&](const CallArguments& call) {
+              return JsonText(
+                  CallDelta({{"index", call.index}, {"function", {{"arguments", call.json}}}}));
+            },
+            [](const CallEnd&) { return std::string(); }},
+        event);
+  }
+
+  std::string ReasoningDelta(const std::string& text) const {
+    if (!options_.include_reasoning) return {};
+    std::string quoted;
+    AppendJsonString(text, quoted);
+    std::string delta;
+    const auto add = [&](bool wanted, const char* name) {
+      if (!wanted) return;
+      delta += delta.empty() ? "{\"" : ",\"";
+      delta += name;
+      delta += "\":";
+      delta += quoted;
+    };
+    add(options_.settings.reasoning_field, "reasoning");
+    add(options_.settings.reasoning_content_field, "reasoning_content");
+    if (!delta.empty()) delta += '}';
+    return delta;
   }
 
   static Json CallDelta(Json call) { return {{"tool_calls", Json::array({std::move(call)})}}; }
@@ -131,6 +176,11 @@ class ChatReply final : public GenerationReply {
   }
 
   void CollectToken(int index, Choice&, const TokenEvent& event) override {
+    if (event.logprobs) {
+      std::string& logprobs = MessageOf(index).logprobs;
+      if (!logprobs.empty()) logprobs += ',';
+      AppendChatLogprob(style_, *event.logprobs, logprobs);
+    }
     std::vector<OutputEvent> events;
     MessageOf(index).output.Push(event, events);
     Collect(index, events);
@@ -172,33 +222,35 @@ class ChatReply final : public GenerationReply {
     }
   }
 
-  Json WholeAnswer(std::vector<Choice>& choices) override {
-    Json answer = Head();
-    Json& list = answer["choices"] = Json::array();
+  void AppendWholeAnswer(std::vector<Choice>& choices, std::string& out) override {
+    out += head();
+    out += ",\"choices\":[";
     for (size_t i = 0; i < choices.size(); ++i) {
       const Choice& choice = choices[i];
-      const Message& message = MessageOf(static_cast<int>(i));
-      Json logprobs = nullptr;
+      Message& message = MessageOf(static_cast<int>(i));
+      out += i > 0 ? ",{\"index\":" : "{\"index\":";
+      AppendJsonInteger(static_cast<int64_t>(i), out);
+      out += ",\"message\":";
+      out += JsonText(MessageJson(message));
+      out += ",\"logprobs\":";
       if (has_logprobs_) {
-        Json content = Json::array();
-        for (const auto& entry : choice.logprobs) {
-          if (entry) content.push_back(ChatLogprob(style_, *entry));
-        }
-        logprobs = {{"content", std::move(content)}};
+        out += "{\"content\":[";
+        out += std::exchange(message.logprobs, {});
+        out += "]}";
+      } else {
+        out += "null";
       }
-      Json json = {
-          {"index", i}, {"message", MessageJson(message)}, {"logprobs", std::move(logprobs)}};
-      SetEnd(json, *choice.end, message);
-      if (options_.parsed.return_token_ids) json["token_ids"] = choice.tokens;
-      list.push_back(std::move(json));
+      AppendEnd(*choice.end, message, out);
+      if (options_.parsed.return_token_ids) {
+        out += ",\"token_ids\":";
+        AppendJsonIds(choice.tokens, out);
+      }
+      out += '}';
     }
+    out += ']';
     // One prompt, so these belong to the answer and not to a choice.
-    const Choice& first = choices.front();
-    if (options_.parsed.show_prompt_logprobs && first.prompt_logprobs) {
-      answer["prompt_logprobs"] = PromptLogprobsJson(codec_, *first.prompt_logprobs);
-    }
-    if (options_.parsed.return_token_ids) answer["prompt_token_ids"] = first.prompt->tokens;
-    return answer;
+    AppendPromptLogprobsField(choices.front(), out);
+    if (options_.parsed.return_token_ids) AppendPromptIds(choices.front(), out);
   }
 
   Json MessageJson(const Message& message) const {
@@ -220,10 +272,12 @@ class ChatReply final : public GenerationReply {
   }
 
   // "tool_calls" when the model ended by itself and has called: what was cut off is "length".
-  void SetEnd(Json& choice, const GenerationEnd& end, const Message& message) const {
+  void AppendEnd(const GenerationEnd& end, const Message& message, std::string& json) const {
     const bool called = end.reason == FinishReason::kStop && message.output.complete_calls() > 0;
-    choice["finish_reason"] = called ? "tool_calls" : FinishReasonName(end.reason);
-    choice["stop_reason"] = StopReason(end);
+    json += ",\"finish_reason\":";
+    AppendJsonString(called ? "tool_calls" : FinishReasonName(end.reason), json);
+    json += ",\"stop_reason\":";
+    json += JsonText(StopReason(end));
   }
 
   std::optional<int32_t> ReasoningTokens(int index) const override {
@@ -236,13 +290,6 @@ class ChatReply final : public GenerationReply {
   }
 
   Message& MessageOf(int index) { return *messages_[static_cast<size_t>(index)]; }
-
-  static Json ChunkJson(int index, Json delta) {
-    return {{"index", index},
-            {"delta", std::move(delta)},
-            {"logprobs", nullptr},
-            {"finish_reason", nullptr}};
-  }
 
   const LogprobStyle style_;
   std::vector<std::unique_ptr<Message>> messages_;  // one a choice

@@ -4,8 +4,21 @@
 #include <utility>
 
 #include "router/api/http/http_errors.h"
+#include "router/api/openai/logprobs_json.h"
 
 namespace sheaf {
+namespace {
+
+std::string HeadOf(const AnswerOptions& options) {
+  std::string head = JsonText(Json{{"id", options.id},
+                                   {"object", options.object},
+                                   {"created", options.created_unix_seconds},
+                                   {"model", options.model}});
+  head.pop_back();
+  return head;
+}
+
+}  // namespace
 
 GenerationReply::GenerationReply(const ApiContext& context, AnswerOptions options,
                                  StartedRequest started)
@@ -14,7 +27,8 @@ GenerationReply::GenerationReply(const ApiContext& context, AnswerOptions option
       prepared_(std::move(started.prepared)),
       has_logprobs_(options_.parsed.request.logprobs.has_value()),
       metrics_(context.metrics),
-      call_(std::move(started.call)) {
+      call_(std::move(started.call)),
+      head_(HeadOf(options_)) {
   choices_.resize(prepared_.prompts.size() * static_cast<size_t>(prepared_.n));
   for (size_t i = 0; i < choices_.size(); ++i) {
     choices_[i].prompt = &prepared_.prompts[i / static_cast<size_t>(prepared_.n)];
@@ -25,8 +39,12 @@ GenerationReply::~GenerationReply() { call_->Abandon(RequestOutcome::kCancelled)
 
 PendingReply::Progress GenerationReply::Poll(bool begun) {
   Progress progress;
-  GenerationCall::Batch batch = call_->Take();
-  for (ChoiceEvent& event : batch.events) Handle(std::move(event), progress.stream);
+  GenerationCall::Batch batch;
+  do {
+    batch = call_->Take();
+    for (ChoiceEvent& event : batch.events) Handle(std::move(event), progress.stream);
+    // What a stream has to send it sends first; then it polls again.
+  } while (batch.more && progress.stream.empty());
   progress.ended = batch.ended;
   if (!batch.ended) return progress;
   if (const int calls = UndeclaredCalls()) metrics_.UndeclaredToolCalls(calls);
@@ -38,16 +56,15 @@ PendingReply::Progress GenerationReply::Poll(bool begun) {
     }
   } else if (streams()) {
     if (options_.parsed.include_usage) {
-      Json chunk = Head();
-      chunk["choices"] = Json::array();
-      chunk["usage"] = TotalUsage();
-      progress.stream += "data: " + JsonText(chunk) + "\n\n";
+      progress.stream += "data: " + head_ + ",\"choices\":[],\"usage\":" + JsonText(TotalUsage());
+      progress.stream += "}\n\n";
     }
     progress.stream += "data: [DONE]\n\n";
   } else {
-    Json answer = WholeAnswer(choices_);
-    answer["usage"] = TotalUsage();
-    progress.response = HttpResponse{200, "application/json", JsonText(answer), {}};
+    std::string answer;
+    AppendWholeAnswer(choices_, answer);
+    answer += ",\"usage\":" + JsonText(TotalUsage()) + "}";
+    progress.response = HttpResponse{200, "application/json", std::move(answer), {}};
   }
   return progress;
 }
@@ -55,7 +72,12 @@ PendingReply::Progress GenerationReply::Poll(bool begun) {
 void GenerationReply::Handle(ChoiceEvent event, std::string& out) {
   Choice& choice = choices_[static_cast<size_t>(event.choice)];
   if (auto* logprobs = std::get_if<PromptLogprobs>(&event.what)) {
-    choice.prompt_logprobs = std::move(*logprobs);
+    const int first = choice.prompt_logprobs_seen;
+    choice.prompt_logprobs_seen += static_cast<int>(logprobs->size());
+    if (!streams() && options_.parsed.show_prompt_logprobs) {
+      AppendPromptLogprobs(codec_, *logprobs, choice.prompt_logprobs);
+    }
+    TakePromptLogprobs(event.choice, choice, first, *logprobs, out);
   } else if (auto* prior = std::get_if<PriorOutput>(&event.what)) {
     choice.completion_tokens += static_cast<int>(prior->size());
     SkipPrior(event.choice, *prior);
@@ -67,7 +89,6 @@ void GenerationReply::Handle(ChoiceEvent event, std::string& out) {
     } else {
       CollectToken(event.choice, choice, *token);
       choice.tokens.push_back(token->token);
-      if (has_logprobs_) choice.logprobs.push_back(std::move(token->logprobs));
     }
   } else {
     auto& end = std::get<GenerationEnd>(event.what);
@@ -86,28 +107,33 @@ void GenerationReply::Handle(ChoiceEvent event, std::string& out) {
   }
 }
 
-void GenerationReply::AppendChunk(Json choice, const Choice* usage_of, std::string& out,
-                                  Json further) const {
-  Json chunk = Head();
-  chunk["choices"] = Json::array({std::move(choice)});
-  for (auto& [name, value] : further.items()) chunk[name] = std::move(value);
+void GenerationReply::AppendChunk(std::string_view choice, const Choice* usage_of,
+                                  std::string& out, std::string_view further) const {
+  out += "data: ";
+  out += head_;
+  out += ",\"choices\":[";
+  out += choice;
+  out += ']';
+  out += further;
   if (options_.parsed.continuous_usage_stats && usage_of != nullptr) {
     TokenCounts counts;
     counts.prompt = static_cast<int64_t>(usage_of->prompt->tokens.size());
     counts.cached = usage_of->cached_tokens;
     AddChoice(*usage_of, counts);
-    chunk["usage"] = UsageJson(counts);
+    out += ",\"usage\":";
+    out += JsonText(UsageJson(counts));
   } else if (options_.parsed.include_usage) {
-    chunk["usage"] = nullptr;
+    out += ",\"usage\":null";
   }
-  out += "data: " + JsonText(chunk) + "\n\n";
+  out += "}\n\n";
 }
 
-Json GenerationReply::Head() const {
-  return {{"id", options_.id},
-          {"object", options_.object},
-          {"created", options_.created_unix_seconds},
-          {"model", options_.model}};
+void GenerationReply::AppendPromptLogprobsField(Choice& choice, std::string& out) const {
+  if (!options_.parsed.show_prompt_logprobs || choice.prompt_logprobs_seen == 0) return;
+  out += ",\"prompt_logprobs\":[";
+  choice.prompt_logprobs.pop_back();  // the last comma
+  out += std::exchange(choice.prompt_logprobs, {});
+  out += ']';
 }
 
 void GenerationReply::AddChoice(const Choice& choice, TokenCounts& counts) const {

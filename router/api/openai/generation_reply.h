@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "router/api/generation/api_context.h"
@@ -48,15 +49,17 @@ class GenerationReply : public PendingReply {
     bool begun = false;  // its first chunk is out
     int completion_tokens = 0;
     std::optional<int32_t> cached_tokens;  // of its prompt; known at its end
-    // Whole answers collect; streams leave these empty, but for prompt_logprobs until the first
-    // chunk.
-    std::optional<PromptLogprobs> prompt_logprobs;
+    int prompt_logprobs_seen = 0;          // tokens of the prompt
+    // Whole answers collect; streams leave these empty.
+    std::string prompt_logprobs;  // the inside of the list, where it was asked for as such
     std::string text;
     std::vector<TokenId> tokens;
-    std::vector<std::optional<TokenLogprobs>> logprobs;
     std::optional<GenerationEnd> end;
   };
 
+  // A piece of the prompt's log-probabilities has come, of the tokens from `first` on.
+  virtual void TakePromptLogprobs(int index, Choice& choice, int first,
+                                  const PromptLogprobs& piece, std::string& out) = 0;
   // A stream's chunks for one token, and for the end of a choice.
   virtual void StreamToken(int index, Choice& choice, const TokenEvent& event,
                            std::string& out) = 0;
@@ -66,18 +69,22 @@ class GenerationReply : public PendingReply {
   virtual void CollectEnd(int index, Choice& choice, const GenerationEnd& end) = 0;
   // What the client has already: nothing of it is sent, but what follows goes on after it.
   virtual void SkipPrior(int index, const PriorOutput& prior) = 0;
-  // The whole answer without its usage.
-  virtual Json WholeAnswer(std::vector<Choice>& choices) = 0;
+  // The whole answer without its usage and closing brace. May take what the choices hold.
+  virtual void AppendWholeAnswer(std::vector<Choice>& choices, std::string& out) = 0;
   // Tokens of thoughts so far; nothing where they are not told apart.
   virtual std::optional<int32_t> ReasoningTokens(int index) const = 0;
   // Calls of tools that were not declared, in all choices.
   virtual int UndeclaredCalls() const = 0;
 
-  // {"id", "object", "created", "model", "choices": [choice]}, as an event.
-  void AppendChunk(Json choice, const Choice* usage_of, std::string& out,
-                   Json further = Json::object()) const;
-  Json Head() const;
+  // {"id", "object", "created", "model", "choices": [choice]`further`}, as an event. `choice` and
+  // `further` are JSON texts.
+  void AppendChunk(std::string_view choice, const Choice* usage_of, std::string& out,
+                   std::string_view further = {}) const;
+  // {"id", "object", "created", "model", without the closing brace
+  const std::string& head() const { return head_; }
   static const char* FinishReasonName(FinishReason reason);
+  // ,"prompt_logprobs":[...], if they were asked for as such.
+  void AppendPromptLogprobsField(Choice& choice, std::string& out) const;
   // The stop string or the request's own stop id that ended it; null for EOS and length.
   Json StopReason(const GenerationEnd& end) const;
 
@@ -101,6 +108,7 @@ class GenerationReply : public PendingReply {
 
   RouterMetrics& metrics_;
   const std::shared_ptr<GenerationCall> call_;
+  const std::string head_;
   std::vector<Choice> choices_;
 };
 

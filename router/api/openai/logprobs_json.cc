@@ -2,6 +2,10 @@
 
 #include <algorithm>
 #include <unordered_set>
+#include <utility>
+
+#include "router/api/openai/json_append.h"
+#include "router/api/request/json_fields.h"
 
 namespace sheaf {
 namespace {
@@ -26,98 +30,137 @@ int64_t Characters(const std::string& text) {
   return std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; });
 }
 
-Json ChatEntry(const LogprobStyle& style, const TokenLogprob& logprob) {
-  Json bytes = Json::array();
-  for (const char c : style.codec.TokenBytes(logprob.token))
-    bytes.push_back(static_cast<unsigned char>(c));
-  return {{"token", TokenName(style, logprob.token)},
-          {"logprob", Finite(logprob.logprob)},
-          {"bytes", bytes}};
+void Separate(std::string& list) {
+  if (!list.empty()) list += ',';
+}
+
+// Without its closing brace.
+void AppendChatEntry(const LogprobStyle& style, const TokenLogprob& logprob, std::string& out) {
+  out += "{\"token\":";
+  AppendJsonString(TokenName(style, logprob.token), out);
+  out += ",\"logprob\":";
+  AppendJsonNumber(Finite(logprob.logprob), out);
+  out += ",\"bytes\":[";
+  bool first = true;
+  for (const char c : style.codec.TokenBytes(logprob.token)) {
+    if (!std::exchange(first, false)) out += ',';
+    AppendJsonInteger(static_cast<unsigned char>(c), out);
+  }
+  out += ']';
 }
 
 }  // namespace
+
+void CompletionLogprobs::NameLast() {
+  if (!last_name_.has_value()) return;
+  Separate(tokens_);
+  AppendJsonString(*last_name_, tokens_);
+  last_name_.reset();
+}
 
 void CompletionLogprobs::Add(TokenId token, const std::optional<TokenLogprobs>& logprobs) {
   std::string piece;
   const bool is_shown = !(style_.skip_special_tokens && style_.codec.IsSpecial(token));
   if (is_shown) characters_.Push(style_.codec.TokenBytes(token), piece);
   const std::string name = style_.tokens_as_ids || !is_shown ? TokenName(style_, token) : piece;
-  tokens_.push_back(name);
-  offsets_.push_back(text_offset_);
+  NameLast();
+  last_name_ = name;
+  Separate(offsets_);
+  AppendJsonInteger(text_offset_, offsets_);
   text_offset_ += Characters(piece);
+  Separate(token_logprobs_);
+  Separate(top_logprobs_);
   if (!logprobs) {
-    token_logprobs_.push_back(nullptr);
-    top_logprobs_.push_back(nullptr);
+    token_logprobs_ += "null";
+    top_logprobs_ += "null";
     return;
   }
-  token_logprobs_.push_back(Finite(logprobs->chosen.logprob));
-  // Not one key at a time into an ordered object: with the whole vocabulary that costs the square
-  // of its size.
-  Json::object_t top;
-  top.reserve(logprobs->top.size() + 1);
+  AppendJsonNumber(Finite(logprobs->chosen.logprob), token_logprobs_);
   std::unordered_set<std::string> names;  // of two tokens with one text the more probable one stays
+  top_logprobs_ += '{';
   const auto add = [&](TokenId id, float logprob) {
     std::string text = id == token && !name.empty() ? name : TokenName(style_, id);
-    if (names.insert(text).second) top.Container::emplace_back(std::move(text), Finite(logprob));
+    const auto [added, is_new] = names.insert(std::move(text));
+    if (!is_new) return;
+    if (names.size() > 1) top_logprobs_ += ',';
+    AppendJsonString(*added, top_logprobs_);
+    top_logprobs_ += ':';
+    AppendJsonNumber(Finite(logprob), top_logprobs_);
   };
   for (const TokenLogprob& entry : logprobs->top) add(entry.token, entry.logprob);
   add(token, logprobs->chosen.logprob);
-  top_logprobs_.push_back(std::move(top));
+  top_logprobs_ += '}';
 }
 
-Json CompletionLogprobs::Take() {
-  Json result = {{"text_offset", std::move(offsets_)},
-                 {"token_logprobs", std::move(token_logprobs_)},
-                 {"tokens", std::move(tokens_)},
-                 {"top_logprobs", std::move(top_logprobs_)}};
-  offsets_ = token_logprobs_ = tokens_ = top_logprobs_ = Json::array();
+std::string CompletionLogprobs::Take() {
+  NameLast();
+  std::string result;
+  result.reserve(offsets_.size() + token_logprobs_.size() + tokens_.size() + top_logprobs_.size() +
+                 80);
+  result += "{\"text_offset\":[";
+  result += std::exchange(offsets_, {});
+  result += "],\"token_logprobs\":[";
+  result += std::exchange(token_logprobs_, {});
+  result += "],\"tokens\":[";
+  result += std::exchange(tokens_, {});
+  result += "],\"top_logprobs\":[";
+  result += std::exchange(top_logprobs_, {});
+  result += "]}";
   return result;
 }
 
-Json CompletionLogprobs::TakeLast() {
+std::string CompletionLogprobs::TakeLast() {
   std::string rest;
   characters_.Finish(rest);
-  if (!rest.empty() && !tokens_.empty() && !style_.tokens_as_ids) {
-    tokens_.back() = tokens_.back().get<std::string>() + rest;
-  }
+  if (last_name_.has_value() && !style_.tokens_as_ids) *last_name_ += rest;
   return Take();
 }
 
-Json ChatLogprob(const LogprobStyle& style, const TokenLogprobs& logprobs) {
-  Json entry = ChatEntry(style, logprobs.chosen);
-  Json& top = entry["top_logprobs"] = Json::array();
-  for (const TokenLogprob& other : logprobs.top) top.push_back(ChatEntry(style, other));
-  return entry;
+void AppendChatLogprob(const LogprobStyle& style, const TokenLogprobs& logprobs,
+                       std::string& out) {
+  AppendChatEntry(style, logprobs.chosen, out);
+  out += ",\"top_logprobs\":[";
+  for (size_t i = 0; i < logprobs.top.size(); ++i) {
+    if (i > 0) out += ',';
+    AppendChatEntry(style, logprobs.top[i], out);
+    out += '}';
+  }
+  out += "]}";
 }
 
-Json PromptLogprobsJson(const TextCodec& codec,
-                        const std::vector<std::optional<TokenLogprobs>>& logprobs) {
+void AppendPromptLogprobs(const TextCodec& codec,
+                          const std::vector<std::optional<TokenLogprobs>>& logprobs,
+                          std::string& out) {
   const LogprobStyle style{codec, /*tokens_as_ids=*/false, /*skip_special_tokens=*/false};
-  const auto value = [&](const TokenLogprob& entry) {
-    return Json{{"logprob", Finite(entry.logprob)},
-                {"rank", entry.rank},
-                {"decoded_token", TokenName(style, entry.token)}};
+  const auto append = [&](const TokenLogprob& entry) {
+    out += '"';
+    AppendJsonInteger(entry.token, out);
+    out += "\":{\"logprob\":";
+    AppendJsonNumber(Finite(entry.logprob), out);
+    out += ",\"rank\":";
+    AppendJsonInteger(entry.rank, out);
+    out += ",\"decoded_token\":";
+    AppendJsonString(TokenName(style, entry.token), out);
+    out += '}';
   };
-  Json result = Json::array();
   for (const auto& position : logprobs) {
     if (!position) {
-      result.push_back(nullptr);
+      out += "null,";
       continue;
     }
-    Json::object_t tokens;
-    tokens.reserve(position->top.size() + 1);
+    out += '{';
     bool chosen_is_top = false;
-    for (const TokenLogprob& entry : position->top) {
-      chosen_is_top |= entry.token == position->chosen.token;
-      tokens.Container::emplace_back(std::to_string(entry.token), value(entry));
+    for (size_t i = 0; i < position->top.size(); ++i) {
+      if (i > 0) out += ',';
+      chosen_is_top |= position->top[i].token == position->chosen.token;
+      append(position->top[i]);
     }
     if (!chosen_is_top) {
-      tokens.Container::emplace_back(std::to_string(position->chosen.token),
-                                     value(position->chosen));
+      if (!position->top.empty()) out += ',';
+      append(position->chosen);
     }
-    result.push_back(std::move(tokens));
+    out += "},";
   }
-  return result;
 }
 
 }  // namespace sheaf

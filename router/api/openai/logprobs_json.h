@@ -1,14 +1,14 @@
 #pragma once
-// Log-probabilities in the three JSON shapes that clients know.
+// Log-probabilities in the three JSON shapes that clients know, as text: a prompt of 128 K tokens
+// has a hundred megabytes of them, and a tree of values would take ten times that.
 //
 // Values are natural logarithms of the raw distribution, at least -9999 (JSON has no -infinity).
-// Threads: pure functions.
+// Threads: pure functions; CompletionLogprobs one at a time.
 
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "router/api/request/json_fields.h"
 #include "router/api/request/text_codec.h"
 #include "router/schedule/generation.h"
 #include "router/text/utf8_stream.h"
@@ -32,23 +32,28 @@ class CompletionLogprobs {
 
   void Add(TokenId token, const std::optional<TokenLogprobs>& logprobs);
   // The object of what was added since the last call.
-  Json Take();
+  std::string Take();
   // The same at the end of the text, with what is left of a broken character.
-  Json TakeLast();
+  std::string TakeLast();
 
  private:
+  void NameLast();
+
   const LogprobStyle style_;
   Utf8Stream characters_;
   int64_t text_offset_ = 0;
-  Json offsets_ = Json::array(), token_logprobs_ = Json::array(), tokens_ = Json::array(),
-       top_logprobs_ = Json::array();
+  // The insides of the four arrays.
+  std::string offsets_, token_logprobs_, tokens_, top_logprobs_;
+  std::optional<std::string> last_name_;  // not yet in tokens_
 };
 
-// One entry of chat's `logprobs.content`.
-Json ChatLogprob(const LogprobStyle& style, const TokenLogprobs& logprobs);
+// Appends one entry of chat's `logprobs.content`.
+void AppendChatLogprob(const LogprobStyle& style, const TokenLogprobs& logprobs, std::string& out);
 
-// `prompt_logprobs`: per token null or {"id": {"logprob", "rank", "decoded_token"}, ...}.
-Json PromptLogprobsJson(const TextCodec& codec,
-                        const std::vector<std::optional<TokenLogprobs>>& logprobs);
+// Appends entries of `prompt_logprobs`, each with a comma behind it: per token null or
+// {"id": {"logprob", "rank", "decoded_token"}, ...}.
+void AppendPromptLogprobs(const TextCodec& codec,
+                          const std::vector<std::optional<TokenLogprobs>>& logprobs,
+                          std::string& out);
 
 }  // namespace sheaf

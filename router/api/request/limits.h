@@ -23,6 +23,9 @@ struct RequestLimits {
   size_t max_bytes_per_token = 256;
   // Unsent results of one request, beyond which its client counts as too slow.
   size_t max_unsent_bytes = 8u << 20;
+  // Log-probabilities of one request's prompts, of all choices together; they may wait for a client
+  // that reads slowly.
+  size_t max_prompt_logprob_bytes = 256u << 20;
 };
 
 }  // namespace sheaf

@@ -61,6 +61,13 @@ void RequestLedger::Cancel(SequenceId id) {
   woken_ = true;
 }
 
+void RequestLedger::StopStringFound(SequenceId id) {
+  absl::MutexLock lock(&mutex_);
+  if (!alive_.contains(id)) return;
+  stopped_.insert(id);
+  woken_ = true;
+}
+
 void RequestLedger::StopAt(TimePoint moment) {
   absl::MutexLock lock(&mutex_);
   stop_at_ = std::min(stop_at_.value_or(moment), moment);
@@ -203,6 +210,11 @@ std::unordered_set<SequenceId> RequestLedger::TakeCancelled() {
   return std::exchange(cancelled_, {});
 }
 
+std::unordered_set<SequenceId> RequestLedger::TakeStopped() {
+  absl::MutexLock lock(&mutex_);
+  return std::exchange(stopped_, {});
+}
+
 std::optional<TimePoint> RequestLedger::stop_at() const {
   absl::MutexLock lock(&mutex_);
   return stop_at_;
@@ -213,6 +225,7 @@ void RequestLedger::Ended(SequenceId id) {
   alive_.erase(id);
   cancelled_.erase(id);
   admission_.Ended(id);
+  stopped_.erase(id);
 }
 
 void RequestLedger::BeginStep(std::span<const SequenceId> ids, TimePoint look_at) {

@@ -43,6 +43,9 @@ class RequestLedger {
   absl::Status CheckRoom(int64_t count, int64_t tokens);
   // Ignored for a sequence that is not alive.
   void Cancel(SequenceId id);
+  // The client was told the end already: the step thread ends the sequence at its next round. The
+  // running step is not moot for that. Ignored for a sequence that is not alive.
+  void StopStringFound(SequenceId id);
   // The earliest moment of all calls counts.
   void StopAt(TimePoint moment);
   // The cluster may have changed: wakes the step thread.
@@ -92,6 +95,7 @@ class RequestLedger {
       const std::function<bool(const Sequence&)>& condition);
   // Of those that run.
   std::unordered_set<SequenceId> TakeCancelled();
+  std::unordered_set<SequenceId> TakeStopped();  // by a stop string
   std::optional<TimePoint> stop_at() const;
   void Ended(SequenceId id);
 
@@ -114,6 +118,7 @@ class RequestLedger {
   Admission admission_ ABSL_GUARDED_BY(mutex_);
   std::unordered_set<SequenceId> alive_ ABSL_GUARDED_BY(mutex_);
   std::unordered_set<SequenceId> cancelled_ ABSL_GUARDED_BY(mutex_);  // of those alive that run
+  std::unordered_set<SequenceId> stopped_ ABSL_GUARDED_BY(mutex_);    // of those alive
   std::vector<SequenceId> cancelled_waiting_ ABSL_GUARDED_BY(mutex_);  // waited then
   QueueRefusals refused_ ABSL_GUARDED_BY(mutex_);
   std::optional<TimePoint> stop_at_ ABSL_GUARDED_BY(mutex_);

@@ -9,11 +9,6 @@
 namespace sheaf {
 namespace {
 
-ThoughtTracker Thoughts(const GuidePlan* plan) {
-  if (plan == nullptr) return {};
-  return {plan->tags, plan->start == ThoughtStart::kInside};
-}
-
 // Whether `output` ends with all of `word` but its last token.
 bool EndsWithRest(std::span<const TokenId> output, std::span<const TokenId> word) {
   const std::span<const TokenId> rest = word.first(word.size() - 1);
@@ -27,21 +22,17 @@ Sequence::Sequence(SequenceId id, GenerationRequest request, std::shared_ptr<Gen
                    const Limits& limits, TimePoint submitted, std::unique_ptr<OutputGuide> guide)
     : id_(id),
       request_(std::move(request)),
-      sink_(std::move(sink)),
+      teller_(std::make_shared<OutputTeller>(id, request_, std::move(sink), tokenizer,
+                                             std::move(stop_strings), submitted)),
       max_model_len_(limits.max_model_len),
       submitted_(submitted),
       prompt_tokens_(static_cast<int>(request_.prompt.size())),
-      tokens_(std::move(request_.prompt)),
       stop_ids_(request_.stop.stop_token_ids),
-      guide_(std::move(guide)),
-      thoughts_(Thoughts(request_.guide.get())),
-      text_(tokenizer, {std::move(stop_strings), request_.stop.include_stop_string,
-                        request_.skip_special_tokens, request_.stop.min_tokens}) {
-  request_.prompt.clear();
+      guide_(std::move(guide)) {
   if (!request_.stop.ignore_eos) {
     stop_ids_.insert(stop_ids_.end(), limits.eos_token_ids.begin(), limits.eos_token_ids.end());
   }
-  if (request_.prompt_logprobs.has_value()) prompt_logprobs_.resize(prompt_tokens_);
+  if (request_.prompt_logprobs.has_value()) logprobs_wanted_ = prompt_tokens_;
 }
 
 int Sequence::tokens_left() const {
@@ -56,6 +47,9 @@ kernels::SamplingHistory Sequence::history(std::span<const TokenId> ahead) {
     output_and_ahead_.assign(history.output.begin(), history.output.end());
     output_and_ahead_.insert(output_and_ahead_.end(), ahead.begin(), ahead.end());
     history.output = output_and_ahead_;
+  } else if (kernels::HasPenalties(request_.sampling)) {
+    if (!counts_.has_value()) counts_.emplace(history.prompt, history.output);
+    history.counts = &*counts_;
   }
   banned_.clear();
   const GuideRule rule = guide_ == nullptr ? GuideRule::kFree : guide_->rule();
@@ -80,28 +74,43 @@ kernels::SamplingHistory Sequence::history(std::span<const TokenId> ahead) {
 
 int Sequence::reusable_tokens() const {
   const int all_but_last = total_tokens() - 1;
-  if (prompt_logprobs_done_ >= static_cast<int>(prompt_logprobs_.size())) return all_but_last;
-  return std::min(all_but_last, prompt_logprobs_done_ - 1);
+  if (logprobs_done_ >= logprobs_wanted_) return all_but_last;
+  return std::min(all_but_last, logprobs_done_ - 1);
 }
 
 int Sequence::FirstLogitToken(int num_tokens) const {
   const int first_sampled = ChunkSamples(num_tokens) ? num_tokens - 1 : num_tokens;
-  if (prompt_logprobs_done_ >= static_cast<int>(prompt_logprobs_.size())) return first_sampled;
+  if (logprobs_done_ >= logprobs_wanted_) return first_sampled;
   // The row of a position gives the log-probabilities of the token after it.
-  return std::clamp(prompt_logprobs_done_ - 1 - computed_tokens, 0, first_sampled);
+  return std::clamp(logprobs_done_ - 1 - computed_tokens, 0, first_sampled);
+}
+
+void Sequence::BeginChunk(int num_tokens) {
+  const int known = std::min(logprobs_wanted_, computed_tokens + num_tokens + 1);
+  const int in_piece = known - logprobs_taken_;
+  if (in_piece > static_cast<int>(logprobs_piece_.size())) logprobs_piece_.resize(in_piece);
 }
 
 std::optional<TokenLogprobs>* Sequence::PromptSlot(int position) {
   const int token = position + 1;
-  if (token < prompt_logprobs_done_ || token >= static_cast<int>(prompt_logprobs_.size()))
-    return nullptr;
-  return &prompt_logprobs_[token];
+  if (token < logprobs_done_ || token >= logprobs_wanted_) return nullptr;
+  return &logprobs_piece_[token - logprobs_taken_];
 }
 
 void Sequence::Advance(int num_tokens) {
   computed_tokens += num_tokens;
   prefilled = prefilled || computed_tokens == total_tokens();
-  prompt_logprobs_done_ = std::max(prompt_logprobs_done_, computed_tokens + 1);
+  logprobs_done_ = std::max(logprobs_done_, computed_tokens + 1);
+}
+
+std::optional<PromptLogprobsPiece> Sequence::TakePromptLogprobs() {
+  const int count = std::min(logprobs_done_, logprobs_wanted_) - logprobs_taken_;
+  if (count <= 0) return std::nullopt;
+  PromptLogprobsPiece piece{logprobs_taken_, std::exchange(logprobs_piece_, {})};
+  // A step that was given up may have been longer than the one that came to its end.
+  piece.entries.resize(count);
+  logprobs_taken_ += count;
+  return piece;
 }
 
 bool Sequence::IsStopToken(TokenId token) const {
@@ -116,8 +125,7 @@ bool Sequence::Stops(TokenId token, int offset) const {
 
 absl::Status Sequence::TakePriorOutput() {
   const std::vector<TokenId> prior = std::exchange(request_.prior_output, {});
-  tokens_.reserve(tokens_.size() + prior.size());
-  prior_.reserve(prior.size());
+  if (!prior.empty()) tokens_.reserve(request_.prompt.size() + prior.size());
   for (const TokenId token : prior) {
     const int position = output_tokens();
     if (const absl::Status status = AcceptPrior(token); !status.ok()) {
@@ -133,19 +141,11 @@ absl::Status Sequence::TakePriorOutput() {
 absl::Status Sequence::AcceptPrior(TokenId token) {
   SHEAF_RETURN_IF_ERROR(CheckPrior(token));
   if (guide_ != nullptr) SHEAF_RETURN_IF_ERROR(guide_->Accept(token));
-  TokenEvent event;
-  event.token = token;
-  event.index = output_tokens();
-  tokens_.push_back(token);
-  thoughts_.Accept(token);
-  TextDelta delta = text_.Push(token);
-  if (delta.stop_index.has_value()) {
+  Append(token);
+  if (const std::optional<int> stop_index = teller_->AcceptPrior(token)) {
     return absl::InvalidArgumentError(
-        absl::StrFormat("the output ends here with stop string %d", *delta.stop_index));
+        absl::StrFormat("the output ends here with stop string %d", *stop_index));
   }
-  event.text = std::move(delta.text);
-  event.text_end = delta.text_end;
-  prior_.push_back(std::move(event));
   return absl::OkStatus();
 }
 
@@ -174,66 +174,23 @@ absl::Status Sequence::CheckPrior(TokenId token) {
   return absl::OkStatus();
 }
 
-void Sequence::TellBeginning() {
-  if (!prior_.empty()) sink_->OnPriorOutput(std::exchange(prior_, {}));
-  if (!prompt_logprobs_.empty()) {
-    sink_->OnPromptLogprobs(std::exchange(prompt_logprobs_, {}));
+void Sequence::Append(TokenId token) {
+  if (tokens_.empty()) {
+    tokens_.assign(request_.prompt.begin(), request_.prompt.end());
+    request_.prompt.clear();
   }
-}
-
-std::optional<FinishReason> Sequence::Accept(TokenId token, std::optional<TokenLogprobs> logprobs,
-                                             bool forced) {
-  TellBeginning();
-  const bool stops = Stops(token, 0);
   tokens_.push_back(token);
-  thoughts_.Accept(token);
-  TokenEvent event;
-  event.token = token;
-  event.index = output_tokens() - 1;
-  event.forced = forced;
-  event.logprobs = std::move(logprobs);
-  std::optional<FinishReason> end;
-  if (stops) {
-    stop_token_ = token;
-    end = FinishReason::kStop;
-  } else {
-    TextDelta delta = text_.Push(token);
-    event.text = std::move(delta.text);
-    if (delta.stop_index.has_value()) {
-      stop_string_ = request_.stop.stop_strings[*delta.stop_index];
-      end = FinishReason::kStop;
-    } else if (output_tokens() >= request_.stop.max_tokens || total_tokens() >= max_model_len_) {
-      end = FinishReason::kLength;
-    }
-  }
-  event.text_end = text_.text_end();
-  sink_->OnToken(std::move(event));
-  return end;
+  if (counts_.has_value()) counts_->AddOutput(token);
 }
 
-FinishReason Sequence::AcceptEnd() {
-  TellBeginning();
-  return FinishReason::kStop;
-}
-
-void Sequence::End(FinishReason reason, absl::Status status) {
-  GenerationEnd end;
-  end.reason = reason;
-  end.status = std::move(status);
-  TextDelta last = text_.Finish();
-  end.text = std::move(last.text);
-  if (last.stop_index.has_value() && reason == FinishReason::kLength) {
-    // The end of a broken character can complete a stop string.
-    end.reason = FinishReason::kStop;
-    stop_string_ = request_.stop.stop_strings[*last.stop_index];
+std::optional<FinishReason> Sequence::Accept(TokenId token) {
+  const bool stops = Stops(token, 0);
+  Append(token);
+  if (stops) return FinishReason::kStop;
+  if (output_tokens() >= request_.stop.max_tokens || total_tokens() >= max_model_len_) {
+    return FinishReason::kLength;
   }
-  end.stop_string = stop_string_;
-  end.stop_token = stop_token_;
-  end.prompt_tokens = prompt_tokens_;
-  end.cached_tokens = cached_tokens;
-  end.completion_tokens = output_tokens();
-  end.reasoning_tokens = thoughts_.num_tokens();
-  std::exchange(sink_, nullptr)->OnEnd(std::move(end));
+  return std::nullopt;
 }
 
 }  // namespace sheaf

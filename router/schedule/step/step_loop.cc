@@ -1,5 +1,7 @@
 #include "router/schedule/step/step_loop.h"
 
+#include <time.h>
+
 #include <algorithm>
 #include <chrono>
 #include <unordered_map>
@@ -16,6 +18,13 @@ constexpr std::chrono::seconds kIdleWait{1};
 
 Duration FromMs(double ms) {
   return std::chrono::duration_cast<Duration>(std::chrono::duration<double, std::milli>(ms));
+}
+
+// Of the calling thread.
+Duration ThreadCpuTime() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
 }
 
 bool IsGivenUp(const absl::Status& status) {
@@ -43,8 +52,13 @@ StepLoop::StepLoop(const EngineOptions& options, const EngineParts& parts,
       retry_(options.retry),
       speculator_(options.speculation),
       in_flight_(ledger, *parts.clock,
-                 {[this](TimePoint now) { EndWhatIsOver(now); },
+                 {[this](TimePoint now) {
+                    EndWhatIsOver(now);
+                    delivery_.Flush();
+                  },
                   [this](Sequence& sequence) { Release(sequence); }}),
+      delivery_({.threads = options.delivery_threads}, *parts.observer,
+                [&ledger](SequenceId id) { ledger.StopStringFound(id); }),
       free_blocks_(cache_.num_free()) {
   SHEAF_CHECK(options.max_num_batched_tokens <= parts.decoder->options().max_batched_tokens,
               "the decoder's scratch holds every step");
@@ -57,9 +71,10 @@ void StepLoop::Run() {
     const TimePoint now = parts_.clock->Now();
     awake_since_.store(now, std::memory_order_release);
     const bool goes_on = EndWhatIsOver(now);
+    HandOver();
     ForgetIfWanted();
     ReportLoad();
-    if (!goes_on) return;
+    if (!goes_on) return delivery_.Drain();
     // Looked at also with nothing to do: whoever was ready once takes requests from then on.
     const absl::Status cluster = cluster_.Look();
     if (running_.empty() && !ledger_.HasQueued()) {
@@ -67,6 +82,7 @@ void StepLoop::Run() {
       Wait(kIdleWait);
     } else if (retry_.MayStep(cluster, now)) {
       Step(now);
+      HandOver();
     } else {
       EndStalled(now);
       Wait(retry_.LookAgainIn(now));
@@ -75,10 +91,19 @@ void StepLoop::Run() {
 }
 
 void StepLoop::Wait(Duration at_most) {
+  delivery_.Flush();
   // Nothing to compute: the cores belong to others.
   parts_.pool->Park();
   awake_since_.store(TimePoint::max(), std::memory_order_release);
   if (ledger_.Wait(at_most)) retry_.ClusterChanged();
+}
+
+// What clients are to be told now. Waits where delivery is too far behind.
+void StepLoop::HandOver() {
+  delivery_.Flush();
+  if (!delivery_.TooFarBehind()) return;
+  parts_.pool->Park();
+  delivery_.WaitUntilCaughtUp();
 }
 
 void StepLoop::ReportLoad() {
@@ -118,20 +143,14 @@ void StepLoop::Finish(std::unique_ptr<Sequence> sequence, FinishReason reason, a
   const bool is_computed = in_flight_.Has(*sequence);
   if (!is_computed) Release(*sequence);
   ledger_.Ended(sequence->id());
-  const TimePoint now = parts_.clock->Now();
-  RequestReport report;
-  report.reason = reason;
-  report.code = status.code();
-  report.prompt_tokens = sequence->prompt_tokens();
-  report.completion_tokens = sequence->output_tokens();
-  report.prior_tokens = sequence->prior_tokens();
-  const GuidePlan* plan = sequence->request().guide.get();
-  report.guided = plan != nullptr && plan->constrains();
-  report.guide_error = guide_error;
-  report.queued = sequence->admitted.value_or(now) - sequence->submitted();
-  report.total = now - sequence->submitted();
-  parts_.observer->OnRequestEnd(report);
-  sequence->End(reason, std::move(status));
+  Ending ending;
+  ending.reason = reason;
+  ending.status = std::move(status);
+  ending.cached_tokens = sequence->cached_tokens;
+  ending.guide_error = guide_error;
+  ending.at = parts_.clock->Now();
+  ending.queued = sequence->admitted.value_or(ending.at) - sequence->submitted();
+  delivery_.Add(sequence->teller(), std::move(ending));
   if (is_computed) in_flight_.Bury(std::move(sequence));
 }
 
@@ -161,9 +180,20 @@ std::unique_ptr<Sequence> StepLoop::TakeRunning(SequenceId id) {
   return sequence;
 }
 
+// Those whose clients have had their end, by a stop string; preempted ones wait in the queue.
+void StepLoop::EndStopped() {
+  const std::unordered_set<SequenceId> stopped = ledger_.TakeStopped();
+  if (stopped.empty()) return;
+  for (auto& sequence :
+       TakeAllIf([&](const Sequence& each) { return stopped.contains(each.id()); })) {
+    Finish(std::move(sequence), FinishReason::kStop, absl::OkStatus());
+  }
+}
+
 // Cancelled and late sequences, queued or running. False when the engine has stopped and nothing is
 // left.
 bool StepLoop::EndWhatIsOver(TimePoint now) {
+  EndStopped();
   EndWaitingOver(now);
   const std::unordered_set<SequenceId> cancelled = ledger_.TakeCancelled();
   std::vector<std::unique_ptr<Sequence>> over = TakeRunningIf([&](const Sequence& sequence) {
@@ -256,7 +286,9 @@ absl::Status StepLoop::RunStep(StepReport& report) {
     (decode ? report.decode_tokens : report.prefill_tokens) += run.num_tokens;
   }
   in_flight_.Begin(runs_, parts_.clock->Now());
+  report.scheduling_cpu = ThreadCpuTime() - forward_ended_;
   absl::Status status = runner_.Run(StepId(step_), runs_, in_flight_, results_);
+  forward_ended_ = ThreadCpuTime();
   const bool moot = in_flight_.all_over();
   in_flight_.Close();
   report.ended = in_flight_.num_over();
@@ -291,20 +323,24 @@ void StepLoop::Deliver(TimePoint now) {
              result.next.guide_error);
       continue;
     }
+    const std::shared_ptr<OutputTeller> teller = sequence.teller();
+    if (auto piece = sequence.TakePromptLogprobs()) delivery_.Add(teller, *std::move(piece));
     std::optional<FinishReason> end;
     size_t t = 0;
     for (; t < result.next.tokens.size() && !end.has_value(); ++t) {
-      if (sequence.last_token.has_value()) {
-        parts_.observer->OnNextToken(now - *sequence.last_token);
-      } else {
-        parts_.observer->OnFirstToken(now - sequence.submitted());
-      }
-      sequence.last_token = now;
-      std::optional<TokenLogprobs> logprobs;
-      if (!result.logprobs.empty()) logprobs = std::move(result.logprobs[t]);
-      end = sequence.Accept(result.next.tokens[t], std::move(logprobs), result.next.forced[t]);
+      end = sequence.Accept(result.next.tokens[t]);
+      NewToken told;
+      told.token = result.next.tokens[t];
+      told.forced = result.next.forced[t];
+      told.stops = end == FinishReason::kStop;
+      told.cached_tokens = sequence.cached_tokens;
+      told.at = now;
+      if (!result.logprobs.empty()) told.logprobs = std::move(result.logprobs[t]);
+      delivery_.Add(teller, std::move(told));
+      // Without threads of delivery a stop string is known at once.
+      if (options_.delivery_threads == 0 && teller->ended()) end = FinishReason::kStop;
     }
-    if (result.next.ended && !end.has_value()) end = sequence.AcceptEnd();
+    if (result.next.ended && !end.has_value()) end = FinishReason::kStop;
     sequence.AdvanceOverDraft(std::min(result.drafts_accepted, static_cast<int>(t)));
     cache_.Publish(sequence.prefix, sequence.request().cache_salt, sequence.tokens(),
                    sequence.computed_tokens, sequence.blocks);

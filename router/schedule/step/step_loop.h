@@ -1,6 +1,6 @@
 #pragma once
 // StepLoop: what the engine's step thread does (engine.h): ends what is over, waits for the cluster,
-// plans and runs steps, and hands their tokens to the sequences.
+// plans and runs steps, and hands their tokens to the sequences and to delivery/, once a step.
 //
 // A step given up leaves its sequences as they were: their tokens and blocks stay, computed_tokens
 // does not move, guides, samplers and prompt log-probabilities are touched only after the last
@@ -24,6 +24,7 @@
 #include "router/schedule/engine.h"
 #include "router/schedule/blocks/prefix_cache.h"
 #include "router/schedule/blocks/second_tier.h"
+#include "router/schedule/delivery/token_delivery.h"
 #include "router/schedule/queue/request_ledger.h"
 #include "router/schedule/speculation/speculator.h"
 #include "router/schedule/plan/step_planner.h"
@@ -58,6 +59,7 @@ class StepLoop {
   TimePoint awake_since() const { return awake_since_.load(std::memory_order_acquire); }
 
  private:
+  void EndStopped();
   bool EndWhatIsOver(TimePoint now);
   void EndStalled(TimePoint now);
   void EndExpired(std::unique_ptr<Sequence> sequence);
@@ -94,6 +96,7 @@ class StepLoop {
   void ReportLoad();
   void ReportSecondTier();
   void Wait(Duration at_most);
+  void HandOver();
 
   const EngineOptions& options_;
   const EngineParts& parts_;
@@ -112,10 +115,12 @@ class StepLoop {
   StepInFlight in_flight_;
   std::vector<std::unique_ptr<Sequence>> running_;  // in order of admission
   uint64_t step_ = 0;
+  Duration forward_ended_{0};  // the last one, in this thread's CPU time
   std::vector<SequenceRun> runs_;
   std::vector<SequenceId> run_ids_;
   std::vector<SequenceResult> results_;
 
+  TokenDelivery delivery_;
   std::atomic<int> free_blocks_;
   std::atomic<TimePoint> awake_since_{TimePoint::max()};
 };

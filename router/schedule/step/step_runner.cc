@@ -17,7 +17,8 @@ int AgreeingTokens(std::span<const TokenId> draft, std::span<const TokenId> chos
 }  // namespace
 
 void StepRunner::AddToBatch(const SequenceRun& run) {
-  const Sequence& sequence = *run.sequence;
+  Sequence& sequence = *run.sequence;
+  sequence.BeginChunk(run.num_tokens);
   std::span<const TokenId> input =
       sequence.tokens().subspan(sequence.computed_tokens, run.num_tokens);
   if (!run.draft.empty()) {
