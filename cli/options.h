@@ -45,6 +45,7 @@ struct RouterOptions {
   int max_num_seqs = 64;              // sequences in a step
   int max_num_batched_tokens = 2048;  // tokens in a step
   int max_num_queued_requests = 256;  // waiting requests before 503 / RESOURCE_EXHAUSTED
+  int64_t max_preparing_bytes = int64_t{256} << 20;  // of request bodies in memory
   kernels::KvFormat kv_format = kernels::KvFormat::kBF16;
   int64_t kv_cache_memory_bytes = int64_t{1} << 30;
   int block_size = 16;  // tokens a KV block

@@ -17,6 +17,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/ids.h"
+#include "base/shared_list.h"
 
 namespace sheaf::kernels {
 
@@ -30,7 +31,7 @@ struct SamplingParams {
   float presence_penalty = 0.0f;     // [-2, 2]
   uint64_t seed = 0;
   std::vector<std::pair<TokenId, float>> logit_bias = {};
-  std::vector<TokenId> allowed_token_ids = {};  // empty: all
+  SharedList<TokenId> allowed_token_ids = {};  // empty: all
 };
 
 // What the sampler must know of the sequence so far.

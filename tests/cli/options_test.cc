@@ -65,6 +65,8 @@ TEST(Options, TakesVllmNames) {
                                        "fp8_e5m2",
                                        "--kv-cache-memory-bytes",
                                        "2GiB",
+                                       "--max-preparing-bytes",
+                                       "64MiB",
                                        "--block-size",
                                        "32",
                                        "--seed",
@@ -78,6 +80,7 @@ TEST(Options, TakesVllmNames) {
   EXPECT_THAT(options.served_model_names, ElementsAre("a", "b"));
   EXPECT_EQ(options.max_model_len, 4096);
   EXPECT_EQ(options.kv_format, kernels::KvFormat::kFp8E5M2);
+  EXPECT_EQ(options.max_preparing_bytes, 64 << 20);
   EXPECT_EQ(options.kv_cache_memory_bytes, int64_t{2} << 30);
   EXPECT_EQ(options.seed, 7u);
   EXPECT_EQ(options.max_logprobs, -1);
