@@ -292,6 +292,13 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
                  "Their prompt tokens before new ones are refused; 4 bytes of memory each")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
       ->capture_default_str();
+  app.add_option("--max-preparing-bytes", options.max_preparing_bytes,
+                 "Bytes of requests that may be in memory at a time, from their first byte until "
+                 "they are prepared; beyond, requests are refused with 503 / RESOURCE_EXHAUSTED. A "
+                 "quarter is left to requests of up to 64 KiB. Accepts units, e.g. 1GiB")
+      ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::Range(int64_t{1} << 20, int64_t{1} << 40))
+      ->capture_default_str();
   app.add_option(
          "--kv-cache-dtype", text.kv_cache_dtype,
          "auto (bf16), float32, bfloat16, fp8 (= fp8_e4m3), fp8_e4m3 or fp8_e5m2. With latent "

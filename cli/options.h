@@ -49,6 +49,7 @@ struct RouterOptions {
   double target_step_ms = 0;          // of a step with decodes and prompts; 0 = by the decodes
   int max_num_queued_requests = 1024;  // waiting choices before 503 / RESOURCE_EXHAUSTED
   int64_t max_num_queued_tokens = int64_t{1} << 24;  // of those; 4 bytes each
+  int64_t max_preparing_bytes = int64_t{256} << 20;  // of request bodies in memory
   kernels::KvFormat kv_format = kernels::KvFormat::kBF16;
   int64_t kv_cache_memory_bytes = int64_t{1} << 30;  // kAutoKvMemory = what is left
   int block_size = 16;  // tokens a KV block

@@ -112,6 +112,7 @@ struct RouterProcess::Impl {
   ServedModel model;
   RequestLimits limits;
   ApiSettings settings;
+  std::unique_ptr<ByteBudget> request_bytes;
   std::unique_ptr<WakeQueue> wakes;
   std::unique_ptr<ApiContext> context;
   // Ends before the context, though made first: its last tasks use it.
@@ -252,11 +253,17 @@ absl::Status RouterProcess::Impl::OpenPorts() {
   settings.reasoning_content_field = options.reasoning_fields != "reasoning";
   settings.trust_request_chat_template = options.trust_request_chat_template;
   settings.json_any_whitespace = options.json_any_whitespace;
+  const size_t preparing = static_cast<size_t>(options.max_preparing_bytes);
+  request_bytes = std::make_unique<ByteBudget>(
+      ByteBudget::Options{.total_bytes = preparing,
+                          .reserve_bytes = preparing / 4,
+                          .small_bytes = size_t{64} << 10});
   preparation = std::make_unique<PreparationPool>(PreparationPoolOptions{});
   wakes = std::make_unique<WakeQueue>();
   context = std::make_unique<ApiContext>(ApiContext{*gate, *text, model, limits, settings,
                                                     *metrics, *preparation, *wakes, clock,
-                                                    [this] { return random(); }, UnixSeconds});
+                                                    [this] { return random(); }, UnixSeconds,
+                                                    request_bytes.get()});
   inference = MakeInferenceService(*context);
   loading_router = std::make_unique<HttpRouter>(
       MakeLoadingRouter([this] { return progress(); }, registry));
@@ -271,9 +278,12 @@ absl::Status RouterProcess::Impl::OpenPorts() {
   http_options.host = options.host;
   http_options.port = static_cast<uint16_t>(options.port);
   http_options.allowed_origins = options.allowed_origins;
+  http_options.max_body_bytes =
+      std::min(http_options.max_body_bytes, request_bytes->max_lease_bytes());
   SHEAF_ASSIGN_OR_RETURN(
       http, HttpServer::Start(http_options, {*loading_router, preparation.get(), metrics.get(), clock,
-                                             context->random, context->unix_seconds}));
+                                             context->random, context->unix_seconds,
+                                             request_bytes.get()}));
   return absl::OkStatus();
 }
 

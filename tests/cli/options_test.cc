@@ -75,6 +75,8 @@ TEST(Options, TakesVllmNames) {
                                        "fp8_e5m2",
                                        "--kv-cache-memory-bytes",
                                        "2GiB",
+                                       "--max-preparing-bytes",
+                                       "64MiB",
                                        "--block-size",
                                        "32",
                                        "--seed",
@@ -89,6 +91,7 @@ TEST(Options, TakesVllmNames) {
   EXPECT_EQ(options.max_model_len, 4096);
   EXPECT_EQ(options.target_step_ms, 250);
   EXPECT_EQ(options.kv_format, kernels::KvFormat::kFp8E5M2);
+  EXPECT_EQ(options.max_preparing_bytes, 64 << 20);
   EXPECT_EQ(options.kv_cache_memory_bytes, int64_t{2} << 30);
   EXPECT_EQ(options.seed, 7u);
   EXPECT_EQ(options.max_logprobs, -1);

@@ -4,6 +4,8 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -16,10 +18,20 @@
 #include "router/api/grpc/grpc_errors.h"
 #include "router/api/grpc/grpc_messages.h"
 #include "router/api/grpc/grpc_request.h"
+#include "router/api/grpc/grpc_request_bytes.h"
+#include "router/api/request/fairness_key.h"
+#include "router/api/request/text_bounds.h"
 #include "sheaf/v1/inference.pb.h"
 
 namespace sheaf {
 namespace {
+
+// Empty: not sent.
+std::string_view Metadata(const grpc::CallbackServerContext& server, const char* name) {
+  const auto found = server.client_metadata().find(name);
+  if (found == server.client_metadata().end()) return {};
+  return {found->second.data(), found->second.size()};
+}
 
 // Holds itself until gRPC is done with it (OnDone) and everyone else has let go.
 //
@@ -39,8 +51,15 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
         if (expired && self) self->OnAlarm();
       });
     }
+    const size_t bytes = request.Length();
+    const auto lease = TakeLease(context, bytes);
+    if (!lease) {
+      reactor->Refuse(NoRoomForRequest(context));
+      return reactor.get();
+    }
     // The copy shares the bytes.
-    reactor->Submit(PreparationLane::kOrdinary, [reactor, request] { reactor->Prepare(request); });
+    reactor->Submit(PreparationLane::kOrdinary, bytes,
+                    [reactor, request, lease = *lease] { reactor->Prepare(request, lease); });
     return reactor.get();
   }
 
@@ -48,12 +67,17 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
  private:
   GenerateReactor(const ApiContext& context, grpc::CallbackServerContext* server)
-      : context_(context), server_(server), deadline_(*server), arrival_(context.clock.Now()) {
+      : context_(context),
+        server_(server),
+        deadline_(*server),
+        fairness_key_(FairnessKeyOf(Metadata(*server, "x-fairness-key"),
+                                    Metadata(*server, "authorization"))),
+        arrival_(context.clock.Now()) {
     context_.metrics.ConnectionsChanged(RequestFace::kGrpc, 1);
   }
 
-  void Submit(PreparationLane lane, std::function<void()> work) {
-    if (context_.preparation.TrySubmit(lane, std::move(work))) return;
+  void Submit(PreparationLane lane, size_t bytes, std::function<void()> work) {
+    if (context_.preparation.TrySubmit(lane, std::move(work), bytes)) return;
     Refuse({absl::ResourceExhaustedError("too many requests are being prepared"),
             {},
             context_.engine.RetryAfter()});
@@ -61,19 +85,20 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
   // On the PreparationPool. Only its bytes tell whether a request is guided, so this comes first
   // for all of them.
-  void Prepare(const grpc::ByteBuffer& bytes) {
+  void Prepare(const grpc::ByteBuffer& bytes, const std::shared_ptr<ByteBudget::Lease>& lease) {
     if (const auto outcome = gone()) return Count(*outcome);
     v1::GenerateRequest message;
     if (auto error = DecodeMessage(bytes, message)) return Refuse(*std::move(error));
-    auto parsed = ParseGenerateRequest(message);
+    auto parsed = ParseGenerateRequest(message, MaxTextBytes({}, context_.validation()));
     if (auto* error = std::get_if<ApiError>(&parsed)) return Refuse(std::move(*error));
     ParsedRequest& request = std::get<ParsedRequest>(parsed);
     request.deadline = deadline_.ForEngine(context_.clock);
+    request.fairness_key = fairness_key_;
     if (!request.seed) request.seed = context_.random();
     const bool prompt_ids = message.output().prompt_token_ids();
     if (PreparationLaneOf(request) == PreparationLane::kOrdinary) return Begin(request, prompt_ids);
-    Submit(PreparationLane::kGuided,
-           [self = shared_from_this(), request = std::move(request), prompt_ids] {
+    Submit(PreparationLane::kGuided, bytes.Length(),
+           [self = shared_from_this(), request = std::move(request), prompt_ids, lease] {
              if (const auto outcome = self->gone()) return self->Count(*outcome);
              self->Begin(request, prompt_ids);
            });
@@ -81,7 +106,8 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
   // On the PreparationPool, in the request's own lane.
   void Begin(const ParsedRequest& request, bool prompt_token_ids) {
-    auto started = StartRequest(request, RequestFace::kGrpc, arrival_, context_);
+    auto started = StartRequest(request, RequestFace::kGrpc, arrival_, context_,
+                                [this] { return gone().has_value(); });
     if (const auto* error = std::get_if<ApiError>(&started)) return Fail(*error);
     const auto& value = std::get<StartedRequest>(started);
     {
@@ -217,6 +243,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   const ApiContext& context_;
   grpc::CallbackServerContext* const server_;  // gRPC's, valid until OnDone
   const CallDeadline deadline_;
+  const std::string fairness_key_;
   const TimePoint arrival_;
   std::shared_ptr<GenerateReactor> self_;
   grpc::Alarm alarm_;

@@ -9,6 +9,7 @@
 #include "router/api/grpc/grpc_messages.h"
 #include "router/api/grpc/grpc_request.h"
 #include "router/api/grpc/grpc_unary_call.h"
+#include "router/api/request/text_bounds.h"
 #include "sheaf/v1/inference.grpc.pb.h"
 
 namespace sheaf {
@@ -22,12 +23,13 @@ std::optional<std::string> ModelOf(const Message& message) {
   return message.model();
 }
 
-ApiResult<ByteBuffer> Tokenize(const ApiContext& context, const ByteBuffer& request) {
+ApiResult<ByteBuffer> Tokenize(const ApiContext& context, const ByteBuffer& request,
+                               const ClientLeft& client_left) {
   v1::TokenizeRequest message;
   if (auto error = DecodeMessage(request, message)) return *std::move(error);
-  auto parsed = ParseTokenizeRequest(message);
+  auto parsed = ParseTokenizeRequest(message, MaxTextBytes({}, context.validation()));
   if (auto* error = std::get_if<ApiError>(&parsed)) return std::move(*error);
-  auto tokens = TokenizeInput(std::get<ParsedRequest>(parsed), context);
+  auto tokens = TokenizeInput(std::get<ParsedRequest>(parsed), context, client_left);
   if (auto* error = std::get_if<ApiError>(&tokens)) return std::move(*error);
   const auto& ids = std::get<std::vector<TokenId>>(tokens);
   v1::TokenizeResponse response;
@@ -36,7 +38,8 @@ ApiResult<ByteBuffer> Tokenize(const ApiContext& context, const ByteBuffer& requ
   return EncodeMessage(response);
 }
 
-ApiResult<ByteBuffer> Detokenize(const ApiContext& context, const ByteBuffer& request) {
+ApiResult<ByteBuffer> Detokenize(const ApiContext& context, const ByteBuffer& request,
+                                 const ClientLeft&) {
   v1::DetokenizeRequest message;
   if (auto error = DecodeMessage(request, message)) return *std::move(error);
   const std::vector<int64_t> tokens(message.token_ids().begin(), message.token_ids().end());
@@ -108,14 +111,18 @@ class InferenceService final : public WithRawMethods<v1::Inference::Service> {
   // The copies of `request` share its bytes.
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* server, const ByteBuffer* request,
                                      ByteBuffer* response) override {
-    return RunUnary(context_, server, response,
-                    [this, bytes = *request] { return sheaf::Tokenize(context_, bytes); });
+    return RunUnary(context_, server, response, request->Length(),
+                    [this, bytes = *request](const ClientLeft& client_left) {
+                      return sheaf::Tokenize(context_, bytes, client_left);
+                    });
   }
 
   grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* server,
                                        const ByteBuffer* request, ByteBuffer* response) override {
-    return RunUnary(context_, server, response,
-                    [this, bytes = *request] { return sheaf::Detokenize(context_, bytes); });
+    return RunUnary(context_, server, response, request->Length(),
+                    [this, bytes = *request](const ClientLeft& client_left) {
+                      return sheaf::Detokenize(context_, bytes, client_left);
+                    });
   }
 
   grpc::ServerUnaryReactor* GetModelInfo(grpc::CallbackServerContext* server,

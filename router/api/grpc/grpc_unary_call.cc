@@ -8,6 +8,7 @@
 #include "grpcpp/alarm.h"
 #include "router/api/grpc/grpc_deadline.h"
 #include "router/api/grpc/grpc_errors.h"
+#include "router/api/grpc/grpc_request_bytes.h"
 
 namespace sheaf {
 namespace {
@@ -17,8 +18,7 @@ class UnaryCall final : public grpc::ServerUnaryReactor,
                         public std::enable_shared_from_this<UnaryCall> {
  public:
   static UnaryCall* Start(const ApiContext& context, grpc::CallbackServerContext* server,
-                          grpc::ByteBuffer* response,
-                          std::function<ApiResult<grpc::ByteBuffer>()> work) {
+                          grpc::ByteBuffer* response, size_t request_bytes, UnaryWork work) {
     std::shared_ptr<UnaryCall> call(new UnaryCall(server, response));
     call->self_ = call;
     if (const auto end = CallDeadline(*server).ForAlarm()) {
@@ -27,10 +27,17 @@ class UnaryCall final : public grpc::ServerUnaryReactor,
         if (expired && self) self->End(DeadlinePassed());
       });
     }
-    const bool taken =
-        context.preparation.TrySubmit(PreparationLane::kOrdinary, [call, work = std::move(work)] {
-          if (!call->ended()) call->End(work());
-        });
+    std::optional<std::shared_ptr<ByteBudget::Lease>> lease = TakeLease(context, request_bytes);
+    if (!lease) {
+      call->End(NoRoomForRequest(context));
+      return call.get();
+    }
+    const bool taken = context.preparation.TrySubmit(
+        PreparationLane::kOrdinary,
+        [call, lease = *std::move(lease), work = std::move(work)] {
+          if (!call->ended()) call->End(work([&call] { return call->ended(); }));
+        },
+        request_bytes);
     if (!taken) {
       call->End(ApiError{absl::ResourceExhaustedError("too many requests are being prepared"),
                          {},
@@ -81,9 +88,9 @@ class UnaryCall final : public grpc::ServerUnaryReactor,
 }  // namespace
 
 grpc::ServerUnaryReactor* RunUnary(const ApiContext& context, grpc::CallbackServerContext* server,
-                                   grpc::ByteBuffer* response,
-                                   std::function<ApiResult<grpc::ByteBuffer>()> work) {
-  return UnaryCall::Start(context, server, response, std::move(work));
+                                   grpc::ByteBuffer* response, size_t request_bytes,
+                                   UnaryWork work) {
+  return UnaryCall::Start(context, server, response, request_bytes, std::move(work));
 }
 
 }  // namespace sheaf

@@ -42,6 +42,12 @@ HttpResponse TooBusy() {
   return refusal;
 }
 
+HttpResponse TooManyBytes() {
+  HttpResponse refusal = ErrorResponse(503, "Too many bytes of requests are being prepared.");
+  refusal.headers.emplace_back("Retry-After", "1");
+  return refusal;
+}
+
 bool IsHttpError(error_code ec) {
   return ec.category() == http::make_error_code(http::error::bad_method).category() &&
          ec != http::error::end_of_stream && ec != http::error::partial_message;
@@ -154,24 +160,51 @@ net::awaitable<bool> HttpConnection::ServeOne() {
     }
     if (!co_await Write("HTTP/1.1 100 Continue\r\n\r\n")) co_return false;
   }
-  error_code ec;
-  stream_.expires_after(shared_.options.body_timeout);
-  co_await http::async_read(stream_, buffer_, parser, net::redirect_error(net::use_awaitable, ec));
-  if (ec) {
-    if (IsHttpError(ec)) {
-      co_await RespondAndDrain(RefusalOf(ec, shared_.limits()), std::move(framing));
-    }
-    co_return false;
-  }
+  std::shared_ptr<ByteBudget::Lease> lease = co_await ReadBody(parser, framing);
+  if (!lease) co_return false;
   framing.keep_alive = head.keep_alive && !shared_.stopping;
   if (answer) co_return co_await Respond(*answer, framing);
-  HttpRequest request;
-  request.method = head.method;
-  request.path = head.path;
-  request.request_id = framing.request_id;
-  request.body = std::move(parser.get().body());
-  request.arrival = shared_.parts.clock.Now();
-  co_return co_await Answer(*route, request, framing);
+  auto request = std::make_shared<HttpRequest>();
+  request->method = head.method;
+  request->path = head.path;
+  request->request_id = framing.request_id;
+  request->fairness_key = head.fairness_key;
+  request->body = std::move(parser.get().body());
+  request->arrival = shared_.parts.clock.Now();
+  request->lease = std::move(lease);
+  request->client_left = [weak = weak_from_this()] { return weak.expired(); };
+  co_return co_await Answer(*route, std::move(request), framing);
+}
+
+net::awaitable<std::shared_ptr<ByteBudget::Lease>> HttpConnection::ReadBody(
+    HttpRequestParser& parser, const HttpFraming& framing) {
+  auto lease = std::make_shared<ByteBudget::Lease>();
+  if (ByteBudget* const budget = shared_.parts.body_bytes; budget != nullptr) {
+    std::optional<ByteBudget::Lease> taken =
+        budget->TryTake(static_cast<size_t>(parser.content_length().value_or(0)));
+    if (!taken) {
+      co_await RespondAndDrain(TooManyBytes(), framing);
+      co_return nullptr;
+    }
+    *lease = *std::move(taken);
+  }
+  error_code ec;
+  stream_.expires_after(shared_.options.body_timeout);
+  parser.eager(true);
+  while (!parser.is_done()) {
+    co_await http::async_read_some(stream_, buffer_, parser,
+                                   net::redirect_error(net::use_awaitable, ec));
+    if (ec) {
+      if (IsHttpError(ec)) co_await RespondAndDrain(RefusalOf(ec, shared_.limits()), framing);
+      co_return nullptr;
+    }
+    // Of a chunked body the length is not known before.
+    if (!lease->TryGrowTo(parser.get().body().size())) {
+      co_await RespondAndDrain(TooManyBytes(), framing);
+      co_return nullptr;
+    }
+  }
+  co_return lease;
 }
 
 std::optional<HttpResponse> HttpConnection::AnswerWithoutRoute(const HttpHead& head,
@@ -193,10 +226,11 @@ std::optional<HttpResponse> HttpConnection::AnswerWithoutRoute(const HttpHead& h
   return std::nullopt;
 }
 
-net::awaitable<bool> HttpConnection::Answer(const HttpRoute& route, const HttpRequest& request,
+net::awaitable<bool> HttpConnection::Answer(const HttpRoute& route,
+                                            std::shared_ptr<HttpRequest> request,
                                             const HttpFraming& framing) {
   Watch();
-  const std::optional<HttpFinalReply> reply = co_await Prepare(route, request);
+  const std::optional<HttpFinalReply> reply = co_await Prepare(route, std::move(request));
   ++request_;
   bool alive = !gone_ && reply.has_value();
   if (alive) {
@@ -210,24 +244,27 @@ net::awaitable<bool> HttpConnection::Answer(const HttpRoute& route, const HttpRe
   co_return alive;
 }
 
-net::awaitable<std::optional<HttpFinalReply>> HttpConnection::Prepare(const HttpRoute& route,
-                                                                      const HttpRequest& request) {
+net::awaitable<std::optional<HttpFinalReply>> HttpConnection::Prepare(
+    const HttpRoute& route, std::shared_ptr<HttpRequest> request) {
   std::optional<HttpReply> reply;
   if (route.instant || shared_.parts.pool == nullptr) {
-    reply = route.handler(request);
+    reply = route.handler(*request);
   } else {
     PreparationLane lane = PreparationLane::kOrdinary;
-    std::function<HttpReply()> work = [&route, request = request] {
-      return route.handler(request);
+    size_t bytes = request->body.size();
+    // The request goes with the work, and with it its body.
+    std::function<HttpReply()> work = [&route, request = std::move(request)] {
+      return route.handler(*request);
     };
     for (;;) {
-      if (!Submit(lane, std::move(work))) co_return TooBusy();
+      if (!Submit(lane, bytes, std::move(work))) co_return TooBusy();
       while (!reply_ && !gone_) co_await WaitForSignal();
       if (gone_) co_return std::nullopt;
       reply = std::exchange(reply_, std::nullopt);
       auto* rest = std::get_if<GuidedWork>(&*reply);
       if (rest == nullptr) break;
       lane = PreparationLane::kGuided;
+      bytes = rest->bytes;
       work = [run = std::move(rest->run)] { return ToReply(run()); };
     }
   }
@@ -235,9 +272,9 @@ net::awaitable<std::optional<HttpFinalReply>> HttpConnection::Prepare(const Http
   co_return std::move(std::get<std::unique_ptr<PendingReply>>(*reply));
 }
 
-bool HttpConnection::Submit(PreparationLane lane, std::function<HttpReply()> work) {
-  return shared_.parts.pool->TrySubmit(lane, [weak = weak_from_this(), gate = shared_.gate,
-                                             number = request_, work = std::move(work)] {
+bool HttpConnection::Submit(PreparationLane lane, size_t bytes, std::function<HttpReply()> work) {
+  auto task = [weak = weak_from_this(), gate = shared_.gate, number = request_,
+               work = std::move(work)] {
     if (weak.expired()) return;
     gate->Handle([&] {
       auto reply = std::make_shared<HttpReply>(work());
@@ -245,7 +282,8 @@ bool HttpConnection::Submit(PreparationLane lane, std::function<HttpReply()> wor
         if (target.request_ == number) target.reply_ = std::move(*reply);
       });
     });
-  });
+  };
+  return shared_.parts.pool->TrySubmit(lane, std::move(task), bytes);
 }
 
 // Sends what a pending reply has until it ends.

@@ -69,8 +69,11 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   // These are false when the connection is over.
   awaitable<bool> ServeOne();
-  awaitable<bool> Answer(const HttpRoute& route, const HttpRequest& request,
+  awaitable<bool> Answer(const HttpRoute& route, std::shared_ptr<HttpRequest> request,
                          const HttpFraming& framing);
+  // The body, within the budget of all bodies; nothing: it was refused, or the client has left.
+  awaitable<std::shared_ptr<ByteBudget::Lease>> ReadBody(HttpRequestParser& parser,
+                                                         const HttpFraming& framing);
   awaitable<bool> Follow(PendingReply& reply, HttpFraming framing);
   awaitable<bool> Respond(const HttpResponse& response, const HttpFraming& framing);
   awaitable<bool> Write(std::string_view bytes);
@@ -86,10 +89,10 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   std::optional<HttpResponse> AnswerWithoutRoute(const HttpHead& head,
                                                  const HttpRoute** route) const;
   // `work` runs in the pool, and its reply comes back to this request. False: the lane is full.
-  bool Submit(PreparationLane lane, std::function<HttpReply()> work);
+  bool Submit(PreparationLane lane, size_t bytes, std::function<HttpReply()> work);
   // The reply; nothing when the client has left.
   awaitable<std::optional<HttpFinalReply>> Prepare(const HttpRoute& route,
-                                                   const HttpRequest& request);
+                                                   std::shared_ptr<HttpRequest> request);
   std::string MadeRequestId() const;
   std::string Date() const;
 

@@ -6,6 +6,8 @@
 // Bounds     every read and write has a time limit, every body, header and the number of
 //            connections a size limit; a refused body is answered with 413 and read away, so that
 //            the client sees the answer.
+//            All bodies together have a budget (byte_budget.h), from their first byte until the
+//            request is prepared; a body without room in it is refused with 503 before it is read.
 // Clients    that disconnect while their reply is pending are noticed at once and the reply is
 //            abandoned; event streams without news carry a comment every `ping_interval`.
 // Threads    own network threads; instant routes run on them, all others on the PreparationPool.
@@ -21,6 +23,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "base/byte_budget.h"
 #include "base/clock.h"
 #include "router/api/generation/preparation_pool.h"
 #include "router/api/http/http_router.h"
@@ -49,6 +52,7 @@ struct HttpServerParts {
   const Clock& clock;
   std::function<uint64_t()> random;       // thread-safe; request names
   std::function<int64_t()> unix_seconds;  // thread-safe; Date
+  ByteBudget* body_bytes = nullptr;       // of all connections; null: no bound
 };
 
 class HttpServer {
