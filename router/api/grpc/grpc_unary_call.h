@@ -9,13 +9,15 @@
 #include <functional>
 
 #include "grpcpp/grpcpp.h"
+#include "network/connection_resets.h"
 #include "router/api/generation/api_context.h"
 #include "router/api/request/api_error.h"
 
 namespace sheaf {
 
-// `response` is gRPC's, written before the end of the call.
-grpc::ServerUnaryReactor* RunUnary(const ApiContext& context, grpc::CallbackServerContext* server,
+// `resets` may be null. `response` is gRPC's, written before the end of the call.
+grpc::ServerUnaryReactor* RunUnary(const ApiContext& context, ConnectionResets* resets,
+                                   grpc::CallbackServerContext* server,
                                    grpc::ByteBuffer* response,
                                    std::function<ApiResult<grpc::ByteBuffer>()> work);
 
