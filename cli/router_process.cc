@@ -26,6 +26,8 @@
 #include "model/config.h"
 #include "model/decoder_weights.h"
 #include "model/model_layout.h"
+#include "network/connection_resets.h"
+#include "network/descriptor_shares.h"
 #include "prometheus/registry.h"
 #include "router/api/generation/api_context.h"
 #include "router/api/generation/engine_gate.h"
@@ -117,6 +119,7 @@ struct RouterProcess::Impl {
   std::unique_ptr<ApiContext> context;
   // Ends before the context, though made first: its last tasks use it.
   std::unique_ptr<PreparationPool> preparation;
+  ConnectionResets resets{clock};
   std::unique_ptr<grpc::Service> inference;
   std::unique_ptr<HttpRouter> loading_router;
   std::unique_ptr<HttpRouter> http_router;
@@ -264,17 +267,32 @@ absl::Status RouterProcess::Impl::OpenPorts() {
                                                     *metrics, *preparation, *wakes, clock,
                                                     [this] { return random(); }, UnixSeconds,
                                                     request_bytes.get()});
-  inference = MakeInferenceService(*context);
+  inference = MakeInferenceService(*context, &resets);
   loading_router = std::make_unique<HttpRouter>(
       MakeLoadingRouter([this] { return progress(); }, registry));
   http_router = std::make_unique<HttpRouter>(MakeHttpRouter(*context, registry));
   std::vector<grpc::Service*> services = {inference.get()};
   // Workers load while this process does.
   if (experts_are_elsewhere()) SHEAF_RETURN_IF_ERROR(MakeExperts());
-  SHEAF_ASSIGN_OR_RETURN(grpc, GrpcServer::Start({.host = options.host,
-                                                  .port = static_cast<uint16_t>(options.grpc_port)},
-                                                 *gate, services));
+  SHEAF_ASSIGN_OR_RETURN(
+      const DescriptorShares shares,
+      ShareDescriptors(NeedsOfRouter(CurrentDescriptorLimit(), OpenDescriptors(),
+                                     options.pool.workers,
+                                     HttpServerOptions().max_connections)));
+  spdlog::info("up to {} connections of HTTP and of gRPC each; at most {} files and sockets",
+               shares.connections, CurrentDescriptorLimit());
+  SHEAF_ASSIGN_OR_RETURN(
+      grpc, GrpcServer::Start(
+                {.host = options.host,
+                 .port = static_cast<uint16_t>(options.grpc_port),
+                 .max_connections = shares.connections,
+                 .descriptor_ceiling = shares.ceiling,
+                 .on_refused = [this] { metrics->ConnectionRefused(RequestFace::kGrpc); },
+                 .resets = &resets},
+                *gate, services));
   HttpServerOptions http_options;
+  http_options.max_connections = shares.connections;
+  http_options.descriptor_ceiling = shares.ceiling;
   http_options.host = options.host;
   http_options.port = static_cast<uint16_t>(options.port);
   http_options.allowed_origins = options.allowed_origins;
@@ -296,10 +314,14 @@ void RouterProcess::Impl::Load() {
     return;
   }
   experts->SetStepIsMoot([this] { return engine->StepIsMoot(); });
-  experts->SetOnChange([this] { engine->Wake(); });
+  experts->SetOnChange([this] {
+    engine->Wake();
+    grpc->HealthChanged();
+  });
   gate->Open(*engine);
   http->Use(*http_router);
   loaded.store(true);
+  grpc->HealthChanged();
 }
 
 RouterProcess::RouterProcess() = default;

@@ -55,7 +55,9 @@ constexpr const char* kOutcomeNames[] = {"stop",    "length",   "cancelled",   "
 }  // namespace
 
 RouterMetrics::RouterMetrics(prometheus::Registry& registry, const std::string& version)
-    : request_duration_(Histogram(registry, "sheaf_request_duration_seconds",
+    : call_resets_(Counter(registry, "sheaf_call_resets_total",
+                           "gRPC calls whose client left before their end.")),
+      request_duration_(Histogram(registry, "sheaf_request_duration_seconds",
                                   "Arrival of a generation request to its end.", RequestBuckets())),
       time_to_first_token_(Histogram(registry, "sheaf_time_to_first_token_seconds",
                                      "Arrival of a request to a choice's first token.",
@@ -124,10 +126,13 @@ RouterMetrics::RouterMetrics(prometheus::Registry& registry, const std::string& 
                           .Name("sheaf_connections")
                           .Help("Open client connections (http) and Generate calls (grpc).")
                           .Register(registry);
+  auto& refused = CounterFamily(registry, "sheaf_connections_refused_total",
+                                "Connections refused because there were too many.");
   // All of them from the start: a rate over a series that appears with its first event misses that
   // event.
   for (int face = 0; face < kFaces; ++face) {
     connections_[face] = &connections.Add({{"face", kFaceNames[face]}});
+    refused_connections_[face] = &refused.Add({{"face", kFaceNames[face]}});
     for (int outcome = 0; outcome < kOutcomes; ++outcome) {
       requests_[face][outcome] =
           &requests.Add({{"face", kFaceNames[face]}, {"outcome", kOutcomeNames[outcome]}});
@@ -157,6 +162,12 @@ void RouterMetrics::NextToken(Duration since_previous) {
 void RouterMetrics::ConnectionsChanged(RequestFace face, int change) {
   connections_[static_cast<int>(face)]->Increment(change);
 }
+
+void RouterMetrics::ConnectionRefused(RequestFace face) {
+  refused_connections_[static_cast<int>(face)]->Increment();
+}
+
+void RouterMetrics::CallReset() { call_resets_.Increment(); }
 
 void RouterMetrics::QueueIs(int64_t queued, int64_t queued_tokens, int64_t running) {
   queued_.Set(static_cast<double>(queued));

@@ -44,6 +44,10 @@ class RouterMetrics {
   void FirstToken(Duration since_arrival);
   void NextToken(Duration since_previous);
   void ConnectionsChanged(RequestFace face, int change);
+  // Closed or told 503 because there were too many, or descriptors nearly out.
+  void ConnectionRefused(RequestFace face);
+  // A gRPC call whose client left before its end.
+  void CallReset();
 
   // --- router/schedule: after each step, and when the queue changes while nothing runs.
   void QueueIs(int64_t queued, int64_t queued_tokens, int64_t running);
@@ -93,6 +97,8 @@ class RouterMetrics {
 
   prometheus::Counter* requests_[kFaces][kOutcomes];
   prometheus::Gauge* connections_[kFaces];
+  prometheus::Counter* refused_connections_[kFaces];
+  prometheus::Counter& call_resets_;
   prometheus::Histogram& request_duration_;
   prometheus::Histogram& time_to_first_token_;
   prometheus::Histogram& inter_token_latency_;

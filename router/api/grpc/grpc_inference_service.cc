@@ -101,17 +101,18 @@ using WithRawMethods = v1::Inference::WithRawCallbackMethod_Generate<
 
 class InferenceService final : public WithRawMethods<v1::Inference::Service> {
  public:
-  explicit InferenceService(const ApiContext& context) : context_(context) {}
+  InferenceService(const ApiContext& context, ConnectionResets* resets)
+      : context_(context), resets_(resets) {}
 
   grpc::ServerWriteReactor<ByteBuffer>* Generate(grpc::CallbackServerContext* server,
                                                  const ByteBuffer* request) override {
-    return StartGenerate(context_, server, *request);
+    return StartGenerate(context_, resets_, server, *request);
   }
 
   // The copies of `request` share its bytes.
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* server, const ByteBuffer* request,
                                      ByteBuffer* response) override {
-    return RunUnary(context_, server, response, request->Length(),
+    return RunUnary(context_, resets_, server, response, request->Length(),
                     [this, bytes = *request](const ClientLeft& client_left) {
                       return sheaf::Tokenize(context_, bytes, client_left);
                     });
@@ -119,7 +120,7 @@ class InferenceService final : public WithRawMethods<v1::Inference::Service> {
 
   grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* server,
                                        const ByteBuffer* request, ByteBuffer* response) override {
-    return RunUnary(context_, server, response, request->Length(),
+    return RunUnary(context_, resets_, server, response, request->Length(),
                     [this, bytes = *request](const ClientLeft& client_left) {
                       return sheaf::Detokenize(context_, bytes, client_left);
                     });
@@ -138,12 +139,14 @@ class InferenceService final : public WithRawMethods<v1::Inference::Service> {
 
  private:
   const ApiContext& context_;
+  ConnectionResets* const resets_;
 };
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> MakeInferenceService(const ApiContext& context) {
-  return std::make_unique<InferenceService>(context);
+std::unique_ptr<grpc::Service> MakeInferenceService(const ApiContext& context,
+                                                    ConnectionResets* resets) {
+  return std::make_unique<InferenceService>(context, resets);
 }
 
 }  // namespace sheaf

@@ -1,5 +1,6 @@
 #include "router/api/grpc/grpc_unary_call.h"
 
+#include <chrono>
 #include <memory>
 #include <utility>
 
@@ -17,11 +18,12 @@ namespace {
 class UnaryCall final : public grpc::ServerUnaryReactor,
                         public std::enable_shared_from_this<UnaryCall> {
  public:
-  static UnaryCall* Start(const ApiContext& context, grpc::CallbackServerContext* server,
-                          grpc::ByteBuffer* response, size_t request_bytes, UnaryWork work) {
-    std::shared_ptr<UnaryCall> call(new UnaryCall(server, response));
+  static UnaryCall* Start(const ApiContext& context, ConnectionResets* resets,
+                          grpc::CallbackServerContext* server, grpc::ByteBuffer* response,
+                          size_t request_bytes, UnaryWork work) {
+    std::shared_ptr<UnaryCall> call(new UnaryCall(context.metrics, resets, server, response));
     call->self_ = call;
-    if (const auto end = CallDeadline(*server).ForAlarm()) {
+    if (const auto end = call->deadline_.ForAlarm()) {
       call->alarm_.Set(*end, [weak = std::weak_ptr(call)](bool expired) {
         const auto self = weak.lock();
         if (expired && self) self->End(DeadlinePassed());
@@ -46,15 +48,26 @@ class UnaryCall final : public grpc::ServerUnaryReactor,
     return call.get();
   }
 
-  void OnCancel() override { End(ApiError{absl::CancelledError(), {}, {}}); }
+  void OnCancel() override {
+    if (!deadline_.IsOverAt(std::chrono::system_clock::now())) {
+      metrics_.CallReset();
+      if (resets_ != nullptr) resets_->OnReset(server_->peer());
+    }
+    End(ApiError{absl::CancelledError(), {}, {}});
+  }
   void OnDone() override {
     alarm_.Cancel();
     std::shared_ptr<UnaryCall> last = std::move(self_);
   }
 
  private:
-  UnaryCall(grpc::CallbackServerContext* server, grpc::ByteBuffer* response)
-      : server_(server), response_(response) {}
+  UnaryCall(RouterMetrics& metrics, ConnectionResets* resets, grpc::CallbackServerContext* server,
+            grpc::ByteBuffer* response)
+      : metrics_(metrics),
+        resets_(resets),
+        server_(server),
+        deadline_(*server),
+        response_(response) {}
 
   bool ended() {
     absl::MutexLock lock(&mutex_);
@@ -76,7 +89,10 @@ class UnaryCall final : public grpc::ServerUnaryReactor,
     Finish(std::move(status));
   }
 
+  RouterMetrics& metrics_;
+  ConnectionResets* const resets_;
   grpc::CallbackServerContext* const server_;  // gRPC's, as response_ valid until OnDone
+  const CallDeadline deadline_;
   grpc::ByteBuffer* const response_;
   std::shared_ptr<UnaryCall> self_;
   grpc::Alarm alarm_;
@@ -87,10 +103,11 @@ class UnaryCall final : public grpc::ServerUnaryReactor,
 
 }  // namespace
 
-grpc::ServerUnaryReactor* RunUnary(const ApiContext& context, grpc::CallbackServerContext* server,
+grpc::ServerUnaryReactor* RunUnary(const ApiContext& context, ConnectionResets* resets,
+                                   grpc::CallbackServerContext* server,
                                    grpc::ByteBuffer* response, size_t request_bytes,
                                    UnaryWork work) {
-  return UnaryCall::Start(context, server, response, request_bytes, std::move(work));
+  return UnaryCall::Start(context, resets, server, response, request_bytes, std::move(work));
 }
 
 }  // namespace sheaf

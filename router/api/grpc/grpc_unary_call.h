@@ -10,6 +10,7 @@
 #include <functional>
 
 #include "grpcpp/grpcpp.h"
+#include "network/connection_resets.h"
 #include "router/api/generation/api_context.h"
 #include "router/api/request/api_error.h"
 #include "router/api/request/request_validation.h"
@@ -19,8 +20,9 @@ namespace sheaf {
 // Told whether the client has left meanwhile.
 using UnaryWork = std::function<ApiResult<grpc::ByteBuffer>(const ClientLeft&)>;
 
-// `response` is gRPC's, written before the end of the call.
-grpc::ServerUnaryReactor* RunUnary(const ApiContext& context, grpc::CallbackServerContext* server,
+// `resets` may be null. `response` is gRPC's, written before the end of the call.
+grpc::ServerUnaryReactor* RunUnary(const ApiContext& context, ConnectionResets* resets,
+                                   grpc::CallbackServerContext* server,
                                    grpc::ByteBuffer* response, size_t request_bytes,
                                    UnaryWork work);
 

@@ -1,15 +1,15 @@
 #include "router/api/http/http_connection.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
-#include <cerrno>
 #include <chrono>
 
 // clang-format off
 #include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <boost/asio/write.hpp>
 #include <boost/beast/http/read.hpp>
 // clang-format on
 
@@ -26,10 +26,8 @@ using boost::system::error_code;
 using net::ip::tcp;
 
 constexpr size_t kReadBytes = 8 << 10;
-constexpr size_t kWriteBytes = 64 << 10;
-constexpr size_t kMaxEarlyBytes = 64 << 10;  // of later requests, read while one is answered
-constexpr size_t kDrainBytes = 256 << 20;
-constexpr std::chrono::seconds kDrainTime{5};
+// What the kernel takes of an answer before its client reads; the rest shows that it does not.
+constexpr int kUnsentInKernel = 128 << 10;
 
 std::string_view View(const beast::flat_buffer& buffer) {
   const auto bytes = buffer.data();
@@ -56,7 +54,10 @@ bool IsHttpError(error_code ec) {
 }  // namespace
 
 HttpConnection::HttpConnection(tcp::socket socket, const HttpConnectionContext& shared)
-    : shared_(shared), stream_(std::move(socket)), wakeup_(stream_.get_executor()) {}
+    : shared_(shared), stream_(std::move(socket)), wakeup_(stream_.get_executor()) {
+  (void)setsockopt(stream_.socket().native_handle(), IPPROTO_TCP, TCP_NOTSENT_LOWAT,
+                   &kUnsentInKernel, sizeof(kUnsentInKernel));
+}
 
 void HttpConnection::Signal() {
   signaled_ = true;
@@ -93,9 +94,8 @@ std::string HttpConnection::Date() const { return shared_.date.At(shared_.parts.
 net::awaitable<void> HttpConnection::Serve() {
   bool keep_alive = true;
   while (keep_alive && !shared_.stopping) keep_alive = co_await ServeOne();
-  // Closing with unread bytes would reset the connection and take the last answer with it.
+  if (!finished_) co_await Drain();
   error_code ignored;
-  if (stream_.socket().available(ignored) > 0) co_await Drain();
   stream_.socket().shutdown(tcp::socket::shutdown_both, ignored);
 }
 
@@ -105,9 +105,28 @@ net::awaitable<void> HttpConnection::Refuse(HttpResponse response) {
   co_await RespondAndDrain(response, std::move(framing));
 }
 
+net::awaitable<bool> HttpConnection::WaitForFirstByte() {
+  buffer_.shrink_to_fit();
+  net::steady_timer limit(stream_.get_executor(), shared_.options.idle_timeout);
+  limit.async_wait([weak = weak_from_this()](error_code cancelled) {
+    const auto self = weak.lock();
+    if (!cancelled && self && self->idle_) self->stream_.cancel();
+  });
+  error_code ec;
+  idle_ = true;
+  co_await stream_.socket().async_wait(tcp::socket::wait_read,
+                                       net::redirect_error(net::use_awaitable, ec));
+  idle_ = false;
+  co_return !ec;
+}
+
 // The scanner's last state; nothing when the client left or was too slow.
 net::awaitable<std::optional<HeadScanner::State>> HttpConnection::ReadHead(HeadScanner& scanner) {
-  stream_.expires_after(shared_.options.idle_timeout);
+  if (buffer_.size() == 0 && !co_await WaitForFirstByte()) {
+    finished_ = true;
+    co_return std::nullopt;
+  }
+  stream_.expires_after(shared_.options.head_timeout);
   for (;;) {
     const HeadScanner::State state = scanner.Scan(View(buffer_));
     if (state != HeadScanner::State::kMore) co_return state;
@@ -117,7 +136,10 @@ net::awaitable<std::optional<HeadScanner::State>> HttpConnection::ReadHead(HeadS
     const size_t bytes = co_await stream_.async_read_some(
         buffer_.prepare(kReadBytes), net::redirect_error(net::use_awaitable, ec));
     idle_ = false;
-    if (ec) co_return std::nullopt;
+    if (ec) {
+      finished_ = true;
+      co_return std::nullopt;
+    }
     buffer_.commit(bytes);
   }
 }
@@ -229,6 +251,7 @@ std::optional<HttpResponse> HttpConnection::AnswerWithoutRoute(const HttpHead& h
 net::awaitable<bool> HttpConnection::Answer(const HttpRoute& route,
                                             std::shared_ptr<HttpRequest> request,
                                             const HttpFraming& framing) {
+  may_ask_ = framing.chunks;
   Watch();
   const std::optional<HttpFinalReply> reply = co_await Prepare(route, std::move(request));
   ++request_;
@@ -258,7 +281,7 @@ net::awaitable<std::optional<HttpFinalReply>> HttpConnection::Prepare(
     };
     for (;;) {
       if (!Submit(lane, bytes, std::move(work))) co_return TooBusy();
-      while (!reply_ && !gone_) co_await WaitForSignal();
+      co_await WaitForReply();
       if (gone_) co_return std::nullopt;
       reply = std::exchange(reply_, std::nullopt);
       auto* rest = std::get_if<GuidedWork>(&*reply);
@@ -305,12 +328,18 @@ net::awaitable<bool> HttpConnection::Follow(PendingReply& reply, HttpFraming fra
     std::string out = std::move(progress.stream);
     // A quiet stream: the comment keeps proxies and clients from giving up on it.
     if (out.empty() && !progress.ended) {
-      if (co_await WaitForSignal() || gone_) {
-        if (!gone_) continue;
+      if (!MustAsk()) {
+        const bool news = co_await WaitForSignal();
+        if (gone_) {
+          reply.Abandon();
+          co_return false;
+        }
+        if (news || !reply.streams()) continue;
+      } else if (!begun) {
+        if (co_await Ask()) continue;
         reply.Abandon();
         co_return false;
       }
-      if (!reply.streams()) continue;
       out = ": waiting\n\n";
     }
     if (pieces.chunks && !out.empty()) out = absl::StrFormat("%x\r\n", out.size()) + out + "\r\n";
@@ -322,84 +351,6 @@ net::awaitable<bool> HttpConnection::Follow(PendingReply& reply, HttpFraming fra
     }
     if (progress.ended) co_return pieces.keep_alive;
   }
-}
-
-net::awaitable<bool> HttpConnection::WaitForSignal() {
-  if (!signaled_ && !gone_) {
-    error_code ignored;
-    wakeup_.expires_after(shared_.options.ping_interval);
-    co_await wakeup_.async_wait(net::redirect_error(net::use_awaitable, ignored));
-  }
-  co_return std::exchange(signaled_, false);
-}
-
-void HttpConnection::Watch() {
-  stream_.socket().async_wait(
-      tcp::socket::wait_read, [self = shared_from_this(), number = ++watch_](error_code ec) {
-        if (ec || self->watch_ != number) return;
-        // Bytes of a next request; unread, they would hide the client's end behind them.
-        const auto space = self->buffer_.prepare(kReadBytes);
-        const ssize_t got =
-            recv(self->stream_.socket().native_handle(), space.data(), space.size(), MSG_DONTWAIT);
-        if (got > 0) self->buffer_.commit(static_cast<size_t>(got));
-        if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))) {
-          if (self->buffer_.size() < kMaxEarlyBytes) self->Watch();
-          return;
-        }
-        self->gone_ = true;
-        self->Signal();
-      });
-}
-
-void HttpConnection::EndWatch() {
-  ++watch_;
-  error_code ignored;
-  stream_.socket().cancel(ignored);
-}
-
-net::awaitable<void> HttpConnection::RespondAndDrain(const HttpResponse& response,
-                                                     HttpFraming framing) {
-  framing.keep_alive = false;
-  (void)co_await Respond(response, framing);
-  co_await Drain();
-}
-
-net::awaitable<void> HttpConnection::Drain() {
-  error_code ignored;
-  stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
-  if (shared_.stopping) co_return;
-  stream_.expires_after(kDrainTime);
-  std::string sink(kWriteBytes, '\0');
-  idle_ = true;
-  for (size_t drained = 0; drained < kDrainBytes;) {
-    const size_t bytes = co_await stream_.async_read_some(
-        net::buffer(sink), net::redirect_error(net::use_awaitable, ignored));
-    if (ignored) break;
-    drained += bytes;
-  }
-  idle_ = false;
-}
-
-net::awaitable<bool> HttpConnection::Respond(const HttpResponse& response,
-                                             const HttpFraming& framing) {
-  std::string bytes = ResponseHead(response, framing, Date());
-  if (!framing.head_only) bytes += response.body;
-  const bool written = co_await Write(bytes);
-  co_return written&& framing.keep_alive;
-}
-
-net::awaitable<bool> HttpConnection::Write(std::string_view bytes) {
-  error_code ec;
-  while (!bytes.empty()) {
-    const std::string_view piece = bytes.substr(0, kWriteBytes);
-    stream_.expires_after(shared_.options.write_timeout);
-    co_await net::async_write(stream_, net::buffer(piece.data(), piece.size()),
-                              net::redirect_error(net::use_awaitable, ec));
-    if (ec) co_return false;
-    bytes.remove_prefix(piece.size());
-  }
-  stream_.expires_never();
-  co_return true;
 }
 
 }  // namespace sheaf
