@@ -20,7 +20,7 @@ class AdmissionTest : public ::testing::Test {
                                         std::optional<TimePoint> deadline = std::nullopt,
                                         int max_tokens = 1) {
     GenerationRequest request;
-    request.prompt.assign(static_cast<size_t>(tokens), 1);
+    request.prompt = std::vector<TokenId>(static_cast<size_t>(tokens), 1);
     request.deadline = deadline;
     request.stop.max_tokens = max_tokens;
     request.stop.ignore_eos = true;
@@ -32,15 +32,22 @@ class AdmissionTest : public ::testing::Test {
     admission_.Push(NewSequence(id, tokens, deadline), id, now_);
   }
   uint64_t Take() {
-    const SequenceId id = admission_.Peek(1, now_).at(0).id;
+    const SequenceId id = admission_.Peek(1, now_).at(0)->id();
     admission_.Take({&id, 1}, now_);
     admission_.Ended(id);
     return id.value();
   }
   std::vector<uint64_t> Front() {
     std::vector<uint64_t> ids;
-    for (const QueuedSequence& queued : admission_.Peek(9, now_)) ids.push_back(queued.id.value());
+    for (const Sequence* sequence : admission_.Peek(9, now_)) ids.push_back(sequence->id().value());
     return ids;
+  }
+  std::vector<QueuedSequence> View() {
+    std::vector<QueuedSequence> front;
+    for (const Sequence* sequence : admission_.Peek(9, now_)) {
+      front.push_back({sequence->id(), sequence->total_tokens()});
+    }
+    return front;
   }
   // A hundred are taken in this rhythm; one waits in the end.
   void Work(Duration every) {
@@ -178,7 +185,7 @@ TEST_F(AdmissionTest, AtItsTurnWhatComesTooLateIsNotPrefilled) {
   Push(1, 10, now_ + kSecond / 4);
   Push(2, 10, now_ + 2 * kSecond);
   Push(3, 10);
-  const std::vector<QueuedSequence> front = admission_.Peek(9, now_);
+  const std::vector<QueuedSequence> front = View();
   const auto hopeless = admission_.TakeHopeless(front, now_);
   ASSERT_EQ(hopeless.size(), 1u);
   EXPECT_EQ(hopeless[0]->id(), SequenceId(1));
@@ -188,7 +195,7 @@ TEST_F(AdmissionTest, AtItsTurnWhatComesTooLateIsNotPrefilled) {
 TEST_F(AdmissionTest, WhatTheCacheHasIsNotHeldAgainstIt) {
   for (int i = 0; i < 20; ++i) admission_.estimate().StepRan(kSecond, 10, 1);
   Push(1, 20, now_ + kSecond);
-  std::vector<QueuedSequence> front = admission_.Peek(9, now_);
+  std::vector<QueuedSequence> front = View();
   front[0].cached_tokens = 16;
   EXPECT_TRUE(admission_.TakeHopeless(front, now_).empty());
   front[0].cached_tokens = 0;

@@ -7,7 +7,6 @@
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"
-#include "router/schedule/plan/step_planner.h"
 
 namespace sheaf {
 namespace {
@@ -145,16 +144,9 @@ void Admission::Return(std::unique_ptr<Sequence> sequence, FairOrder::ComesBack 
   Insert(std::move(sequence));
 }
 
-std::vector<QueuedSequence> Admission::Peek(int count, TimePoint now) {
-  std::vector<QueuedSequence> front;
-  for (const SequenceId id : order_.Peek(count, now)) {
-    const Sequence& sequence = *waiting_.at(id);
-    QueuedSequence view;
-    view.id = id;
-    view.total_tokens = sequence.total_tokens();
-    view.priority = AgedPriority(sequence.request().priority, now - sequence.submitted());
-    front.push_back(view);
-  }
+std::vector<Sequence*> Admission::Peek(int count, TimePoint now) {
+  std::vector<Sequence*> front;
+  for (const SequenceId id : order_.Peek(count, now)) front.push_back(waiting_.at(id).get());
   return front;
 }
 

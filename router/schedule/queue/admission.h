@@ -49,7 +49,7 @@ class Admission {
   void Push(std::unique_ptr<Sequence> sequence, uint64_t group, TimePoint now);
   void Return(std::unique_ptr<Sequence> sequence, FairOrder::ComesBack how, TimePoint now);
   // At most `count`, in order.
-  std::vector<QueuedSequence> Peek(int count, TimePoint now);
+  std::vector<Sequence*> Peek(int count, TimePoint now);
   // Those become running.
   std::vector<std::unique_ptr<Sequence>> Take(std::span<const SequenceId> ids, TimePoint now);
   // Null: it does not wait.
@@ -63,7 +63,6 @@ class Admission {
       const std::function<bool(const Sequence&)>& condition);
   void Ended(SequenceId id) { order_.Forget(id); }
 
-  Sequence& at(SequenceId id) const { return *waiting_.at(id); }  // one that waits
   bool Waits(SequenceId id) const { return waiting_.contains(id); }
   bool empty() const { return waiting_.empty(); }
   int size() const { return static_cast<int>(waiting_.size()); }

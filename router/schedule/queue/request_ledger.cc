@@ -120,17 +120,9 @@ bool RequestLedger::HasQueued() const {
   return !admission_.empty();
 }
 
-std::vector<QueuedSequence> RequestLedger::PeekQueued(
-    int count, TimePoint now, const std::function<void(Sequence&, QueuedSequence&)>& describe) {
-  std::vector<QueuedSequence> queued;
-  std::vector<Sequence*> sequences;  // only this thread takes them out
-  {
-    absl::MutexLock lock(&mutex_);
-    queued = admission_.Peek(count, now);
-    for (const QueuedSequence& view : queued) sequences.push_back(&admission_.at(view.id));
-  }
-  for (size_t i = 0; i < queued.size(); ++i) describe(*sequences[i], queued[i]);
-  return queued;
+std::vector<Sequence*> RequestLedger::PeekQueued(int count, TimePoint now) {
+  absl::MutexLock lock(&mutex_);
+  return admission_.Peek(count, now);
 }
 
 std::vector<std::unique_ptr<Sequence>> RequestLedger::Take(std::span<const SequenceId> ids,

@@ -62,10 +62,9 @@ class RequestLedger {
   // changed.
   bool Wait(Duration at_most);
   bool HasQueued() const;
-  // At most `count` of the head of the queue, in order; `describe` adds what it knows of each (and
-  // holds up no other thread).
-  std::vector<QueuedSequence> PeekQueued(
-      int count, TimePoint now, const std::function<void(Sequence&, QueuedSequence&)>& describe);
+  // At most `count` of the head of the queue, in order: the same sequences until this thread takes
+  // them out.
+  std::vector<Sequence*> PeekQueued(int count, TimePoint now);
   // Those become running; in this order.
   std::vector<std::unique_ptr<Sequence>> Take(std::span<const SequenceId> ids, TimePoint now);
   void Return(std::unique_ptr<Sequence> sequence, FairOrder::ComesBack how, TimePoint now);
