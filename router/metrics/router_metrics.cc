@@ -97,7 +97,7 @@ RouterMetrics::RouterMetrics(prometheus::Registry& registry, const std::string& 
       prefix_blocks_(Gauge(registry, "sheaf_prefix_cache_blocks",
                            "KV blocks that a later prompt can share.")),
       prefix_evictions_(Counter(registry, "sheaf_prefix_cache_evictions_total",
-                                "KV blocks taken from the prefix cache because others needed them.")),
+                                "KV blocks that left the prefix cache for others.")),
       offload_held_(Gauge(registry, "sheaf_kv_offload_blocks", "Evicted KV blocks that are kept.")),
       offload_kept_(Counter(registry, "sheaf_kv_offload_kept_blocks_total",
                             "KV blocks evicted from the cache and kept.")),

@@ -57,13 +57,21 @@ absl::StatusOr<std::unique_ptr<Sequence>> Engine::MakeSequence(Submission choice
       Sequence::Limits{options_.eos_token_ids, options_.max_model_len}, parts_.clock->Now(),
       std::move(guide));
   SHEAF_RETURN_IF_ERROR(sequence->TakePriorOutput());
-  if (options_.prefix_cache.enabled) {
-    // Here and not on the step thread: it is the one cost that grows with the prompt.
-    sequence->prefix.chain.Extend(BlockHasher(options_.prefix_cache.key),
-                                  sequence->request().cache_salt, sequence->tokens(),
-                                  parts_.cache->block_size());
-  }
   return sequence;
+}
+
+// Here and not on the step thread: it is the one cost of the prefix cache that grows with the
+// prompt. `before`: another choice, perhaps of the same prompt; null: none.
+void Engine::NameBlocks(Sequence& sequence, const Sequence* before) const {
+  if (!options_.prefix_cache.enabled) return;
+  const std::string& salt = sequence.request().cache_salt;
+  if (before != nullptr && before->request().cache_salt == salt &&
+      std::ranges::equal(before->tokens(), sequence.tokens())) {
+    sequence.prefix.chain = before->prefix.chain;
+    return;
+  }
+  sequence.prefix.chain.Extend(BlockHasher(options_.prefix_cache.key), salt, sequence.tokens(),
+                               parts_.cache->block_size());
 }
 
 absl::StatusOr<std::vector<SequenceId>> Engine::SubmitAll(std::vector<Submission> choices) {
@@ -78,6 +86,7 @@ absl::StatusOr<std::vector<SequenceId>> Engine::SubmitAll(std::vector<Submission
   std::vector<std::unique_ptr<Sequence>> sequences;
   for (Submission& choice : choices) {
     SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<Sequence> sequence, MakeSequence(std::move(choice)));
+    NameBlocks(*sequence, sequences.empty() ? nullptr : sequences.back().get());
     ids.push_back(sequence->id());
     sequences.push_back(std::move(sequence));
   }

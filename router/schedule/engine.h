@@ -130,6 +130,7 @@ class Engine final : public GenerationEngine {
 
  private:
   absl::StatusOr<std::unique_ptr<Sequence>> MakeSequence(Submission choice);
+  void NameBlocks(Sequence& sequence, const Sequence* before) const;
 
   const EngineOptions options_;
   const EngineParts parts_;

@@ -229,7 +229,8 @@ TEST(BlockStore, RefusesWhatCannotBe) {
   const absl::Status small = BlockStore::Create({kBlock - 1, "", kBlock}).status();
   EXPECT_EQ(small.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(small.message()), HasSubstr("wanted at least 1000 bytes"));
-  const absl::Status nowhere = BlockStore::Create({10 * kBlock, "/nowhere/at/all", kBlock}).status();
+  const absl::Status nowhere =
+      BlockStore::Create({10 * kBlock, "/nowhere/at/all", kBlock}).status();
   EXPECT_EQ(nowhere.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(nowhere.message()), HasSubstr("/nowhere/at/all"));
   const absl::Status much =

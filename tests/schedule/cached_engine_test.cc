@@ -240,8 +240,8 @@ TEST_F(CachedEngine, ComputesAPromptOnceForAllItsChoices) {
 }
 
 TEST_F(CachedEngine, SomebodyElseComputesWhatAWaitingOneWaitsFor) {
-  // The one that computes the prompt is cancelled in its third chunk; the other, which has waited for
-  // it meanwhile, goes on after the second.
+  // The one that computes the prompt is cancelled in its third chunk; the other, which has waited
+  // for it meanwhile, goes on after the second.
   settings_.engine.max_num_batched_tokens = 32;
   RunningEngine running(checkpoint_, settings_);
   const GenerationRequest request = RandomRequest(random_, 100, 4);

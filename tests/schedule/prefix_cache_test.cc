@@ -1,5 +1,5 @@
-// The prefix cache under the real planner, without a model: a step writes token ids into blocks, and
-// whatever a sequence is said to have computed must be its own tokens. Random loads of prompts that
+// The prefix cache under the real planner, without a model: a step writes token ids into blocks,
+// and whatever a sequence is said to have computed must be its own tokens. Random loads of prompts that
 // share beginnings, with steps given up, failures, cancels, preemptions and resets.
 #include "router/schedule/blocks/prefix_cache.h"
 
@@ -170,8 +170,8 @@ class Play {
   }
 
   void Admit(SequenceId id) {
-    const auto found =
-        std::find_if(queue_.begin(), queue_.end(), [&](const auto& each) { return each->id == id; });
+    const auto found = std::find_if(queue_.begin(), queue_.end(),
+                                    [&](const auto& each) { return each->id == id; });
     running_.push_back(std::move(*found));
     queue_.erase(found);
     Context& context = *running_.back();

@@ -62,11 +62,13 @@ BlockHashKey RandomBlockHashKey() {
 }
 
 BlockHash BlockHasher::Root(std::string_view cache_salt) const {
-  return Hash(key_, Domain::kRoot, {}, BytesOf(std::span<const char>(cache_salt.data(), cache_salt.size())));
+  const std::span<const char> salt(cache_salt.data(), cache_salt.size());
+  return Hash(key_, Domain::kRoot, {}, BytesOf(salt));
 }
 
 BlockHash BlockHasher::Next(const BlockHash& parent, std::span<const TokenId> block) const {
-  return Hash(key_, Domain::kBlock, BytesOf(std::span<const uint64_t>(parent.words)), BytesOf(block));
+  const std::span<const uint64_t> words(parent.words);
+  return Hash(key_, Domain::kBlock, BytesOf(words), BytesOf(block));
 }
 
 void BlockHashChain::Extend(const BlockHasher& hasher, std::string_view cache_salt,

@@ -1,10 +1,11 @@
 #pragma once
-// BlockStore: the second tier of the prefix cache: blocks that were evicted from the KV cache, found
-// by the same names, until the room for them is needed.
+// BlockStore: the second tier of the prefix cache: blocks that were evicted from the KV cache,
+// found by the same names, until the room for them is needed.
 //
 // Full       the block used longest ago goes.
-// Wrong      a block whose bytes are not those that were put, or that cannot be read, is a miss, and
-//            its name is gone. A block that cannot be written is not there. remark() says why, once.
+// Wrong      a block whose bytes are not those that were put, or that cannot be read, is a miss,
+//            and its name is gone. A block that cannot be written is not there. TakeRemark says
+//            why.
 //
 // Threads    the step thread.
 // Errors     Create: kInvalidArgument (room for less than one block), SlotMemory's.

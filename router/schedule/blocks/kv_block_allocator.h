@@ -9,10 +9,10 @@
 //            will not change: from then on nobody may write into it. A sequence publishes the first
 //            block of its chain first. A name belongs to one block at a time: who publishes a
 //            second block of the same content is given the first one instead.
-// Prefixes   whoever owns a block with a name owns the blocks of its chain before it, and Free gives
-//            back the last ones first. Hence a name is never forgotten before those that come after
-//            it in its chain, and "has a name" and "has at
-//            least n owners" hold for a prefix of every chain.
+// Prefixes   whoever owns a block with a name owns the blocks of its chain before it, and Free
+//            gives back the last ones first. Hence a name is never forgotten before those that come
+//            after it in its chain, and "has a name" and "has at least n owners" hold for a prefix
+//            of every chain.
 // Eviction   idle blocks serve Allocate when no free one is left, the one that has been idle
 //            longest first: the ends of the chains used longest ago.
 //

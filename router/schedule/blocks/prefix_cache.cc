@@ -37,7 +37,8 @@ PrefixCache::Found PrefixCache::Look(CachedPrefix& prefix, int most) const {
   if (!enabled_) return {};
   const BlockHashChain& chain = prefix.chain;
   if (prefix.looked_forgotten != allocator_.num_forgotten()) {
-    prefix.found = PrefixLength(prefix.found, [&](int i) { return allocator_.Find(chain[i]) >= 0; });
+    prefix.found =
+        PrefixLength(prefix.found, [&](int i) { return allocator_.Find(chain[i]) >= 0; });
     prefix.looked_forgotten = allocator_.num_forgotten();
   }
   if (prefix.looked_published != allocator_.num_published()) {

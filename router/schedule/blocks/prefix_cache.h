@@ -7,14 +7,14 @@
 //   running:  Allocate before a step, Publish after one that succeeded
 //   over, or preempted: Free
 //
-// Same bytes what was computed of a token depends on the tokens before it alone (decoder.h), so a
-//            block that was computed for others holds, bit for bit, what this sequence would have
-//            put there.
+// Same bytes what was computed of a token depends on the tokens before it alone (decoder.h), so
+//            a block that was computed for others holds, bit for bit, what this sequence would
+//            have put there.
 // Published  whole blocks whose positions were all computed by steps that succeeded, of prompt and
 //            output alike: the answer of one turn is a part of the next turn's prompt. A step that
 //            was given up or failed publishes nothing.
-// Written    never what is shared: a sequence writes at its computed tokens and after them, and what
-//            it takes or has published ends there, at the end of a block. So contexts that diverge
+// Written    never what is shared: a sequence writes at its computed tokens and after them, and
+//            what it takes or has published ends there, at the end of a block. So contexts that diverge
 //            within a block need no copy of it; each computes its own, less than a block.
 // Forgotten  Forget: no block has a name any more. Sequences that run publish nothing more until
 //            they are admitted anew.

@@ -1,11 +1,11 @@
 #pragma once
 // SecondTier: what the prefix cache does with blocks that it evicts, and where it looks for blocks
-// that it has no more: a BlockStore, and copies between it and the KV cache. A block is copied as it
-// is, all its planes (keys and values, latents, an indexer's keys).
+// that it has no more: a BlockStore, and copies between it and the KV cache. A block is copied as
+// it is, all its planes (keys and values, latents, an indexer's keys).
 //
 // Time       copies run on the step thread, for at most `time_a_step` from BeginStep on (a block
-//            more, the one under way): then evicted blocks are lost, and what is looked for comes in
-//            later steps.
+//            more, the one under way): then evicted blocks are lost, and what is looked for comes
+//            in later steps.
 // Threads    the step thread. Ownership  borrows all; the store is this one's alone.
 
 #include <cstdint>

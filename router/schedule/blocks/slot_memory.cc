@@ -68,8 +68,8 @@ class FileSlots final : public SlotMemory {
     for (const std::span<uint8_t> piece : pieces) left_.push_back({piece.data(), piece.size()});
     auto place = static_cast<off_t>(slot * static_cast<int64_t>(slot_bytes_));
     for (size_t first = 0; first < left_.size();) {
-      const ssize_t done = call(file_, left_.data() + first,
-                                static_cast<int>(std::min(left_.size() - first, kMostPieces)), place);
+      const auto count = static_cast<int>(std::min(left_.size() - first, kMostPieces));
+      const ssize_t done = call(file_, left_.data() + first, count, place);
       if (done < 0 && errno == EINTR) continue;
       if (done <= 0) {
         return absl::UnavailableError(absl::StrFormat(
@@ -112,8 +112,8 @@ absl::StatusOr<std::unique_ptr<SlotMemory>> MakeAnonymousSlots(int64_t slots, si
   void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == MAP_FAILED) {
-    return absl::ResourceExhaustedError(absl::StrFormat("KV offload memory: cannot map %d bytes: %s",
-                                                        bytes, std::strerror(errno)));
+    return absl::ResourceExhaustedError(absl::StrFormat(
+        "KV offload memory: cannot map %d bytes: %s", bytes, std::strerror(errno)));
   }
   return std::make_unique<AnonymousSlots>(static_cast<uint8_t*>(data), bytes, slot_bytes);
 }
@@ -122,8 +122,9 @@ absl::StatusOr<std::unique_ptr<SlotMemory>> MakeFileSlots(const std::string& dir
                                                           int64_t slots, size_t slot_bytes) {
   const int file = OpenNameless(directory);
   if (file < 0) {
-    return absl::InvalidArgumentError(absl::StrFormat("KV offload directory %s: cannot make a file: %s",
-                                                      directory, std::strerror(errno)));
+    return absl::InvalidArgumentError(
+        absl::StrFormat("KV offload directory %s: cannot make a file: %s", directory,
+                        std::strerror(errno)));
   }
   auto memory = std::make_unique<FileSlots>(file, slot_bytes);
   const auto bytes = static_cast<off_t>(static_cast<size_t>(slots) * slot_bytes);

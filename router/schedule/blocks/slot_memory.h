@@ -10,8 +10,8 @@
 //            error of that call, where a mapping would end the process. The page cache keeps what
 //            is used all the same.
 // Threads    one.
-// Errors     making one: kResourceExhausted, kInvalidArgument, naming the directory. Write and Read:
-//            kUnavailable with the system's words.
+// Errors     making one: kResourceExhausted, kInvalidArgument, naming the directory. Write and
+//            Read: kUnavailable with the system's words.
 
 #include <cstddef>
 #include <cstdint>

@@ -13,16 +13,30 @@ CacheView::CacheView(PrefixCache& cache, std::span<const std::unique_ptr<Sequenc
   }
 }
 
-void CacheView::Describe(Sequence& sequence, QueuedSequence& view) {
-  const int most = sequence.reusable_tokens() / cache_.block_size();
-  const bool waits = !restoring_ && cache_.Restore(sequence.prefix, most);
-  restoring_ = restoring_ || waits;
+int CacheView::MostBlocks(const Sequence& sequence) const {
+  return sequence.reusable_tokens() / cache_.block_size();
+}
+
+void CacheView::Describe(std::span<Sequence* const> queued, std::span<QueuedSequence> views) {
+  // Before anything is said of anybody: what comes back takes other blocks' places.
+  for (Sequence* const sequence : queued) {
+    if (cache_.Restore(sequence->prefix, MostBlocks(*sequence))) {
+      restoring_ = sequence;
+      break;
+    }
+  }
+  for (size_t i = 0; i < queued.size(); ++i) DescribeOne(*queued[i], views[i]);
+}
+
+void CacheView::DescribeOne(Sequence& sequence, QueuedSequence& view) {
+  const int most = MostBlocks(sequence);
   const PrefixCache::Found found = cache_.Look(sequence.prefix, most);
   view.cached_tokens = found.blocks * cache_.block_size();
   view.shared_blocks = found.shared;
+  view.deferred = &sequence == restoring_;
   if (found.blocks >= sequence.prefix.chain.size()) return;
   const bool is_first = computing_.insert(sequence.prefix.chain[found.blocks]).second;
-  view.deferred = waits || (!is_first && found.blocks < most);
+  if (!is_first && found.blocks < most) view.deferred = true;
 }
 
 }  // namespace sheaf

@@ -26,14 +26,17 @@ class CacheView {
   // The cache outlives the view.
   CacheView(PrefixCache& cache, std::span<const std::unique_ptr<Sequence>> running);
 
-  // Fills in what the cache has of a queued sequence. In order of the queue.
-  void Describe(Sequence& sequence, QueuedSequence& view);
+  // Fills in what the cache has of queued sequences, in order of the queue; once.
+  void Describe(std::span<Sequence* const> queued, std::span<QueuedSequence> views);
   // Somebody waits for more blocks out of the second tier: there is work though nobody may run.
-  bool restoring() const { return restoring_; }
+  bool restoring() const { return restoring_ != nullptr; }
 
  private:
+  int MostBlocks(const Sequence& sequence) const;
+  void DescribeOne(Sequence& sequence, QueuedSequence& view);
+
   PrefixCache& cache_;
-  bool restoring_ = false;
+  const Sequence* restoring_ = nullptr;
   std::unordered_set<BlockHash, BlockHashBits> computing_;  // names of blocks
 };
 

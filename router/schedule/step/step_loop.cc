@@ -230,6 +230,79 @@ void StepLoop::EndStalled(TimePoint now) {
   }
 }
 
+<<<<<<< ours
+=======
+bool StepLoop::ForgetIfWanted() {
+  const bool wanted = reset_wanted_.exchange(false, std::memory_order_acq_rel);
+  if (wanted) cache_.Forget();
+  return wanted;
+}
+
+// Who shall run, in the state as it is.
+StepLoop::Planned StepLoop::Plan() {
+  std::vector<RunningSequence> running_view;
+  for (const auto& sequence : running_) {
+    running_view.push_back({sequence->id(), sequence->total_tokens(), sequence->computed_tokens,
+                            static_cast<int>(sequence->blocks.size()), sequence->last_step,
+                            sequence->prefilled,
+                            cache_.NumShared(sequence->prefix, sequence->blocks)});
+  }
+  CacheView view(cache_, running_);
+  const std::vector<QueuedSequence> queued_view = ledger_.PeekQueued(
+      std::max(0, options_.max_num_seqs - static_cast<int>(running_.size())),
+      [&](std::span<Sequence* const> sequences, std::span<QueuedSequence> queued) {
+        view.Describe(sequences, queued);
+      });
+  // Whoever asked for it before a request that is in this view came must not see it served.
+  if (ForgetIfWanted()) return Plan();
+  return {PlanStep({running_view, queued_view, cache_.num_free(), cache_.num_blocks()}, limits_),
+          view.restoring()};
+}
+
+void StepLoop::Preempt(std::span<const SequenceId> ids) {
+  for (const SequenceId id : ids) {
+    std::unique_ptr<Sequence> sequence = TakeRunning(id);
+    cache_.Free(sequence->prefix, sequence->blocks);
+    sequence->Restart();
+    ledger_.Return(std::move(sequence));
+  }
+}
+
+void StepLoop::Admit(SequenceId id, TimePoint now) {
+  running_.push_back(ledger_.Take(id, now));
+  Sequence& sequence = *running_.back();
+  const int most = sequence.reusable_tokens() / cache_.block_size();
+  sequence.computed_tokens =
+      cache_.Take(sequence.prefix, most, sequence.blocks) * cache_.block_size();
+  if (sequence.admitted.has_value()) return;
+  sequence.admitted = now;
+  sequence.cached_tokens = std::min(sequence.computed_tokens, sequence.prompt_tokens());
+  if (cache_.enabled()) {
+    parts_.observer->OnPrefixLookup(sequence.total_tokens(), sequence.computed_tokens);
+  }
+}
+
+// Preempts, admits and allocates as planned; fills runs_.
+void StepLoop::Apply(const StepPlan& plan, TimePoint now) {
+  Preempt(plan.preempted);
+  // All of them take what is cached before anybody's new blocks can evict it.
+  for (const SequenceId id : plan.admitted) Admit(id, now);
+  std::unordered_map<SequenceId, Sequence*> by_id;
+  for (const auto& sequence : running_) by_id[sequence->id()] = sequence.get();
+  runs_.clear();
+  run_ids_.clear();
+  for (const StepPlan::Run& run : plan.runs) {
+    Sequence* sequence = by_id.at(run.id);
+    sequence->last_step = step_;
+    const bool allocated = cache_.Allocate(run.new_blocks, sequence->blocks);
+    SHEAF_CHECK(allocated, "a plan needs no more blocks than are free");
+    runs_.push_back({sequence, run.num_tokens});
+    run_ids_.push_back(run.id);
+  }
+  free_blocks_.store(cache_.num_free(), std::memory_order_release);
+}
+
+>>>>>>> theirs
 void StepLoop::Step(TimePoint now) {
   if (second_tier_.has_value()) second_tier_->BeginStep();
   const int displaced = MakeRoom(now);
