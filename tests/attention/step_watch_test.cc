@@ -161,8 +161,8 @@ TEST_P(StepWatchTest, EndsWhenNobodyIsLeft) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Attention, StepWatchTest, ::testing::Bool(), [](const auto& info) {
-  return std::string(info.param ? "Latent" : "GroupedQuery");
+INSTANTIATE_TEST_SUITE_P(Attention, StepWatchTest, ::testing::Bool(), [](const auto& kind) {
+  return std::string(kind.param ? "Latent" : "GroupedQuery");
 });
 
 }  // namespace

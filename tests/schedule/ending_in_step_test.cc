@@ -231,8 +231,8 @@ TEST_P(EndingInStep, ADeadlineAndTheEndOfAStopAreKept) {
   EXPECT_EQ(running.engine().free_kv_blocks(), running.num_blocks());
 }
 
-INSTANTIATE_TEST_SUITE_P(Attention, EndingInStep, ::testing::Bool(), [](const auto& info) {
-  return std::string(info.param ? "Latent" : "GroupedQuery");
+INSTANTIATE_TEST_SUITE_P(Attention, EndingInStep, ::testing::Bool(), [](const auto& kind) {
+  return std::string(kind.param ? "Latent" : "GroupedQuery");
 });
 
 }  // namespace
