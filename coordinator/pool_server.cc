@@ -21,7 +21,8 @@ absl::StatusOr<std::unique_ptr<PoolServer>> PoolServer::Start(const PoolServerOp
   std::unique_ptr<PoolServer> made(new PoolServer(coordinator));
   grpc::ServerBuilder builder;
   auto listener = GrpcListener::Listen(
-      {.name = "cluster", .host = options.host, .port = options.port}, builder);
+      {.name = "cluster", .host = options.host, .port = static_cast<uint16_t>(options.port)},
+      builder);
   if (!listener.ok()) {
     return absl::UnavailableError(
         absl::StrFormat("the cluster listener cannot have %s: is it taken? (%s)",
