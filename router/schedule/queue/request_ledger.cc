@@ -125,7 +125,6 @@ std::vector<Sequence*> RequestLedger::PeekQueued(int count, TimePoint now) {
   return admission_.Peek(count, now);
 }
 
-<<<<<<< ours
 std::vector<std::unique_ptr<Sequence>> RequestLedger::Take(std::span<const SequenceId> ids,
                                                            TimePoint now) {
   absl::MutexLock lock(&mutex_);
@@ -136,20 +135,6 @@ std::vector<std::unique_ptr<Sequence>> RequestLedger::Take(std::span<const Seque
   }
   NoteWaiting();
   return taken;
-=======
-std::vector<QueuedSequence> RequestLedger::PeekQueued(int count, const Describe& describe) const {
-  std::vector<QueuedSequence> queued;
-  std::vector<Sequence*> sequences;  // only this thread takes them out
-  {
-    absl::MutexLock lock(&mutex_);
-    for (int i = 0; i < std::min(count, admission_.size()); ++i) {
-      sequences.push_back(&admission_.at(i));
-      queued.push_back({admission_.at(i).id(), admission_.at(i).total_tokens()});
-    }
-  }
-  describe(sequences, queued);
-  return queued;
->>>>>>> theirs
 }
 
 void RequestLedger::Return(std::unique_ptr<Sequence> sequence, FairOrder::ComesBack how,

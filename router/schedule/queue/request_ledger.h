@@ -62,7 +62,6 @@ class RequestLedger {
   // changed.
   bool Wait(Duration at_most);
   bool HasQueued() const;
-<<<<<<< ours
   // At most `count` of the head of the queue, in order: the same sequences until this thread takes
   // them out.
   std::vector<Sequence*> PeekQueued(int count, TimePoint now);
@@ -91,15 +90,6 @@ class RequestLedger {
   // Of the head of the queue as the plan sees it, those that would surely end too late.
   std::vector<std::unique_ptr<Sequence>> TakeHopeless(std::span<const QueuedSequence> front,
                                                       TimePoint now);
-=======
-  int num_queued() const;
-  // At most `count` of the head of the queue, in order; `describe` adds what it knows of them (and
-  // holds up no other thread).
-  using Describe = std::function<void(std::span<Sequence* const>, std::span<QueuedSequence>)>;
-  std::vector<QueuedSequence> PeekQueued(int count, const Describe& describe) const;
-  // One that PeekQueued has named.
-  std::unique_ptr<Sequence> Take(SequenceId id, TimePoint now);
->>>>>>> theirs
   std::vector<std::unique_ptr<Sequence>> TakeIf(
       const std::function<bool(const Sequence&)>& condition);
   // Of those that run.

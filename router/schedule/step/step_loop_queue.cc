@@ -38,13 +38,14 @@ std::vector<QueuedSequence> StepLoop::LookAtQueue(CacheView& view, TimePoint now
   const int free_slots = options_.max_num_seqs - static_cast<int>(running_.size());
   if (free_slots < 1) return {};
   std::vector<QueuedSequence> front;
-  for (Sequence* const sequence : ledger_.PeekQueued(free_slots + kMoreThanFit, now)) {
+  const std::vector<Sequence*> sequences = ledger_.PeekQueued(free_slots + kMoreThanFit, now);
+  for (const Sequence* const sequence : sequences) {
     QueuedSequence& queued = front.emplace_back();
     queued.id = sequence->id();
     queued.total_tokens = sequence->total_tokens();
     queued.priority = AgedPriority(sequence->request().priority, now - sequence->submitted());
-    view.Describe(*sequence, queued);
   }
+  view.Describe(sequences, front);
   for (auto& sequence : ledger_.TakeHopeless(front, now)) {
     const SequenceId id = sequence->id();
     std::erase_if(front, [&](const QueuedSequence& queued) { return queued.id == id; });
