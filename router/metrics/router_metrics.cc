@@ -126,13 +126,13 @@ RouterMetrics::RouterMetrics(prometheus::Registry& registry, const std::string& 
                           .Name("sheaf_connections")
                           .Help("Open client connections (http) and Generate calls (grpc).")
                           .Register(registry);
-  auto& refused = CounterFamily(registry, "sheaf_connections_refused_total",
+  auto& refused_connections = CounterFamily(registry, "sheaf_connections_refused_total",
                                 "Connections refused because there were too many.");
   // All of them from the start: a rate over a series that appears with its first event misses that
   // event.
   for (int face = 0; face < kFaces; ++face) {
     connections_[face] = &connections.Add({{"face", kFaceNames[face]}});
-    refused_connections_[face] = &refused.Add({{"face", kFaceNames[face]}});
+    refused_connections_[face] = &refused_connections.Add({{"face", kFaceNames[face]}});
     for (int outcome = 0; outcome < kOutcomes; ++outcome) {
       requests_[face][outcome] =
           &requests.Add({{"face", kFaceNames[face]}, {"outcome", kOutcomeNames[outcome]}});

@@ -6,7 +6,7 @@
 #include "absl/strings/str_format.h"
 #include "router/api/request/chat_checks.h"
 #include "router/api/request/fairness_key.h"
-#include "router/api/request/prompt_tokens.h"
+#include "router/api/request/tokenize_prompts.h"
 #include "router/api/request/request_validation.h"
 #include "router/api/request/text_bounds.h"
 

@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_format.h"
 #include "router/api/request/bad_words.h"
-#include "router/api/request/prompt_tokens.h"
+#include "router/api/request/tokenize_prompts.h"
 #include "router/api/request/text_bounds.h"
 
 namespace sheaf {
@@ -98,8 +98,8 @@ ApiResult<PreparedRequest> PrepareRequest(const ParsedRequest& request,
   if (auto* error = std::get_if<ApiError>(&tokens)) return std::move(*error);
 
   PreparedRequest prepared;
-  prepared.prompts = std::move(std::get<PromptTokens>(tokens).prompts);
-  prepared.doubled_prefixes = std::get<PromptTokens>(tokens).doubled_prefixes;
+  prepared.prompts = std::move(std::get<TokenizedPrompts>(tokens).prompts);
+  prepared.doubled_prefixes = std::get<TokenizedPrompts>(tokens).doubled_prefixes;
   if (auto left = CheckClient(context)) return *std::move(left);
   auto plan = PlanAnswer(request, prepared.prompts.front().text, context.codec, context.settings);
   if (auto* error = std::get_if<ApiError>(&plan)) return std::move(*error);

@@ -1,4 +1,4 @@
-#include "router/api/request/prompt_tokens.h"
+#include "router/api/request/tokenize_prompts.h"
 
 #include <algorithm>
 #include <span>
@@ -118,11 +118,11 @@ std::string PromptField(const ParsedRequest& request, size_t index) {
   return request.prompts.size() == 1 ? "prompt" : absl::StrFormat("prompt[%d]", index);
 }
 
-ApiResult<PromptTokens> TokenizePrompts(const ParsedRequest& request,
+ApiResult<TokenizedPrompts> TokenizePrompts(const ParsedRequest& request,
                                         const ValidationContext& context) {
   auto prompts = Tokenize(request, context);
   if (auto* error = std::get_if<ApiError>(&prompts)) return std::move(*error);
-  PromptTokens tokens{std::get<std::vector<PreparedPrompt>>(std::move(prompts))};
+  TokenizedPrompts tokens{std::get<std::vector<PreparedPrompt>>(std::move(prompts))};
   for (const PreparedPrompt& prompt : tokens.prompts) {
     tokens.doubled_prefixes += BeginsWithTwo(prompt.tokens, context.codec.prompt_prefix());
   }

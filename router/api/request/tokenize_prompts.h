@@ -15,12 +15,12 @@ namespace sheaf {
 // "prompt", or "prompt[2]" where there are several.
 std::string PromptField(const ParsedRequest& request, size_t index);
 
-struct PromptTokens {
+struct TokenizedPrompts {
   std::vector<PreparedPrompt> prompts;  // cut to truncate_prompt_tokens
   int doubled_prefixes = 0;             // of them, those that began with the prefix twice
 };
 
-ApiResult<PromptTokens> TokenizePrompts(const ParsedRequest& request,
+ApiResult<TokenizedPrompts> TokenizePrompts(const ParsedRequest& request,
                                         const ValidationContext& context);
 
 }  // namespace sheaf
