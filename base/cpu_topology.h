@@ -1,7 +1,13 @@
 #pragma once
-// What this process may run on: hwloc's view of the cores in its affinity mask.
+// What this process may run on: hwloc's view of the cores in its affinity mask, and how much of
+// their time its control groups leave it.
 //
 // Threads: any. Cost: a topology scan (milliseconds); call at start, not in a loop.
+
+#include <limits>
+#include <vector>
+
+struct hwloc_topology;
 
 namespace sheaf {
 
@@ -9,8 +15,26 @@ struct CpuTopology {
   int usable_cores = 1;  // physical cores in the affinity mask, at least 1
   int usable_hardware_threads = 1;
   int numa_nodes = 1;
+  double cpu_quota = std::numeric_limits<double>::infinity();  // cores; infinity: none
+
+  // Threads that compute, unless told otherwise: a core each, and whole cores of the quota, at least
+  // one. A thread more than the quota would not run longer: it would have all of them stopped for the
+  // rest of each period. What a quota has beyond whole cores is for the network's threads.
+  int default_threads() const;
 };
 
 CpuTopology DetectCpuTopology();
+
+// A physical core, and those of its hardware threads that may be used.
+struct CpuCore {
+  std::vector<int> cpus;  // as the system numbers them
+  int numa_node = 0;
+};
+
+// The cores of this process's affinity mask, neighbours beside each other (NUMA node, package, cache).
+std::vector<CpuCore> UsableCpuCores();
+
+// The same of a loaded topology, all of which may be used.
+std::vector<CpuCore> CpuCoresOf(hwloc_topology* topology);
 
 }  // namespace sheaf

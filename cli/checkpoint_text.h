@@ -49,18 +49,21 @@ class CheckpointText final : public TextCodec {
     return PlanStopIds(configured, eos_token_, turn_ends_, *tokenizer_, vocab_size_);
   }
 
-  absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text,
-                                              bool add_special_tokens) const override {
-    return tokenizer_->Encode(text, add_special_tokens);
+  using TextCodec::Encode;
+  absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text, bool add_special_tokens,
+                                              const EncodeBounds& bounds) const override {
+    return tokenizer_->Encode(text, add_special_tokens, bounds);
   }
   absl::StatusOr<std::string> Decode(std::span<const TokenId> ids,
                                      bool skip_special_tokens) const override {
     return tokenizer_->Decode(ids, skip_special_tokens);
   }
   absl::StatusOr<std::vector<TokenId>> EncodeChat(const RenderedChat& chat,
-                                                  bool add_special_tokens) const override {
-    return tokenizer_->EncodeChat(chat, add_special_tokens);
+                                                  bool add_special_tokens,
+                                                  const EncodeBounds& bounds) const override {
+    return tokenizer_->EncodeChat(chat, add_special_tokens, bounds);
   }
+  std::optional<size_t> max_token_bytes() const override { return tokenizer_->MaxTokenBytes(); }
   std::span<const TokenId> prompt_prefix() const override { return prompt_prefix_; }
   bool has_chat_template() const override {
     return chat_template_ != nullptr || !template_error_.ok();

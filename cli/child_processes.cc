@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <sched.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
 #include <sys/mman.h>
@@ -63,11 +64,21 @@ std::string TakeLastWords(int& fd) {
   return words;
 }
 
+cpu_set_t CpuSetOf(const std::vector<int>& cpus) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (const int cpu : cpus) {
+    if (cpu < CPU_SETSIZE) CPU_SET(cpu, &set);
+  }
+  return set;
+}
+
 // Only system calls until exec: the parent's other threads go on meanwhile.
 [[noreturn]] void ExecChild(char* const* arguments, char* const* environment, int last_words_fd,
-                            pid_t parent) {
+                            pid_t parent, const cpu_set_t* cpus) {
   prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (getppid() != parent) _exit(1);  // the parent died before prctl
+  if (cpus != nullptr) sched_setaffinity(0, sizeof(*cpus), cpus);
   setpgid(0, 0);  // Ctrl-C goes to the parent alone, which stops its children in order
   for (int number = 1; number < NSIG; ++number) {  // what is ignored stays so, as under nohup
     struct sigaction action = {};
@@ -93,8 +104,12 @@ std::string DescribeEnd(int status) {
 
 }  // namespace
 
-ChildProcesses::ChildProcesses(std::vector<std::vector<std::string>> commands, const Clock& clock)
-    : commands_(std::move(commands)), clock_(clock), children_(commands_.size()) {
+ChildProcesses::ChildProcesses(std::vector<std::vector<std::string>> commands, const Clock& clock,
+                               std::vector<std::vector<int>> cpus)
+    : commands_(std::move(commands)),
+      cpus_(std::move(cpus)),
+      clock_(clock),
+      children_(commands_.size()) {
   for (size_t i = 0; i < children_.size(); ++i) {
     children_[i].id = static_cast<int>(i);
     children_[i].back_off = kFirstBackOff;
@@ -111,12 +126,18 @@ absl::Status ChildProcesses::Start(Child& child) {
   const std::vector<std::string> entries = EnvironmentWith(last_words_fd);
   const std::vector<char*> environment = Pointers(entries);
   const pid_t parent = getpid();
+  const size_t id = static_cast<size_t>(child.id);
+  const bool is_bound = id < cpus_.size() && !cpus_[id].empty();
+  const cpu_set_t cpus = is_bound ? CpuSetOf(cpus_[id]) : cpu_set_t{};
   // The child runs in this process's memory until exec: no handler may run in it.
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   const pid_t pid = vfork();
-  if (pid == 0) ExecChild(arguments.data(), environment.data(), last_words_fd, parent);
+  if (pid == 0) {
+    ExecChild(arguments.data(), environment.data(), last_words_fd, parent,
+              is_bound ? &cpus : nullptr);
+  }
   const int error = errno;
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (pid < 0) {

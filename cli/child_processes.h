@@ -48,8 +48,10 @@ class ChildProcesses {
     int last_words_fd = -1;
   };
 
-  // commands[i] is the argument vector of child i; its first entry is the program.
-  ChildProcesses(std::vector<std::vector<std::string>> commands, const Clock& clock);
+  // commands[i] is the argument vector of child i; its first entry is the program. cpus[i] is what
+  // child i may run on; none, or no entry: what this process may.
+  ChildProcesses(std::vector<std::vector<std::string>> commands, const Clock& clock,
+                 std::vector<std::vector<int>> cpus = {});
   ~ChildProcesses();  // SIGKILL for whatever still runs
 
   absl::Status StartAll();
@@ -74,6 +76,7 @@ class ChildProcesses {
   absl::Status Start(Child& child);
 
   const std::vector<std::vector<std::string>> commands_;
+  const std::vector<std::vector<int>> cpus_;
   const Clock& clock_;
   std::vector<Child> children_;
   bool permanent_failure_ = false;

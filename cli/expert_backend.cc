@@ -23,6 +23,7 @@ class LocalBackend final : public ExpertBackend {
                parts.options.int16_combine ? FrameElement::kInt16Groups : FrameElement::kFloat32) {}
   ExpertLayer& layer() override { return layer_; }
   absl::Status Ready() override { return absl::OkStatus(); }
+  void SetStepIsMoot(std::function<bool()> moot) override { layer_.SetGiveUp(std::move(moot)); }
 
  private:
   const SliceSource source_;

@@ -14,7 +14,7 @@ int RunInspect(const InspectOptions& options) {
   RouterOptions serving;
   serving.process.checkpoint = options.checkpoint;
   serving.pool.workers = options.workers;
-  const Preflight preflight = RunPreflight(serving);
+  const Preflight preflight = RunPreflight(serving, nullptr);
   const InspectReport& report = preflight.report;
   const ChatTemplate* const chat_template =
       preflight.text == nullptr ? nullptr : preflight.text->chat_template();

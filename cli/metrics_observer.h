@@ -5,24 +5,55 @@
 //
 // Threads: the engine's (engine_observer.h). Ownership: borrows the metrics.
 
+#include <spdlog/spdlog.h>
+
+#include <string>
+
 #include "router/metrics/router_metrics.h"
+#include "router/metrics/speculation_metrics.h"
 #include "router/schedule/engine_observer.h"
 
 namespace sheaf {
 
 class MetricsObserver final : public EngineObserver {
  public:
-  explicit MetricsObserver(RouterMetrics& metrics) : metrics_(metrics) {}
+  MetricsObserver(RouterMetrics& metrics, SpeculationMetrics& speculation)
+      : metrics_(metrics), speculation_(speculation) {}
 
   void OnLoad(const EngineLoad& load) override {
-    metrics_.QueueIs(load.queued, load.running);
+    metrics_.QueueIs(load.queued, load.queued_tokens, load.running);
+    using Refusal = RouterMetrics::Refusal;
+    metrics_.Refused(Refusal::kFull, load.refused.full - refused_.full);
+    metrics_.Refused(Refusal::kNeverFits, load.refused.never_fits - refused_.never_fits);
+    metrics_.Refused(Refusal::kTooLate, load.refused.too_late - refused_.too_late);
+    refused_ = load.refused;
     metrics_.KvBlocksAre(load.used_blocks, load.total_blocks);
+    metrics_.PrefixBlocksAre(load.cached_blocks);
   }
+  void OnAdmitted(Duration since_submit) override { metrics_.Admitted(since_submit); }
   void OnStep(const StepReport& report) override {
     metrics_.StepDone({.prompt = report.prefill_tokens, .decode = report.decode_tokens},
                       report.duration);
+    speculation_.Verified(report.drafts, report.drafted_tokens, report.accepted_at);
+    if (!report.given_up && report.status.ok()) {
+      metrics_.StepWasPlanned(report.predicted, report.target, report.duration);
+    }
     metrics_.SchedulingTook(report.scheduling_cpu);
     for (int i = 0; i < report.preempted; ++i) metrics_.Preempted();
+    for (int i = 0; i < report.displaced; ++i) metrics_.Displaced();
+    metrics_.PrefixBlocksEvicted(report.evicted_blocks);
+  }
+  void OnSecondTier(const SecondTierReport& report) override {
+    metrics_.BlocksOffloaded(
+        {report.held, report.kept, report.lost, report.loaded, report.failed});
+    // The first, then every thousandth: a bad disk fails often.
+    if (report.failed > 0 && offload_failures_ % 1000 == 0) {
+      spdlog::warn("{}; the block is computed again instead", std::string(report.remark.message()));
+    }
+    offload_failures_ += report.failed > 0;
+  }
+  void OnPrefixLookup(int tokens, int cached_tokens) override {
+    metrics_.PrefixLookedUp(tokens, cached_tokens);
   }
   void OnTold(const ToldTokens& told) override { metrics_.TokensTold(told.tokens, told.forced); }
   void OnRequestEnd(const RequestReport& report) override {
@@ -31,6 +62,9 @@ class MetricsObserver final : public EngineObserver {
 
  private:
   RouterMetrics& metrics_;
+  SpeculationMetrics& speculation_;
+  QueueRefusals refused_;  // counted so far
+  int64_t offload_failures_ = 0;
 };
 
 }  // namespace sheaf

@@ -12,6 +12,7 @@
 #include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "cli/client_flags.h"
+#include "cli/speculative_config.h"
 #include "nlohmann/json.hpp"
 #include "router/api/http/origin_policy.h"
 
@@ -32,6 +33,17 @@ const char* NameOf(TransportKind kind) {
 }
 
 namespace {
+
+// A number of bytes with or without a unit, or "auto".
+CLI::Validator SizeOrAuto() {
+  return CLI::Validator(
+      [size = CLI::AsSizeValue(false)](std::string& value) {
+        if (value != "auto") return size(value);
+        value = std::to_string(kAutoKvMemory);
+        return std::string();
+      },
+      "SIZE or auto");
+}
 
 // `--config FILE` as vLLM has it: a flat YAML map from flag name to value or list. Its entries
 // become arguments, but for flags that the command line gives itself.
@@ -203,6 +215,7 @@ absl::Status ReadPorts(const std::string& text, int& first, int& last) {
 struct RouterText {  // flag values that need a conversion after parsing
   std::string kv_cache_dtype = "auto";
   std::string combine_format = "float32";
+  std::string speculative_config;
   int64_t seed = -1;
   std::vector<std::string> allowed_origins;
 };
@@ -265,9 +278,26 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
   app.add_option("--max-num-batched-tokens", options.max_num_batched_tokens, "Tokens in a step")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
+  app.add_option("--target-step-ms", options.target_step_ms,
+                 "Milliseconds that a step with decoding sequences and prompts should take: prompts "
+                 "are cut so that it does; 0 = 1.8 times what the step's decodes alone would take")
+      ->check(CLI::Range(0.0, 600000.0))
+      ->capture_default_str();
   app.add_option("--max-num-queued-reqs", options.max_num_queued_requests,
-                 "Waiting requests before new ones are refused")
+                 "Waiting requests before new ones are refused; one with n choices counts n times, and "
+                 "one with more than all of them is an error")
       ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--max-num-queued-tokens", options.max_num_queued_tokens,
+                 "Their prompt tokens before new ones are refused; 4 bytes of memory each")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
+      ->capture_default_str();
+  app.add_option("--max-preparing-bytes", options.max_preparing_bytes,
+                 "Bytes of requests that may be in memory at a time, from their first byte until "
+                 "they are prepared; beyond, requests are refused with 503 / RESOURCE_EXHAUSTED. A "
+                 "quarter is left to requests of up to 64 KiB. Accepts units, e.g. 1GiB")
+      ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::Range(int64_t{1} << 20, int64_t{1} << 40))
       ->capture_default_str();
   app.add_option(
          "--kv-cache-dtype", text.kv_cache_dtype,
@@ -276,12 +306,27 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
          "bf16, and there is no fp8_e5m2")
       ->capture_default_str();
   app.add_option("--kv-cache-memory-bytes", options.kv_cache_memory_bytes,
-                 "Size of the KV cache; accepts units, e.g. 2GiB")
-      ->transform(CLI::AsSizeValue(false))
+                 "Size of the KV cache; accepts units, e.g. 2GiB. auto: what memory is free, less the "
+                 "weights and a reserve of a sixteenth")
+      ->transform(SizeOrAuto())
       ->capture_default_str();
   app.add_option("--block-size", options.block_size, "Tokens a KV block")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
+  app.add_flag("--enable-prefix-caching,!--no-enable-prefix-caching",
+               options.enable_prefix_caching,
+               "Do not compute again what was computed of an equal beginning of a prompt; the same "
+               "answers, byte for byte. The blocks stay in the KV cache until others need them")
+      ->capture_default_str();
+  app.add_option("--kv-offload-bytes", options.kv_offload_bytes,
+                 "Keep so many bytes of KV blocks that had to leave the KV cache, for prompts that "
+                 "begin alike; 0 = none. Without --kv-offload-path they take this much memory more "
+                 "when full; accepts units, e.g. 64GiB")
+      ->transform(CLI::AsSizeValue(false))
+      ->capture_default_str();
+  app.add_option("--kv-offload-path", options.kv_offload_path,
+                 "Directory for them on a fast local disk: one private file without a name, all of "
+                 "its room reserved at start and given back at the end; default: memory");
   app.add_option("--seed", text.seed,
                  "Of the seeds drawn for requests without one; default: random")
       ->check(CLI::NonNegativeNumber);
@@ -289,11 +334,13 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
                  "Largest `logprobs`; -1 = the whole vocabulary")
       ->check(CLI::Range(-1, 1 << 20))
       ->capture_default_str();
-  app.add_option("--threads", options.threads, "Compute threads of the router; 0 = usable cores")
+  app.add_option("--threads", options.threads, "Compute threads of the router; 0 = its cores, as "
+                 "its affinity mask and CPU quota allow")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app.add_option("--worker-threads", options.worker_threads,
-                 "Compute threads of each worker; 0 = usable cores")
+                 "Compute threads of each worker; 0 = its cores. With enough cores and neither flag, "
+                 "router and workers get cores of their own")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app.add_option("--transport", options.transport,
@@ -323,6 +370,10 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
       ->capture_default_str();
   app.add_option("--ready-file", options.ready_file,
                  "Written when ready: addresses and process ids as JSON");
+  app.add_option("--speculative-config", text.speculative_config,
+                 "Drafts that are verified in the same step, same output: a JSON object such as "
+                 "{\"method\": \"ngram\", \"num_speculative_tokens\": 5, \"prompt_lookup_max\": 4, "
+                 "\"prompt_lookup_min\": 2}; switches itself off where it does not pay. Default: none");
   AddOutputFlags(app, options);
 }
 
@@ -355,6 +406,7 @@ absl::Status FinishRouter(RouterOptions& options, const RouterText& text) {
         text.kv_cache_dtype));
   }
   options.kv_format = *format;
+  SHEAF_ASSIGN_OR_RETURN(options.speculation, ParseSpeculativeConfig(text.speculative_config));
   options.int16_combine = text.combine_format == "int16";
   SHEAF_RETURN_IF_ERROR(ReadAllowedOrigins(text.allowed_origins, options.allowed_origins));
   if (text.seed >= 0) options.seed = static_cast<uint64_t>(text.seed);
@@ -363,8 +415,16 @@ absl::Status FinishRouter(RouterOptions& options, const RouterText& text) {
       return absl::InvalidArgumentError("--served-model-name: wanted a name, got an empty one");
     }
   }
-  if (options.kv_cache_memory_bytes < 1) {
+  if (options.kv_cache_memory_bytes < 1 && options.kv_cache_memory_bytes != kAutoKvMemory) {
     return absl::InvalidArgumentError("--kv-cache-memory-bytes: wanted at least 1, got 0");
+  }
+  if (!options.kv_offload_path.empty() && options.kv_offload_bytes == 0) {
+    return absl::InvalidArgumentError(
+        "--kv-offload-path: wanted --kv-offload-bytes with it, which says how much");
+  }
+  if (options.kv_offload_bytes > 0 && !options.enable_prefix_caching) {
+    return absl::InvalidArgumentError(
+        "--kv-offload-bytes: wanted with prefix caching, got --no-enable-prefix-caching");
   }
   return absl::OkStatus();
 }
@@ -410,7 +470,8 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
       ->check(CLI::Range(0, 65535))
       ->capture_default_str();
   worker_app
-      ->add_option("--worker-threads", worker.worker_threads, "Compute threads; 0 = usable cores")
+      ->add_option("--worker-threads", worker.worker_threads,
+                   "Compute threads; 0 = its cores, as its affinity mask and CPU quota allow")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
 
@@ -480,7 +541,7 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
       ->capture_default_str();
   verify_app->add_option("--seed", verify.seed, "Of those rows; default: random")
       ->check(CLI::NonNegativeNumber);
-  verify_app->add_option("--threads", verify.threads, "0 = usable cores")
+  verify_app->add_option("--threads", verify.threads, "0 = the cores that it may use")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
 

@@ -15,10 +15,12 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "cli/kv_memory.h"
 #include "cli/pool_options.h"
 #include "cli/process_options.h"
 #include "kernels/kv_format.h"
 #include "model/repack/file_linear.h"
+#include "router/schedule/speculation/speculator.h"
 
 namespace sheaf {
 
@@ -44,15 +46,25 @@ struct RouterOptions {
   int64_t max_model_len = 0;          // prompt + output tokens; 0 = what model and KV cache allow
   int max_num_seqs = 64;              // sequences in a step
   int max_num_batched_tokens = 2048;  // tokens in a step
-  int max_num_queued_requests = 256;  // waiting requests before 503 / RESOURCE_EXHAUSTED
+  double target_step_ms = 0;          // of a step with decodes and prompts; 0 = by the decodes
+  int max_num_queued_requests = 1024;  // waiting choices before 503 / RESOURCE_EXHAUSTED
+  int64_t max_num_queued_tokens = int64_t{1} << 24;  // of those; 4 bytes each
+  int64_t max_preparing_bytes = int64_t{256} << 20;  // of request bodies in memory
   kernels::KvFormat kv_format = kernels::KvFormat::kBF16;
-  int64_t kv_cache_memory_bytes = int64_t{1} << 30;
+  int64_t kv_cache_memory_bytes = int64_t{1} << 30;  // kAutoKvMemory = what is left
   int block_size = 16;  // tokens a KV block
+  int64_t kv_offload_bytes = 0;   // of evicted blocks that are kept; 0 = none are
+  std::string kv_offload_path;    // directory of the file that holds them; empty = memory
+  bool enable_prefix_caching = true;  // prompts share what was computed of equal beginnings
   std::optional<uint64_t>
       seed;               // of the seeds given to requests that have none; absent = from the system
   int max_logprobs = 20;  // -1 = the whole vocabulary
-  int threads = 0;        // compute threads of the router; 0 = usable cores
-  int worker_threads = 0;  // compute threads of each worker started here; 0 = usable cores
+  // Compute threads; 0 = the cores that the process may use (base/cpu_topology.h).
+  int threads = 0;         // of the router
+  int worker_threads = 0;  // of each worker started here
+  // What `sheaf serve` and `sheaf router` know of where the workers are; no flags.
+  bool workers_are_here = false;    // on this machine, children of this process
+  bool experts_share_cores = true;  // with this process
   TransportKind transport = TransportKind::kAuto;
   int expert_timeout_ms = 5000;  // without any answer in one layer: the step is given up
   int late_floor_ms = 25;        // no answer is held for late before this
@@ -60,6 +72,7 @@ struct RouterOptions {
   double verify_share = 0;       // of pairs that are asked twice and compared
   int shutdown_timeout_ms = 10000;  // running requests may finish for this long after SIGTERM
   std::string ready_file;           // written when ready; empty = none
+  SpeculationOptions speculation{};  // by prompt lookup; off
 
   std::string tool_call_parser = "auto";  // auto, glm45, glm47, none
   std::string reasoning_parser = "auto";  // the same
@@ -75,7 +88,7 @@ struct WorkerOptions {
   std::string cluster_token_file;                  // the pool's token; empty = none
   std::string host = "127.0.0.1";                  // address that /metrics listens on
   int metrics_port = 0;                            // 0 = a free port
-  int worker_threads = 0;                          // 0 = usable cores
+  int worker_threads = 0;                          // 0 = cores that it may use
   int id = -1;                                     // wanted worker id; -1 = any free one
   uint64_t memory_bytes = 0;                       // of experts that it may hold; 0 = no bound
   bool spare = false;                              // holds nothing until another is lost
@@ -98,7 +111,7 @@ struct VerifyOptions {
   bool reference = false;        // compare with the scalar kernels too
   int rows = 16;                 // of each Linear that are compared
   std::optional<uint64_t> seed;  // of the rows and activations; absent = from the system
-  int threads = 0;               // 0 = usable cores
+  int threads = 0;               // 0 = cores that it may use
 };
 
 struct RepackOptions {

@@ -74,6 +74,7 @@ class LinkedBackend : public ExpertBackend, private EngineObserver {
         options.int16_combine ? FrameElement::kInt16Groups : FrameElement::kFloat32;
     layer.machine.give_up_after = milliseconds(options.expert_timeout_ms);
     layer.machine.verify_share = options.verify_share;
+    layer.share_cores = options.experts_share_cores;
     layer.give_up = [this] { return step_is_moot_ && step_is_moot_(); };
     SHEAF_ASSIGN_OR_RETURN(layer.referee, MakeCheckpointReferee(parts.checkpoint, parts.config,
                                                                 layer.combine_element));
@@ -95,6 +96,10 @@ class LinkedBackend : public ExpertBackend, private EngineObserver {
 
  private:
   void OnLoad(const EngineLoad& load) override { next_->OnLoad(load); }
+  void OnPrefixLookup(int tokens, int cached_tokens) override {
+    next_->OnPrefixLookup(tokens, cached_tokens);
+  }
+  void OnSecondTier(const SecondTierReport& report) override { next_->OnSecondTier(report); }
   void OnTold(const ToldTokens& told) override { next_->OnTold(told); }
   void OnFirstToken(Duration since_submit) override { next_->OnFirstToken(since_submit); }
   void OnNextToken(Duration since_previous) override { next_->OnNextToken(since_previous); }
@@ -162,7 +167,7 @@ class InProcessBackend final : public LinkedBackend {
       holding.source = backend->sources_.back().get();
     }
     const int threads = parts.options.worker_threads > 0 ? parts.options.worker_threads
-                                                         : DetectCpuTopology().usable_cores;
+                                                         : DetectCpuTopology().default_threads();
     SHEAF_ASSIGN_OR_RETURN(
         backend->workers_, InProcessWorkers::Start(backend->maker_, model, holdings, threads));
     SHEAF_RETURN_IF_ERROR(

@@ -12,9 +12,9 @@ namespace sheaf {
 namespace {
 
 // Positions that the RoPE table and one sequence can have.
-absl::StatusOr<int> MaxModelLen(const RouterOptions& options, const ModelConfig& config) {
-  SHEAF_ASSIGN_OR_RETURN(
-      const int blocks, KvCache::NumBlocks(config, AllHeads(config), KvCacheOptionsOf(options)));
+absl::StatusOr<int> MaxModelLen(const RouterOptions& options, const ModelConfig& config,
+                                const KvCacheOptions& kv_cache) {
+  SHEAF_ASSIGN_OR_RETURN(const int blocks, KvCache::NumBlocks(config, AllHeads(config), kv_cache));
   const int64_t capacity_tokens = int64_t{blocks} * options.block_size;
   if (options.max_model_len == 0) {
     return static_cast<int>(std::min<int64_t>(config.max_position_embeddings, capacity_tokens));
@@ -33,8 +33,33 @@ absl::StatusOr<int> MaxModelLen(const RouterOptions& options, const ModelConfig&
   return static_cast<int>(options.max_model_len);
 }
 
+// Of every process of this server on this machine.
+uint64_t WeightBytes(const RouterOptions& options, const InspectReport& report) {
+  const bool with_workers =
+      options.workers_are_here || options.transport == TransportKind::kInProcess;
+  uint64_t bytes = 0;
+  for (const ProcessShare& share : report.processes) {
+    bytes += share.bytes + share.absorbed_bytes;
+    if (!with_workers) break;  // the router's is the first
+  }
+  return bytes;
+}
+
+absl::StatusOr<KvCacheOptions> PlanKvCache(const RouterOptions& options,
+                                           const InspectReport& report,
+                                           const MemoryLimits* memory) {
+  KvCacheOptions plan{.format = options.kv_format, .block_size = options.block_size};
+  int64_t bytes = options.kv_cache_memory_bytes;
+  if (memory != nullptr) {
+    SHEAF_ASSIGN_OR_RETURN(bytes, KvMemory(bytes, WeightBytes(options, report), *memory));
+  }
+  plan.memory_bytes = static_cast<size_t>(bytes);
+  return plan;
+}
+
 // What comes after the tensors.
-absl::Status OpenText(const RouterOptions& options, Preflight& preflight) {
+absl::Status OpenText(const RouterOptions& options, const MemoryLimits* memory,
+                      Preflight& preflight) {
   ModelConfig& config = *preflight.config;
   SHEAF_ASSIGN_OR_RETURN(
       preflight.text,
@@ -48,19 +73,14 @@ absl::Status OpenText(const RouterOptions& options, Preflight& preflight) {
   };
   remark(preflight.text->remarks());
   remark(preflight.stop_ids.remarks);
-  SHEAF_ASSIGN_OR_RETURN(preflight.max_model_len, MaxModelLen(options, config));
+  SHEAF_ASSIGN_OR_RETURN(preflight.kv_cache, PlanKvCache(options, preflight.report, memory));
+  SHEAF_ASSIGN_OR_RETURN(preflight.max_model_len, MaxModelLen(options, config, preflight.kv_cache));
   return absl::OkStatus();
 }
 
 }  // namespace
 
-KvCacheOptions KvCacheOptionsOf(const RouterOptions& options) {
-  return {.format = options.kv_format,
-          .block_size = options.block_size,
-          .memory_bytes = static_cast<size_t>(options.kv_cache_memory_bytes)};
-}
-
-Preflight RunPreflight(const RouterOptions& options) {
+Preflight RunPreflight(const RouterOptions& options, const MemoryLimits* memory) {
   Preflight preflight;
   const std::string& directory = options.process.checkpoint;
   auto checkpoint = Checkpoint::Open(directory);
@@ -75,7 +95,7 @@ Preflight RunPreflight(const RouterOptions& options) {
   preflight.report = InspectTensors(*preflight.checkpoint, config, options.pool.workers);
   if (!config.ok()) return preflight;
   preflight.config = *std::move(config);
-  const absl::Status text = OpenText(options, preflight);
+  const absl::Status text = OpenText(options, memory, preflight);
   if (!text.ok() && preflight.report.refusal.empty()) {
     preflight.report.refusal = std::string(text.message());
     preflight.report.processes.clear();

@@ -4,7 +4,8 @@
 // from the parts that it opened, so that none of them says what another denies.
 //
 // In order: tensor headers, config.json and the files beside it, every tensor that the model needs,
-// tokenizer, chat template, what grammars need of them, KV cache and --max-model-len. The first
+// tokenizer, chat template, what grammars need of them, KV cache (against the memory that there is)
+// and --max-model-len. The first
 // fault is the report's refusal; remarks are what is served all the same and an operator should
 // know.
 //
@@ -18,6 +19,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "base/memory_limits.h"
 #include "cli/checkpoint_text.h"
 #include "cli/options.h"
 #include "model/checkpoint.h"
@@ -35,11 +37,11 @@ struct Preflight {
   std::unique_ptr<CheckpointText> text;
   StopIdPlan stop_ids;    // of every source; `config` has their ids
   int max_model_len = 0;  // tokens of a request: what the flags, the model and the KV cache allow
+  KvCacheOptions kv_cache;
 };
 
-Preflight RunPreflight(const RouterOptions& options);
-
-KvCacheOptions KvCacheOptionsOf(const RouterOptions& options);
+// `memory` null: whether this machine has enough of it does not matter.
+Preflight RunPreflight(const RouterOptions& options, const MemoryLimits* memory);
 
 // A worker's part: config, tensor headers, every routed expert.
 struct WorkerPreflight {

@@ -28,6 +28,7 @@
 #include "base/status.h"
 #include "cli/log_writer.h"
 #include "kernels/cpu_target.h"
+#include "network/descriptor_shares.h"
 
 namespace sheaf {
 namespace {
@@ -137,6 +138,11 @@ absl::Status SetUpProcess(const ProcessOptions& options) {
   signal(SIGPIPE, SIG_IGN);
   SHEAF_RETURN_IF_ERROR(SeeThatThreadsStart());
   SetUpLog(options);
+  const DescriptorLimit files = RaiseDescriptorLimit();
+  if (files.now > files.before) {
+    spdlog::info("limit of open files: raised from {} to the hard limit, {}", files.before,
+                 files.now);
+  }
   return kernels::ForceCpuTarget(options.cpu_target);
 }
 

@@ -17,7 +17,8 @@
 
 namespace sheaf {
 
-// Sets up the log and the kernels' CPU target, and sees that the process may start threads.
+// Sets up the log and the kernels' CPU target, raises the limit of open files as far as it may, and
+// sees that the process may start threads.
 // Errors: kInvalidArgument for the CPU target; kResourceExhausted when there is no room for threads.
 absl::Status SetUpProcess(const ProcessOptions& options);
 

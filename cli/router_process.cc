@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <filesystem>
 #include <random>
 #include <thread>
@@ -25,6 +26,8 @@
 #include "model/config.h"
 #include "model/decoder_weights.h"
 #include "model/model_layout.h"
+#include "network/connection_resets.h"
+#include "network/descriptor_shares.h"
 #include "prometheus/registry.h"
 #include "router/api/generation/api_context.h"
 #include "router/api/generation/engine_gate.h"
@@ -36,6 +39,8 @@
 #include "router/attention/decoder.h"
 #include "router/attention/kv_cache.h"
 #include "router/metrics/router_metrics.h"
+#include "router/metrics/speculation_metrics.h"
+#include "router/schedule/blocks/block_store.h"
 #include "router/schedule/engine.h"
 
 namespace sheaf {
@@ -90,26 +95,31 @@ struct RouterProcess::Impl {
   RandomSource random;
   prometheus::Registry registry;
   std::unique_ptr<RouterMetrics> metrics;
+  std::unique_ptr<SpeculationMetrics> speculation_metrics;
   std::unique_ptr<MetricsObserver> observer;
   std::shared_ptr<const Checkpoint> checkpoint;  // until everything is loaded
   ModelConfig config;
   std::unique_ptr<CheckpointText> text;
   int max_model_len = 0;  // tokens
+  KvCacheOptions kv_options;
   std::unique_ptr<EngineGate> gate;
   std::atomic<size_t> loaded_bytes{0}, total_bytes{0};
   std::unique_ptr<ThreadPool> pool;
   std::unique_ptr<DecoderWeights> weights;
   std::unique_ptr<KvCache> cache;
+  std::unique_ptr<BlockStore> block_store;  // null: blocks that leave the cache are gone
   std::unique_ptr<ExpertBackend> experts;
   std::unique_ptr<Decoder> decoder;
   std::unique_ptr<Engine> engine;
   ServedModel model;
   RequestLimits limits;
   ApiSettings settings;
+  std::unique_ptr<ByteBudget> request_bytes;
   std::unique_ptr<WakeQueue> wakes;
   std::unique_ptr<ApiContext> context;
   // Ends before the context, though made first: its last tasks use it.
   std::unique_ptr<PreparationPool> preparation;
+  ConnectionResets resets{clock};
   std::unique_ptr<grpc::Service> inference;
   std::unique_ptr<HttpRouter> loading_router;
   std::unique_ptr<HttpRouter> http_router;
@@ -145,7 +155,8 @@ absl::Status RouterProcess::Impl::MakeExperts() {
 }
 
 absl::Status RouterProcess::Impl::CheckCheckpoint() {
-  Preflight preflight = RunPreflight(options);
+  const MemoryLimits memory = DetectMemoryLimits();
+  Preflight preflight = RunPreflight(options, &memory);
   for (const std::string& remark : AllRemarks(preflight.report)) {
     spdlog::warn("{}", OneLine(remark));
   }
@@ -156,6 +167,7 @@ absl::Status RouterProcess::Impl::CheckCheckpoint() {
   config = *std::move(preflight.config);
   text = std::move(preflight.text);
   max_model_len = preflight.max_model_len;
+  kv_options = preflight.kv_cache;
   const auto parser = [](const std::string& choice, TagFormat format) {
     return choice == "auto" ? absl::StrFormat("auto -> %s", TagFormatName(format)) : choice;
   };
@@ -164,8 +176,12 @@ absl::Status RouterProcess::Impl::CheckCheckpoint() {
                parser(options.reasoning_parser, text->output_format().reasoning));
   spdlog::info("answers end at {}", preflight.stop_ids.Text());
   gate = std::make_unique<EngineGate>(max_model_len);
-  pool = std::make_unique<ThreadPool>(options.threads > 0 ? options.threads
-                                                          : DetectCpuTopology().usable_cores);
+  const CpuTopology cpu = DetectCpuTopology();
+  pool = std::make_unique<ThreadPool>(options.threads > 0 ? options.threads : cpu.default_threads());
+  spdlog::info("{} compute threads on {} cores{}", pool->num_threads(), cpu.usable_cores,
+               std::isinf(cpu.cpu_quota)
+                   ? std::string()
+                   : absl::StrFormat(", with a quota of %.2f", cpu.cpu_quota));
   return absl::OkStatus();
 }
 
@@ -185,24 +201,41 @@ absl::Status RouterProcess::Impl::LoadWeights() {
 
 absl::Status RouterProcess::Impl::BuildEngine() {
   const HeadRange heads = AllHeads(config);
-  SHEAF_ASSIGN_OR_RETURN(cache, KvCache::Create(config, heads, KvCacheOptionsOf(options)));
+  SHEAF_ASSIGN_OR_RETURN(cache, KvCache::Create(config, heads, kv_options));
   spdlog::info("KV cache: {} blocks of {} tokens ({}); requests of up to {} tokens",
                cache->num_blocks(), cache->block_size(), kernels::KvFormatName(options.kv_format),
                max_model_len);
+  if (options.kv_offload_bytes > 0) {
+    SHEAF_ASSIGN_OR_RETURN(block_store,
+                           BlockStore::Create({static_cast<uint64_t>(options.kv_offload_bytes),
+                                               options.kv_offload_path,
+                                               KvCache::BlockBytes(config, heads, options.kv_format,
+                                                                   options.block_size)}));
+    spdlog::info("KV offload: {} blocks in {}", block_store->capacity(),
+                 options.kv_offload_path.empty() ? "memory" : options.kv_offload_path);
+  }
   if (!experts_are_elsewhere()) SHEAF_RETURN_IF_ERROR(MakeExperts());
   checkpoint.reset();
   DecoderOptions decoder_options;
   decoder_options.max_batched_tokens = options.max_num_batched_tokens;
   decoder_options.max_model_len = max_model_len;
-  decoder_options.remote_experts = options.pool.workers > 0 || !options.coordinator.empty();
+  // In this very process they use the same pool.
+  const bool with_workers = options.pool.workers > 0 || !options.coordinator.empty();
+  decoder_options.experts_share_cores = with_workers && options.experts_share_cores;
   decoder = std::make_unique<Decoder>(config, *weights, heads, *cache, experts->layer(), *pool,
                                       decoder_options);
   EngineOptions engine_options;
   engine_options.max_model_len = max_model_len;
   engine_options.max_num_seqs = options.max_num_seqs;
   engine_options.max_num_batched_tokens = options.max_num_batched_tokens;
+  engine_options.target_step_ms = options.target_step_ms;
+  engine_options.experts = {config.num_experts, config.experts_per_token};
   engine_options.max_queued_requests = options.max_num_queued_requests;
+  engine_options.speculation = options.speculation;
+  engine_options.max_queued_tokens = options.max_num_queued_tokens;
   engine_options.eos_token_ids = config.eos_token_ids;
+  engine_options.prefix_cache.enabled = options.enable_prefix_caching;
+  engine_options.prefix_cache.key = RandomBlockHashKey();
   engine_options.delivery_threads = std::clamp(DetectCpuTopology().usable_cores / 8, 1, 4);
   engine = std::make_unique<Engine>(
       engine_options, EngineParts{.decoder = decoder.get(),
@@ -211,7 +244,8 @@ absl::Status RouterProcess::Impl::BuildEngine() {
                                   .pool = pool.get(),
                                   .clock = &clock,
                                   .observer = experts->ObserveSteps(*observer),
-                                  .cluster_ready = [this] { return experts->Ready(); }});
+                                  .cluster_ready = [this] { return experts->Ready(); },
+                                  .block_store = block_store.get()});
   return absl::OkStatus();
 }
 
@@ -222,28 +256,52 @@ absl::Status RouterProcess::Impl::OpenPorts() {
   settings.reasoning_content_field = options.reasoning_fields != "reasoning";
   settings.trust_request_chat_template = options.trust_request_chat_template;
   settings.json_any_whitespace = options.json_any_whitespace;
+  const size_t preparing = static_cast<size_t>(options.max_preparing_bytes);
+  request_bytes = std::make_unique<ByteBudget>(
+      ByteBudget::Options{.total_bytes = preparing,
+                          .reserve_bytes = preparing / 4,
+                          .small_bytes = size_t{64} << 10});
   preparation = std::make_unique<PreparationPool>(PreparationPoolOptions{});
   wakes = std::make_unique<WakeQueue>();
   context = std::make_unique<ApiContext>(ApiContext{*gate, *text, model, limits, settings,
                                                     *metrics, *preparation, *wakes, clock,
-                                                    [this] { return random(); }, UnixSeconds});
-  inference = MakeInferenceService(*context);
+                                                    [this] { return random(); }, UnixSeconds,
+                                                    request_bytes.get()});
+  inference = MakeInferenceService(*context, &resets);
   loading_router = std::make_unique<HttpRouter>(
       MakeLoadingRouter([this] { return progress(); }, registry));
   http_router = std::make_unique<HttpRouter>(MakeHttpRouter(*context, registry));
   std::vector<grpc::Service*> services = {inference.get()};
   // Workers load while this process does.
   if (experts_are_elsewhere()) SHEAF_RETURN_IF_ERROR(MakeExperts());
-  SHEAF_ASSIGN_OR_RETURN(grpc, GrpcServer::Start({.host = options.host,
-                                                  .port = static_cast<uint16_t>(options.grpc_port)},
-                                                 *gate, services));
+  SHEAF_ASSIGN_OR_RETURN(
+      const DescriptorShares shares,
+      ShareDescriptors(NeedsOfRouter(CurrentDescriptorLimit(), OpenDescriptors(),
+                                     options.pool.workers,
+                                     HttpServerOptions().max_connections)));
+  spdlog::info("up to {} connections of HTTP and of gRPC each; at most {} files and sockets",
+               shares.connections, CurrentDescriptorLimit());
+  SHEAF_ASSIGN_OR_RETURN(
+      grpc, GrpcServer::Start(
+                {.host = options.host,
+                 .port = static_cast<uint16_t>(options.grpc_port),
+                 .max_connections = shares.connections,
+                 .descriptor_ceiling = shares.ceiling,
+                 .on_refused = [this] { metrics->ConnectionRefused(RequestFace::kGrpc); },
+                 .resets = &resets},
+                *gate, services));
   HttpServerOptions http_options;
+  http_options.max_connections = shares.connections;
+  http_options.descriptor_ceiling = shares.ceiling;
   http_options.host = options.host;
   http_options.port = static_cast<uint16_t>(options.port);
   http_options.allowed_origins = options.allowed_origins;
+  http_options.max_body_bytes =
+      std::min(http_options.max_body_bytes, request_bytes->max_lease_bytes());
   SHEAF_ASSIGN_OR_RETURN(
       http, HttpServer::Start(http_options, {*loading_router, preparation.get(), metrics.get(), clock,
-                                             context->random, context->unix_seconds}));
+                                             context->random, context->unix_seconds,
+                                             request_bytes.get()}));
   return absl::OkStatus();
 }
 
@@ -256,10 +314,14 @@ void RouterProcess::Impl::Load() {
     return;
   }
   experts->SetStepIsMoot([this] { return engine->StepIsMoot(); });
-  experts->SetOnChange([this] { engine->Wake(); });
+  experts->SetOnChange([this] {
+    engine->Wake();
+    grpc->HealthChanged();
+  });
   gate->Open(*engine);
   http->Use(*http_router);
   loaded.store(true);
+  grpc->HealthChanged();
 }
 
 RouterProcess::RouterProcess() = default;
@@ -272,7 +334,8 @@ absl::StatusOr<std::unique_ptr<RouterProcess>> RouterProcess::Start(const Router
   process->impl_ = std::make_unique<Impl>(options);
   Impl& impl = *process->impl_;
   impl.metrics = std::make_unique<RouterMetrics>(impl.registry, SHEAF_VERSION);
-  impl.observer = std::make_unique<MetricsObserver>(*impl.metrics);
+  impl.speculation_metrics = std::make_unique<SpeculationMetrics>(impl.registry);
+  impl.observer = std::make_unique<MetricsObserver>(*impl.metrics, *impl.speculation_metrics);
   SHEAF_RETURN_IF_ERROR(impl.CheckCheckpoint());
   SHEAF_RETURN_IF_ERROR(impl.OpenPorts());
   impl.loader = std::thread([&impl] { impl.Load(); });

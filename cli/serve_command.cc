@@ -1,9 +1,12 @@
 // `sheaf serve` (router and worker children) and `sheaf router` (router alone).
 
+#include <sched.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <climits>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
@@ -12,6 +15,8 @@
 #include "absl/strings/str_format.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/core_division.h"
+#include "base/cpu_topology.h"
 #include "base/host_port.h"
 #include "base/status.h"
 #include "cli/child_processes.h"
@@ -47,6 +52,28 @@ std::vector<std::vector<std::string>> WorkerCommands(const RouterOptions& option
     }
   }
   return commands;
+}
+
+// Nothing on a machine of few cores, and where the operator has said how many threads there shall be:
+// then router and workers share all cores.
+CoreDivision DivideCoresOf(const RouterOptions& options) {
+  if (options.threads > 0 || options.worker_threads > 0 ||
+      options.transport == TransportKind::kInProcess) {
+    return {};
+  }
+  return DivideCores(UsableCpuCores(), options.pool.workers, DetectCpuTopology().cpu_quota);
+}
+
+// Of this thread and of those that it starts from now on.
+absl::Status RunOn(const std::vector<int>& cpus) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (const int cpu : cpus) {
+    if (cpu < CPU_SETSIZE) CPU_SET(cpu, &set);
+  }
+  if (sched_setaffinity(0, sizeof(set), &set) == 0) return absl::OkStatus();
+  return absl::InternalError(absl::StrFormat("cannot run on %d of the machine's CPUs: %s",
+                                             cpus.size(), std::strerror(errno)));
 }
 
 // Keeps the ready file true. A disk that is full for now is no reason to end.
@@ -117,6 +144,17 @@ int Run(RouterOptions options, const std::string& program) {
   if (!program.empty() && options.transport == TransportKind::kAuto) {
     options.transport = TransportKind::kSharedMemory;
   }
+  CoreDivision division;
+  if (!program.empty()) {
+    options.workers_are_here = true;
+    division = DivideCoresOf(options);
+    if (!division.router_cpus.empty()) {
+      if (const absl::Status bound = RunOn(division.router_cpus); !bound.ok()) return Fail(bound);
+      options.experts_share_cores = false;
+    }
+  } else if (options.transport == TransportKind::kTcp) {
+    options.experts_share_cores = false;  // they are on other machines
+  }
   SteadyClock clock;
   auto started = Start(options, signals);
   if (!started.ok()) return Fail(started.status());
@@ -126,7 +164,7 @@ int Run(RouterOptions options, const std::string& program) {
   ChildProcesses children(program.empty()
                               ? std::vector<std::vector<std::string>>{}
                               : WorkerCommands(options, program, router.cluster_address()),
-                          clock);
+                          clock, division.worker_cpus);
   absl::Status why = children.StartAll();
   bool announced = false;
   while (why.ok() && !signals.WaitFor(milliseconds(50))) {

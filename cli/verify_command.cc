@@ -17,7 +17,7 @@ namespace sheaf {
 int RunVerify(const VerifyOptions& options) {
   RouterOptions serving;
   serving.process.checkpoint = options.checkpoint;
-  const Preflight preflight = RunPreflight(serving);
+  const Preflight preflight = RunPreflight(serving, nullptr);
   const std::string& refusal = preflight.report.refusal;
   const ModelConfig* const config = preflight.config ? &*preflight.config : nullptr;
   VerifyReport report;
@@ -25,7 +25,7 @@ int RunVerify(const VerifyOptions& options) {
     report.directory = options.checkpoint;
     report.AddFault(refusal);
   } else {
-    ThreadPool pool(options.threads > 0 ? options.threads : DetectCpuTopology().usable_cores);
+    ThreadPool pool(options.threads > 0 ? options.threads : DetectCpuTopology().default_threads());
     report = VerifyCheckpoint(*preflight.checkpoint, config, refusal, pool);
     if (options.reference && config != nullptr) {
       const uint64_t seed = options.seed ? *options.seed : std::random_device{}();

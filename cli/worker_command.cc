@@ -56,7 +56,7 @@ absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals)
       AnnouncedAddress(options.host, exposer->port(), options.coordinator);
   worker_config.version = SHEAF_VERSION;
   worker_config.threads =
-      options.worker_threads > 0 ? options.worker_threads : DetectCpuTopology().usable_cores;
+      options.worker_threads > 0 ? options.worker_threads : DetectCpuTopology().default_threads();
   worker_config.preferred_id = options.id;
   worker_config.memory_bytes = options.memory_bytes;
   worker_config.spare = options.spare;

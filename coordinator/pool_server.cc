@@ -20,12 +20,18 @@ absl::StatusOr<std::unique_ptr<PoolServer>> PoolServer::Start(const PoolServerOp
                                                               Coordinator& coordinator) {
   std::unique_ptr<PoolServer> made(new PoolServer(coordinator));
   grpc::ServerBuilder builder;
-  const std::string wanted = JoinHostPort(options.host, options.port);
-  builder.AddListeningPort(wanted, grpc::InsecureServerCredentials(), &made->port_);
+  auto listener = GrpcListener::Listen(
+      {.name = "cluster", .host = options.host, .port = static_cast<uint16_t>(options.port)},
+      builder);
+  if (!listener.ok()) {
+    return absl::UnavailableError(
+        absl::StrFormat("the cluster listener cannot have %s: is it taken? (%s)",
+                        JoinHostPort(options.host, options.port), listener.status().message()));
+  }
+  made->listener_ = *std::move(listener);
   builder.RegisterService(&made->sessions_);
   builder.RegisterService(&made->operators_);
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   // Routers hear nothing for hours in a quiet pool; their keep-alive must be welcome.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 500);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
@@ -34,11 +40,11 @@ absl::StatusOr<std::unique_ptr<PoolServer>> PoolServer::Start(const PoolServerOp
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10000);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   made->server_ = builder.BuildAndStart();
-  if (made->server_ == nullptr || made->port_ == 0) {
-    return absl::UnavailableError(
-        absl::StrFormat("the cluster listener cannot have %s: is it taken?", wanted));
+  if (made->server_ == nullptr) {
+    return absl::UnavailableError("the cluster listener's server cannot be started");
   }
-  made->address_ = JoinHostPort(options.host, made->port_);
+  made->listener_->Start();
+  made->address_ = JoinHostPort(options.host, made->listener_->port());
   return made;
 }
 
@@ -47,6 +53,7 @@ PoolServer::~PoolServer() { Stop(); }
 void PoolServer::Stop() {
   if (server_ == nullptr) return;
   coordinator_.Stop();
+  listener_->Stop();
   server_->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(1));
   server_ = nullptr;
 }

@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "coordinator/coordinator.h"
 #include "coordinator/coordinator_service.h"
+#include "network/grpc_listener.h"
 
 namespace sheaf {
 
@@ -29,7 +30,7 @@ class PoolServer {
   ~PoolServer();
 
   const std::string& address() const { return address_; }  // host:port, bound
-  int port() const { return port_; }
+  int port() const { return listener_->port(); }
   void Stop();
 
  private:
@@ -38,9 +39,9 @@ class PoolServer {
   Coordinator& coordinator_;
   CoordinatorService sessions_;
   PoolService operators_;
+  std::unique_ptr<GrpcListener> listener_;
   std::unique_ptr<grpc::Server> server_;
   std::string address_;
-  int port_ = 0;
 };
 
 }  // namespace sheaf

@@ -18,6 +18,7 @@
 #include "absl/synchronization/mutex.h"
 #include "coordinator/peer.h"
 #include "coordinator/pool_member.h"
+#include "network/write_turns.h"
 
 namespace sheaf {
 
@@ -44,7 +45,7 @@ class StreamPeer final : public Peer<To> {
         ending_ = true;
         end_status_ = absl::AbortedError("it does not read");
         // What is being written stays: gRPC reads it.
-        unsent_.resize(writing_ ? 1 : 0);
+        unsent_.resize(turns_.writing() ? 1 : 0);
       }
       action = NextAction();
     }
@@ -67,7 +68,7 @@ class StreamPeer final : public Peer<To> {
     Action action;
     {
       absl::MutexLock lock(&mutex_);
-      writing_ = false;
+      turns_.Written();
       unsent_.pop_front();
       if (!ok) {  // the stream is broken
         unsent_.clear();
@@ -81,21 +82,20 @@ class StreamPeer final : public Peer<To> {
  private:
   static constexpr size_t kMaxUnsent = 1024;
 
-  // gRPC may call OnWriteDone from inside StartWrite, so the lock is not held over it. The reactor
-  // lives as long as Finish has not been called, and `writing_` keeps everyone else from that.
   struct Action {
     const To* write = nullptr;
     std::optional<grpc::Status> finish;
   };
   Action NextAction() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    if (writing_ || finished_) return {};
-    if (!unsent_.empty()) {
-      writing_ = true;
-      return {&unsent_.front(), std::nullopt};
+    switch (turns_.Next(!unsent_.empty(), ending_)) {
+      case WriteTurns::Turn::kWrite:
+        return {&unsent_.front(), std::nullopt};
+      case WriteTurns::Turn::kFinish:
+        return {nullptr, ToGrpc(end_status_)};
+      case WriteTurns::Turn::kNone:
+        break;
     }
-    if (!ending_) return {};
-    finished_ = true;
-    return {nullptr, ToGrpc(end_status_)};
+    return {};
   }
   void Do(const Action& action) {
     if (action.write != nullptr) reactor_->StartWrite(action.write);
@@ -105,9 +105,8 @@ class StreamPeer final : public Peer<To> {
   absl::Mutex mutex_;
   SessionReactor<From, To>* const reactor_;
   std::deque<To> unsent_ ABSL_GUARDED_BY(mutex_);  // front: being written
-  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  WriteTurns turns_ ABSL_GUARDED_BY(mutex_);
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
-  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status end_status_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -34,7 +34,8 @@ void SumInExpertOrder(ThreadPool& pool, int num_tokens, int top_k, int hidden, c
     return;
   }
   const int blocks = (hidden + kColumns - 1) / kColumns;
-  pool.ParallelFor(int64_t{num_tokens} * blocks, [&](int64_t item, int) {
+  const ItemCost cost = CostOfElements(int64_t{kColumns} * top_k);
+  pool.ParallelFor(int64_t{num_tokens} * blocks, cost, [&](int64_t item, int) {
     const int begin = static_cast<int>(item % blocks) * kColumns;
     run(item / blocks, begin, std::min(kColumns, hidden - begin));
   });

@@ -2,27 +2,42 @@
 // Scratch memory for kernels: floats at a 64-byte boundary, because a vector load that straddles two
 // cache lines costs two.
 //
-// Resize keeps neither contents nor (when it grows) addresses; Assign fills. Threads as std::vector.
+// Memory     grows and is kept, never cleared: a kernel that keeps its scratch from call to call takes
+//            no page from the system when it is warm. Resize keeps neither contents nor (when it
+//            grows) addresses; Assign fills.
+// Threads    as std::vector.
 
+#include <algorithm>
 #include <cstddef>
-#include <cstdint>
-#include <vector>
+#include <memory>
+#include <new>
 
 namespace sheaf::kernels {
 
 class AlignedFloats {
  public:
-  void Resize(size_t count) { storage_.resize(count + kPadding); }
-  void Assign(size_t count, float value) { storage_.assign(count + kPadding, value); }
-  float* data() { return Align(storage_.data()); }
-  const float* data() const { return Align(const_cast<float*>(storage_.data())); }
+  void Resize(size_t count) {
+    if (count <= capacity_) return;
+    // Contexts grow token by token.
+    const size_t capacity = std::max(count, capacity_ + capacity_ / 2);
+    storage_.reset();
+    storage_.reset(static_cast<float*>(::operator new(capacity * sizeof(float), kAlignment)));
+    capacity_ = capacity;
+  }
+  void Assign(size_t count, float value) {
+    Resize(count);
+    std::fill_n(storage_.get(), count, value);
+  }
+  float* data() { return storage_.get(); }
+  const float* data() const { return storage_.get(); }
 
  private:
-  static constexpr size_t kPadding = 64 / sizeof(float);
-  static float* Align(float* p) {
-    return reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(p) + 63) / 64 * 64);
-  }
-  std::vector<float> storage_;
+  static constexpr std::align_val_t kAlignment{64};
+  struct Free {
+    void operator()(float* data) const { ::operator delete(data, kAlignment); }
+  };
+  std::unique_ptr<float, Free> storage_;
+  size_t capacity_ = 0;
 };
 
 }  // namespace sheaf::kernels

@@ -87,6 +87,7 @@ void RunPlainJobs(ThreadPool& pool, const QuantizedRows& x, std::span<PlainJob> 
                   QuantizedRowsBuffer& inner) {
   if (jobs.empty()) return;
   const int intermediate = jobs[0].job->weights->gate.n();
+  const int hidden = x.k;
   int num_rows = 0;
   int64_t num_items = 0;
   for (PlainJob& plain : jobs) {
@@ -98,7 +99,8 @@ void RunPlainJobs(ThreadPool& pool, const QuantizedRows& x, std::span<PlainJob> 
     num_items += NumGroups(intermediate);
   }
   inner.Resize(num_rows, intermediate);
-  pool.ParallelFor(num_items, [&](int64_t item, int) {
+  const int64_t product = int64_t{num_rows} * hidden * intermediate;
+  pool.ParallelFor(num_items, CostOfMultiplyAdds(2 * product / num_items), [&](int64_t item, int) {
     const PlainJob& plain = JobOfItem(jobs, item);
     RunInnerGroup(plain, x, static_cast<int>(item - plain.first_item), inner);
   });
@@ -109,7 +111,7 @@ void RunPlainJobs(ThreadPool& pool, const QuantizedRows& x, std::span<PlainJob> 
     num_items += NumGroups(plain.job->weights->down.n());
   }
   const QuantizedRows inner_rows = inner.view();
-  pool.ParallelFor(num_items, [&](int64_t item, int) {
+  pool.ParallelFor(num_items, CostOfMultiplyAdds(product / num_items), [&](int64_t item, int) {
     const PlainJob& plain = JobOfItem(jobs, item);
     RunDown(plain, inner_rows, static_cast<int>(item - plain.first_item));
   });
@@ -141,7 +143,8 @@ void RunOtherJob(ThreadPool& pool, const QuantizedRows& x, const ExpertJob& job,
   const LinearCall first[] = {{&weights.gate, &input, gate, static_cast<ptrdiff_t>(intermediate)},
                               {&weights.up, &input, up, static_cast<ptrdiff_t>(intermediate)}};
   RunLinears(pool, first);
-  pool.ParallelFor(static_cast<int64_t>(num_rows), [&](int64_t row, int) {
+  const ItemCost activation = CostOfElements(2 * static_cast<int64_t>(intermediate));
+  pool.ParallelFor(static_cast<int64_t>(num_rows), activation, [&](int64_t row, int) {
     float* values = gate + row * intermediate;
     SiluMul(values, up + row * intermediate, intermediate, values);
   });

@@ -109,7 +109,12 @@ void IndexScores(ThreadPool& pool, const IndexKeyPool& keys, int num_heads, floa
       spans.push_back({&chunk, begin, std::min(begin + span, chunk.num_positions())});
     }
   }
-  pool.ParallelFor(static_cast<int64_t>(spans.size()),
+  if (spans.empty()) return;
+  int64_t scores = 0;
+  for (const IndexQuery& query : queries) scores += query.num_positions;
+  const ItemCost cost =
+      CostOfMultiplyAdds(scores * num_heads * keys.dim / static_cast<int64_t>(spans.size()));
+  pool.ParallelFor(static_cast<int64_t>(spans.size()), cost,
                    [&](int64_t item, int) { RunSpan(keys, num_heads, scale, panel, spans[item]); });
 }
 

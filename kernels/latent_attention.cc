@@ -149,10 +149,25 @@ void RunGroup(const Shape& shape, const HeadGroup& group) {
   state.Finish(shape, group, 0, group.num_heads);
 }
 
+// Of the calling thread, kept from call to call.
+struct SplitScratch {
+  std::vector<RowState> states;   // by group
+  std::vector<RowState> partial;  // of a wave: [groups][blocks]
+};
+
+SplitScratch& SplitScratchOfThisThread() {
+  thread_local SplitScratch scratch;
+  return scratch;
+}
+
 // Fewer groups than threads: the blocks of a group go to several threads, a wave of blocks at a
 // time, and each wave's partial results are merged in block order, exactly as one thread would.
-void RunSplit(ThreadPool& pool, const Shape& shape, std::span<const HeadGroup> groups) {
-  std::vector<RowState> states(groups.size());
+void RunSplit(ThreadPool& pool, const Shape& shape, std::span<const HeadGroup> groups,
+              int64_t multiply_adds) {
+  SplitScratch& kept = SplitScratchOfThisThread();
+  std::vector<RowState>& states = kept.states;
+  std::vector<RowState>& partial = kept.partial;
+  if (states.size() < groups.size()) states.resize(groups.size());
   size_t most_rows = 0;
   int most_blocks = 0;
   for (size_t i = 0; i < groups.size(); ++i) {
@@ -163,10 +178,17 @@ void RunSplit(ThreadPool& pool, const Shape& shape, std::span<const HeadGroup> g
   const size_t block_bytes = groups.size() * most_rows * shape.value_width * sizeof(float);
   const int wave_blocks = static_cast<int>(
       std::min<size_t>(most_blocks, std::max<size_t>(kWaveBytes / block_bytes, 4)));
-  std::vector<RowState> partial(groups.size() * wave_blocks);
+  const int64_t wave_items = static_cast<int64_t>(groups.size()) * wave_blocks;
+  if (partial.size() < static_cast<size_t>(wave_items)) {
+    partial.resize(static_cast<size_t>(wave_items));
+  }
+  const ItemCost item_cost =
+      CostOfMultiplyAdds(multiply_adds / (static_cast<int64_t>(groups.size()) * most_blocks));
+  const ItemCost merge_cost =
+      CostOfElements(static_cast<int64_t>(kQueryRows * shape.value_width) * wave_blocks);
 
   for (int first = 0; first < most_blocks; first += wave_blocks) {
-    pool.ParallelFor(static_cast<int64_t>(partial.size()), [&](int64_t item, int) {
+    pool.ParallelFor(wave_items, item_cost, [&](int64_t item, int) {
       thread_local BlockScratch scratch;
       const size_t at = item / wave_blocks;
       const int block = first + static_cast<int>(item % wave_blocks);
@@ -177,7 +199,8 @@ void RunSplit(ThreadPool& pool, const Shape& shape, std::span<const HeadGroup> g
                                   scratch.count, internal::RecordsAhead(0), scratch.scores.data());
     });
     const size_t quads = most_rows / kQueryRows;
-    pool.ParallelFor(static_cast<int64_t>(groups.size() * quads), [&](int64_t item, int) {
+    const int64_t merges = static_cast<int64_t>(groups.size() * quads);
+    pool.ParallelFor(merges, merge_cost, [&](int64_t item, int) {
       const size_t at = item / quads;
       const size_t row = item % quads * kQueryRows;
       if (row >= groups[at].rows()) return;
@@ -223,9 +246,17 @@ void LatentAttention(ThreadPool& pool, const LatentPool& kv, int num_heads, floa
     heads /= 2;
     groups = MakeGroups(shape, queries, heads);
   }
+  if (groups.empty()) return;
   int most_blocks = 0;
-  for (const HeadGroup& group : groups) most_blocks = std::max(most_blocks, group.num_blocks());
-  if (groups.size() < threads && most_blocks >= 4) return RunSplit(pool, shape, groups);
+  int64_t multiply_adds = 0;
+  for (const HeadGroup& group : groups) {
+    most_blocks = std::max(most_blocks, group.num_blocks());
+    multiply_adds +=
+        int64_t{group.num_heads} * group.query->num_positions * (key_dim + kv.latent_dim);
+  }
+  if (groups.size() < threads && most_blocks >= 4) {
+    return RunSplit(pool, shape, groups, multiply_adds);
+  }
   while (groups.size() < threads && heads > kQueryRows) {
     heads /= 2;
     groups = MakeGroups(shape, queries, heads);
@@ -234,7 +265,8 @@ void LatentAttention(ThreadPool& pool, const LatentPool& kv, int num_heads, floa
   std::stable_sort(groups.begin(), groups.end(), [](const HeadGroup& a, const HeadGroup& b) {
     return a.query->num_positions > b.query->num_positions;
   });
-  pool.ParallelFor(static_cast<int64_t>(groups.size()),
+  const int64_t num_groups = static_cast<int64_t>(groups.size());
+  pool.ParallelFor(num_groups, CostOfMultiplyAdds(multiply_adds / num_groups),
                    [&](int64_t item, int) { RunGroup(shape, groups[item]); });
 }
 

@@ -33,7 +33,7 @@ class Forms {
     Form& form = Get(x, nullptr, /*is_quantized=*/false, is_new);
     if (is_new) {
       form.floats.resize(static_cast<size_t>(x.num_rows) * x.k);
-      pool_.ParallelFor(x.num_rows, [&](int64_t row, int) {
+      pool_.ParallelFor(x.num_rows, CostOfElements(x.k), [&](int64_t row, int) {
         DequantizeRow(x.quantized.row_planes(row), x.quantized.row_scales(row), x.k,
                       form.floats.data() + row * x.k);
       });
@@ -78,9 +78,10 @@ class Forms {
   void Permute(const QuantizedRows& x, const int32_t* permutation, QuantizedRowsBuffer& out) {
     out.Resize(x.num_rows, x.k);
     const size_t groups = x.groups();
-    pool_.ParallelFor(x.num_rows, [&](int64_t row, int) {
-      std::vector<float> values(x.k);
-      std::vector<float> ordered(x.k);
+    pool_.ParallelFor(x.num_rows, CostOfElements(2 * int64_t{x.k}), [&](int64_t row, int) {
+      thread_local std::vector<float> values, ordered;
+      values.resize(static_cast<size_t>(x.k));
+      ordered.resize(static_cast<size_t>(x.k));
       DequantizeRow(x.row_planes(row), x.row_scales(row), x.k, values.data());
       for (int i = 0; i < x.k; ++i) ordered[i] = values[permutation[i]];
       QuantizeRow(ordered.data(), x.k, out.planes() + 256 * groups * row,
@@ -145,6 +146,7 @@ void RunLinears(ThreadPool& pool, std::span<const LinearCall> calls) {
   std::vector<Work> works;
   works.reserve(calls.size());
   int64_t total_blocks = 0;
+  int64_t multiply_adds = 0;
   for (const LinearCall& call : calls) {
     const Linear& linear = *call.linear;
     SHEAF_CHECK(linear.storage != Linear::Storage::kNone, "the loader fills every Linear");
@@ -159,6 +161,7 @@ void RunLinears(ThreadPool& pool, std::span<const LinearCall> calls) {
       work.floats = forms.Floats(*call.x);
     }
     total_blocks += work.num_blocks;
+    multiply_adds += int64_t{call.x->num_rows} * linear.n() * linear.k();
     works.push_back(work);
   }
   const int64_t wanted_items = int64_t{kItemsPerThread} * pool.num_threads();
@@ -176,7 +179,8 @@ void RunLinears(ThreadPool& pool, std::span<const LinearCall> calls) {
     work.first_item = num_items;
     num_items += work.row_items * ((work.num_blocks + item_blocks - 1) / item_blocks);
   }
-  pool.ParallelFor(num_items, [&](int64_t item, int) {
+  if (num_items == 0) return;
+  pool.ParallelFor(num_items, CostOfMultiplyAdds(multiply_adds / num_items), [&](int64_t item, int) {
     size_t w = works.size() - 1;
     while (works[w].first_item > item) --w;
     works[w].Run(item - works[w].first_item);
@@ -186,7 +190,7 @@ void RunLinears(ThreadPool& pool, std::span<const LinearCall> calls) {
 void QuantizeRows(ThreadPool& pool, const float* x, int num_rows, int k, QuantizedRowsBuffer& out) {
   out.Resize(num_rows, k);
   const size_t groups = NumGroups(k);
-  pool.ParallelFor(num_rows, [&](int64_t row, int) {
+  pool.ParallelFor(num_rows, CostOfElements(k), [&](int64_t row, int) {
     QuantizeRow(x + row * k, k, out.planes() + 256 * groups * row, out.scales() + groups * row,
                 out.sums() + kSumsPerGroup * groups * row);
   });

@@ -40,6 +40,9 @@ struct Tile {
 
   int positions() const { return sequence->first_position + first_token + num_tokens; }
   int num_blocks() const { return (positions() + kReductionBlock - 1) / kReductionBlock; }
+  size_t num_rows(const Shape& shape) const {
+    return static_cast<size_t>(num_tokens) * shape.rows_per_token;
+  }
   // How many positions of `block` a token of the tile sees.
   int count(int block, int token) const {
     const int seen = sequence->first_position + first_token + token + 1 - block * kReductionBlock;
@@ -72,7 +75,7 @@ struct RowSums {
 
 struct TileState {
   void Start(const Shape& shape, const Tile& tile) {
-    const size_t rows = static_cast<size_t>(tile.num_tokens) * shape.rows_per_token;
+    const size_t rows = tile.num_rows(shape);
     const size_t head_dim = static_cast<size_t>(shape.kv.head_dim);
     q.Assign(rows * shape.width, 0.0f);
     for (int token = 0; token < tile.num_tokens; ++token) {
@@ -137,47 +140,73 @@ void RunTile(const Shape& shape, const Tile& tile) {
   state.Finish(shape, tile);
 }
 
+// Of the calling thread, kept from call to call.
+struct SplitScratch {
+  std::vector<TileState> states;      // by tile
+  std::vector<float> m, l;            // of a wave: [tiles][blocks][rows]
+  AlignedFloats o;                    // [tiles][blocks][rows][width]
+};
+
+SplitScratch& SplitScratchOfThisThread() {
+  thread_local SplitScratch scratch;
+  return scratch;
+}
+
 // Few tiles over long contexts: the blocks of a tile go to several threads, a wave of blocks at a
 // time, and each wave's partial results are merged in block order, exactly as one thread would.
-void RunSplit(ThreadPool& pool, const Shape& shape, std::span<const Tile> tiles) {
-  std::vector<TileState> states(tiles.size());
+void RunSplit(ThreadPool& pool, const Shape& shape, std::span<const Tile> tiles,
+              int64_t multiply_adds) {
+  SplitScratch& scratch = SplitScratchOfThisThread();
+  std::vector<TileState>& states = scratch.states;
+  if (states.size() < tiles.size()) states.resize(tiles.size());
   size_t most_rows = 0;
   int most_blocks = 0;
   for (size_t i = 0; i < tiles.size(); ++i) {
     states[i].Start(shape, tiles[i]);
-    most_rows = std::max(most_rows, states[i].sums.m.size());
+    most_rows = std::max(most_rows, tiles[i].num_rows(shape));
     most_blocks = std::max(most_blocks, tiles[i].num_blocks());
   }
   const size_t block_bytes = tiles.size() * most_rows * (shape.width + 2) * sizeof(float);
   const int wave_blocks =
       static_cast<int>(std::clamp<size_t>(kWaveBytes / block_bytes, 4, most_blocks));
-  std::vector<RowSums> partial(tiles.size() * wave_blocks);
-  for (RowSums& sums : partial) sums.Resize(most_rows, shape.width);
+  const int64_t wave_items = static_cast<int64_t>(tiles.size()) * wave_blocks;
+  const size_t wave_rows = static_cast<size_t>(wave_items) * most_rows;
+  if (scratch.m.size() < wave_rows) scratch.m.resize(wave_rows);
+  if (scratch.l.size() < wave_rows) scratch.l.resize(wave_rows);
+  scratch.o.Resize(wave_rows * shape.width);
+  const ItemCost item_cost = CostOfMultiplyAdds(
+      multiply_adds / (static_cast<int64_t>(tiles.size()) * most_blocks));
+  const ItemCost merge_cost =
+      CostOfElements(static_cast<int64_t>(most_rows * shape.width) * wave_blocks);
 
   for (int first = 0; first < most_blocks; first += wave_blocks) {
-    pool.ParallelFor(static_cast<int64_t>(partial.size()), [&](int64_t item, int) {
+    pool.ParallelFor(wave_items, item_cost, [&](int64_t item, int) {
       thread_local KvScratch kv;
       const size_t tile_index = item / wave_blocks;
       const Tile& tile = tiles[tile_index];
       const int block = first + static_cast<int>(item % wave_blocks);
       if (block >= tile.num_blocks()) return;
       kv.Load(shape, tile, block);
-      RowSums& sums = partial[item];
+      const size_t first_row = static_cast<size_t>(item) * most_rows;
       EachRowGroup(shape, tile, block, [&](size_t row, size_t count) {
+        const size_t at = first_row + row;
         internal::AttendRows(states[tile_index].q.data() + row * shape.width, kv.keys.data(),
-                             kv.values.data(), count, shape.width, shape.scale, sums.m.data() + row,
-                             sums.l.data() + row, sums.o.data() + row * shape.width);
+                             kv.values.data(), count, shape.width, shape.scale,
+                             scratch.m.data() + at, scratch.l.data() + at,
+                             scratch.o.data() + at * shape.width);
       });
     });
-    pool.ParallelFor(static_cast<int64_t>(tiles.size()), [&](int64_t tile_index, int) {
+    pool.ParallelFor(static_cast<int64_t>(tiles.size()), merge_cost, [&](int64_t tile_index, int) {
       const Tile& tile = tiles[tile_index];
       RowSums& state = states[tile_index].sums;
       const int end = std::min(first + wave_blocks, tile.num_blocks());
       for (int block = first; block < end; ++block) {
-        const RowSums& sums = partial[tile_index * wave_blocks + (block - first)];
+        const size_t first_row =
+            static_cast<size_t>(tile_index * wave_blocks + (block - first)) * most_rows;
         EachRowGroup(shape, tile, block, [&](size_t row, size_t) {
-          internal::MergeRows(sums.m.data() + row, sums.l.data() + row,
-                              sums.o.data() + row * shape.width, shape.width, state.m.data() + row,
+          const size_t at = first_row + row;
+          internal::MergeRows(scratch.m.data() + at, scratch.l.data() + at,
+                              scratch.o.data() + at * shape.width, shape.width, state.m.data() + row,
                               state.l.data() + row, state.o.data() + row * shape.width);
         });
       }
@@ -225,14 +254,22 @@ void PagedAttention(ThreadPool& pool, const KvPool& kv, int num_heads, float sca
     tile_tokens = (tile_tokens + 1) / 2;
     tiles = MakeTiles(shape, sequences, tile_tokens);
   }
+  if (tiles.empty()) return;
   int most_blocks = 0;
-  for (const Tile& tile : tiles) most_blocks = std::max(most_blocks, tile.num_blocks());
-  if (tiles.size() < wanted_tiles && most_blocks >= 4) return RunSplit(pool, shape, tiles);
+  int64_t multiply_adds = 0;
+  for (const Tile& tile : tiles) {
+    most_blocks = std::max(most_blocks, tile.num_blocks());
+    multiply_adds += int64_t{tile.num_tokens} * tile.positions() * heads_per_kv * kv.head_dim * 2;
+  }
+  if (tiles.size() < wanted_tiles && most_blocks >= 4) {
+    return RunSplit(pool, shape, tiles, multiply_adds);
+  }
   // The longest first, so that no thread starts one when the others are done.
   std::stable_sort(tiles.begin(), tiles.end(), [](const Tile& a, const Tile& b) {
     return a.positions() * a.num_tokens > b.positions() * b.num_tokens;
   });
-  pool.ParallelFor(static_cast<int64_t>(tiles.size()),
+  const int64_t num_tiles = static_cast<int64_t>(tiles.size());
+  pool.ParallelFor(num_tiles, CostOfMultiplyAdds(multiply_adds / num_tiles),
                    [&](int64_t item, int) { RunTile(shape, tiles[item]); });
 }
 

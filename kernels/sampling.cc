@@ -35,7 +35,7 @@ void KeepMask(std::span<float> logits, std::span<const uint32_t> mask) {
   }
 }
 
-void KeepOnly(std::span<float> logits, const std::vector<TokenId>& allowed) {
+void KeepOnly(std::span<float> logits, std::span<const TokenId> allowed) {
   if (allowed.empty()) return;
   std::vector<std::pair<TokenId, float>> kept;
   for (const TokenId id : allowed) {

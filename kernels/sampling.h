@@ -17,6 +17,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/ids.h"
+#include "base/shared_list.h"
 #include "kernels/token_counts.h"
 
 namespace sheaf::kernels {
@@ -31,7 +32,7 @@ struct SamplingParams {
   float presence_penalty = 0.0f;     // [-2, 2]
   uint64_t seed = 0;
   std::vector<std::pair<TokenId, float>> logit_bias = {};
-  std::vector<TokenId> allowed_token_ids = {};  // empty: all
+  SharedList<TokenId> allowed_token_ids = {};  // empty: all
 };
 
 // Whether the sampler must know which tokens there were.

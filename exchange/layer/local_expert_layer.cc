@@ -38,6 +38,10 @@ absl::Status LocalExpertLayer::Begin(const RoutedBatch& batch) {
 
 absl::Status LocalExpertLayer::Finish(float* sum) {
   for (int first = 0; first < batch_.x.num_rows; first += chunk_tokens_) {
+    if (first > 0 && give_up_ && give_up_()) {
+      return absl::AbortedError(
+          absl::StrFormat("layer %d is not wanted any more", batch_.layer.value()));
+    }
     const int count = std::min(chunk_tokens_, batch_.x.num_rows - first);
     SHEAF_RETURN_IF_ERROR(RunChunk(first, count, sum + size_t(first) * size_t(batch_.x.k)));
   }
@@ -70,7 +74,7 @@ absl::Status LocalExpertLayer::RunChunk(int first_token, int num_tokens, float* 
     // Every token has a route, so the plan's token rows are the chunk's rows themselves.
     kernels::RunExperts(pool_, SliceRows(batch_.x, first_token, num_tokens), jobs_, scratch_);
     if (combine_ == FrameElement::kInt16Groups) {
-      pool_.ParallelFor(int64_t(work.rows.size()), [&](int64_t i, int) {
+      pool_.ParallelFor(int64_t(work.rows.size()), CostOfElements(batch_.x.k), [&](int64_t i, int) {
         RoundToInt16Groups(out + size_t(i) * hidden, hidden);
       });
     }

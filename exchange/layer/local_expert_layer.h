@@ -6,11 +6,15 @@
 // (chunk_tokens * top_k * hidden * 4 bytes). `combine` is what answers of workers travel as: with
 // int16 groups every vector is rounded here as it would be on the way.
 //
+// Asked between two parts, give_up ends a batch with kAborted.
+//
 // Threads    one step thread; the pool is the caller's, so the work is done in Finish().
 // Ownership  borrows source and pool; they outlive it.
 // Errors     kInternal: the source lacks a routed expert (names layer, expert); kInvalidArgument: a
 //            route outside.
 
+#include <functional>
+#include <utility>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -28,6 +32,9 @@ class LocalExpertLayer final : public ExpertLayer {
                    int chunk_tokens = 512,
                    FrameElement combine = FrameElement::kFloat32);
 
+  // Empty: never.
+  void SetGiveUp(std::function<bool()> give_up) { give_up_ = std::move(give_up); }
+
   absl::Status Begin(const RoutedBatch& batch) override;
   absl::Status Finish(float* sum) override;
 
@@ -40,6 +47,7 @@ class LocalExpertLayer final : public ExpertLayer {
   const std::vector<WorkerId> holders_;  // one and the same for every expert
   const int chunk_tokens_;
   const FrameElement combine_;
+  std::function<bool()> give_up_;
 
   RoutedBatch batch_;
   DispatchPlan plan_;

@@ -129,7 +129,7 @@ absl::Status PooledExpertLayer::WaitForAnswers() {
       }
       question = now + kGiveUpQuestion;
     }
-    if (!parked) pool_.Park();
+    if (!parked && options_.share_cores) pool_.Park();
     parked = true;
     session_->bell().WaitPast(rung, std::min({exchange_->WakeAt(), look_at_all, question}));
   }

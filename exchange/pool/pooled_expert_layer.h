@@ -8,8 +8,8 @@
 // combines (chunk_tokens * top_k * hidden * 4 bytes in all). Dispatches are packed in the links'
 // memory and float32 combines are added up where they arrived.
 //
-// Threads    one step thread. From Begin to the end of Finish it has the pool's links. Before it waits
-//            it parks the thread pool: a spinning thread would hold a worker's core.
+// Threads    one step thread. From Begin to the end of Finish it has the pool's links. Where workers
+//            share its cores it parks the thread pool before it waits: a spinner would hold one.
 // Ownership  borrows the link pool, the thread pool and the observer; they outlive it.
 // Errors     as exchange/expert_layer.h.
 
@@ -31,7 +31,8 @@ struct PooledExpertLayerOptions {
   FrameElement combine_element = FrameElement::kFloat32;  // or kInt16Groups
   int chunk_tokens = 512;                                 // [1, 65536]
   LayerMachineOptions machine;  // give_up_after, orphan_patience, verify_share, ...
-  // Asked every 50 ms while Finish waits: true ends it with kAborted.
+  bool share_cores = true;      // workers, with this process's thread pool
+  // Asked every 50 ms while Finish waits, by the step thread: true ends it with kAborted.
   std::function<bool()> give_up;
   Referee referee;  // empty: none
 };

@@ -40,6 +40,9 @@ class Attention {
   // once a step.
   virtual void Run(int layer, std::span<const StepRow> rows, const kernels::Activations& normed,
                    float* out) = 0;
+
+  // Between layers: of the step's rows only these, ascending, are left (step_watch.h).
+  virtual void KeepRows(std::span<const int> /*kept*/) {}
 };
 
 struct AttentionParts {

@@ -16,9 +16,11 @@
 // Ownership  borrows weights, cache, expert layer and pool, which outlive it. Scratch for
 //            max_batched_tokens rows is reserved once and touched as needed.
 // Threads    Forward: the step thread only; it uses the whole pool.
+// Watch      with a StepWatch, sequences that are over leave the step at the next half of a layer, and
+//            the pool's lookout is Forward's; when none is left Forward ends, inside a stage too.
 // Errors     those of ExpertLayer (the batch's K/V rows are then undefined and its sequences must
 //            end or be recomputed). kInvalidArgument: more tokens than max_batched_tokens or an id
-//            outside the vocabulary.
+//            outside the vocabulary. kAborted: every sequence of the batch is over.
 // Cost       a step reads every dense weight once per 12 rows, and each touched expert.
 
 #include <cstdint>
@@ -34,6 +36,7 @@
 #include "model/decoder_weights.h"
 #include "router/attention/kv_cache.h"
 #include "router/attention/step_timings.h"
+#include "router/attention/step_watch.h"
 
 namespace sheaf {
 
@@ -41,7 +44,8 @@ struct DecoderOptions {
   int max_batched_tokens = 2048;   // rows of one Forward
   int max_model_len = 0;           // positions; the RoPE table's length
   int max_logit_rows = 48;         // rows of logits alive at once
-  bool remote_experts = false;     // park the pool before waiting: another process needs the cores
+  // Park the pool before waiting for experts: whoever computes them needs its cores.
+  bool experts_share_cores = false;
   StepTimings* timings = nullptr;  // measured if not null
 };
 
@@ -79,9 +83,11 @@ class Decoder {
   ~Decoder();
 
   // Calls on_logits on this thread, at most max_logit_rows rows at a time, each wanted row once,
-  // after every layer has succeeded. The pool is free during the call.
+  // after every layer has succeeded. The pool is free during the call, and nobody looks meanwhile.
+  // `watch` may be null; rows of what is over by then are left out.
   absl::Status Forward(const StepBatch& batch,
-                       const std::function<void(const LogitRows&)>& on_logits);
+                       const std::function<void(const LogitRows&)>& on_logits,
+                       StepWatch* watch = nullptr);
 
   int vocab_size() const;
   const DecoderOptions& options() const;

@@ -80,21 +80,24 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& conf
   (void)madvise(data, bytes, MADV_HUGEPAGE);
 
   std::vector<uint8_t*> planes;
+  std::vector<size_t> plane_block_bytes;
   auto* next = static_cast<uint8_t*>(data);
   for (const size_t token_bytes : PlaneTokenBytes(config, heads, options.format)) {
     planes.push_back(next);
-    next += num_blocks * options.block_size * token_bytes;
+    plane_block_bytes.push_back(options.block_size * token_bytes);
+    next += num_blocks * plane_block_bytes.back();
   }
   return std::unique_ptr<KvCache>(
-      new KvCache(options, blocks, bytes, std::move(planes)));
+      new KvCache(options, blocks, bytes, std::move(planes), std::move(plane_block_bytes)));
 }
 
 KvCache::KvCache(const KvCacheOptions& options, int num_blocks, size_t mapped_bytes,
-                 std::vector<uint8_t*> planes)
+                 std::vector<uint8_t*> planes, std::vector<size_t> plane_block_bytes)
     : options_(options),
       num_blocks_(num_blocks),
       mapped_bytes_(mapped_bytes),
-      planes_(std::move(planes)) {}
+      planes_(std::move(planes)),
+      plane_block_bytes_(std::move(plane_block_bytes)) {}
 
 KvCache::~KvCache() { munmap(planes_.front(), mapped_bytes_); }
 

@@ -19,6 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -62,15 +63,21 @@ class KvCache {
 
   uint8_t* plane(int index) const { return planes_[static_cast<size_t>(index)]; }
   int num_planes() const { return static_cast<int>(planes_.size()); }
+  // The bytes of one block in a plane, to be copied as they are.
+  std::span<uint8_t> block(int plane, int32_t block) const {
+    const size_t bytes = plane_block_bytes_[static_cast<size_t>(plane)];
+    return {planes_[static_cast<size_t>(plane)] + static_cast<size_t>(block) * bytes, bytes};
+  }
 
  private:
   KvCache(const KvCacheOptions& options, int num_blocks, size_t mapped_bytes,
-          std::vector<uint8_t*> planes);
+          std::vector<uint8_t*> planes, std::vector<size_t> plane_block_bytes);
 
   const KvCacheOptions options_;
   const int num_blocks_;
   const size_t mapped_bytes_;
   const std::vector<uint8_t*> planes_;  // the first is the mapping
+  const std::vector<size_t> plane_block_bytes_;
 };
 
 }  // namespace sheaf

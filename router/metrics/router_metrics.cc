@@ -26,6 +26,8 @@ Buckets StepTokenBuckets() {
   return {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384};
 }
 
+Buckets RatioBuckets() { return {0.25, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 4, 8}; }
+
 prometheus::Family<prometheus::Counter>& CounterFamily(prometheus::Registry& registry,
                                                        const char* name, const char* help) {
   return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
@@ -53,7 +55,9 @@ constexpr const char* kOutcomeNames[] = {"stop",    "length",   "cancelled",   "
 }  // namespace
 
 RouterMetrics::RouterMetrics(prometheus::Registry& registry, const std::string& version)
-    : request_duration_(Histogram(registry, "sheaf_request_duration_seconds",
+    : call_resets_(Counter(registry, "sheaf_call_resets_total",
+                           "gRPC calls whose client left before their end.")),
+      request_duration_(Histogram(registry, "sheaf_request_duration_seconds",
                                   "Arrival of a generation request to its end.", RequestBuckets())),
       time_to_first_token_(Histogram(registry, "sheaf_time_to_first_token_seconds",
                                      "Arrival of a request to a choice's first token.",
@@ -61,6 +65,10 @@ RouterMetrics::RouterMetrics(prometheus::Registry& registry, const std::string& 
       inter_token_latency_(Histogram(registry, "sheaf_inter_token_latency_seconds",
                                      "From one token of a choice to the next.", TokenBuckets())),
       queued_(Gauge(registry, "sheaf_requests_queued", "Sequences waiting to be run.")),
+      queued_tokens_(Gauge(registry, "sheaf_queued_tokens", "Tokens of the sequences that wait.")),
+      queue_seconds_(Histogram(registry, "sheaf_queue_seconds",
+                               "Submit of a choice to the first time that it runs.",
+                               FirstTokenBuckets())),
       running_(Gauge(registry, "sheaf_requests_running", "Sequences in the running batch.")),
       kv_blocks_used_(Gauge(registry, "sheaf_kv_blocks_used", "KV cache blocks in use.")),
       kv_blocks_capacity_(
@@ -74,8 +82,31 @@ RouterMetrics::RouterMetrics(prometheus::Registry& registry, const std::string& 
                                TokenBuckets())),
       step_tokens_(Histogram(registry, "sheaf_step_tokens", "Tokens in a step's batch.",
                              StepTokenBuckets())),
+      step_time_ratio_(Histogram(registry, "sheaf_step_time_ratio",
+                                 "Time of a step / what its plan predicted.", RatioBuckets())),
+      step_target_(Gauge(registry, "sheaf_step_target_seconds",
+                         "What the last step with decodes and prompts was planned for.")),
       preemptions_(Counter(registry, "sheaf_preemptions_total",
                            "Sequences put back into the queue because KV blocks ran out.")),
+      displacements_(Counter(registry, "sheaf_displacements_total",
+                             "Sequences put back so that others get their share of the slots.")),
+      prefix_queries_(Counter(registry, "sheaf_prefix_cache_queries_total",
+                              "Tokens looked up in the prefix cache.")),
+      prefix_hits_(Counter(registry, "sheaf_prefix_cache_hits_total",
+                           "Of those, tokens found and not computed.")),
+      prefix_blocks_(Gauge(registry, "sheaf_prefix_cache_blocks",
+                           "KV blocks that a later prompt can share.")),
+      prefix_evictions_(Counter(registry, "sheaf_prefix_cache_evictions_total",
+                                "KV blocks that left the prefix cache for others.")),
+      offload_held_(Gauge(registry, "sheaf_kv_offload_blocks", "Evicted KV blocks that are kept.")),
+      offload_kept_(Counter(registry, "sheaf_kv_offload_kept_blocks_total",
+                            "KV blocks evicted from the cache and kept.")),
+      offload_lost_(Counter(registry, "sheaf_kv_offload_lost_blocks_total",
+                            "KV blocks evicted for whose copy there was no time.")),
+      offload_loaded_(Counter(registry, "sheaf_kv_offload_loaded_blocks_total",
+                              "Kept KV blocks that came back into the cache.")),
+      offload_failed_(Counter(registry, "sheaf_kv_offload_failed_blocks_total",
+                              "KV blocks that could not be written, read or trusted.")),
       forced_tokens_(Counter(registry, "sheaf_forced_tokens_total",
                              "Generated tokens that a grammar or a budget of thoughts forced.")),
       guided_sequences_(Counter(registry, "sheaf_guided_sequences_total",
@@ -86,15 +117,22 @@ RouterMetrics::RouterMetrics(prometheus::Registry& registry, const std::string& 
                                      "Calls of tools that the request had not declared.")),
       doubled_prefixes_(Counter(registry, "sheaf_doubled_prefixes_total",
                                 "Prompts that begin twice with the tokens prompts begin with.")) {
+  auto& refused = CounterFamily(registry, "sheaf_requests_refused_total",
+                                "Requests that the queue did not take.");
+  const char* const causes[] = {"full", "never_fits", "too_late"};
+  for (int cause = 0; cause < 3; ++cause) refused_[cause] = &refused.Add({{"cause", causes[cause]}});
   auto& requests = CounterFamily(registry, "sheaf_requests_total", "Generation requests ended.");
   auto& connections = prometheus::BuildGauge()
                           .Name("sheaf_connections")
                           .Help("Open client connections (http) and Generate calls (grpc).")
                           .Register(registry);
+  auto& refused_connections = CounterFamily(registry, "sheaf_connections_refused_total",
+                                "Connections refused because there were too many.");
   // All of them from the start: a rate over a series that appears with its first event misses that
   // event.
   for (int face = 0; face < kFaces; ++face) {
     connections_[face] = &connections.Add({{"face", kFaceNames[face]}});
+    refused_connections_[face] = &refused_connections.Add({{"face", kFaceNames[face]}});
     for (int outcome = 0; outcome < kOutcomes; ++outcome) {
       requests_[face][outcome] =
           &requests.Add({{"face", kFaceNames[face]}, {"outcome", kOutcomeNames[outcome]}});
@@ -125,9 +163,24 @@ void RouterMetrics::ConnectionsChanged(RequestFace face, int change) {
   connections_[static_cast<int>(face)]->Increment(change);
 }
 
-void RouterMetrics::QueueIs(int64_t queued, int64_t running) {
+void RouterMetrics::ConnectionRefused(RequestFace face) {
+  refused_connections_[static_cast<int>(face)]->Increment();
+}
+
+void RouterMetrics::CallReset() { call_resets_.Increment(); }
+
+void RouterMetrics::QueueIs(int64_t queued, int64_t queued_tokens, int64_t running) {
   queued_.Set(static_cast<double>(queued));
+  queued_tokens_.Set(static_cast<double>(queued_tokens));
   running_.Set(static_cast<double>(running));
+}
+
+void RouterMetrics::Admitted(Duration since_submit) {
+  queue_seconds_.Observe(Seconds(since_submit));
+}
+
+void RouterMetrics::Refused(Refusal cause, int64_t requests) {
+  refused_[static_cast<int>(cause)]->Increment(static_cast<double>(requests));
 }
 
 void RouterMetrics::KvBlocksAre(int64_t used, int64_t capacity) {
@@ -142,6 +195,11 @@ void RouterMetrics::StepDone(const StepTokens& tokens, Duration step) {
   step_duration_.Observe(Seconds(step));
 }
 
+void RouterMetrics::StepWasPlanned(Duration predicted, Duration target, Duration step) {
+  if (predicted > Duration{0}) step_time_ratio_.Observe(Seconds(step) / Seconds(predicted));
+  if (target > Duration{0}) step_target_.Set(Seconds(target));
+}
+
 void RouterMetrics::SchedulingTook(Duration cpu) { scheduling_cpu_.Increment(Seconds(cpu)); }
 
 void RouterMetrics::TokensTold(int64_t generated, int64_t forced) {
@@ -150,6 +208,28 @@ void RouterMetrics::TokensTold(int64_t generated, int64_t forced) {
 }
 
 void RouterMetrics::Preempted() { preemptions_.Increment(); }
+void RouterMetrics::Displaced() { displacements_.Increment(); }
+
+void RouterMetrics::PrefixLookedUp(int64_t tokens, int64_t cached) {
+  prefix_queries_.Increment(static_cast<double>(tokens));
+  prefix_hits_.Increment(static_cast<double>(cached));
+}
+
+void RouterMetrics::PrefixBlocksAre(int64_t cached) {
+  prefix_blocks_.Set(static_cast<double>(cached));
+}
+
+void RouterMetrics::PrefixBlocksEvicted(int64_t blocks) {
+  prefix_evictions_.Increment(static_cast<double>(blocks));
+}
+
+void RouterMetrics::BlocksOffloaded(const OffloadedBlocks& blocks) {
+  offload_held_.Set(static_cast<double>(blocks.held));
+  offload_kept_.Increment(static_cast<double>(blocks.kept));
+  offload_lost_.Increment(static_cast<double>(blocks.lost));
+  offload_loaded_.Increment(static_cast<double>(blocks.loaded));
+  offload_failed_.Increment(static_cast<double>(blocks.failed));
+}
 
 void RouterMetrics::GuidedEnded(bool guide_error) {
   guided_sequences_.Increment();

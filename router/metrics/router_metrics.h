@@ -44,9 +44,17 @@ class RouterMetrics {
   void FirstToken(Duration since_arrival);
   void NextToken(Duration since_previous);
   void ConnectionsChanged(RequestFace face, int change);
+  // Closed or told 503 because there were too many, or descriptors nearly out.
+  void ConnectionRefused(RequestFace face);
+  // A gRPC call whose client left before its end.
+  void CallReset();
 
   // --- router/schedule: after each step, and when the queue changes while nothing runs.
-  void QueueIs(int64_t queued, int64_t running);
+  void QueueIs(int64_t queued, int64_t queued_tokens, int64_t running);
+  // A choice left the queue for the first time.
+  void Admitted(Duration since_submit);
+  enum class Refusal { kFull, kNeverFits, kTooLate };
+  void Refused(Refusal cause, int64_t requests);
   void KvBlocksAre(int64_t used, int64_t capacity);
   // Tokens of this step: computed of prompts (chunked prefill), computed of sequences that decode.
   struct StepTokens {
@@ -54,11 +62,28 @@ class RouterMetrics {
     int64_t decode = 0;
   };
   void StepDone(const StepTokens& tokens, Duration step);
+  // Of a step that ran to its end: what the plan said that it takes (0: it could not say), and what
+  // its prefills were planned for (0: not bounded by time).
+  void StepWasPlanned(Duration predicted, Duration target, Duration step);
   // CPU time of the step thread between two forward passes.
   void SchedulingTook(Duration cpu);
   // New tokens that clients were told, and of those the ones that a guide appended without sampling.
   void TokensTold(int64_t generated, int64_t forced);
   void Preempted();
+  void Displaced();
+  // A sequence begins to be computed: of so many tokens, so many are in the prefix cache.
+  void PrefixLookedUp(int64_t tokens, int64_t cached);
+  void PrefixBlocksAre(int64_t cached);
+  void PrefixBlocksEvicted(int64_t blocks);
+  // The prefix cache's second tier, in blocks; all but the first since the last call.
+  struct OffloadedBlocks {
+    int64_t held = 0;
+    int64_t kept = 0;
+    int64_t lost = 0;
+    int64_t loaded = 0;
+    int64_t failed = 0;
+  };
+  void BlocksOffloaded(const OffloadedBlocks& blocks);
   // A choice with a grammar or a budget of thoughts has ended; by an error of the guide?
   void GuidedEnded(bool guide_error);
   // Calls of tools that the request had not declared; they were answered as text.
@@ -72,10 +97,15 @@ class RouterMetrics {
 
   prometheus::Counter* requests_[kFaces][kOutcomes];
   prometheus::Gauge* connections_[kFaces];
+  prometheus::Counter* refused_connections_[kFaces];
+  prometheus::Counter& call_resets_;
   prometheus::Histogram& request_duration_;
   prometheus::Histogram& time_to_first_token_;
   prometheus::Histogram& inter_token_latency_;
   prometheus::Gauge& queued_;
+  prometheus::Gauge& queued_tokens_;
+  prometheus::Histogram& queue_seconds_;
+  prometheus::Counter* refused_[3];
   prometheus::Gauge& running_;
   prometheus::Gauge& kv_blocks_used_;
   prometheus::Gauge& kv_blocks_capacity_;
@@ -85,7 +115,19 @@ class RouterMetrics {
   prometheus::Counter& scheduling_cpu_;
   prometheus::Histogram& step_duration_;
   prometheus::Histogram& step_tokens_;
+  prometheus::Histogram& step_time_ratio_;
+  prometheus::Gauge& step_target_;
   prometheus::Counter& preemptions_;
+  prometheus::Counter& displacements_;
+  prometheus::Counter& prefix_queries_;
+  prometheus::Counter& prefix_hits_;
+  prometheus::Gauge& prefix_blocks_;
+  prometheus::Counter& prefix_evictions_;
+  prometheus::Gauge& offload_held_;
+  prometheus::Counter& offload_kept_;
+  prometheus::Counter& offload_lost_;
+  prometheus::Counter& offload_loaded_;
+  prometheus::Counter& offload_failed_;
   prometheus::Counter& forced_tokens_;
   prometheus::Counter& guided_sequences_;
   prometheus::Counter& guide_errors_;

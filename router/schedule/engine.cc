@@ -23,7 +23,7 @@ bool NamesTokens(const GenerationRequest& request) {
 }
 
 Admission::Limits AdmissionLimits(const EngineOptions& options, const EngineParts& parts) {
-  return {options.max_queued_requests, options.max_model_len, parts.cache->capacity_tokens(),
+  return {options.max_queued_requests, options.max_queued_tokens, options.max_model_len, parts.cache->capacity_tokens(),
           parts.decoder->vocab_size()};
 }
 
@@ -60,11 +60,33 @@ absl::StatusOr<std::unique_ptr<Sequence>> Engine::MakeSequence(Submission choice
   return sequence;
 }
 
+// Here and not on the step thread: it is the one cost of the prefix cache that grows with the
+// prompt. `before`: another choice, perhaps of the same prompt; null: none.
+void Engine::NameBlocks(Sequence& sequence, const Sequence* before) const {
+  if (!options_.prefix_cache.enabled) return;
+  const std::string& salt = sequence.request().cache_salt;
+  if (before != nullptr && before->request().cache_salt == salt &&
+      std::ranges::equal(before->tokens(), sequence.tokens())) {
+    sequence.prefix.chain = before->prefix.chain;
+    return;
+  }
+  sequence.prefix.chain.Extend(BlockHasher(options_.prefix_cache.key), salt, sequence.tokens(),
+                               parts_.cache->block_size());
+}
+
 absl::StatusOr<std::vector<SequenceId>> Engine::SubmitAll(std::vector<Submission> choices) {
+  int64_t tokens = 0;
+  for (const Submission& choice : choices) {
+    tokens += static_cast<int64_t>(choice.request.prompt.size() +
+                                   choice.request.prior_output.size());
+  }
+  // Before anything is made of them: a full queue refuses quickly.
+  SHEAF_RETURN_IF_ERROR(ledger_->CheckRoom(static_cast<int64_t>(choices.size()), tokens));
   std::vector<SequenceId> ids;
   std::vector<std::unique_ptr<Sequence>> sequences;
   for (Submission& choice : choices) {
     SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<Sequence> sequence, MakeSequence(std::move(choice)));
+    NameBlocks(*sequence, sequences.empty() ? nullptr : sequences.back().get());
     ids.push_back(sequence->id());
     sequences.push_back(std::move(sequence));
   }
@@ -97,9 +119,14 @@ EngineLoad Engine::load() const {
 
 Duration Engine::RetryAfter() const { return ledger_->RetryAfter(); }
 
+void Engine::ResetPrefixCache() {
+  loop_->ResetPrefixCache();
+  ledger_->ClusterChanged();  // an idle step thread does it now
+}
+
 int32_t Engine::max_model_len() const { return options_.max_model_len; }
 
-bool Engine::StepIsMoot() const { return ledger_->StepIsMoot(); }
+bool Engine::StepIsMoot() { return loop_->StepIsMoot(); }
 
 void Engine::Stop(TimePoint deadline) {
   ledger_->StopAt(deadline);

@@ -9,7 +9,7 @@
 //            of delivery/, and must not block (they hand over to the API's own threads). After OnEnd
 //            nothing more is called and the sink is released.
 // Errors     SubmitAll: kResourceExhausted (queue full; RetryAfter()), kUnavailable (never ready yet,
-//            draining), kInvalidArgument (never fits the KV cache, or the queue however empty; a prior
+//            draining), kDeadlineExceeded (could not end in time), kInvalidArgument (never fits the KV cache, or the queue however empty; a prior
 //            output that this request cannot have had, or that has ended), the guide's. Everything later arrives
 //            in OnEnd; of a request alone: kInvalidArgument when its wishes leave no token that may
 //            come next (a grammar against allowed_token_ids or bad_words), the grammar's own errors.
@@ -97,17 +97,28 @@ struct GenerationEnd {
   std::optional<std::string> stop_string;  // what matched
   std::optional<TokenId> stop_token;       // the stop id that ended it (EOS list included)
   int32_t prompt_tokens = 0;
-  int32_t cached_tokens = 0;  // of the prompt: read from the prefix cache instead of computed
+  int32_t cached_tokens = 0;  // of the prompt: found in the prefix cache instead of computed
   int32_t completion_tokens = 0;  // prior output included
   // Of those, thoughts without their tags (thought_tracker.h). 0 without a guide.
   int32_t reasoning_tokens = 0;
 };
 
+// Since the start, in requests (their choices together); too_late also those, by choice, that were
+// ended at their turn.
+struct QueueRefusals {
+  int64_t full = 0;        // as many requests or tokens wait as may
+  int64_t never_fits = 0;  // more choices or tokens than ever may wait together
+  int64_t too_late = 0;    // could not have ended before the deadline
+};
+
 struct EngineLoad {
-  int queued = 0;  // waiting requests, preempted ones included
+  int queued = 0;             // waiting requests, preempted ones included
+  int64_t queued_tokens = 0;  // of those: prompts, and outputs that are to be computed again
+  QueueRefusals refused{};
   int running = 0;
   int used_blocks = 0;
   int total_blocks = 0;
+  int cached_blocks = 0;  // in the prefix cache, whether in use or not
 };
 
 class GenerationSink {
@@ -157,6 +168,9 @@ class GenerationEngine {
   virtual EngineLoad load() const = 0;
   // A hint for clients refused with kResourceExhausted.
   virtual Duration RetryAfter() const = 0;
+  // Requests that are submitted from now on are computed from their first token; those that run
+  // keep what they have.
+  virtual void ResetPrefixCache() {}
   // The longest prompt + output in tokens.
   virtual int32_t max_model_len() const = 0;
 };

@@ -14,6 +14,22 @@ namespace {
 // Ids are not negative in the ABI; a negative one becomes an id that no vocabulary has.
 uint32_t ToAbi(TokenId id) { return static_cast<uint32_t>(id); }
 
+bool StopWanted(const void* bounds) { return static_cast<const EncodeBounds*>(bounds)->stop(); }
+
+SheafEncodeBounds ToAbi(const EncodeBounds& bounds) {
+  return {.max_tokens = bounds.max_tokens,
+          .piece_bytes = bounds.piece_bytes,
+          .stop = bounds.stop ? StopWanted : nullptr,
+          .context = &bounds};
+}
+
+absl::StatusOr<std::vector<TokenId>> TakeIds(SheafIds ids, const EncodeBounds& bounds) {
+  std::vector<TokenId> result(ids.data, ids.data + ids.size);
+  sheaf_text_free_ids(ids);
+  if (bounds.stop && bounds.stop()) return absl::CancelledError("nobody waits for the tokens");
+  return result;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::string& checkpoint_dir) {
@@ -54,30 +70,28 @@ Tokenizer::Tokenizer(SheafTokenizer* handle)
 Tokenizer::~Tokenizer() { sheaf_tokenizer_free(handle_); }
 
 absl::StatusOr<std::vector<TokenId>> Tokenizer::Encode(std::string_view text,
-                                                       bool add_special_tokens) const {
+                                                       bool add_special_tokens,
+                                                       const EncodeBounds& bounds) const {
   SheafIds ids{};
   SheafBuffer error{};
-  const SheafTextCode code =
-      sheaf_tokenizer_encode(handle_, ToSheafText(text), add_special_tokens, &ids, &error);
+  const SheafTextCode code = sheaf_tokenizer_encode(
+      handle_, ToSheafText(text), add_special_tokens, ToAbi(bounds), &ids, &error);
   if (code != SHEAF_TEXT_OK) return TakeError(code, error, "cannot tokenize");
-  std::vector<TokenId> result(ids.data, ids.data + ids.size);
-  sheaf_text_free_ids(ids);
-  return result;
+  return TakeIds(ids, bounds);
 }
 
 absl::StatusOr<std::vector<TokenId>> Tokenizer::EncodeChat(const RenderedChat& chat,
-                                                           bool add_special_tokens) const {
+                                                           bool add_special_tokens,
+                                                           const EncodeBounds& bounds) const {
   std::vector<SheafRange> plain;
   for (const TextRange& range : chat.plain) plain.push_back({range.begin, range.end});
   SheafIds ids{};
   SheafBuffer error{};
   const SheafTextCode code =
       sheaf_tokenizer_encode_with_plain(handle_, ToSheafText(chat.text), plain.data(), plain.size(),
-                                        add_special_tokens, &ids, &error);
+                                        add_special_tokens, ToAbi(bounds), &ids, &error);
   if (code != SHEAF_TEXT_OK) return TakeError(code, error, "cannot tokenize");
-  std::vector<TokenId> result(ids.data, ids.data + ids.size);
-  sheaf_text_free_ids(ids);
-  return result;
+  return TakeIds(ids, bounds);
 }
 
 absl::StatusOr<std::string> Tokenizer::Decode(std::span<const TokenId> ids,
@@ -103,6 +117,11 @@ std::optional<TokenId> Tokenizer::FindToken(std::string_view token_text) const {
   const int64_t id = sheaf_tokenizer_token_id(handle_, ToSheafText(token_text));
   if (id < 0) return std::nullopt;
   return static_cast<TokenId>(id);
+}
+
+std::optional<size_t> Tokenizer::MaxTokenBytes() const {
+  const size_t bytes = sheaf_tokenizer_max_token_bytes(handle_);
+  return bytes == 0 ? std::nullopt : std::optional(bytes);
 }
 
 bool Tokenizer::HasToken(TokenId id) const {

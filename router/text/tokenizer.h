@@ -13,8 +13,9 @@
 // Errors     kNotFound no tokenizer.json; kInvalidArgument the file is broken or not byte-level, or
 //            an added token contradicts tokenizer.json, or a text to encode is not UTF-8. Messages
 //            name the file.
-// Cost       Loading 150,000 tokens: about 0.4 s. Encoding: 1 to 4 MB/s. Everything that takes an
-//            id: O(1).
+//            kCancelled: EncodeBounds::stop.
+// Cost       Loading 150,000 tokens: about 0.4 s. Encoding: 1 to 4 MB/s, memory: encode_bounds.h.
+//            Everything that takes an id: O(1).
 
 #include <cstddef>
 #include <memory>
@@ -26,6 +27,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/ids.h"
+#include "router/text/encode_bounds.h"
 #include "router/text/rendered_chat.h"
 
 struct SheafTokenizer;
@@ -61,10 +63,12 @@ class Tokenizer {
 
   // `add_special_tokens` applies the checkpoint's own prefix (GLM: [gMASK]<sop>). Rendered chat
   // templates contain it already: encode those without.
-  absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text, bool add_special_tokens) const;
+  absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text, bool add_special_tokens,
+                                              const EncodeBounds& bounds = {}) const;
   // As Encode(chat.text), but no added token is seen in the parts that are plain.
   absl::StatusOr<std::vector<TokenId>> EncodeChat(const RenderedChat& chat,
-                                                  bool add_special_tokens) const;
+                                                  bool add_special_tokens,
+                                                  const EncodeBounds& bounds = {}) const;
   absl::StatusOr<std::string> Decode(std::span<const TokenId> ids, bool skip_special_tokens) const;
 
   // The bytes that a token adds to the output; often not UTF-8 by themselves. Empty for an id
@@ -75,6 +79,9 @@ class Tokenizer {
   std::string_view TokenText(TokenId id) const;
   std::optional<TokenId> FindToken(std::string_view token_text) const;
 
+  // The most bytes of a text that one token can stand for; nothing where that is not bounded (a
+  // normalizer, added tokens that take white space, a vocabulary without all bytes).
+  std::optional<size_t> MaxTokenBytes() const;
   // Largest id + 1. The model's vocabulary may be larger (padding rows of lm_head) and there may be
   // holes.
   size_t VocabSize() const { return vocab_size_; }

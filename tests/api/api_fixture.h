@@ -1,6 +1,7 @@
 #pragma once
 // Everything an ApiContext needs, with a fake engine and codec, for tests of the API.
 
+#include <optional>
 #include <string>
 
 #include "prometheus/registry.h"
@@ -47,7 +48,8 @@ struct ApiFixture {
                      clock,
                      [this] { return next_random++; },
                      [] { return int64_t{1700000123}; }};
-  // Ends before the context: its last tasks use it.
+  std::optional<ByteBudget> budget;  // of a test that emplaces one
+  // Ends before the context and the budget: its last tasks use them.
   PreparationPool preparation{{.ordinary_capacity = 64, .guided_capacity = 2}};
 };
 

@@ -165,7 +165,9 @@ TEST_F(GrpcCallTest, CancelAtAnyMoment) {
   const uint64_t seed = std::random_device{}();
   SCOPED_TRACE("seed " + std::to_string(seed));
   constexpr int kThreads = 4;
-  constexpr int kCalls = 150;
+  constexpr int kCalls = 2500;  // each, or as many as the time allows
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  std::atomic<int> calls{0};
   std::atomic<bool> done{false};
   std::jthread engine([&] {
     size_t first = 0;
@@ -181,7 +183,8 @@ TEST_F(GrpcCallTest, CancelAtAnyMoment) {
   for (int t = 0; t < kThreads; ++t) {
     clients.emplace_back([&, t] {
       std::mt19937_64 random(seed + static_cast<uint64_t>(t));
-      for (int i = 0; i < kCalls; ++i) {
+      for (int i = 0; i < kCalls && std::chrono::steady_clock::now() < end; ++i) {
+        ++calls;
         grpc::ClientContext context;
         // A few of them are over by their deadline.
         if (random() % 8 == 0) {
@@ -206,7 +209,53 @@ TEST_F(GrpcCallTest, CancelAtAnyMoment) {
   EXPECT_TRUE(WaitForMetric(R"(sheaf_connections{face="grpc"} 0)"));
   done = true;
   engine.join();
+  EXPECT_GT(calls, 100);
   for (size_t i = 0; i < api_.engine.submitted(); ++i) EXPECT_TRUE(api_.engine.WaitForCancel(i));
+}
+
+// The drop is asked for by the name that gRPC gives the peer.
+TEST_F(GrpcCallTest, AClientThatKeepsLeavingLosesItsConnection) {
+  server_.reset();
+  ConnectionResets resets(api_.clock);
+  service_ = MakeInferenceService(api_.context, &resets);
+  auto server = GrpcServer::Start({.resets = &resets}, api_.engine, {service_.get()});
+  ASSERT_TRUE(server.ok()) << server.status();
+  server_ = *std::move(server);
+  const auto other = v1::Inference::NewStub(Channel());
+  grpc::ClientContext other_context;
+  auto other_reader = other->Generate(&other_context, Hello());
+  ASSERT_TRUE(api_.engine.WaitForSubmit(0));
+  channel_ = Channel();
+  stub_ = v1::Inference::NewStub(channel_);
+  bool dropped = false;
+  for (int i = 0; i < 3000 && !dropped; ++i) {
+    grpc::ClientContext context;
+    auto reader = stub_->Generate(&context, Hello());
+    context.TryCancel();
+    reader->Finish();
+    dropped = channel_->GetState(false) != GRPC_CHANNEL_READY && i > 500;
+  }
+  EXPECT_TRUE(dropped);
+  api_.engine.Emit(0, ByteToken('x'));  // somebody else's call goes on
+  v1::GenerateResponse message;
+  EXPECT_TRUE(other_reader->Read(&message));
+  other_context.TryCancel();
+  server_.reset();
+}
+
+TEST_F(GrpcCallTest, CallsWhoseClientLeftAreCounted) {
+  for (int i = 1; i <= 3; ++i) {
+    grpc::ClientContext context;
+    auto reader = stub_->Generate(&context, Hello());
+    ASSERT_TRUE(api_.engine.WaitForSubmit(static_cast<size_t>(i - 1)));
+    context.TryCancel();
+    EXPECT_FALSE(reader->Finish().ok());
+    EXPECT_TRUE(WaitForMetric("sheaf_call_resets_total " + std::to_string(i)));
+  }
+  api_.engine.SetAnswer(AnswerWith("a"));
+  EXPECT_TRUE(Generate(Hello()).status.ok());
+  EXPECT_TRUE(WaitForMetric(R"(sheaf_requests_total{face="grpc",outcome="stop"} 1)"));
+  EXPECT_TRUE(WaitForMetric("sheaf_call_resets_total 3"));
 }
 
 }  // namespace

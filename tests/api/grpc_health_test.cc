@@ -100,6 +100,30 @@ TEST_F(GrpcHealth, WatchFollowsTheEngine) {
   EXPECT_EQ(watch.Next(), Response::NOT_SERVING);
 }
 
+// Nothing is polled: a change that is told arrives although the next look is an hour away.
+TEST(GrpcHealthService, AChangeIsToldAtOnce) {
+  FakeGenerationEngine engine;
+  const auto service = GrpcHealthService::Create(engine, std::chrono::hours(1));
+  service->SetServices({"a"});
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(service->service());
+  const auto server = builder.BuildAndStart();
+  const auto stub = health::Health::NewStub(grpc::CreateChannel(
+      "127.0.0.1:" + std::to_string(port), grpc::InsecureChannelCredentials()));
+  {
+    Watch watch(*stub, "a");
+    for (const bool ready : {true, false, true}) {
+      engine.SetReady(ready);
+      service->Changed();
+      EXPECT_EQ(watch.Next(), ready ? Response::SERVING : Response::NOT_SERVING);
+    }
+  }
+  service->Stop();
+  server->Shutdown(std::chrono::system_clock::now());
+}
+
 TEST_F(GrpcHealth, ManyWatchers) {
   std::vector<std::unique_ptr<Watch>> watches;
   for (int i = 0; i < 50; ++i) {

@@ -117,6 +117,9 @@ class HttpClient {
     return answer;
   }
 
+  // So many bytes of a body; empty when they do not come.
+  std::string Take(size_t size) { return FillTo(size) ? Consume(size) : std::string(); }
+
   // True when the server has closed its end and nothing is left to read.
   bool AtEnd() { return buffer_.empty() && !Fill() && closed_; }
 

@@ -1,4 +1,6 @@
 // /v1/completions as clients see it.
+#include <atomic>
+
 #include "gmock/gmock.h"
 #include "tests/api/http_fixture.h"
 
@@ -27,7 +29,10 @@ TEST_F(HttpCompletions, WholeAnswer) {
   EXPECT_TRUE(json["choices"][0]["stop_reason"].is_null());  // EOS is no stop of the client's
   EXPECT_TRUE(json["choices"][0]["logprobs"].is_null());
   EXPECT_EQ(json["usage"],
-            Parsed({{"prompt_tokens", 3}, {"completion_tokens", 3}, {"total_tokens", 6}}));
+            Parsed({{"prompt_tokens", 3},
+                    {"completion_tokens", 3},
+                    {"total_tokens", 6},
+                    {"prompt_tokens_details", {{"cached_tokens", 0}}}}));
 }
 
 TEST_F(HttpCompletions, LengthAndStopReasons) {
@@ -171,7 +176,10 @@ TEST_F(HttpCompletions, Stream) {
   EXPECT_EQ(chunks[2]["choices"][0]["finish_reason"], "stop");
   EXPECT_EQ(chunks[3]["choices"], Parsed::array());
   EXPECT_EQ(chunks[3]["usage"],
-            Parsed({{"prompt_tokens", 3}, {"completion_tokens", 2}, {"total_tokens", 5}}));
+            Parsed({{"prompt_tokens", 3},
+                    {"completion_tokens", 2},
+                    {"total_tokens", 5},
+                    {"prompt_tokens_details", {{"cached_tokens", 0}}}}));
 }
 
 TEST_F(HttpCompletions, StreamWithoutUsageSaysNothingOfIt) {
@@ -195,6 +203,23 @@ TEST_F(HttpCompletions, StreamWithEverything) {
   EXPECT_EQ(chunks[1]["choices"][0]["logprobs"]["text_offset"], Parsed({2}));
   EXPECT_EQ(chunks[1]["choices"][0]["token_ids"], Parsed({99}));
   EXPECT_EQ(chunks[1]["usage"]["completion_tokens"], 1);
+  EXPECT_FALSE(chunks[1]["usage"].contains("prompt_tokens_details")) << "not known yet";
+  EXPECT_EQ(chunks[2]["usage"]["prompt_tokens_details"]["cached_tokens"], 0);
+}
+
+TEST_F(HttpCompletions, CachedTokensOfAPromptCountOnce) {
+  // The choices read what the first of them computed: of a prompt, only what it found was cached.
+  std::atomic<int32_t> next{0};
+  api_.engine.SetAnswer([&](const GenerationRequest& request, GenerationSink& sink) {
+    GenerationEnd end;
+    end.prompt_tokens = static_cast<int32_t>(request.prompt.size());
+    const int32_t choice = next++;
+    end.cached_tokens = choice == 0 ? 32 : choice < 3 ? 48 : choice == 4 ? 16 : 80;
+    sink.OnEnd(std::move(end));
+  });
+  const Parsed usage =
+      Json(Post("/v1/completions", R"({"prompt":["hi","ho"],"n":3})"))["usage"];
+  EXPECT_EQ(usage["prompt_tokens_details"]["cached_tokens"], 32 + 16);
 }
 
 TEST_F(HttpCompletions, MorePromptLogprobsThanCanBeKeptAreRefused) {

@@ -68,6 +68,23 @@ TEST(PreparationPool, TasksMaySubmit) {
   EXPECT_EQ(done.get_future().wait_for(seconds(10)), std::future_status::ready);
 }
 
+TEST(PreparationPool, LargeTasksNeverHoldAllThreads) {
+  constexpr size_t kLarge = 1 << 20;
+  LongTask first;
+  PreparationPool pool({.ordinary_threads = 2, .ordinary_capacity = 8, .guided_capacity = 1});
+  ASSERT_TRUE(pool.TrySubmit(kOrdinary, first.Work(), kLarge));
+  ASSERT_EQ(first.begun.wait_for(seconds(10)), std::future_status::ready);
+  std::promise<void> second;
+  ASSERT_TRUE(pool.TrySubmit(kOrdinary, [&] { second.set_value(); }, kLarge));
+  std::promise<void> small;
+  ASSERT_TRUE(pool.TrySubmit(kOrdinary, [&] { small.set_value(); }, 10));
+  EXPECT_EQ(small.get_future().wait_for(seconds(10)), std::future_status::ready);
+  auto second_ran = second.get_future();
+  EXPECT_EQ(second_ran.wait_for(seconds(0)), std::future_status::timeout);
+  first.release.set_value();
+  EXPECT_EQ(second_ran.wait_for(seconds(10)), std::future_status::ready);
+}
+
 TEST(PreparationPool, TheEndAwaitsWhatRunsAndKeepsNothing) {
   auto held = std::make_shared<std::atomic<int>>(0);
   LongTask grammar;

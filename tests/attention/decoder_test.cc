@@ -214,7 +214,7 @@ TEST(Decoder, PassesOnTheErrorOfAnExpertLayer) {
                                      {kernels::KvFormat::kF32, 16, size_t{1} << 20});
   Decoder decoder(checkpoint.config(), checkpoint.weights(), checkpoint.all_heads(), **cache,
                   experts, pool,
-                  {.max_batched_tokens = 8, .max_model_len = 16, .remote_experts = true});
+                  {.max_batched_tokens = 8, .max_model_len = 16, .experts_share_cores = true});
   const std::vector<TokenId> tokens = {1, 2, 3};
   const std::vector<int32_t> table = {0};
   const StepSequence sequence{tokens, 0, table, 0};

@@ -50,6 +50,24 @@ TEST(KvCache, CountsItsBlocksWithoutMemory) {
   }
 }
 
+TEST(KvCache, BlocksOfAPlaneStandSideBySide) {
+  const ModelConfig config = SmallConfig();
+  const auto cache = KvCache::Create(config, {0, 4}, {kernels::KvFormat::kBF16, 16, 1 << 20});
+  ASSERT_TRUE(cache.ok());
+  const KvCache& kv = **cache;
+  size_t bytes = 0;
+  for (int plane = 0; plane < kv.num_planes(); ++plane) {
+    const std::span<uint8_t> first = kv.block(plane, 0);
+    EXPECT_EQ(first.data(), kv.plane(plane));
+    for (int32_t block = 1; block < kv.num_blocks(); ++block) {
+      ASSERT_EQ(kv.block(plane, block).data(), first.data() + first.size() * block);
+    }
+    bytes += first.size();
+  }
+  EXPECT_EQ(bytes, KvCache::BlockBytes(config, {0, 4}, kernels::KvFormat::kBF16, 16));
+  EXPECT_EQ(bytes * kv.num_blocks(), kv.memory_bytes());
+}
+
 TEST(KvCache, ARankHoldsItsHeadsOnly) {
   const ModelConfig config = SmallConfig();
   EXPECT_EQ(2 * KvCache::BlockBytes(config, {2, 2}, kernels::KvFormat::kF32, 8),

@@ -23,6 +23,18 @@ constexpr int kExperts = 6;
 constexpr int kLayers = 3;
 constexpr int kGroup = 64;
 
+// Of latent attention.
+constexpr int kQueryRank = 64;
+constexpr int kLatentRank = 64;
+constexpr int kNope = 24;
+constexpr int kRope = 8;
+constexpr int kValue = 32;
+constexpr int kIndexHeads = 2;
+constexpr int kIndexDim = 32;
+constexpr int kIndexTopk = 12;  // below most prompts' lengths
+
+bool HasIndexer(int layer) { return layer != 1; }
+
 class SliceSource final : public ExpertSource {
  public:
   explicit SliceSource(const ExpertSlice& slice) : slice_(slice) {}
@@ -124,6 +136,27 @@ nlohmann::json ConfigJson(const TinyCheckpointOptions& options) {
                            {"hidden_act", "silu"},
                            {"torch_dtype", "float32"},
                            {"eos_token_id", {272}}};
+  if (options.latent) {
+    config.merge_patch({{"architectures", {"GlmMoeDsaForCausalLM"}},
+                        {"model_type", "glm_moe_dsa"},
+                        {"num_key_value_heads", kHeads},
+                        {"attention_bias", false},
+                        {"q_lora_rank", kQueryRank},
+                        {"kv_lora_rank", kLatentRank},
+                        {"qk_nope_head_dim", kNope},
+                        {"qk_rope_head_dim", kRope},
+                        {"qk_head_dim", kNope + kRope},
+                        {"v_head_dim", kValue},
+                        {"rope_interleave", true},
+                        {"index_head_dim", kIndexDim},
+                        {"index_n_heads", kIndexHeads},
+                        {"index_topk", kIndexTopk},
+                        {"indexer_rope_interleave", true},
+                        {"indexer_types", {"full", "shared", "full"}}});
+    config.erase("head_dim");
+    config.erase("use_qk_norm");
+    config.erase("partial_rotary_factor");
+  }
   if (options.four_bit) {
     config["quantization_config"] = {{"quant_method", "gptq"},
                                      {"bits", 4},
@@ -132,6 +165,34 @@ nlohmann::json ConfigJson(const TinyCheckpointOptions& options) {
                                      {"desc_act", false}};
   }
   return config;
+}
+
+void WriteLatentAttention(Writer& writer, const std::string& prefix, int layer, bool four_bit) {
+  writer.Linear(prefix + ".q_a_proj", kQueryRank, kHidden, false);
+  writer.Floats(prefix + ".q_a_layernorm.weight", {kQueryRank}, 1, 0.1);
+  writer.Linear(prefix + ".q_b_proj", kHeads * (kNope + kRope), kQueryRank, four_bit);
+  writer.Linear(prefix + ".kv_a_proj_with_mqa", kLatentRank + kRope, kHidden, false);
+  writer.Floats(prefix + ".kv_a_layernorm.weight", {kLatentRank}, 1, 0.1);
+  writer.Linear(prefix + ".kv_b_proj", kHeads * (kNope + kValue), kLatentRank, false);
+  writer.Linear(prefix + ".o_proj", kHidden, kHeads * kValue, four_bit);
+  if (!HasIndexer(layer)) return;
+  writer.Linear(prefix + ".indexer.wq_b", kIndexHeads * kIndexDim, kQueryRank, false);
+  writer.Linear(prefix + ".indexer.wk", kIndexDim, kHidden, false);
+  writer.Linear(prefix + ".indexer.weights_proj", kIndexHeads, kHidden, false);
+  writer.Floats(prefix + ".indexer.k_norm.weight", {kIndexDim}, 1, 0.1);
+  writer.Floats(prefix + ".indexer.k_norm.bias", {kIndexDim}, 0, 0.1);
+}
+
+void WriteGroupedQueryAttention(Writer& writer, const std::string& prefix, bool four_bit) {
+  writer.Floats(prefix + ".q_norm.weight", {kHeadDim}, 1.5, 0.1);
+  writer.Floats(prefix + ".k_norm.weight", {kHeadDim}, 1.5, 0.1);
+  writer.Linear(prefix + ".q_proj", kHeads * kHeadDim, kHidden, four_bit);
+  writer.Linear(prefix + ".k_proj", kKvHeads * kHeadDim, kHidden, false);
+  writer.Linear(prefix + ".v_proj", kKvHeads * kHeadDim, kHidden, false);
+  writer.Linear(prefix + ".o_proj", kHidden, kHeads * kHeadDim, four_bit);
+  writer.Floats(prefix + ".q_proj.bias", {kHeads * kHeadDim}, 0, 0.2);
+  writer.Floats(prefix + ".k_proj.bias", {kKvHeads * kHeadDim}, 0, 0.2);
+  writer.Floats(prefix + ".v_proj.bias", {kKvHeads * kHeadDim}, 0, 0.2);
 }
 
 void WriteTensors(Writer& writer, const TinyCheckpointOptions& options) {
@@ -148,15 +209,11 @@ void WriteTensors(Writer& writer, const TinyCheckpointOptions& options) {
     const std::string attention = prefix + ".self_attn";
     writer.Floats(prefix + ".input_layernorm.weight", {kHidden}, 1, 0.1);
     writer.Floats(prefix + ".post_attention_layernorm.weight", {kHidden}, 1, 0.1);
-    writer.Floats(attention + ".q_norm.weight", {kHeadDim}, 1.5, 0.1);
-    writer.Floats(attention + ".k_norm.weight", {kHeadDim}, 1.5, 0.1);
-    writer.Linear(attention + ".q_proj", kHeads * kHeadDim, kHidden, options.four_bit);
-    writer.Linear(attention + ".k_proj", kKvHeads * kHeadDim, kHidden, false);
-    writer.Linear(attention + ".v_proj", kKvHeads * kHeadDim, kHidden, false);
-    writer.Linear(attention + ".o_proj", kHidden, kHeads * kHeadDim, options.four_bit);
-    writer.Floats(attention + ".q_proj.bias", {kHeads * kHeadDim}, 0, 0.2);
-    writer.Floats(attention + ".k_proj.bias", {kKvHeads * kHeadDim}, 0, 0.2);
-    writer.Floats(attention + ".v_proj.bias", {kKvHeads * kHeadDim}, 0, 0.2);
+    if (options.latent) {
+      WriteLatentAttention(writer, attention, layer, options.four_bit);
+    } else {
+      WriteGroupedQueryAttention(writer, attention, options.four_bit);
+    }
     if (layer == 0) {
       mlp(prefix + ".mlp", kDense, options.four_bit);
       continue;

@@ -1,7 +1,7 @@
 #pragma once
-// A tiny random glm4_moe checkpoint on disk, loaded as the router does it, for the tests of
-// attention and schedule: one dense layer, two of experts; float32, or experts and some of the rest
-// in 4 bits.
+// A tiny random checkpoint on disk, loaded as the router does it, for the tests of attention and
+// schedule: one dense layer, two of experts; glm4_moe, or glm_moe_dsa with an indexer in the first
+// and the last layer; float32, or experts and some of the rest in 4 bits.
 //
 // Ownership  removes its directory. Threads  constant after construction.
 
@@ -24,6 +24,7 @@ struct TinyCheckpointOptions {
   int vocab_size = 278;
   bool four_bit = false;  // GPTQ experts, q, o and dense MLP; the rest stays float32
   bool shared_expert = true;
+  bool latent = false;  // glm_moe_dsa
 };
 
 class TinyCheckpoint {

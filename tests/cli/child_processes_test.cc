@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <signal.h>
 
 #include <filesystem>
@@ -42,6 +43,22 @@ TEST(ChildProcesses, RestartsWhatIsKilledAfterItsBackOff) {
   }));
   EXPECT_EQ(children.children()[0].pid, other);
   EXPECT_EQ(children.children()[1].restarts, 1);
+}
+
+TEST(ChildProcesses, RunWhereTheyAreTold) {
+  SteadyClock clock;
+  cpu_set_t all;
+  ASSERT_EQ(sched_getaffinity(0, sizeof(all), &all), 0);
+  int last = 0;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) last = CPU_ISSET(cpu, &all) ? cpu : last;
+  ChildProcesses children({{"/bin/sleep", "1000"}, {"/bin/sleep", "1000"}}, clock, {{last}});
+  ASSERT_TRUE(children.StartAll().ok());
+  cpu_set_t bound, free;
+  ASSERT_EQ(sched_getaffinity(children.children()[0].pid, sizeof(bound), &bound), 0);
+  ASSERT_EQ(sched_getaffinity(children.children()[1].pid, sizeof(free), &free), 0);
+  EXPECT_EQ(CPU_COUNT(&bound), 1);
+  EXPECT_TRUE(CPU_ISSET(last, &bound));
+  EXPECT_TRUE(CPU_EQUAL(&free, &all));
 }
 
 TEST(ChildProcesses, BackOffDoublesWhileAChildKeepsFailing) {

@@ -38,9 +38,17 @@ TEST(Options, DefaultsAreThoseOfTheHelp) {
   EXPECT_EQ(options.host, "127.0.0.1");
   EXPECT_EQ(options.port, 8000);
   EXPECT_EQ(options.pool.workers, 1);
+  EXPECT_EQ(options.target_step_ms, 0) << "automatic";
   EXPECT_EQ(options.block_size, 16);
+  EXPECT_TRUE(options.enable_prefix_caching);
+  EXPECT_FALSE(Serve({"--no-enable-prefix-caching"}).enable_prefix_caching);
+  EXPECT_TRUE(Serve({"--enable-prefix-caching"}).enable_prefix_caching);
+  EXPECT_EQ(options.kv_offload_bytes, 0);
+  EXPECT_EQ(Serve({"--kv-offload-bytes", "3GiB"}).kv_offload_bytes, int64_t{3} << 30);
   EXPECT_EQ(options.kv_format, kernels::KvFormat::kBF16);
   EXPECT_EQ(options.max_logprobs, 20);
+  EXPECT_EQ(options.max_num_queued_requests, 1024);
+  EXPECT_EQ(options.max_num_queued_tokens, 16777216);
   EXPECT_FALSE(options.seed.has_value());
   EXPECT_EQ(options.transport, TransportKind::kAuto);
 }
@@ -61,10 +69,14 @@ TEST(Options, TakesVllmNames) {
                                        "8",
                                        "--max-num-batched-tokens",
                                        "512",
+                                       "--target-step-ms",
+                                       "250",
                                        "--kv-cache-dtype",
                                        "fp8_e5m2",
                                        "--kv-cache-memory-bytes",
                                        "2GiB",
+                                       "--max-preparing-bytes",
+                                       "64MiB",
                                        "--block-size",
                                        "32",
                                        "--seed",
@@ -77,7 +89,9 @@ TEST(Options, TakesVllmNames) {
   EXPECT_EQ(options.pool.workers, 3);
   EXPECT_THAT(options.served_model_names, ElementsAre("a", "b"));
   EXPECT_EQ(options.max_model_len, 4096);
+  EXPECT_EQ(options.target_step_ms, 250);
   EXPECT_EQ(options.kv_format, kernels::KvFormat::kFp8E5M2);
+  EXPECT_EQ(options.max_preparing_bytes, 64 << 20);
   EXPECT_EQ(options.kv_cache_memory_bytes, int64_t{2} << 30);
   EXPECT_EQ(options.seed, 7u);
   EXPECT_EQ(options.max_logprobs, -1);
@@ -131,6 +145,9 @@ TEST(Options, WrongValuesNameTheFlag) {
   EXPECT_THAT(ErrorOf({"serve", "dir", "--workers", "-1"}), HasSubstr("--workers"));
   EXPECT_THAT(ErrorOf({"serve", "dir", "--kv-cache-dtype", "int3"}), HasSubstr("--kv-cache-dtype"));
   EXPECT_THAT(ErrorOf({"serve", "dir", "--block-size", "0"}), HasSubstr("--block-size"));
+  EXPECT_THAT(ErrorOf({"serve", "dir", "--kv-offload-path", "/tmp"}), HasSubstr("--kv-offload-bytes"));
+  EXPECT_THAT(ErrorOf({"serve", "dir", "--kv-offload-bytes", "1GiB", "--no-enable-prefix-caching"}),
+              HasSubstr("--kv-offload-bytes"));
   EXPECT_THAT(ErrorOf({"serve", "dir", "--no-such-flag"}), HasSubstr("--no-such-flag"));
   EXPECT_THAT(ErrorOf({"serve", "dir", "--served-model-name", ""}),
               HasSubstr("--served-model-name"));

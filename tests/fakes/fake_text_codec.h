@@ -2,8 +2,10 @@
 // A TextCodec without a vocabulary file: token ids 0..255 are bytes, 256 ends a text, 257 is put
 // before texts.
 
+#include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -23,11 +25,18 @@ class FakeTextCodec final : public TextCodec {
   explicit FakeTextCodec(bool with_chat_template = true)
       : with_chat_template_(with_chat_template) {}
 
-  absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text,
-                                              bool add_special_tokens) const override {
+  using TextCodec::Encode;
+  absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text, bool add_special_tokens,
+                                              const EncodeBounds& bounds) const override {
+    ++encoded;
+    if (on_encode) on_encode(text);
     std::vector<TokenId> ids;
     if (add_special_tokens) ids.push_back(kPrefix);
-    for (const char c : text) ids.push_back(static_cast<unsigned char>(c));
+    for (const char c : text) {
+      if (bounds.stop && bounds.stop()) return absl::CancelledError("nobody waits for the tokens");
+      if (text.size() > bounds.piece_bytes && ids.size() > bounds.max_tokens) break;
+      ids.push_back(static_cast<unsigned char>(c));
+    }
     return ids;
   }
   absl::StatusOr<std::string> Decode(std::span<const TokenId> ids,
@@ -39,9 +48,11 @@ class FakeTextCodec final : public TextCodec {
     return text;
   }
   absl::StatusOr<std::vector<TokenId>> EncodeChat(const RenderedChat& chat,
-                                                  bool add_special_tokens) const override {
-    return Encode(chat.text, add_special_tokens);
+                                                  bool add_special_tokens,
+                                                  const EncodeBounds& bounds) const override {
+    return Encode(chat.text, add_special_tokens, bounds);
   }
+  std::optional<size_t> max_token_bytes() const override { return longest_token; }
   std::span<const TokenId> prompt_prefix() const override { return prefix_; }
   bool has_chat_template() const override { return with_chat_template_; }
   // "user: hi\nassistant: "
@@ -74,6 +85,9 @@ class FakeTextCodec final : public TextCodec {
   }
 
   OutputFormat format;
+  std::optional<size_t> longest_token;                 // in bytes
+  mutable std::atomic<int> encoded = 0;                // texts
+  std::function<void(std::string_view)> on_encode;     // a test's own, before it is tokenized
   std::function<void(const GrammarSpec&)> on_compile;  // a test's own, before it is compiled
   mutable std::vector<GrammarSpec> compiled;           // in order
 

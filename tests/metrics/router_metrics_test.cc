@@ -2,6 +2,7 @@
 // says.
 #include "router/metrics/router_metrics.h"
 
+#include <array>
 #include <chrono>
 #include <fstream>
 #include <map>
@@ -13,6 +14,7 @@
 #include "gtest/gtest.h"
 #include "prometheus/text_serializer.h"
 #include "router/metrics/pool_metrics.h"
+#include "router/metrics/speculation_metrics.h"
 
 namespace sheaf {
 namespace {
@@ -70,13 +72,21 @@ void UseEveryVerb(RouterMetrics& metrics) {
   metrics.FirstToken(milliseconds(2));
   metrics.NextToken(milliseconds(1));
   metrics.ConnectionsChanged(RequestFace::kGrpc, 1);
-  metrics.QueueIs(3, 4);
+  metrics.QueueIs(3, 500, 4);
   metrics.KvBlocksAre(5, 8);
   metrics.StepDone({.prompt = 7, .decode = 3}, milliseconds(10));
   metrics.SchedulingTook(milliseconds(500));
   metrics.TokensTold(2, 1);
+  metrics.StepWasPlanned(milliseconds(9), milliseconds(20), milliseconds(10));
   metrics.GuidedEnded(true);
   metrics.Preempted();
+  metrics.Displaced();
+  metrics.Admitted(milliseconds(3));
+  metrics.Refused(RouterMetrics::Refusal::kTooLate, 2);
+  metrics.PrefixLookedUp(64, 48);
+  metrics.PrefixBlocksAre(6);
+  metrics.PrefixBlocksEvicted(2);
+  metrics.BlocksOffloaded({.held = 11, .kept = 12, .lost = 13, .loaded = 14, .failed = 15});
 }
 
 void UseEveryVerb(PoolMetrics& metrics) {
@@ -95,6 +105,11 @@ void UseEveryVerb(PoolMetrics& metrics) {
   metrics.LateAnswers(5);
   metrics.Verified(9, 1);
   metrics.StepGivenUp();
+}
+
+void UseEveryVerb(SpeculationMetrics& metrics) {
+  const std::array<int, 3> accepted_at = {2, 1, 0};
+  metrics.Verified(2, 6, accepted_at);
 }
 
 std::map<std::string, Figure> Registered(const prometheus::Registry& registry) {
@@ -117,8 +132,10 @@ TEST(RouterMetrics, PageAndCodeNameTheSameFigures) {
   prometheus::Registry registry;
   RouterMetrics metrics(registry, "1.2.3");
   PoolMetrics pool(registry);
+  SpeculationMetrics speculation(registry);
   UseEveryVerb(metrics);
   UseEveryVerb(pool);
+  UseEveryVerb(speculation);
   EXPECT_EQ(Documented(), Registered(registry));
 }
 
@@ -132,8 +149,10 @@ TEST(RouterMetrics, VerbsMoveTheirFigures) {
   prometheus::Registry registry;
   RouterMetrics metrics(registry, "1.2.3");
   PoolMetrics pool(registry);
+  SpeculationMetrics speculation(registry);
   UseEveryVerb(metrics);
   UseEveryVerb(pool);
+  UseEveryVerb(speculation);
   pool.BytesExchanged(WorkerId(1), 1, 2);
   const std::string text = prometheus::TextSerializer().Serialize(registry.Collect());
   for (const char* line :
@@ -145,6 +164,10 @@ TEST(RouterMetrics, VerbsMoveTheirFigures) {
         "sheaf_generated_tokens_total 2", "sheaf_steps_total 1",
         "sheaf_scheduling_cpu_seconds_total 0.5", "sheaf_step_tokens_sum 10",
         "sheaf_step_duration_seconds_sum 0.01", "sheaf_preemptions_total 1",
+        "sheaf_prefix_cache_queries_total 64", "sheaf_prefix_cache_hits_total 48",
+        "sheaf_kv_offload_blocks 11", "sheaf_kv_offload_kept_blocks_total 12",
+        "sheaf_kv_offload_lost_blocks_total 13", "sheaf_kv_offload_loaded_blocks_total 14",
+        "sheaf_kv_offload_failed_blocks_total 15", "sheaf_prefix_cache_blocks 6", "sheaf_prefix_cache_evictions_total 2",
         "sheaf_forced_tokens_total 1", "sheaf_guided_sequences_total 1",
         "sheaf_guide_errors_total 1", "sheaf_step_dispatch_seconds_sum 0.001",
         "sheaf_step_combine_seconds_sum 0.002", "sheaf_exchange_sent_bytes_total{worker=\"1\"} 101",
@@ -155,6 +178,9 @@ TEST(RouterMetrics, VerbsMoveTheirFigures) {
         "sheaf_redispatched_pairs_total{cause=\"late\"} 8", "sheaf_hedges_total{result=\"won\"} 2",
         "sheaf_hedges_total{result=\"lost\"} 1", "sheaf_late_answers_total 5",
         "sheaf_verified_pairs_total{result=\"different\"} 1", "sheaf_steps_given_up_total 1",
+        "sheaf_speculation_drafts_total 2", "sheaf_speculation_draft_tokens_total 6",
+        "sheaf_speculation_accepted_tokens_total{position=\"0\"} 2",
+        "sheaf_speculation_accepted_tokens_total{position=\"15\"} 0",
         "sheaf_build_info{version=\"1.2.3\"} 1",
         // There from the start, so that the first event is not lost to rate().
         "sheaf_requests_total{face=\"grpc\",outcome=\"rejected\"} 0"}) {

@@ -23,6 +23,11 @@ def generate(server: SheafServer, prompt: list[int], max_tokens: int, **fields: 
             "logprobs": choice["logprobs"]["token_logprobs"], "top": choice["logprobs"]["top_logprobs"]}
 
 
+def counts(usage: dict[str, Any]) -> dict[str, Any]:
+    """Of a usage, what the request alone decides: not what was cached."""
+    return {name: value for name, value in usage.items() if name != "prompt_tokens_details"}
+
+
 def _row(by_id: dict[int, float], vocab: int) -> np.ndarray:
     row = np.full(vocab, np.nan)
     for token, value in by_id.items():

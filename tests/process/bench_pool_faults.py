@@ -21,7 +21,7 @@ with them.
   two-routers  router 0 is killed, its streams go on at router 1 (prior_output); then the coordinator is killed
   router-stop  SIGSTOP of the router for 10 s
   flip         one bit of a worker's weights flips; --verify-share 0.01
-  soak         a random fault every second for --seconds; memory, descriptors and threads of router and coordinator
+  soak         a random fault every second for --seconds; memory, descriptors and threads (pool_soak.py)
 
 Columns: `gap` is the time between two tokens of a stream, `longest` the longest gap of each stream. Left out: the first
 token's time. The client runs on the same cores as everything else.
@@ -59,6 +59,7 @@ class Bench:
         self.wanted: list[Any] = []
         self.extra: dict[str, Any] = {}  # further columns of the row
         self.struck: list[float] = []    # when each fault began
+        self.faults: list[Any] = []      # pool_soak.Fault, of scenarios with many kinds
 
     def some_worker(self) -> Any:
         return self.rng.choice(self.pool.workers)
@@ -221,48 +222,6 @@ def flip(bench: Bench) -> str:
     return "; ".join(found) + "; afterwards " + bench.extra["after"]
 
 
-def soak(bench: Bench) -> str:
-    from pool_faults import descriptors, resident_bytes, slowed, threads
-    pool, watched = bench.pool, [m for m in (*bench.pool.routers, bench.pool.coordinator, bench.pool.workers[0]) if m]
-    samples: dict[str, list[tuple[float, int, int, int]]] = {managed.name: [] for managed in watched}
-    victims, until, faults = pool.workers[1:], time.monotonic() + bench.arguments.seconds, 0
-    start = time.monotonic()
-    with contextlib.ExitStack() as slows:
-        while time.monotonic() < until:
-            victim = bench.rng.choice(victims)
-            kind = bench.rng.choice(["kill", "kill", "term", "stop", "slow", "stop long"])
-            if not victim.alive():
-                pass
-            elif kind in ("kill", "term"):
-                victim.signal(signal.SIGKILL if kind == "kill" else signal.SIGTERM)
-            elif kind == "slow":
-                slows.close()
-                with contextlib.suppress(OSError):
-                    slows.enter_context(slowed(victim.pid))
-            else:
-                victim.signal(signal.SIGSTOP)
-                time.sleep(0.3 if kind == "stop" else 2.5)
-                victim.signal(signal.SIGCONT)
-            faults += 1
-            for managed in watched:
-                with contextlib.suppress(OSError):
-                    samples[managed.name].append((time.monotonic() - start, resident_bytes(managed.pid),
-                                                  descriptors(managed.pid), threads(managed.pid)))
-            time.sleep(1)
-    pool.wait_whole()
-    return f"{faults} faults; " + "; ".join(describe(name, rows) for name, rows in samples.items())
-
-
-def describe(name: str, rows: list[tuple[float, int, int, int]]) -> str:
-    """Slopes after the first third, which counts as warm-up."""
-    late = rows[len(rows) // 3:]
-    mean_t, mean_b = statistics.fmean(r[0] for r in late), statistics.fmean(r[1] for r in late)
-    spread = sum((r[0] - mean_t) ** 2 for r in late) or 1.0
-    slope = sum((r[0] - mean_t) * (r[1] - mean_b) for r in late) / spread
-    return (f"{name} {mean_b / 1e6:.1f} MB {slope * 3600 / (1 << 20):+.2f} MiB/h, descriptors {late[0][2]} to "
-            f"{late[-1][2]} (most {max(r[2] for r in late)}), threads {late[0][3]} to {late[-1][3]}")
-
-
 @dataclasses.dataclass(frozen=True)
 class Scenario:
     faults: Callable[[Bench], str]
@@ -271,6 +230,11 @@ class Scenario:
     routers: int = 1
     verify_share: float = 0
     only_router: int | None = None  # whose streams are in the figures
+
+
+def soak(bench: Bench) -> str:
+    import pool_soak
+    return pool_soak.soak(bench)
 
 
 SCENARIOS = {
@@ -303,6 +267,7 @@ def run_one(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     from pool_harness import Pool
     from pool_load import Load, figures, percentile, random_questions, trained_questions
     from pool_network import Namespaces, why_not
+    from pool_soak import Fault, worst_gaps
     from sheaf_server import SheafServer
     scenario = SCENARIOS[name]
     if scenario.network and (reason := why_not()):
@@ -344,6 +309,7 @@ def run_one(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         seconds = time.monotonic() - start
         after = counters(pool)
         records = bench.load.records
+        logs = {managed.name: managed.log() for managed in (*pool.routers, *pool.workers, pool.coordinator) if managed}
         row = {"scenario": name, "note": note, "seconds": round(seconds, 1), "full_tokens_per_second":
                round(figures(full, wanted).tokens_per_second), **bench.extra}
         row["all"] = dataclasses.asdict(figures(records, wanted))
@@ -353,6 +319,8 @@ def run_one(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         if bench.struck:
             stalls = stalls_ms(bench.struck, records)
             row["stall_ms"] = {"p50": percentile(stalls, 0.5), "p99": percentile(stalls, 0.99), "max": max(stalls)}
+        row["worst"] = worst_gaps(records, bench.faults or [Fault(at, "fault", at) for at in bench.struck], logs,
+                                  arguments.tell_gaps_ms)
         row["quiet"] = dataclasses.asdict(figures(quiet, wanted))
         row["faulty"] = dataclasses.asdict(figures(records, wanted))
         row["counters"] = {head: value - before.get(head, 0) for head, value in after.items()
@@ -381,6 +349,8 @@ def print_row(row: dict[str, Any]) -> None:
               + ", ".join(f"{name} {value:.1f}" for name, value in row["stall_ms"].items()))
     for head, value in row["counters"].items():
         print(f"    {head} {value:.0f}")
+    for line in row["worst"]:
+        print(f"    {line}")
     for problem in every["problems"]:
         print(f"    PROBLEM {problem}")
     sys.stdout.flush()
@@ -402,6 +372,8 @@ def main() -> None:
     parser.add_argument("--outage-seconds", type=float, default=3)
     parser.add_argument("--router-stop-seconds", type=float, default=10)
     parser.add_argument("--flip-patience-seconds", type=float, default=60)
+    parser.add_argument("--tell-gaps-ms", type=float, default=400,
+                        help="the worst gaps from this on are printed with the faults and log lines of that moment")
     parser.add_argument("--transport", default="auto")
     parser.add_argument("--combine-format", default="float32")
     parser.add_argument("--seed", type=int, default=1)

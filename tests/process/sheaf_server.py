@@ -46,18 +46,21 @@ class SheafServer:
     def __init__(self, checkpoint: Path | str, *flags: str) -> None:
         self.checkpoint = str(checkpoint)
         self.flags = list(flags)
+        self.prefix: list[str] = []  # words before the binary, e.g. ["prlimit", "--nofile=64:64"]
         self._dir = tempfile.TemporaryDirectory(prefix="sheaf-test-")
         self.ready_path = Path(self._dir.name) / "ready.json"
         self.log_path = Path(self._dir.name) / "log"
         self.process: subprocess.Popen[bytes] | None = None
         self.patience_seconds = 120.0  # of a request
 
-    def __enter__(self) -> SheafServer:
+    def command(self) -> list[str]:
         free = [word for flag in ("--port", "--grpc-port", "--cluster-port") if flag not in self.flags
                 for word in (flag, "0")]
-        command = [BINARY, "serve", self.checkpoint, *free, "--ready-file", str(self.ready_path), *self.flags]
+        return [*self.prefix, BINARY, "serve", self.checkpoint, *free, "--ready-file", str(self.ready_path), *self.flags]
+
+    def __enter__(self) -> SheafServer:
         with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log)
         try:
             wait_for(lambda: self.ready_path.exists() or self.process.poll() is not None, READY_SECONDS, "ready file")
             if self.process.poll() is not None:

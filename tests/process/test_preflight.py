@@ -60,14 +60,22 @@ def test_bits_and_methods_that_the_tensors_deny_are_named(spoilt: Callable[[str,
     (["--max-model-len", "1000000"], "--max-model-len"),
     (["--kv-cache-memory-bytes", "64KiB", "--max-model-len", "1024"], "--kv-cache-memory-bytes"),
     (["--kv-cache-memory-bytes", "10"], "KV cache memory"),
+    (["--kv-cache-memory-bytes", "200TiB"], "MiB are left"),
     (["--served-model-name", ""], "--served-model-name"),
-], ids=["beyond_the_model", "beyond_the_cache", "no_block", "no_name"])
+], ids=["beyond_the_model", "beyond_the_cache", "no_block", "beyond_the_machine", "no_name"])
 def test_flags_that_the_model_denies_are_refused_before_loading(make: Callable[..., Path], flags: list[str],
                                                                words: str) -> None:
     result = run_to_end("serve", str(make(**SMALL)), "--workers", "0", "--port", "0", "--grpc-port", "0", *flags)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith("sheaf: ") and words in result.stderr.splitlines()[-1]
     assert "loading" not in result.stderr
+
+
+def test_the_cache_may_take_what_memory_is_left(make: Callable[..., Path]) -> None:
+    with SheafServer(make(**SMALL), "--workers", "0", "--kv-cache-memory-bytes", "auto") as server:
+        # More than the default would give, on any machine that runs this.
+        assert server.metric("sheaf_kv_blocks_capacity") * 16 > 1 << 16
+        assert server.completion(prompt=[1, 2, 3], max_tokens=4)["usage"]["completion_tokens"] >= 1
 
 
 def test_a_cache_format_that_the_attention_lacks_is_refused_before_loading(make: Callable[..., Path]) -> None:

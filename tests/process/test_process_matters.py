@@ -133,16 +133,17 @@ def test_a_signal_ends_it_at_any_moment_of_its_start(tiny: Path, tmp_path: Path)
 
 def test_a_second_signal_ends_it_at_once(tiny: Path) -> None:
     with SheafServer(tiny, "--workers", "1") as server, concurrent.futures.ThreadPoolExecutor(1) as pool:
-        def endless() -> Any:
+        def unanswered() -> Any:
             try:
-                return generate(server, PROMPT, 1900)
+                return generate(server, PROMPT, 40)
             except (HttpError, OSError) as error:
                 return error
 
         workers = server.worker_pids()
-        running = pool.submit(endless)
-        wait_for(lambda: server.metric("sheaf_generated_tokens_total") > 0, 20, "the request is running")
         os.kill(workers[0], signal.SIGSTOP)  # so that the request cannot end
+        running = pool.submit(unanswered)
+        wait_for(lambda: server.metric("sheaf_requests_running") + server.metric("sheaf_requests_queued") == 1, 20,
+                 "the request is there")
         server.process.send_signal(signal.SIGTERM)
         with pytest.raises(subprocess.TimeoutExpired):
             server.process.wait(0.3)

@@ -72,16 +72,17 @@ def test_a_second_sigterm_ends_at_once(tiny: Path) -> None:
     with SheafServer(tiny, *FLAGS, "--shutdown-timeout-ms", "600000") as server:
         def run() -> None:
             try:
-                server.completion(prompt=PROMPT, max_tokens=3000, ignore_eos=True)
+                server.completion(prompt=PROMPT, max_tokens=40, ignore_eos=True)
             except (HttpError, OSError):
                 pass  # that is how it should end
 
-        running = threading.Thread(target=run)
-        running.start()
-        wait_for(lambda: server.metric("sheaf_requests_running") == 1, 20, "it runs")
         workers = server.worker_pids()
         for pid in workers:
             os.kill(pid, signal.SIGSTOP)  # so that the request cannot finish
+        running = threading.Thread(target=run)
+        running.start()
+        wait_for(lambda: server.metric("sheaf_requests_running") + server.metric("sheaf_requests_queued") == 1, 20,
+                 "the request is there")
         server.process.send_signal(signal.SIGTERM)
         wait_for(lambda: not server.healthy(), 10, "it drains")
         assert server.process.poll() is None

@@ -44,6 +44,8 @@ class EngineDeterminism : public ::testing::Test {
     for (const auto& sink : sinks) transcripts.push_back(Transcript(*sink, with_logprobs));
     EXPECT_EQ(running.engine().free_kv_blocks(), running.num_blocks());
     if (preempted != nullptr) *preempted = running.observer.preempted;
+    drafted_ = running.observer.drafted;
+    drafts_accepted_ = running.observer.drafts_accepted;
     return transcripts;
   }
 
@@ -64,6 +66,7 @@ class EngineDeterminism : public ::testing::Test {
   const TinyCheckpoint checkpoint_{{.seed = seed_, .four_bit = true}};
   std::vector<GenerationRequest> requests_ = MixedRequests(random_, 32);
   std::vector<std::string> alone_;
+  int drafted_ = 0, drafts_accepted_ = 0;  // tokens, of the last Run
 };
 
 TEST_F(EngineDeterminism, AmongOthersAsAlone) { ExpectSame(Run({}, true)); }
@@ -98,6 +101,27 @@ TEST_F(EngineDeterminism, ForcedTokensAreTheSameOneByOneAndTogether) {
     transcripts[logprobs] = Run({}, true, nullptr, /*with_logprobs=*/false);
   }
   EXPECT_EQ(transcripts[0], transcripts[1]);
+}
+
+TEST_F(EngineDeterminism, DraftedOrNot) {
+  for (GenerationRequest& request : requests_) {
+    if (random_() % 2 == 0) request.sampling.temperature = 0;  // it repeats itself
+    request.stop.max_tokens += 20;
+  }
+  alone_ = Run({}, true);
+  EXPECT_EQ(drafted_, 0);
+  for (const int chunk : {7, 64, 2048}) {
+    SCOPED_TRACE(chunk);
+    EngineSettings settings;
+    settings.engine.max_num_batched_tokens = chunk;
+    settings.engine.speculation = {.longest_draft = 6, .ngram = {.min_match = 1, .max_match = 3}};
+    settings.block_size = 8;
+    settings.num_blocks = chunk == 64 ? 60 : 600;
+    ExpectSame(Run(settings, true));
+    if (chunk < 2048) continue;
+    EXPECT_GT(drafts_accepted_, 0);
+    EXPECT_GT(drafted_, drafts_accepted_) << "some are not what comes";
+  }
 }
 
 TEST_F(EngineDeterminism, WithAnyNumberOfThreads) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "exchange/layer/local_expert_layer.h"
+#include "router/schedule/blocks/block_store.h"
 #include "router/schedule/engine.h"
 #include "tests/attention/tiny_checkpoint.h"
 #include "tests/schedule/byte_tokenizer.h"
@@ -47,12 +48,30 @@ class CountingObserver final : public EngineObserver {
  public:
   void OnStep(const StepReport& report) override {
     preempted += report.preempted;
+    displaced += report.displaced;
     most_sequences = std::max(most_sequences.load(), report.sequences);
     most_tokens = std::max(most_tokens.load(), report.prefill_tokens + report.decode_tokens);
     forced_tokens += report.forced_tokens;
+    drafted += report.drafted_tokens;
+    for (const int accepted : report.accepted_at) drafts_accepted += accepted;
     steps += 1;
+    predicted += report.predicted > Duration{0};
+    bounded_by_time += report.target > Duration{0};
+    ended_inside += report.ended;
     given_up += report.given_up;
+    evicted_blocks += report.evicted_blocks;
+    computed_tokens += report.given_up ? 0 : report.prefill_tokens + report.decode_tokens;
     moot += report.give_up_cause == GiveUpCause::kMoot;
+  }
+  void OnAdmitted(Duration) override { admitted += 1; }
+  void OnPrefixLookup(int tokens, int cached_tokens) override {
+    looked_up += tokens;
+    hits += cached_tokens;
+  }
+  void OnSecondTier(const SecondTierReport& report) override {
+    kept += static_cast<int>(report.kept);
+    loaded += static_cast<int>(report.loaded);
+    failed += static_cast<int>(report.failed);
   }
   void OnTold(const ToldTokens& report) override { told += report.tokens; }
   void OnFirstToken(Duration) override { first_tokens += 1; }
@@ -66,7 +85,9 @@ class CountingObserver final : public EngineObserver {
 
   std::atomic<int> steps{0}, preempted{0}, most_sequences{0}, most_tokens{0}, first_tokens{0},
       next_tokens{0}, ends{0}, completion_tokens{0}, forced_tokens{0}, guided{0}, guide_errors{0},
-      given_up{0}, moot{0}, told{0};
+      given_up{0}, moot{0}, displaced{0}, admitted{0}, drafted{0}, drafts_accepted{0},
+      predicted{0}, bounded_by_time{0}, evicted_blocks{0}, computed_tokens{0}, looked_up{0}, hits{0}, kept{0},
+      loaded{0}, failed{0}, ended_inside{0}, told{0};
 };
 
 struct EngineSettings {
@@ -78,9 +99,11 @@ struct EngineSettings {
                        .delivery_threads = 0};
   int num_blocks = 600;
   int block_size = 16;
+  kernels::KvFormat kv_format = kernels::KvFormat::kF32;
   int threads = 2;
   const Clock* clock = nullptr;  // null: steady
   absl::Status cluster;          // at the start
+  BlockStore* block_store = nullptr;
 };
 
 class RunningEngine {
@@ -93,9 +116,9 @@ class RunningEngine {
         experts(local_),
         cache_(*KvCache::Create(
             checkpoint.config(), checkpoint.all_heads(),
-            {kernels::KvFormat::kF32, settings.block_size,
+            {settings.kv_format, settings.block_size,
              settings.num_blocks * KvCache::BlockBytes(checkpoint.config(), checkpoint.all_heads(),
-                                                       kernels::KvFormat::kF32,
+                                                       settings.kv_format,
                                                        settings.block_size)})),
         decoder_(checkpoint.config(), checkpoint.weights(), checkpoint.all_heads(), *cache_,
                  experts, pool_,
@@ -107,7 +130,7 @@ class RunningEngine {
                 {&decoder_, cache_.get(), &ByteTokenizer(), &pool_, &clock_, &observer, [this] {
                    std::lock_guard lock(mutex_);
                    return cluster_;
-                 }}) {}
+                 }, settings.block_store}) {}
 
   Engine& engine() { return engine_; }
   int num_blocks() const { return cache_->num_blocks(); }

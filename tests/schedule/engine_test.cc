@@ -156,7 +156,7 @@ TEST_F(EngineTest, DeadlinesEndQueuedAndRunningRequests) {
       << "a neighbour is not disturbed";
 
   const auto late = std::make_shared<RecordingSink>();
-  request = RandomRequest(random_, 5, 200);
+  request = RandomRequest(random_, 5, 20);
   request.deadline = running.now() + std::chrono::milliseconds(100);
   late->on_token = [&](size_t) {
     while (running.now() < *request.deadline) std::this_thread::yield();
@@ -335,10 +335,13 @@ TEST_F(EngineTest, NoLoadLeaksABlock) {
       sink->on_token = [&running, id, at = 1 + random_() % 10](size_t count) {
         if (count == at && *id != 0) running.engine().Cancel(SequenceId(*id));
       };
+      request.deadline.reset();
       *id = running.engine().Submit(request, sink)->value();
       ids.push_back(SequenceId(*id));
     } else {
-      ids.push_back(*running.engine().Submit(request, sink));
+      const auto submitted = running.engine().Submit(request, sink);
+      if (absl::IsDeadlineExceeded(submitted.status())) continue;  // it could not end in time
+      ids.push_back(*submitted);
     }
     sinks.push_back(sink);
     if (random_() % 6 == 0) running.engine().Cancel(ids[random_() % ids.size()]);
@@ -346,7 +349,7 @@ TEST_F(EngineTest, NoLoadLeaksABlock) {
   for (const auto& sink : sinks) sink->WaitForEnd();
   EXPECT_EQ(running.engine().free_kv_blocks(), running.num_blocks());
   running.engine().Stop(TimePoint::max());
-  EXPECT_EQ(running.observer.ends, 300);
+  EXPECT_EQ(running.observer.ends, static_cast<int>(sinks.size()));
   EXPECT_GT(running.observer.preempted, 0);
 }
 

@@ -73,7 +73,8 @@ class GivenUpStep : public ::testing::Test {
     for (size_t i = 0; i < got.size(); ++i) EXPECT_EQ(got[i], wanted[i]) << "request " << i;
   }
 
-  // Experts that wait, as one whose answer is late does, until the step is moot or `released_`.
+  // Experts that wait, as one whose answer is late does, until the step is moot or `released_`. It is
+  // the step thread's.
   void HangUntilMoot(RunningEngine& running, const std::function<bool()>& hangs) {
     running.experts.finish = [this, &running, hangs](const RoutedBatch&, float*) -> absl::Status {
       if (!hangs()) return absl::OkStatus();
@@ -135,9 +136,8 @@ TEST_F(GivenUpStep, ChangesNoOutputAmongPreemptions) {
   EXPECT_GT(preempted_, 0);
 }
 
-TEST_F(GivenUpStep, IsMootWhenOneIsCancelledAndTheOthersGoOn) {
+TEST_F(GivenUpStep, IsMootWhenNobodyIsLeftInItAndTheOthersGoOn) {
   RunningEngine running(checkpoint_, settings_);
-  EXPECT_FALSE(running.engine().StepIsMoot()) << "no step";
   std::atomic<int> left{1};
   HangUntilMoot(running, [&] { return left-- > 0; });
   GenerationRequest request = RandomRequest(random_, 9, 20);
@@ -147,13 +147,13 @@ TEST_F(GivenUpStep, IsMootWhenOneIsCancelledAndTheOthersGoOn) {
   const SequenceId id = *running.engine().Submit(RandomRequest(random_, 9, 20), gone);
   WaitUntilHanging(running);
   const auto stays = running.Start(request);
-  EXPECT_FALSE(running.engine().StepIsMoot());
+  EXPECT_TRUE(hanging_);
   running.engine().Cancel(id);
   EXPECT_EQ(gone->WaitForEnd().reason, FinishReason::kCancelled);
   EXPECT_EQ(stays->WaitForEnd().completion_tokens, 20);
   EXPECT_EQ(running.observer.moot, 1);
 
-  // Both in one step: the one that stays is computed again.
+  // Both in one step: the client that left knows at once, the step is not given up.
   left = 0;
   const auto again = std::make_shared<RecordingSink>();
   const auto beside = std::make_shared<RecordingSink>();
@@ -168,8 +168,11 @@ TEST_F(GivenUpStep, IsMootWhenOneIsCancelledAndTheOthersGoOn) {
   WaitUntilHanging(running);
   running.engine().Cancel(other);
   EXPECT_EQ(beside->WaitForEnd().reason, FinishReason::kCancelled);
+  EXPECT_TRUE(hanging_);
+  released_ = true;
   EXPECT_EQ(Transcript(*again), Transcript(*stays));
-  EXPECT_EQ(running.observer.moot, 2);
+  EXPECT_EQ(running.observer.moot, 1);
+  EXPECT_EQ(running.observer.ended_inside, 2);
   EXPECT_EQ(running.engine().free_kv_blocks(), running.num_blocks());
 }
 
@@ -182,10 +185,10 @@ TEST_F(GivenUpStep, IsMootAtADeadline) {
   request.deadline = running.now() + std::chrono::seconds(5);
   const auto late = running.Start(request);
   WaitUntilHanging(running);
-  EXPECT_FALSE(running.engine().StepIsMoot());
-  clock.Advance(std::chrono::seconds(5));
+  clock.Advance(std::chrono::milliseconds(4999));
+  EXPECT_FALSE(late->ended());
+  clock.Advance(std::chrono::milliseconds(1));
   EXPECT_EQ(late->WaitForEnd().status.code(), absl::StatusCode::kDeadlineExceeded);
-  EXPECT_FALSE(running.engine().StepIsMoot()) << "no step";
   EXPECT_EQ(running.engine().free_kv_blocks(), running.num_blocks());
 }
 
@@ -198,7 +201,7 @@ TEST_F(GivenUpStep, IsMootWhenTheEngineStops) {
   WaitUntilHanging(running);
   std::thread stop([&] { running.engine().Stop(running.now() + std::chrono::seconds(3)); });
   while (running.engine().accepting()) std::this_thread::yield();
-  EXPECT_FALSE(running.engine().StepIsMoot()) << "it drains";
+  EXPECT_FALSE(cut->ended()) << "it drains";
   clock.Advance(std::chrono::seconds(3));
   EXPECT_EQ(cut->WaitForEnd().status.code(), absl::StatusCode::kUnavailable);
   stop.join();

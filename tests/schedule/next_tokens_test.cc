@@ -52,7 +52,7 @@ class NextTokensTest : public ::testing::Test {
     if (!status.ok()) return status;
     end_ = next_.ended ? std::optional(FinishReason::kStop) : std::nullopt;
     for (size_t i = 0; i < next_.tokens.size() && !end_.has_value(); ++i) {
-      end_ = testing::AcceptAndTell(*sequence_, next_.tokens[i], i > 0 || !next_.sampled);
+      end_ = testing::AcceptAndTell(*sequence_, next_.tokens[i], next_.forced[i]);
     }
     return absl::OkStatus();
   }
@@ -78,7 +78,7 @@ class NextTokensTest : public ::testing::Test {
 TEST_F(NextTokensTest, SamplesUnderTheMaskAndAppendsWhatIsForced) {
   Make(ToyGrammarSpec{{{'x', 'y'}, {'1'}, {'2'}, {'p', 'q'}}});
   EXPECT_THAT(Next({'z', 'y', 'x'}), ElementsAre('y', '1', '2'));
-  EXPECT_TRUE(next_.sampled);
+  EXPECT_FALSE(next_.forced[0]);
   EXPECT_THAT(Next({kEos, 'q'}), ElementsAre('q'));
   EXPECT_THAT(Next({'z'}), ElementsAre(kEos)) << "nothing else can follow";
   EXPECT_EQ(end_, FinishReason::kStop);

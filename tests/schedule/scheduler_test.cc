@@ -3,12 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <deque>
 #include <map>
-#include <random>
-
-#include "tests/text/random_seed.h"
+#include <vector>
 
 namespace sheaf {
 namespace {
@@ -32,11 +28,22 @@ using TokenMap = std::map<uint64_t, int>;
 
 TEST(Scheduler, RunsDecodesFirstAndFillsTheBudgetWithPrefill) {
   const std::vector<RunningSequence> running = {
-      {Id(1), 500, 100, 25, 1}, Decode(2, 30, 16), {Id(3), 50, 0, 0, 0}, Decode(4, 9, 16)};
-  EXPECT_EQ(Tokens(PlanStep({running, {}, 100, 200}, {8, 64, 16})),
+      {Id(1), 500, 100, 25, 1}, Decode(2, 30, 16), {Id(3), 600, 0, 0, 0}, Decode(4, 9, 16)};
+  EXPECT_EQ(Tokens(PlanStep({running, {}, 100, 200, 2}, {8, 64, 16})),
             (TokenMap{{1, 62}, {2, 1}, {4, 1}}));
-  EXPECT_EQ(Tokens(PlanStep({running, {}, 100, 200}, {8, 412, 16})),
+  EXPECT_EQ(Tokens(PlanStep({running, {}, 100, 200, 2}, {8, 412, 16})),
             (TokenMap{{1, 400}, {2, 1}, {3, 10}, {4, 1}}));
+}
+
+TEST(Scheduler, SaysWhatTheStepIs) {
+  const std::vector<RunningSequence> running = {{Id(1), 500, 100, 25, 1}, Decode(2, 30, 16)};
+  const StepPlan plan = PlanStep({running, {}, 100, 200}, {8, 401, 16});
+  EXPECT_EQ(plan.shape.decode_rows, 1);
+  EXPECT_EQ(plan.shape.prefill_rows, 400);
+  EXPECT_EQ(plan.shape.attended, 30 + 400 * 100 + 400 * 401 / 2);
+  EXPECT_EQ(plan.shape.logit_rows, 2) << "the prompt ends in this step";
+  EXPECT_EQ(plan.num_tokens(), 401);
+  EXPECT_EQ(PlanStep({running, {}, 100, 200}, {8, 400, 16}).shape.logit_rows, 1);
 }
 
 TEST(Scheduler, AsksForTheBlocksThatTheTokensNeed) {
@@ -48,67 +55,194 @@ TEST(Scheduler, AsksForTheBlocksThatTheTokensNeed) {
   EXPECT_EQ(blocks, (std::map<uint64_t, int>{{1, 1}, {2, 0}, {3, 4}}));
 }
 
-TEST(Scheduler, AdmitsInOrderAndOvertakesNobody) {
+TEST(Scheduler, AShortPromptIsWhollyInTheNextStepAlthoughALongOneIsUnderWay) {
+  const std::vector<RunningSequence> running = {{Id(1), 131072, 4096, 256, 1}};
+  const std::vector<QueuedSequence> queued = {{Id(2), 20}};
+  const StepPlan plan = PlanStep({running, queued, 10000, 20000, 2}, {8, 2048, 16});
+  EXPECT_EQ(Tokens(plan), (TokenMap{{1, 2028}, {2, 20}}));
+}
+
+TEST(Scheduler, AdmitsInOrder) {
   const std::vector<QueuedSequence> queued = {{Id(1), 20}, {Id(2), 600}, {Id(3), 5}};
   const SchedulerLimits limits{8, 1000, 16};
-  // 40 blocks hold 640 tokens: the second does not fit beside the first, so the third waits too.
+  EXPECT_THAT(PlanStep({{}, queued, 60, 60}, limits).admitted, ElementsAre(Id(1), Id(2), Id(3)));
+  EXPECT_THAT(PlanStep({{}, queued, 60, 60}, {2, 1000, 16}).admitted, ElementsAre(Id(1), Id(2)))
+      << "max_num_seqs";
+  // Beyond the budget only a few.
+  const std::vector<QueuedSequence> many(20, QueuedSequence{Id(1), 100});
+  EXPECT_EQ(PlanStep({{}, many, 600, 600}, {64, 100, 16}).admitted.size(), 8u);
+  EXPECT_EQ(PlanStep({{}, many, 600, 600}, {64, 1100, 16}).admitted.size(), 11u);
+}
+
+TEST(Scheduler, OneThatLacksBlocksMayBePassedByAsMuchAsItIsItself) {
+  const std::vector<QueuedSequence> queued = {
+      {Id(1), 20}, {Id(2), 600}, {Id(3), 300}, {Id(4), 301}, {Id(5), 100}};
+  const SchedulerLimits limits{8, 1000, 16};
+  // 40 blocks hold 640 tokens: the second does not fit beside the first.
   StepPlan plan = PlanStep({{}, queued, 40, 40}, limits);
-  EXPECT_EQ(plan.num_admitted, 1);
-  EXPECT_EQ(Tokens(plan), (TokenMap{{1, 20}}));
-  plan = PlanStep({{}, queued, 60, 60}, limits);
-  EXPECT_EQ(plan.num_admitted, 3);
-  EXPECT_EQ(PlanStep({{}, queued, 60, 60}, {2, 1000, 16}).num_admitted, 2) << "max_num_seqs";
-  EXPECT_EQ(Tokens(PlanStep({{}, queued, 60, 60}, {8, 100, 16})), (TokenMap{{1, 20}, {2, 80}}))
-      << "budget";
+  EXPECT_THAT(plan.admitted, ElementsAre(Id(1), Id(3), Id(5)));
+  ASSERT_EQ(plan.overtaken.size(), 1u);
+  EXPECT_EQ(plan.overtaken[0].id, Id(2));
+  EXPECT_EQ(plan.overtaken[0].tokens, 400);
+  // Of the 600, 450 have gone by.
+  std::vector<QueuedSequence> later = {{Id(2), 600}, {Id(3), 151}, {Id(5), 100}, {Id(6), 60}};
+  later[0].overtaken_tokens = 450;
+  const std::vector<RunningSequence> running = {Decode(1, 32, 16)};
+  plan = PlanStep({running, later, 36, 40}, limits);
+  EXPECT_THAT(plan.admitted, ElementsAre(Id(5)));
+  later[0].overtaken_tokens = 600;
+  plan = PlanStep({running, later, 36, 40}, limits);
+  EXPECT_THAT(plan.admitted, IsEmpty());
+  EXPECT_THAT(plan.overtaken, IsEmpty());
+  EXPECT_EQ(PlanStep({running, later, 40, 48}, limits).admitted.front(), Id(2));
+}
+
+TEST(Scheduler, DeferredOnesAreSkipped) {
+  std::vector<QueuedSequence> queued = {{Id(1), 20}, {Id(2), 30}, {Id(3), 5}};
+  queued[1].deferred = true;
+  const StepPlan plan = PlanStep({{}, queued, 60, 60}, {8, 1000, 16});
+  EXPECT_THAT(plan.admitted, ElementsAre(Id(1), Id(3)));
+  EXPECT_EQ(Tokens(plan), (TokenMap{{1, 20}, {3, 5}}));
+  EXPECT_THAT(plan.overtaken, IsEmpty()) << "it lacks no blocks";
+}
+
+TEST(Scheduler, CachedTokensAreNotRunAndSharedBlocksCostNothing) {
+  QueuedSequence cached{Id(2), 100};
+  cached.cached_tokens = 64;  // 4 blocks
+  const auto plan_with = [&](int shared_blocks, int free_blocks) {
+    cached.shared_blocks = shared_blocks;
+    const std::vector<RunningSequence> running = {Decode(1, 66, 16)};
+    const std::vector<QueuedSequence> queued = {cached};
+    return PlanStep({running, queued, free_blocks, 40}, {8, 1000, 16});
+  };
+  // 7 blocks for 101 tokens and one of slack.
+  EXPECT_THAT(plan_with(0, 7).admitted, IsEmpty());
+  const StepPlan plan = plan_with(0, 8);
+  EXPECT_EQ(Tokens(plan), (TokenMap{{1, 1}, {2, 36}}));
+  EXPECT_EQ(plan.runs.back().new_blocks, 3) << "beside the cached ones";
+  EXPECT_EQ(plan.shape.attended, 66 + 36 * 64 + 36 * 37 / 2);
+  EXPECT_THAT(plan_with(4, 3).admitted, IsEmpty());
+  EXPECT_EQ(Tokens(plan_with(4, 4)), (TokenMap{{1, 1}, {2, 36}}));
+}
+
+TEST(Scheduler, BlocksThatTheCacheKeepsAreNotGivenTwice) {
+  // 10 free blocks, of which 6 are the cached beginning of the newcomer. The running prefill is
+  // promised 3 of them.
+  const std::vector<RunningSequence> running = {{Id(1), 48, 0, 0, 0}};
+  QueuedSequence cached{Id(2), 101};
+  cached.cached_tokens = 96;
+  const std::vector<QueuedSequence> queued = {cached};
+  const auto fresh_blocks = [](const StepPlan& plan) {
+    int blocks = 0;
+    for (const StepPlan::Run& run : plan.runs) blocks += run.new_blocks;
+    return blocks;
+  };
+  const StepPlan plan = PlanStep({running, queued, 11, 40}, {8, 1000, 16});
+  EXPECT_THAT(plan.admitted, ElementsAre(Id(2)));
+  EXPECT_EQ(fresh_blocks(plan), 4) << "3 and 1, of the 5 that the newcomer leaves";
+  EXPECT_THAT(PlanStep({running, queued, 10, 40}, {8, 1000, 16}).admitted, IsEmpty());
 }
 
 TEST(Scheduler, KeepsTheBlocksThatARunningPrefillStillNeeds) {
   // 40 blocks in all; the running prefill owns 10 and needs 20 more of the 30 free.
   const std::vector<RunningSequence> running = {{Id(1), 480, 160, 10, 1}};
   const std::vector<QueuedSequence> fits = {{Id(2), 16 * 8}}, too_much = {{Id(2), 16 * 10}};
-  EXPECT_EQ(PlanStep({running, fits, 30, 40}, {8, 1000, 16}).num_admitted, 1);
-  EXPECT_EQ(PlanStep({running, too_much, 30, 40}, {8, 1000, 16}).num_admitted, 0);
+  EXPECT_EQ(PlanStep({running, fits, 30, 40}, {8, 1000, 16}).admitted.size(), 1u);
+  EXPECT_EQ(PlanStep({running, too_much, 30, 40}, {8, 1000, 16}).admitted.size(), 0u);
 }
 
 TEST(Scheduler, AdmitsASequenceThatFillsTheCacheWhenItIsAlone) {
   const std::vector<QueuedSequence> queued = {{Id(1), 160}};
-  EXPECT_EQ(PlanStep({{}, queued, 10, 10}, {8, 1000, 16}).num_admitted, 1);
+  EXPECT_EQ(PlanStep({{}, queued, 10, 10}, {8, 1000, 16}).admitted.size(), 1u);
 }
 
-TEST(Scheduler, PreemptsTheLastAdmittedWhenADecodeNeedsABlock) {
+TEST(Scheduler, PreemptsAJuniorWhenADecodeNeedsABlock) {
   const std::vector<RunningSequence> running = {Decode(1, 17, 16), Decode(2, 17, 16),
                                                 Decode(3, 9, 16)};
   const std::vector<QueuedSequence> queued = {{Id(4), 1}};
   const StepPlan plan = PlanStep({running, queued, 1, 4}, {8, 100, 16});
   EXPECT_THAT(plan.preempted, ElementsAre(Id(3)));
   EXPECT_EQ(Tokens(plan), (TokenMap{{1, 1}, {2, 1}}));
-  EXPECT_EQ(plan.num_admitted, 0) << "blocks taken from one are not given to a newcomer";
+  EXPECT_THAT(plan.admitted, IsEmpty()) << "blocks taken from one are not given to a newcomer";
 }
 
-TEST(Scheduler, PreemptsSeveralNewestFirst) {
+TEST(Scheduler, TheVictimIsTheOneThatCostsLeastToComputeAgain) {
+  const std::vector<RunningSequence> running = {Decode(1, 17, 16), Decode(2, 60, 16),
+                                                Decode(3, 25, 16), Decode(4, 90, 16)};
+  EXPECT_THAT(PlanStep({running, {}, 0, 13}, {8, 100, 16}).preempted, ElementsAre(Id(3)));
+  // What others own too need not be computed again, nor is it freed.
+  std::vector<RunningSequence> shared = running;
+  shared[3].shared_blocks = 5;
+  EXPECT_THAT(PlanStep({shared, {}, 0, 13}, {8, 100, 16}).preempted, ElementsAre(Id(4)));
+  shared[3].shared_blocks = 6;
+  EXPECT_THAT(PlanStep({shared, {}, 0, 13}, {8, 100, 16}).preempted, ElementsAre(Id(3)));
+}
+
+TEST(Scheduler, TheVictimIsOfTheLowestPriority) {
+  std::vector<RunningSequence> running = {Decode(1, 60, 16), Decode(2, 17, 16), Decode(3, 25, 16)};
+  running[0].priority = 1;
+  const StepPlan plan = PlanStep({running, {}, 0, 8}, {8, 100, 16});
+  EXPECT_THAT(plan.preempted, ElementsAre(Id(1)))
+      << "older and dearer, but the others come before it";
+  EXPECT_EQ(Tokens(plan), (TokenMap{{2, 1}, {3, 1}}));
+}
+
+TEST(Scheduler, APrefillThatIsNearlyDoneIsPreemptedLast) {
   const std::vector<RunningSequence> running = {
-      Decode(1, 17, 16), Decode(2, 16, 16), {Id(3), 40, 8, 1, 1}, Decode(4, 8, 16)};
-  const StepPlan one = PlanStep({running, {}, 0, 4}, {8, 100, 16});
-  EXPECT_THAT(one.preempted, ElementsAre(Id(4)));
-  const std::vector<RunningSequence> all = {Decode(1, 33, 16), Decode(2, 33, 16),
-                                            Decode(3, 33, 16)};
-  const StepPlan two = PlanStep({all, {}, 0, 6}, {8, 100, 16});
-  EXPECT_THAT(two.preempted, ElementsAre(Id(3)));
-  EXPECT_EQ(Tokens(two), (TokenMap{{1, 1}, {2, 1}}));
+      Decode(1, 17, 16), {Id(2), 40, 32, 2, 1}, Decode(3, 60, 16), {Id(4), 200, 40, 3, 1}};
+  const StepPlan plan = PlanStep({running, {}, 0, 10}, {8, 100, 16});
+  EXPECT_THAT(plan.preempted, ElementsAre(Id(4))) << "40 tokens, and 160 to go";
+  const std::vector<RunningSequence> no_choice = {running[0], running[1]};
+  EXPECT_THAT(PlanStep({no_choice, {}, 0, 10}, {8, 100, 16}).preempted, ElementsAre(Id(2)));
 }
 
-TEST(Scheduler, ASequencePreemptsItselfRatherThanAnOlderOne) {
+TEST(Scheduler, PreemptsSeveralMostJuniorFirst) {
+  const std::vector<RunningSequence> all = {Decode(1, 33, 16), Decode(2, 33, 16), Decode(3, 9, 16),
+                                            Decode(4, 9, 16)};
+  const StepPlan plan = PlanStep({all, {}, 0, 6}, {8, 100, 16});
+  EXPECT_THAT(plan.preempted, ElementsAre(Id(4), Id(3)));
+  EXPECT_EQ(Tokens(plan), (TokenMap{{1, 1}, {2, 1}}));
+}
+
+TEST(Scheduler, NobodyTakesABlockFromASenior) {
   const std::vector<RunningSequence> running = {Decode(1, 10, 16), Decode(2, 17, 16)};
   const StepPlan plan = PlanStep({running, {}, 0, 2}, {8, 100, 16});
-  EXPECT_THAT(plan.preempted, ElementsAre(Id(2)));
+  EXPECT_THAT(plan.preempted, IsEmpty()) << "it waits with what it has";
   EXPECT_EQ(Tokens(plan), (TokenMap{{1, 1}}));
+  const std::vector<QueuedSequence> queued = {{Id(3), 1}};
+  EXPECT_THAT(PlanStep({running, queued, 0, 2}, {8, 100, 16}).admitted, IsEmpty());
 }
 
-TEST(Scheduler, TwoPrefillsThatBlockEachOtherEndWithTheOlderOneRunning) {
+TEST(Scheduler, NobodyIsPreemptedForNothing) {
+  // The third could give a block, but the second needs two for a token: none.
+  std::vector<RunningSequence> running = {Decode(1, 10, 16), Decode(2, 17, 16), Decode(3, 9, 16)};
+  running[1].owned_blocks = 0;
+  EXPECT_THAT(PlanStep({running, {}, 0, 4}, {8, 100, 16}).preempted, IsEmpty());
+}
+
+TEST(Scheduler, TwoPrefillsThatBlockEachOtherEndWithTheSeniorRunning) {
   const std::vector<RunningSequence> running = {{Id(1), 64, 32, 2, 1}, {Id(2), 64, 32, 2, 1}};
   const StepPlan plan = PlanStep({running, {}, 0, 4}, {8, 100, 16});
   EXPECT_THAT(plan.preempted, ElementsAre(Id(2)));
-  EXPECT_EQ(Tokens(plan), (TokenMap{{1, 32}}));
+  EXPECT_EQ(Tokens(plan), (TokenMap{{1, 16}}));
+}
+
+TEST(Scheduler, TheMostSeniorPrefillTakesBlocksFromDecodes) {
+  const std::vector<RunningSequence> running = {
+      {Id(1), 64, 32, 2, 1}, Decode(2, 20, 16), Decode(3, 30, 16)};
+  const StepPlan plan = PlanStep({running, {}, 0, 6}, {8, 100, 16});
+  EXPECT_THAT(plan.preempted, ElementsAre(Id(2)));
+  EXPECT_EQ(Tokens(plan), (TokenMap{{1, 16}, {3, 1}}));
+}
+
+TEST(Scheduler, OneThatYieldsIsPreemptedUnlessItIsAlone) {
+  std::vector<RunningSequence> running = {Decode(1, 10, 16), Decode(2, 17, 16)};
+  running[0].yields = true;
+  const StepPlan plan = PlanStep({running, {}, 5, 8}, {8, 100, 16});
+  EXPECT_THAT(plan.preempted, ElementsAre(Id(1)));
+  EXPECT_EQ(Tokens(plan), (TokenMap{{2, 1}}));
+  running.pop_back();
+  EXPECT_THAT(PlanStep({running, {}, 5, 8}, {8, 100, 16}).preempted, IsEmpty());
 }
 
 TEST(Scheduler, WithMoreDecodesThanBudgetTheLongestWaitingRun) {
@@ -135,129 +269,6 @@ TEST(Scheduler, AForcedRunIsADecode) {
   const std::vector<RunningSequence> runs = {
       {Id(1), 40, 20, 3, 7, true}, {Id(2), 40, 20, 3, 5, true}, {Id(3), 40, 20, 3, 6, true}};
   EXPECT_EQ(Tokens(PlanStep({runs, {}, 10, 20}, {8, 25, 16})), (TokenMap{{2, 20}, {3, 5}}));
-}
-
-// Random loads, played to the end against the rules that every plan must keep.
-class Play {
- public:
-  Play(std::mt19937_64& random, SchedulerLimits limits, int total_blocks)
-      : random_(random), limits_(limits), total_blocks_(total_blocks), free_(total_blocks) {}
-
-  void Run(int num_sequences) {
-    const int capacity = total_blocks_ * limits_.block_size;
-    for (int i = 1; i <= num_sequences; ++i) {
-      const int prompt = 1 + static_cast<int>(random_() % std::min(capacity, 120));
-      const int output = 1 + static_cast<int>(random_() % std::min(capacity - prompt + 1, 60));
-      arriving_.push_back({Id(i), prompt, prompt + output});
-    }
-    int64_t steps = 0;
-    while (!arriving_.empty() || !queue_.empty() || !running_.empty()) {
-      while (!arriving_.empty() && (queue_.empty() || random_() % 2 == 0)) {
-        queue_.push_back(arriving_.front());
-        arriving_.pop_front();
-      }
-      Step();
-      if (::testing::Test::HasFatalFailure()) return;
-      ASSERT_LT(++steps, 400000) << "somebody starves";
-    }
-    EXPECT_EQ(free_, total_blocks_) << "blocks leaked";
-    for (const auto& [id, admitted_at] : first_admission_) {
-      EXPECT_EQ(admitted_at, id.value()) << "admitted out of order";
-    }
-  }
-
- private:
-  struct State {
-    SequenceId id;
-    int total = 0;
-    int end = 0;  // total at which it ends
-    int computed = 0;
-    int blocks = 0;
-    uint64_t last_step = 0;
-    bool prefilled = false;
-  };
-
-  void Step() {
-    ++step_;
-    std::vector<RunningSequence> running;
-    for (const State& s : running_)
-      running.push_back({s.id, s.total, s.computed, s.blocks, s.last_step, s.prefilled});
-    std::vector<QueuedSequence> queued;
-    for (const State& s : queue_) queued.push_back({s.id, s.total});
-    const StepPlan plan = PlanStep({running, queued, free_, total_blocks_}, limits_);
-
-    ASSERT_FALSE(plan.runs.empty()) << "work waits and nothing runs";
-    ASSERT_LE(plan.num_tokens(), limits_.max_num_batched_tokens);
-    for (SequenceId id : plan.preempted) {
-      ASSERT_FALSE(id == running_.front().id) << "the oldest was preempted";
-      ASSERT_TRUE(id == running_.back().id) << "not the newest first";
-      State victim = running_.back();
-      running_.pop_back();
-      free_ += victim.blocks;
-      victim.blocks = victim.computed = 0;
-      victim.prefilled = false;
-      queue_.push_front(victim);
-    }
-    for (int i = 0; i < plan.num_admitted; ++i) {
-      running_.push_back(queue_.front());
-      first_admission_.emplace(queue_.front().id, first_admission_.size() + 1);
-      queue_.pop_front();
-    }
-    ASSERT_LE(running_.size(), size_t(limits_.max_num_seqs));
-    for (const StepPlan::Run& run : plan.runs) {
-      const auto s = std::find_if(running_.begin(), running_.end(),
-                                  [&](const State& x) { return x.id == run.id; });
-      ASSERT_NE(s, running_.end()) << "runs what is not running";
-      ASSERT_NE(s->last_step, step_) << "runs twice";
-      ASSERT_GE(run.num_tokens, 1);
-      ASSERT_LE(run.num_tokens, s->total - s->computed);
-      s->last_step = step_;
-      s->computed += run.num_tokens;
-      s->blocks += run.new_blocks;
-      free_ -= run.new_blocks;
-      ASSERT_GE(s->blocks * limits_.block_size, s->computed);
-      ASSERT_EQ(s->blocks, BlocksForTokens(s->computed, limits_.block_size))
-          << "a block for nothing";
-      if (s->computed < s->total) continue;
-      s->prefilled = true;
-      // One token, now and then a run that a guide forces; never past the end.
-      const int more = random_() % 5 == 0 ? 1 + static_cast<int>(random_() % 20) : 1;
-      s->total = std::min(s->total + more, s->end);
-    }
-    ASSERT_GE(free_, 0);
-    std::erase_if(running_, [&](const State& s) {
-      const bool over = s.total >= s.end || random_() % 500 == 0;  // now and then one is cancelled
-      if (over) free_ += s.blocks;
-      return over;
-    });
-  }
-
-  std::mt19937_64& random_;
-  const SchedulerLimits limits_;
-  const int total_blocks_;
-  int free_;
-  uint64_t step_ = 0;
-  std::deque<State> arriving_, queue_;
-  std::vector<State> running_;
-  std::map<SequenceId, uint64_t> first_admission_;
-};
-
-TEST(Scheduler, EveryLoadEndsAndEveryPlanKeepsTheRules) {
-  const uint64_t seed = testing::RandomSeed();
-  SCOPED_TRACE(seed);
-  std::mt19937_64 random(seed);
-  for (int round = 0; round < 60; ++round) {
-    const SchedulerLimits limits{1 + static_cast<int>(random() % 12),
-                                 1 + static_cast<int>(random() % 90),
-                                 1 + static_cast<int>(random() % 20)};
-    const int blocks = 1 + static_cast<int>(random() % 40);
-    SCOPED_TRACE(::testing::Message()
-                 << "round " << round << ": " << limits.max_num_seqs << " sequences, "
-                 << limits.max_num_batched_tokens << " tokens, " << blocks << " blocks of "
-                 << limits.block_size);
-    Play(random, limits, blocks).Run(30);
-    if (HasFatalFailure()) return;
-  }
 }
 
 TEST(Scheduler, PlansNothingForNobody) {

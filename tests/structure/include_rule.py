@@ -8,13 +8,14 @@ import re
 from pathlib import PurePosixPath
 
 _FACES = {"router/api/openai", "router/api/status", "router/api/grpc"}
-_API = {"base", "kernels", "model", "router/text", "router/schedule", "router/metrics", "router/api/request", "router/api/generation"}
+_API = {"base", "network", "kernels", "model", "router/text", "router/schedule", "router/metrics", "router/api/request", "router/api/generation"}
 _MOVER = {"base", "exchange/wire", "exchange/link"}
 _LINKS = {"exchange", "exchange/wire", "exchange/link", "exchange/layer", "exchange/pool"}
 
 # Folder -> folders it may include, beside itself. The longest matching prefix of a path is its folder.
 ALLOWED: dict[str, set[str]] = {
     "base": set(),
+    "network": {"base"},
     "proto": set(),
     "kernels": {"base"},
     "model": {"base", "kernels"},
@@ -28,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "exchange/layer": {"base", "kernels", "exchange", "exchange/wire"},
     "exchange/pool": {"base", "kernels", "exchange", "exchange/wire", "exchange/link", "exchange/layer"},
     "exchange/benchmarks": {"base", "exchange", "exchange/shared_memory", "exchange/tcp", *_MOVER},
-    "coordinator": {"base", "proto", "exchange", "exchange/wire"},
+    "coordinator": {"base", "network", "proto", "exchange", "exchange/wire"},
     "worker": {"base", "proto", "kernels", "model", *_LINKS},
     "router/text": {"base"},
     "router/metrics": {"base"},
@@ -44,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "router/api/status": {*_API, "router/api/http"},
     "router/api/grpc": {*_API, "proto"},
     "router/api": {*_API, "router/api/http", *_FACES},
-    "cli": {"base", "proto", "kernels", "model", *_LINKS, "exchange/in_process", "exchange/shared_memory", "exchange/tcp",
+    "cli": {"base", "network", "proto", "kernels", "model", *_LINKS, "exchange/in_process", "exchange/shared_memory", "exchange/tcp",
             "coordinator", "worker", "router/text",
             "router/metrics", "router/attention", "router/schedule", "router/cluster", "router/api", "router/api/request",
             "router/api/generation", "router/api/http", *_FACES},

@@ -189,8 +189,8 @@ TEST(TokenizerTest, LongRunsOfOneKindAreTokenizedLikeShortOnes) {
   };
   for (const std::string& text :
        {run(" ", 99'999), run("\n", 99'999), run(" \n", 50'000), run("\xC2\xA0", 99'999),
-        run("x", 1'500'000), run("é", 1'000'000), run("9", 1'500'000), run("!", 1'500'000),
-        run("'", 1'500'000), run("\xF0\x9F\x98\x80", 500'000)}) {
+        run("x", 1'000'000), run("é", 500'000), run("9", 1'500'000), run("!", 1'000'000),
+        run("'", 1'000'000), run("\xF0\x9F\x98\x80", 250'000)}) {
     const std::vector<TokenId> ids = Encode(*tokenizer, text + "a1234");
     ASSERT_GE(ids.size(), 5u) << text.substr(0, 4);
     EXPECT_THAT(std::vector<TokenId>(ids.end() - 5, ids.end()),
@@ -207,6 +207,14 @@ TEST(TokenizerTest, ARunOfBlanksThatTheEngineCannotTakeIsRefused) {
     EXPECT_THAT(std::string(ids.status().message()),
                 HasSubstr("100000 blank characters in a row, up to byte 100002"));
   }
+}
+
+TEST(TokenizerTest, AWordBeyondTheBoundIsRefused) {
+  const auto tokenizer = MakeTokenizer();
+  const auto ids = tokenizer->Encode("ab " + std::string((1 << 20) + 1, 'x') + " cd", false);
+  EXPECT_EQ(ids.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(ids.status().message()),
+              HasSubstr("more than 1048576 bytes of one word, from byte 2"));
 }
 
 TEST(TokenizerTest, TruncationAndPaddingOfATrainingScriptAreDropped) {

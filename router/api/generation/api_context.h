@@ -4,7 +4,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <utility>
 
+#include "base/byte_budget.h"
 #include "base/clock.h"
 #include "router/api/generation/generation_call.h"
 #include "router/api/generation/preparation_pool.h"
@@ -31,9 +33,12 @@ struct ApiContext {
   const Clock& clock;
   std::function<uint64_t()> random;       // thread-safe; seeds and request names
   std::function<int64_t()> unix_seconds;  // `created` in answers
+  // Of gRPC requests (HTTP's are the server's own: HttpServerParts); null: no bound.
+  ByteBudget* request_bytes = nullptr;
 
-  ValidationContext validation() const {
-    return {model, limits, settings, codec, engine.max_model_len(), random};
+  ValidationContext validation(ClientLeft client_left = {}) const {
+    return {model, limits,  settings,
+            codec, engine.max_model_len(), random, std::move(client_left)};
   }
   GenerationCall::Services services() const {
     return {engine, wakes, metrics, clock, limits.max_unsent_bytes};

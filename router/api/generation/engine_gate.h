@@ -33,6 +33,9 @@ class EngineGate final : public GenerationEngine {
   Duration RetryAfter() const override {
     return Behind() ? Behind()->RetryAfter() : std::chrono::seconds(1);
   }
+  void ResetPrefixCache() override {
+    if (GenerationEngine* const engine = Behind()) engine->ResetPrefixCache();
+  }
   int32_t max_model_len() const override { return max_model_len_; }
 
  private:

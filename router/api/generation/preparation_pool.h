@@ -5,10 +5,13 @@
 //
 // Lanes      A grammar may take a second. Guided requests have one thread of their own, which does
 //            nothing else and gives way to other threads, so whatever they bring, ordinary
-//            requests never wait behind them.
+//            requests never wait behind them. Ordinary ones go by cost (preparation_queue.h): short
+//            ones first, long ones never on all threads.
+// Memory     after a large task, and again when no more tasks come, what the allocator kept goes
+//            back to the system.
 // Threads    TrySubmit: any thread, a task's own included. Tasks must not throw.
 // Bounds     of waiting tasks, each lane its own; beyond that TrySubmit says no and the request is
-//            refused.
+//            refused. Their bytes are bounded by whoever lets requests in (byte_budget.h).
 // Ownership  the destructor runs no further task: it waits for the running ones and drops the rest.
 
 #include <atomic>
@@ -17,7 +20,10 @@
 #include <thread>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 #include "base/bounded_queue.h"
+#include "router/api/generation/preparation_queue.h"
 
 namespace sheaf {
 
@@ -27,6 +33,7 @@ struct PreparationPoolOptions {
   int ordinary_threads = 2;
   size_t ordinary_capacity = 1024;
   size_t guided_capacity = 64;  // about a minute of grammars at their bound
+  size_t large_bytes = size_t{256} << 10;
 };
 
 class PreparationPool {
@@ -36,16 +43,20 @@ class PreparationPool {
   PreparationPool(const PreparationPool&) = delete;
   PreparationPool& operator=(const PreparationPool&) = delete;
 
-  bool TrySubmit(PreparationLane lane, std::function<void()> task);
+  // `bytes`: of the request, which say what its preparation costs.
+  bool TrySubmit(PreparationLane lane, std::function<void()> task, size_t bytes = 0);
 
  private:
-  using Tasks = BoundedQueue<std::function<void()>>;
+  void RunOrdinary();
+  void RunGuided();
 
-  void Run(Tasks& tasks);
-
-  Tasks ordinary_;
-  Tasks guided_;
+  const size_t large_bytes_;
   std::atomic<bool> stopping_{false};
+  absl::Mutex mutex_;
+  absl::CondVar changed_;
+  PreparationQueue ordinary_ ABSL_GUARDED_BY(mutex_);
+  bool trim_due_ ABSL_GUARDED_BY(mutex_) = false;  // when no task has come for a while
+  BoundedQueue<std::function<void()>> guided_;
   std::vector<std::thread> threads_;
 };
 

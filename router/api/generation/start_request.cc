@@ -11,11 +11,15 @@
 namespace sheaf {
 namespace {
 
-ApiResult<PreparedRequest> Prepare(const ParsedRequest& request, const ApiContext& context) {
+ApiResult<PreparedRequest> Prepare(const ParsedRequest& request, const ApiContext& context,
+                                   const ClientLeft& client_left) {
   // A wrong model name stays wrong: say so before asking for another attempt.
   if (auto error = CheckModelName(request.model, context.model)) return *std::move(error);
   if (auto error = CheckReady(context)) return *std::move(error);
-  return PrepareRequest(request, context.validation());
+  if (client_left && client_left()) {
+    return ApiError{absl::CancelledError("the client has left"), {}, {}};
+  }
+  return PrepareRequest(request, context.validation(client_left));
 }
 
 // Too many log-probabilities of prompts to keep while the client reads them.
@@ -63,8 +67,9 @@ PreparationLane PreparationLaneOf(const ParsedRequest& request) {
 }
 
 ApiResult<StartedRequest> StartRequest(const ParsedRequest& request, RequestFace face,
-                                       TimePoint arrival, const ApiContext& context) {
-  auto prepared = Prepare(request, context);
+                                       TimePoint arrival, const ApiContext& context,
+                                       const ClientLeft& client_left) {
+  auto prepared = Prepare(request, context, client_left);
   if (const auto* good = std::get_if<PreparedRequest>(&prepared)) {
     if (auto error = CheckPromptLogprobs(*good, context)) prepared = *std::move(error);
   }

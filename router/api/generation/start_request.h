@@ -2,6 +2,7 @@
 // StartRequest: the one way from a parsed request to running choices, the same for both faces.
 //
 // Order: readiness (before any work), model name and fields, chat template and tokens, submission.
+// A client that has left is noticed between the stages and within a long tokenizing: kCancelled.
 // Threads: any; tokenizing takes its time, so call it on the PreparationPool, in the lane that
 // PreparationLaneOf names. Refusals are counted in the metrics.
 
@@ -28,6 +29,7 @@ std::optional<ApiError> CheckReady(const ApiContext& context);
 PreparationLane PreparationLaneOf(const ParsedRequest& request);
 
 ApiResult<StartedRequest> StartRequest(const ParsedRequest& request, RequestFace face,
-                                       TimePoint arrival, const ApiContext& context);
+                                       TimePoint arrival, const ApiContext& context,
+                                       const ClientLeft& client_left);
 
 }  // namespace sheaf

@@ -94,6 +94,7 @@ void GrpcAnswer::AppendEnd(const GenerationEnd& end, DeltaWriter& writer,
   }
   v1::Usage& usage = *finished.mutable_usage();
   usage.set_prompt_tokens(static_cast<uint32_t>(end.prompt_tokens));
+  usage.set_cached_tokens(static_cast<uint32_t>(end.cached_tokens));
   usage.set_completion_tokens(static_cast<uint32_t>(end.completion_tokens));
   if (chat_) {
     std::vector<OutputEvent> events;

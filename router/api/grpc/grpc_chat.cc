@@ -66,10 +66,15 @@ ToolChoice ParseToolChoice(const v1::ToolChoice& message) {
 
 }  // namespace
 
-ChatInput ParseChat(const v1::ChatInput& chat, std::vector<FieldViolation>& violations) {
+ChatInput ParseChat(const v1::ChatInput& chat, size_t max_content_bytes,
+                    std::vector<FieldViolation>& violations) {
+  ChatInput input;
+  for (const v1::ChatMessage& message : chat.messages()) {
+    input.content_bytes += message.content().size();
+  }
+  if (input.content_bytes > max_content_bytes) return input;
   Json messages = Json::array();
   for (const v1::ChatMessage& message : chat.messages()) messages.push_back(MessageJson(message));
-  ChatInput input;
   input.messages_json = JsonText(messages);
   input.template_arguments_json = chat.template_arguments_json();
   if (chat.has_add_generation_prompt()) input.add_generation_prompt = chat.add_generation_prompt();

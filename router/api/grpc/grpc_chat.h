@@ -12,6 +12,9 @@
 namespace sheaf {
 
 // Violations: what cannot be told to the template as it is, named as the HTTP API names fields.
-ChatInput ParseChat(const v1::ChatInput& chat, std::vector<FieldViolation>& violations);
+// With more than `max_content_bytes` of content the messages stay out: they are refused for their
+// length, whatever they are.
+ChatInput ParseChat(const v1::ChatInput& chat, size_t max_content_bytes,
+                    std::vector<FieldViolation>& violations);
 
 }  // namespace sheaf

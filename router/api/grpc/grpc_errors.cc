@@ -7,9 +7,14 @@
 #include "absl/strings/str_replace.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
+#include "router/api/request/excerpt.h"
 
 namespace sheaf {
 namespace {
+
+// Both travel in headers, encoded, and clients take 8 KiB of those in all.
+constexpr size_t kMaxErrorBytes = 1 << 10;
+constexpr size_t kMaxDetailBytes = 2 << 10;
 
 const char* Reason(absl::StatusCode code) {
   switch (code) {
@@ -80,7 +85,7 @@ grpc::Status GrpcStatusOf(const ApiError& error, grpc::ServerContextBase* contex
   const auto code = static_cast<grpc::StatusCode>(error.status.code());
   google::rpc::Status details;
   details.set_code(static_cast<int>(code));
-  details.set_message(std::string(error.status.message()));
+  details.set_message(Excerpt(std::string(error.status.message()), kMaxErrorBytes));
   google::rpc::ErrorInfo info;
   info.set_reason(Reason(error.status.code()));
   info.set_domain("sheaf");
@@ -88,9 +93,10 @@ grpc::Status GrpcStatusOf(const ApiError& error, grpc::ServerContextBase* contex
   if (!error.violations.empty()) {
     google::rpc::BadRequest bad_request;
     for (const FieldViolation& violation : error.violations) {
+      if (bad_request.ByteSizeLong() > kMaxDetailBytes - 2 * kMaxQuotedBytes) break;
       auto* field = bad_request.add_field_violations();
       field->set_field(GrpcFieldPath(violation.field));
-      field->set_description(violation.description);
+      field->set_description(Excerpt(violation.description, 2 * kMaxQuotedBytes));
     }
     details.add_details()->PackFrom(bad_request);
   }

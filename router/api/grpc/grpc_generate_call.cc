@@ -1,37 +1,60 @@
 #include "router/api/grpc/grpc_generate_call.h"
 
+#include <atomic>
+#include <chrono>
 #include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "grpcpp/alarm.h"
+#include "network/write_turns.h"
 #include "router/api/generation/start_request.h"
 #include "router/api/grpc/grpc_answer.h"
 #include "router/api/grpc/grpc_deadline.h"
 #include "router/api/grpc/grpc_errors.h"
 #include "router/api/grpc/grpc_messages.h"
 #include "router/api/grpc/grpc_request.h"
+#include "router/api/grpc/grpc_request_bytes.h"
+#include "router/api/request/fairness_key.h"
+#include "router/api/request/text_bounds.h"
 #include "sheaf/v1/inference.pb.h"
 
 namespace sheaf {
 namespace {
 
+// Empty: not sent.
+std::string_view Metadata(const grpc::CallbackServerContext& server, const char* name) {
+  const auto found = server.client_metadata().find(name);
+  if (found == server.client_metadata().end()) return {};
+  return {found->second.data(), found->second.size()};
+}
+
+// How long one message may wait for its client: for the first byte, and then for each 16 KiB.
+Duration WriteTimeout(size_t bytes) {
+  return std::chrono::seconds(10 + static_cast<int64_t>(bytes >> 14));
+}
+
 // Holds itself until gRPC is done with it (OnDone) and everyone else has let go.
 //
-// gRPC allows one write at a time and nothing after Finish. So every event (a token, a write's end,
-// a cancel, the alarm) only notes what it means; Advance alone decides, under the lock, what gRPC
-// is told next.
+// Every event (a token, a write's end, a cancel, an alarm) only notes what it means; Advance alone
+// decides, under the lock, what gRPC is told next (network/write_turns.h).
+//
+// A client that takes nothing keeps a write waiting for ever, and with it the call: after
+// WriteTimeout it is cancelled.
 class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                               public std::enable_shared_from_this<GenerateReactor> {
  public:
-  static GenerateReactor* Start(const ApiContext& context, grpc::CallbackServerContext* server,
+  static GenerateReactor* Start(const ApiContext& context, ConnectionResets* resets,
+                                grpc::CallbackServerContext* server,
                                 const grpc::ByteBuffer& request) {
-    std::shared_ptr<GenerateReactor> reactor(new GenerateReactor(context, server));
+    std::shared_ptr<GenerateReactor> reactor(new GenerateReactor(context, resets, server));
     reactor->self_ = reactor;
     if (const auto end = reactor->deadline_.ForAlarm()) {
       reactor->alarm_.Set(*end, [weak = std::weak_ptr(reactor)](bool expired) {
@@ -39,21 +62,35 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
         if (expired && self) self->OnAlarm();
       });
     }
+    const size_t bytes = request.Length();
+    const auto lease = TakeLease(context, bytes);
+    if (!lease) {
+      reactor->Refuse(NoRoomForRequest(context));
+      return reactor.get();
+    }
     // The copy shares the bytes.
-    reactor->Submit(PreparationLane::kOrdinary, [reactor, request] { reactor->Prepare(request); });
+    reactor->Submit(PreparationLane::kOrdinary, bytes,
+                    [reactor, request, lease = *lease] { reactor->Prepare(request, lease); });
     return reactor.get();
   }
 
   ~GenerateReactor() override { context_.metrics.ConnectionsChanged(RequestFace::kGrpc, -1); }
 
  private:
-  GenerateReactor(const ApiContext& context, grpc::CallbackServerContext* server)
-      : context_(context), server_(server), deadline_(*server), arrival_(context.clock.Now()) {
+  GenerateReactor(const ApiContext& context, ConnectionResets* resets,
+                  grpc::CallbackServerContext* server)
+      : context_(context),
+        resets_(resets),
+        server_(server),
+        deadline_(*server),
+        fairness_key_(FairnessKeyOf(Metadata(*server, "x-fairness-key"),
+                                    Metadata(*server, "authorization"))),
+        arrival_(context.clock.Now()) {
     context_.metrics.ConnectionsChanged(RequestFace::kGrpc, 1);
   }
 
-  void Submit(PreparationLane lane, std::function<void()> work) {
-    if (context_.preparation.TrySubmit(lane, std::move(work))) return;
+  void Submit(PreparationLane lane, size_t bytes, std::function<void()> work) {
+    if (context_.preparation.TrySubmit(lane, std::move(work), bytes)) return;
     Refuse({absl::ResourceExhaustedError("too many requests are being prepared"),
             {},
             context_.engine.RetryAfter()});
@@ -61,19 +98,20 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
   // On the PreparationPool. Only its bytes tell whether a request is guided, so this comes first
   // for all of them.
-  void Prepare(const grpc::ByteBuffer& bytes) {
+  void Prepare(const grpc::ByteBuffer& bytes, const std::shared_ptr<ByteBudget::Lease>& lease) {
     if (const auto outcome = gone()) return Count(*outcome);
     v1::GenerateRequest message;
     if (auto error = DecodeMessage(bytes, message)) return Refuse(*std::move(error));
-    auto parsed = ParseGenerateRequest(message);
+    auto parsed = ParseGenerateRequest(message, MaxTextBytes({}, context_.validation()));
     if (auto* error = std::get_if<ApiError>(&parsed)) return Refuse(std::move(*error));
     ParsedRequest& request = std::get<ParsedRequest>(parsed);
     request.deadline = deadline_.ForEngine(context_.clock);
+    request.fairness_key = fairness_key_;
     if (!request.seed) request.seed = context_.random();
     const bool prompt_ids = message.output().prompt_token_ids();
     if (PreparationLaneOf(request) == PreparationLane::kOrdinary) return Begin(request, prompt_ids);
-    Submit(PreparationLane::kGuided,
-           [self = shared_from_this(), request = std::move(request), prompt_ids] {
+    Submit(PreparationLane::kGuided, bytes.Length(),
+           [self = shared_from_this(), request = std::move(request), prompt_ids, lease] {
              if (const auto outcome = self->gone()) return self->Count(*outcome);
              self->Begin(request, prompt_ids);
            });
@@ -81,7 +119,8 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
   // On the PreparationPool, in the request's own lane.
   void Begin(const ParsedRequest& request, bool prompt_token_ids) {
-    auto started = StartRequest(request, RequestFace::kGrpc, arrival_, context_);
+    auto started = StartRequest(request, RequestFace::kGrpc, arrival_, context_,
+                                [this] { return gone().has_value(); });
     if (const auto* error = std::get_if<ApiError>(&started)) return Fail(*error);
     const auto& value = std::get<StartedRequest>(started);
     {
@@ -109,7 +148,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     {
       absl::MutexLock lock(&mutex_);
       // Only before the end is the context there to take what the status adds to the trailers.
-      if (!finished_) final_status_ = GrpcStatusOf(error, server_);
+      if (!turns_.finished()) final_status_ = GrpcStatusOf(error, server_);
     }
     Advance();
   }
@@ -121,7 +160,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void OnWriteDone(bool ok) override {
     {
       absl::MutexLock lock(&mutex_);
-      writing_ = false;
+      turns_.Written();
     }
     // A failed write means a lost stream.
     if (ok) {
@@ -134,6 +173,10 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void OnCancel() override {
     // gRPC cancels calls whose deadline has passed, here or at the client.
     const bool late = deadline_.IsOverAt(std::chrono::system_clock::now());
+    if (!late && !reset_counted_.exchange(true)) {
+      context_.metrics.CallReset();
+      if (resets_ != nullptr) resets_->OnReset(server_->peer());
+    }
     Leave(late ? RequestOutcome::kDeadline : RequestOutcome::kCancelled, grpc::Status::CANCELLED);
   }
 
@@ -160,6 +203,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     std::shared_ptr<GenerationCall> call;
     {
       absl::MutexLock lock(&mutex_);
+      if (write_alarm_) write_alarm_->Cancel();
       call = call_;
     }
     if (call) call->Abandon(RequestOutcome::kCancelled);  // nothing, if it has ended
@@ -174,27 +218,54 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   // Writes what there is, or finishes, if no write is under way. gRPC may call back from within, so
   // never under the lock.
   void Advance() {
-    std::optional<grpc::Status> finish;
+    WriteTurns::Turn turn = WriteTurns::Turn::kNone;
+    std::optional<grpc::Status> status;
     {
       absl::MutexLock lock(&mutex_);
-      if (writing_ || finished_) return;
+      if (turns_.writing() || turns_.finished() || cancelling_) return;
       if (outgoing_.empty() && !final_status_ && call_) TakeEvents();
-      if (!outgoing_.empty()) {
+      turn = turns_.Next(!outgoing_.empty(), final_status_.has_value());
+      if (turn == WriteTurns::Turn::kFinish) status = final_status_;
+      if (turn == WriteTurns::Turn::kWrite) {
         current_ = EncodeMessage(outgoing_.front());
         outgoing_.pop_front();
-        writing_ = true;
-      } else if (final_status_) {
-        finish = final_status_;
-        finished_ = true;
-      } else {
-        return;
+        write_limit_ = std::chrono::steady_clock::now() + WriteTimeout(current_.Length());
+        if (!std::exchange(write_watched_, true)) WatchWrite();
       }
     }
-    if (finish) {
-      Finish(*finish);
-    } else {
-      StartWrite(&current_);
+    if (turn == WriteTurns::Turn::kWrite) StartWrite(&current_);
+    if (turn == WriteTurns::Turn::kFinish) Finish(*status);
+  }
+
+  // One alarm at a time, not one for each write: it looks at whichever is under way.
+  void WatchWrite() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const auto left = std::chrono::duration_cast<std::chrono::system_clock::duration>(
+        write_limit_ - std::chrono::steady_clock::now());
+    write_alarm_.emplace().Set(std::chrono::system_clock::now() + left,
+                     [weak = weak_from_this()](bool expired) {
+                       const auto self = weak.lock();
+                       if (expired && self) self->OnWriteAlarm();
+                     });
+  }
+
+  void OnWriteAlarm() {
+    {
+      absl::MutexLock lock(&mutex_);
+      write_watched_ = false;
+      if (!turns_.writing()) return;
+      if (std::chrono::steady_clock::now() < write_limit_) {
+        write_watched_ = true;
+        return WatchWrite();
+      }
+      cancelling_ = true;
     }
+    reset_counted_ = true;  // not the client's
+    server_->TryCancel();   // calls back from within, so not under the lock
+    {
+      absl::MutexLock lock(&mutex_);
+      cancelling_ = false;
+    }
+    Leave(RequestOutcome::kRejected, grpc::Status::CANCELLED);
   }
 
   void TakeEvents() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -215,11 +286,14 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   }
 
   const ApiContext& context_;
+  ConnectionResets* const resets_;
   grpc::CallbackServerContext* const server_;  // gRPC's, valid until OnDone
   const CallDeadline deadline_;
+  const std::string fairness_key_;
   const TimePoint arrival_;
   std::shared_ptr<GenerateReactor> self_;
   grpc::Alarm alarm_;
+  std::atomic<bool> reset_counted_{false};
   grpc::ByteBuffer current_;  // the message of the write under way
 
   absl::Mutex mutex_;
@@ -230,16 +304,21 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   std::optional<grpc::Status> final_status_ ABSL_GUARDED_BY(mutex_);  // after outgoing_
   // Set: nobody waits for the answer any more.
   std::optional<RequestOutcome> gone_ ABSL_GUARDED_BY(mutex_);
-  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
-  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+  WriteTurns turns_ ABSL_GUARDED_BY(mutex_);
+  TimePoint write_limit_ ABSL_GUARDED_BY(mutex_);       // of the write under way
+  bool write_watched_ ABSL_GUARDED_BY(mutex_) = false;  // the alarm is set
+  std::optional<grpc::Alarm> write_alarm_ ABSL_GUARDED_BY(mutex_);
+  // The call is being cancelled, so its end must wait: its context is in use.
+  bool cancelling_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* StartGenerate(const ApiContext& context,
+                                                          ConnectionResets* resets,
                                                           grpc::CallbackServerContext* server,
                                                           const grpc::ByteBuffer& request) {
-  return GenerateReactor::Start(context, server, request);
+  return GenerateReactor::Start(context, resets, server, request);
 }
 
 }  // namespace sheaf

@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "grpcpp/grpcpp.h"
+#include "network/write_turns.h"
 #include "router/api/grpc/grpc_errors.h"
 #include "router/api/grpc/grpc_messages.h"
 
@@ -56,13 +57,13 @@ class Watcher final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
   bool closed() {
     absl::MutexLock lock(&mutex_);
-    return closed_;
+    return turns_.finished();
   }
 
   void OnWriteDone(bool ok) override {
     {
       absl::MutexLock lock(&mutex_);
-      writing_ = false;
+      turns_.Written();
       gone_ |= !ok;
     }
     Advance();
@@ -79,30 +80,20 @@ class Watcher final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
  private:
   explicit Watcher(std::string name) : name_(std::move(name)) {}
 
-  // Decides under the lock, acts without it: gRPC may call back from within.
   void Advance() {
-    std::optional<grpc::Status> finish;
+    WriteTurns::Turn turn = WriteTurns::Turn::kNone;
+    grpc::Status status = grpc::Status::CANCELLED;
     {
       absl::MutexLock lock(&mutex_);
-      if (writing_ || closed_) return;
-      if (gone_) {
-        finish = grpc::Status::CANCELLED;
-      } else if (newest_ != sent_) {
+      turn = turns_.Next(!gone_ && newest_ != sent_, gone_ || end_);
+      if (turn == WriteTurns::Turn::kWrite) {
         sent_ = newest_;
         current_ = Answer(*newest_);
-        writing_ = true;
-      } else if (end_) {
-        finish = end_;
-      } else {
-        return;
       }
-      closed_ = finish.has_value();
+      if (!gone_ && end_) status = *end_;
     }
-    if (finish) {
-      Finish(*finish);
-    } else {
-      StartWrite(&current_);
-    }
+    if (turn == WriteTurns::Turn::kWrite) StartWrite(&current_);
+    if (turn == WriteTurns::Turn::kFinish) Finish(status);
   }
 
   const std::string name_;
@@ -113,9 +104,8 @@ class Watcher final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   std::optional<Status> newest_ ABSL_GUARDED_BY(mutex_);
   std::optional<Status> sent_ ABSL_GUARDED_BY(mutex_);
   std::optional<grpc::Status> end_ ABSL_GUARDED_BY(mutex_);
-  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  WriteTurns turns_ ABSL_GUARDED_BY(mutex_);
   bool gone_ ABSL_GUARDED_BY(mutex_) = false;
-  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 using RawHealth = health::Health::WithRawCallbackMethod_Check<
@@ -123,12 +113,18 @@ using RawHealth = health::Health::WithRawCallbackMethod_Check<
 
 class HealthService final : public GrpcHealthService, public RawHealth {
  public:
-  explicit HealthService(const GenerationEngine& engine)
-      : engine_(engine), thread_([this] { TellWatchers(); }) {}
+  HealthService(const GenerationEngine& engine, std::chrono::milliseconds look_again)
+      : engine_(engine), look_again_(absl::FromChrono(look_again)), thread_([this] { TellWatchers(); }) {}
   ~HealthService() override { Stop(); }
 
   grpc::Service* service() override { return this; }
   void SetServices(std::vector<std::string> names) override { names_ = std::move(names); }
+
+  void Changed() override {
+    absl::MutexLock lock(&mutex_);
+    news_ = true;
+    changed_.SignalAll();
+  }
 
   void Stop() override {
     {
@@ -210,7 +206,7 @@ class HealthService final : public GrpcHealthService, public RawHealth {
         while (!stopping_ && !news_) {
           if (watchers_.empty()) {
             changed_.Wait(&mutex_);
-          } else if (changed_.WaitWithTimeout(&mutex_, absl::FromChrono(kPollInterval))) {
+          } else if (changed_.WaitWithTimeout(&mutex_, look_again_)) {
             break;  // time to ask the engine
           }
         }
@@ -230,6 +226,7 @@ class HealthService final : public GrpcHealthService, public RawHealth {
   }
 
   const GenerationEngine& engine_;
+  const absl::Duration look_again_;
   std::vector<std::string> names_;
 
   absl::Mutex mutex_;
@@ -242,8 +239,9 @@ class HealthService final : public GrpcHealthService, public RawHealth {
 
 }  // namespace
 
-std::unique_ptr<GrpcHealthService> GrpcHealthService::Create(const GenerationEngine& engine) {
-  return std::make_unique<HealthService>(engine);
+std::unique_ptr<GrpcHealthService> GrpcHealthService::Create(
+    const GenerationEngine& engine, std::chrono::milliseconds look_again) {
+  return std::make_unique<HealthService>(engine, look_again);
 }
 
 }  // namespace sheaf

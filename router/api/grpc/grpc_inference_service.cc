@@ -9,6 +9,7 @@
 #include "router/api/grpc/grpc_messages.h"
 #include "router/api/grpc/grpc_request.h"
 #include "router/api/grpc/grpc_unary_call.h"
+#include "router/api/request/text_bounds.h"
 #include "sheaf/v1/inference.grpc.pb.h"
 
 namespace sheaf {
@@ -22,12 +23,13 @@ std::optional<std::string> ModelOf(const Message& message) {
   return message.model();
 }
 
-ApiResult<ByteBuffer> Tokenize(const ApiContext& context, const ByteBuffer& request) {
+ApiResult<ByteBuffer> Tokenize(const ApiContext& context, const ByteBuffer& request,
+                               const ClientLeft& client_left) {
   v1::TokenizeRequest message;
   if (auto error = DecodeMessage(request, message)) return *std::move(error);
-  auto parsed = ParseTokenizeRequest(message);
+  auto parsed = ParseTokenizeRequest(message, MaxTextBytes({}, context.validation()));
   if (auto* error = std::get_if<ApiError>(&parsed)) return std::move(*error);
-  auto tokens = TokenizeInput(std::get<ParsedRequest>(parsed), context);
+  auto tokens = TokenizeInput(std::get<ParsedRequest>(parsed), context, client_left);
   if (auto* error = std::get_if<ApiError>(&tokens)) return std::move(*error);
   const auto& ids = std::get<std::vector<TokenId>>(tokens);
   v1::TokenizeResponse response;
@@ -36,7 +38,8 @@ ApiResult<ByteBuffer> Tokenize(const ApiContext& context, const ByteBuffer& requ
   return EncodeMessage(response);
 }
 
-ApiResult<ByteBuffer> Detokenize(const ApiContext& context, const ByteBuffer& request) {
+ApiResult<ByteBuffer> Detokenize(const ApiContext& context, const ByteBuffer& request,
+                                 const ClientLeft&) {
   v1::DetokenizeRequest message;
   if (auto error = DecodeMessage(request, message)) return *std::move(error);
   const std::vector<int64_t> tokens(message.token_ids().begin(), message.token_ids().end());
@@ -70,55 +73,80 @@ ApiResult<ByteBuffer> GetModelInfo(const ApiContext& context, const ByteBuffer& 
   return EncodeMessage(response);
 }
 
+ApiResult<ByteBuffer> ResetPrefixCache(const ApiContext& context, const ByteBuffer& request) {
+  v1::ResetPrefixCacheRequest message;
+  if (auto error = DecodeMessage(request, message)) return *std::move(error);
+  context.engine.ResetPrefixCache();
+  return EncodeMessage(v1::ResetPrefixCacheResponse());
+}
+
+// Of methods that are instant: not through the pool, because they are asked for while it is full.
+grpc::ServerUnaryReactor* AnswerAtOnce(grpc::CallbackServerContext* server,
+                                       ApiResult<ByteBuffer> answer, ByteBuffer* response) {
+  grpc::ServerUnaryReactor* reactor = server->DefaultReactor();
+  if (const auto* error = std::get_if<ApiError>(&answer)) {
+    reactor->Finish(GrpcStatusOf(*error, server));
+  } else {
+    *response = std::get<ByteBuffer>(std::move(answer));
+    reactor->Finish(grpc::Status::OK);
+  }
+  return reactor;
+}
+
 template <typename BaseService>
 using WithRawMethods = v1::Inference::WithRawCallbackMethod_Generate<
     v1::Inference::WithRawCallbackMethod_Tokenize<v1::Inference::WithRawCallbackMethod_Detokenize<
-        v1::Inference::WithRawCallbackMethod_GetModelInfo<BaseService>>>>;
+        v1::Inference::WithRawCallbackMethod_GetModelInfo<
+            v1::Inference::WithRawCallbackMethod_ResetPrefixCache<BaseService>>>>>;
 
 class InferenceService final : public WithRawMethods<v1::Inference::Service> {
  public:
-  explicit InferenceService(const ApiContext& context) : context_(context) {}
+  InferenceService(const ApiContext& context, ConnectionResets* resets)
+      : context_(context), resets_(resets) {}
 
   grpc::ServerWriteReactor<ByteBuffer>* Generate(grpc::CallbackServerContext* server,
                                                  const ByteBuffer* request) override {
-    return StartGenerate(context_, server, *request);
+    return StartGenerate(context_, resets_, server, *request);
   }
 
   // The copies of `request` share its bytes.
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* server, const ByteBuffer* request,
                                      ByteBuffer* response) override {
-    return RunUnary(context_, server, response,
-                    [this, bytes = *request] { return sheaf::Tokenize(context_, bytes); });
+    return RunUnary(context_, resets_, server, response, request->Length(),
+                    [this, bytes = *request](const ClientLeft& client_left) {
+                      return sheaf::Tokenize(context_, bytes, client_left);
+                    });
   }
 
   grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* server,
                                        const ByteBuffer* request, ByteBuffer* response) override {
-    return RunUnary(context_, server, response,
-                    [this, bytes = *request] { return sheaf::Detokenize(context_, bytes); });
+    return RunUnary(context_, resets_, server, response, request->Length(),
+                    [this, bytes = *request](const ClientLeft& client_left) {
+                      return sheaf::Detokenize(context_, bytes, client_left);
+                    });
   }
 
-  // At once: it is asked for while the pool is full, too.
   grpc::ServerUnaryReactor* GetModelInfo(grpc::CallbackServerContext* server,
                                          const ByteBuffer* request, ByteBuffer* response) override {
-    grpc::ServerUnaryReactor* reactor = server->DefaultReactor();
-    auto answer = sheaf::GetModelInfo(context_, *request);
-    if (const auto* error = std::get_if<ApiError>(&answer)) {
-      reactor->Finish(GrpcStatusOf(*error, server));
-    } else {
-      *response = std::get<ByteBuffer>(std::move(answer));
-      reactor->Finish(grpc::Status::OK);
-    }
-    return reactor;
+    return AnswerAtOnce(server, sheaf::GetModelInfo(context_, *request), response);
+  }
+
+  grpc::ServerUnaryReactor* ResetPrefixCache(grpc::CallbackServerContext* server,
+                                             const ByteBuffer* request,
+                                             ByteBuffer* response) override {
+    return AnswerAtOnce(server, sheaf::ResetPrefixCache(context_, *request), response);
   }
 
  private:
   const ApiContext& context_;
+  ConnectionResets* const resets_;
 };
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> MakeInferenceService(const ApiContext& context) {
-  return std::make_unique<InferenceService>(context);
+std::unique_ptr<grpc::Service> MakeInferenceService(const ApiContext& context,
+                                                    ConnectionResets* resets) {
+  return std::make_unique<InferenceService>(context, resets);
 }
 
 }  // namespace sheaf

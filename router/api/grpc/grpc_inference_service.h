@@ -10,10 +10,12 @@
 #include <memory>
 
 #include "grpcpp/impl/codegen/service_type.h"
+#include "network/connection_resets.h"
 #include "router/api/generation/api_context.h"
 
 namespace sheaf {
 
-std::unique_ptr<grpc::Service> MakeInferenceService(const ApiContext& context);
+std::unique_ptr<grpc::Service> MakeInferenceService(const ApiContext& context,
+                                                    ConnectionResets* resets = nullptr);
 
 }  // namespace sheaf

@@ -81,7 +81,8 @@ AnswerConstraint ParseConstraint(const v1::OutputConstraint& message,
 
 }  // namespace
 
-ApiResult<ParsedRequest> ParseGenerateRequest(const v1::GenerateRequest& message) {
+ApiResult<ParsedRequest> ParseGenerateRequest(const v1::GenerateRequest& message,
+                                              size_t max_content_bytes) {
   ParsedRequest request;
   std::vector<FieldViolation> violations;
   Read(message.has_request_id(), message.request_id(), request.request_id);
@@ -97,13 +98,15 @@ ApiResult<ParsedRequest> ParseGenerateRequest(const v1::GenerateRequest& message
       break;
     }
     case v1::GenerateRequest::kChat:
-      request.chat = ParseChat(message.chat(), violations);
+      request.chat = ParseChat(message.chat(), max_content_bytes, violations);
       break;
     case v1::GenerateRequest::INPUT_NOT_SET:
       break;
   }
   ReadSampling(message.sampling(), request);
   ReadStop(message.stop(), request);
+  Read(message.has_priority(), message.priority(), request.priority);
+  Read(message.has_cache_salt(), message.cache_salt(), request.cache_salt);
   request.prior_output.assign(message.prior_output().begin(), message.prior_output().end());
   const v1::OutputOptions& output = message.output();
   Read(output.has_logprobs(), output.logprobs(), request.logprobs);
@@ -119,13 +122,14 @@ ApiResult<ParsedRequest> ParseGenerateRequest(const v1::GenerateRequest& message
   return request;
 }
 
-ApiResult<ParsedRequest> ParseTokenizeRequest(const v1::TokenizeRequest& message) {
+ApiResult<ParsedRequest> ParseTokenizeRequest(const v1::TokenizeRequest& message,
+                                              size_t max_content_bytes) {
   ParsedRequest request;
   std::vector<FieldViolation> violations;
   Read(message.has_model(), message.model(), request.model);
   Read(message.has_add_special_tokens(), message.add_special_tokens(), request.add_special_tokens);
   if (message.has_chat()) {
-    request.chat = ParseChat(message.chat(), violations);
+    request.chat = ParseChat(message.chat(), max_content_bytes, violations);
   } else if (message.input_case() == v1::TokenizeRequest::kText) {
     request.prompts.emplace_back(message.text());
   }

@@ -6,13 +6,19 @@
 //            is for the validation to judge. Values of enums that are not known count as
 //            unspecified.
 
+#include <cstddef>
+#include <cstdint>
+
 #include "router/api/request/api_error.h"
 #include "router/api/request/parsed_request.h"
 #include "sheaf/v1/inference.pb.h"
 
 namespace sheaf {
 
-ApiResult<ParsedRequest> ParseGenerateRequest(const v1::GenerateRequest& message);
-ApiResult<ParsedRequest> ParseTokenizeRequest(const v1::TokenizeRequest& message);
+// max_content_bytes: grpc_chat.h.
+ApiResult<ParsedRequest> ParseGenerateRequest(const v1::GenerateRequest& message,
+                                              size_t max_content_bytes = SIZE_MAX);
+ApiResult<ParsedRequest> ParseTokenizeRequest(const v1::TokenizeRequest& message,
+                                              size_t max_content_bytes = SIZE_MAX);
 
 }  // namespace sheaf

@@ -3,18 +3,21 @@
 #include <atomic>
 #include <mutex>
 
-#include "absl/strings/str_format.h"
-#include "base/host_port.h"
+#include "base/status.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/grpcpp.h"
 #include "grpcpp/impl/server_builder_option.h"
 #include "grpcpp/impl/server_builder_plugin.h"
 #include "grpcpp/impl/server_initializer.h"
+#include "network/grpc_listener.h"
 #include "router/api/grpc/grpc_health_service.h"
 #include "router/api/grpc/grpc_reflection_v1.h"
 
 namespace sheaf {
 namespace {
+
+// From the connection to the client's first settings.
+constexpr int kHandshakeMs = 20'000;
 
 // gRPC keeps its reflection in global state that must be set before the first builder.
 void EnableReflection() {
@@ -60,9 +63,13 @@ class Server final : public GrpcServer {
                       const std::vector<grpc::Service*>& services) {
     EnableReflection();
     grpc::ServerBuilder builder;
-    int bound_port = 0;
-    const std::string address = JoinHostPort(options.host, options.port);
-    builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &bound_port);
+    SHEAF_ASSIGN_OR_RETURN(listener_,
+                           GrpcListener::Listen({.host = options.host,
+                                                 .port = options.port,
+                                                 .max_connections = options.max_connections,
+                                                 .descriptor_ceiling = options.descriptor_ceiling,
+                                                 .on_refused = options.on_refused},
+                                                builder));
     for (grpc::Service* service : services) builder.RegisterService(service);
     builder.RegisterService(health_->service());
     builder.SetOption(MakeReflectionV1Option());
@@ -76,29 +83,36 @@ class Server final : public GrpcServer {
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
     builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
     builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
-    // Two servers on one port would share its clients silently.
-    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+    builder.SetResourceQuota(grpc::ResourceQuota("clients").Resize(options.memory_bytes));
+    builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeMs);
     server_ = builder.BuildAndStart();
-    if (!server_ || bound_port == 0) {
-      return absl::UnavailableError(absl::StrFormat("gRPC: cannot listen on %s", address));
+    if (!server_) return absl::UnavailableError("gRPC: the server cannot be started");
+    listener_->Start();
+    resets_ = options.resets;
+    if (resets_ != nullptr) {
+      resets_->SetDrop([this](const std::string& peer) { listener_->Drop(peer); });
     }
-    port_ = static_cast<uint16_t>(bound_port);
     return absl::OkStatus();
   }
 
-  uint16_t port() const override { return port_; }
+  uint16_t port() const override { return listener_->port(); }
+
+  void HealthChanged() override { health_->Changed(); }
 
   void Stop(std::chrono::milliseconds patience) override {
     if (!server_ || stopped_.exchange(true)) return;
     health_->Stop();
+    if (resets_ != nullptr) resets_->SetDrop({});
+    listener_->Stop();
     server_->Shutdown(std::chrono::system_clock::now() + patience);
     server_->Wait();
   }
 
  private:
   const std::unique_ptr<GrpcHealthService> health_;
+  ConnectionResets* resets_ = nullptr;
+  std::unique_ptr<GrpcListener> listener_;
   std::unique_ptr<grpc::Server> server_;
-  uint16_t port_ = 0;
   std::atomic<bool> stopped_{false};
 };
 

@@ -5,17 +5,20 @@
 // Health     "" is SERVING while the engine lives, every service's full name while it is ready
 //            (grpc_health_service.h).
 // Reflection v1 and v1alpha; every service of the server can be described.
-// Threads    gRPC's own, one for health.
+// Bounds     connections (network/grpc_listener.h).
+// Threads    gRPC's own, one for health, one that accepts.
 // Ownership  engine and services outlive the server. Destruction stops it (without patience).
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "grpcpp/impl/codegen/service_type.h"
+#include "network/connection_resets.h"
 #include "router/schedule/generation.h"
 
 namespace sheaf {
@@ -25,6 +28,14 @@ struct GrpcServerOptions {
   uint16_t port = 0;  // 0: any free one
   int max_message_bytes =
       64 << 20;  // long token-id prompts and log-probabilities pass gRPC's 4 MiB
+  size_t max_connections = 16384;
+  int descriptor_ceiling = 0;  // sockets from this number on are refused; 0: none is
+  std::function<void()> on_refused = [] {};  // a connection; on a thread of its own
+  // What calls and messages of all connections may take together: beyond, gRPC reads more slowly
+  // and then fails calls with RESOURCE_EXHAUSTED. An idle call takes about 20 KB.
+  size_t memory_bytes = size_t{384} << 20;
+  // Null: clients may leave as often as they like. Outlives the server.
+  ConnectionResets* resets = nullptr;
 };
 
 class GrpcServer {
@@ -36,6 +47,8 @@ class GrpcServer {
   virtual ~GrpcServer() = default;
 
   virtual uint16_t port() const = 0;
+  // What the engine says of itself may have changed: those who watch the health service are told.
+  virtual void HealthChanged() = 0;
   // NOT_SERVING at once, no new calls; those under way may end until the patience is over, then
   // they are cancelled.
   virtual void Stop(std::chrono::milliseconds patience) = 0;

@@ -1,5 +1,6 @@
 #include "router/api/grpc/grpc_unary_call.h"
 
+#include <chrono>
 #include <memory>
 #include <utility>
 
@@ -8,6 +9,7 @@
 #include "grpcpp/alarm.h"
 #include "router/api/grpc/grpc_deadline.h"
 #include "router/api/grpc/grpc_errors.h"
+#include "router/api/grpc/grpc_request_bytes.h"
 
 namespace sheaf {
 namespace {
@@ -16,21 +18,28 @@ namespace {
 class UnaryCall final : public grpc::ServerUnaryReactor,
                         public std::enable_shared_from_this<UnaryCall> {
  public:
-  static UnaryCall* Start(const ApiContext& context, grpc::CallbackServerContext* server,
-                          grpc::ByteBuffer* response,
-                          std::function<ApiResult<grpc::ByteBuffer>()> work) {
-    std::shared_ptr<UnaryCall> call(new UnaryCall(server, response));
+  static UnaryCall* Start(const ApiContext& context, ConnectionResets* resets,
+                          grpc::CallbackServerContext* server, grpc::ByteBuffer* response,
+                          size_t request_bytes, UnaryWork work) {
+    std::shared_ptr<UnaryCall> call(new UnaryCall(context.metrics, resets, server, response));
     call->self_ = call;
-    if (const auto end = CallDeadline(*server).ForAlarm()) {
+    if (const auto end = call->deadline_.ForAlarm()) {
       call->alarm_.Set(*end, [weak = std::weak_ptr(call)](bool expired) {
         const auto self = weak.lock();
         if (expired && self) self->End(DeadlinePassed());
       });
     }
-    const bool taken =
-        context.preparation.TrySubmit(PreparationLane::kOrdinary, [call, work = std::move(work)] {
-          if (!call->ended()) call->End(work());
-        });
+    std::optional<std::shared_ptr<ByteBudget::Lease>> lease = TakeLease(context, request_bytes);
+    if (!lease) {
+      call->End(NoRoomForRequest(context));
+      return call.get();
+    }
+    const bool taken = context.preparation.TrySubmit(
+        PreparationLane::kOrdinary,
+        [call, lease = *std::move(lease), work = std::move(work)] {
+          if (!call->ended()) call->End(work([&call] { return call->ended(); }));
+        },
+        request_bytes);
     if (!taken) {
       call->End(ApiError{absl::ResourceExhaustedError("too many requests are being prepared"),
                          {},
@@ -39,15 +48,26 @@ class UnaryCall final : public grpc::ServerUnaryReactor,
     return call.get();
   }
 
-  void OnCancel() override { End(ApiError{absl::CancelledError(), {}, {}}); }
+  void OnCancel() override {
+    if (!deadline_.IsOverAt(std::chrono::system_clock::now())) {
+      metrics_.CallReset();
+      if (resets_ != nullptr) resets_->OnReset(server_->peer());
+    }
+    End(ApiError{absl::CancelledError(), {}, {}});
+  }
   void OnDone() override {
     alarm_.Cancel();
     std::shared_ptr<UnaryCall> last = std::move(self_);
   }
 
  private:
-  UnaryCall(grpc::CallbackServerContext* server, grpc::ByteBuffer* response)
-      : server_(server), response_(response) {}
+  UnaryCall(RouterMetrics& metrics, ConnectionResets* resets, grpc::CallbackServerContext* server,
+            grpc::ByteBuffer* response)
+      : metrics_(metrics),
+        resets_(resets),
+        server_(server),
+        deadline_(*server),
+        response_(response) {}
 
   bool ended() {
     absl::MutexLock lock(&mutex_);
@@ -69,7 +89,10 @@ class UnaryCall final : public grpc::ServerUnaryReactor,
     Finish(std::move(status));
   }
 
+  RouterMetrics& metrics_;
+  ConnectionResets* const resets_;
   grpc::CallbackServerContext* const server_;  // gRPC's, as response_ valid until OnDone
+  const CallDeadline deadline_;
   grpc::ByteBuffer* const response_;
   std::shared_ptr<UnaryCall> self_;
   grpc::Alarm alarm_;
@@ -80,10 +103,11 @@ class UnaryCall final : public grpc::ServerUnaryReactor,
 
 }  // namespace
 
-grpc::ServerUnaryReactor* RunUnary(const ApiContext& context, grpc::CallbackServerContext* server,
-                                   grpc::ByteBuffer* response,
-                                   std::function<ApiResult<grpc::ByteBuffer>()> work) {
-  return UnaryCall::Start(context, server, response, std::move(work));
+grpc::ServerUnaryReactor* RunUnary(const ApiContext& context, ConnectionResets* resets,
+                                   grpc::CallbackServerContext* server,
+                                   grpc::ByteBuffer* response, size_t request_bytes,
+                                   UnaryWork work) {
+  return UnaryCall::Start(context, resets, server, response, request_bytes, std::move(work));
 }
 
 }  // namespace sheaf

@@ -1,15 +1,15 @@
 #include "router/api/http/http_connection.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
-#include <cerrno>
 #include <chrono>
 
 // clang-format off
 #include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <boost/asio/write.hpp>
 #include <boost/beast/http/read.hpp>
 // clang-format on
 
@@ -26,10 +26,8 @@ using boost::system::error_code;
 using net::ip::tcp;
 
 constexpr size_t kReadBytes = 8 << 10;
-constexpr size_t kWriteBytes = 64 << 10;
-constexpr size_t kMaxEarlyBytes = 64 << 10;  // of later requests, read while one is answered
-constexpr size_t kDrainBytes = 256 << 20;
-constexpr std::chrono::seconds kDrainTime{5};
+// What the kernel takes of an answer before its client reads; the rest shows that it does not.
+constexpr int kUnsentInKernel = 128 << 10;
 
 std::string_view View(const beast::flat_buffer& buffer) {
   const auto bytes = buffer.data();
@@ -42,6 +40,12 @@ HttpResponse TooBusy() {
   return refusal;
 }
 
+HttpResponse TooManyBytes() {
+  HttpResponse refusal = ErrorResponse(503, "Too many bytes of requests are being prepared.");
+  refusal.headers.emplace_back("Retry-After", "1");
+  return refusal;
+}
+
 bool IsHttpError(error_code ec) {
   return ec.category() == http::make_error_code(http::error::bad_method).category() &&
          ec != http::error::end_of_stream && ec != http::error::partial_message;
@@ -50,7 +54,10 @@ bool IsHttpError(error_code ec) {
 }  // namespace
 
 HttpConnection::HttpConnection(tcp::socket socket, const HttpConnectionContext& shared)
-    : shared_(shared), stream_(std::move(socket)), wakeup_(stream_.get_executor()) {}
+    : shared_(shared), stream_(std::move(socket)), wakeup_(stream_.get_executor()) {
+  (void)setsockopt(stream_.socket().native_handle(), IPPROTO_TCP, TCP_NOTSENT_LOWAT,
+                   &kUnsentInKernel, sizeof(kUnsentInKernel));
+}
 
 void HttpConnection::Signal() {
   signaled_ = true;
@@ -87,9 +94,8 @@ std::string HttpConnection::Date() const { return shared_.date.At(shared_.parts.
 net::awaitable<void> HttpConnection::Serve() {
   bool keep_alive = true;
   while (keep_alive && !shared_.stopping) keep_alive = co_await ServeOne();
-  // Closing with unread bytes would reset the connection and take the last answer with it.
+  if (!finished_) co_await Drain();
   error_code ignored;
-  if (stream_.socket().available(ignored) > 0) co_await Drain();
   stream_.socket().shutdown(tcp::socket::shutdown_both, ignored);
 }
 
@@ -99,9 +105,28 @@ net::awaitable<void> HttpConnection::Refuse(HttpResponse response) {
   co_await RespondAndDrain(response, std::move(framing));
 }
 
+net::awaitable<bool> HttpConnection::WaitForFirstByte() {
+  buffer_.shrink_to_fit();
+  net::steady_timer limit(stream_.get_executor(), shared_.options.idle_timeout);
+  limit.async_wait([weak = weak_from_this()](error_code cancelled) {
+    const auto self = weak.lock();
+    if (!cancelled && self && self->idle_) self->stream_.cancel();
+  });
+  error_code ec;
+  idle_ = true;
+  co_await stream_.socket().async_wait(tcp::socket::wait_read,
+                                       net::redirect_error(net::use_awaitable, ec));
+  idle_ = false;
+  co_return !ec;
+}
+
 // The scanner's last state; nothing when the client left or was too slow.
 net::awaitable<std::optional<HeadScanner::State>> HttpConnection::ReadHead(HeadScanner& scanner) {
-  stream_.expires_after(shared_.options.idle_timeout);
+  if (buffer_.size() == 0 && !co_await WaitForFirstByte()) {
+    finished_ = true;
+    co_return std::nullopt;
+  }
+  stream_.expires_after(shared_.options.head_timeout);
   for (;;) {
     const HeadScanner::State state = scanner.Scan(View(buffer_));
     if (state != HeadScanner::State::kMore) co_return state;
@@ -111,7 +136,10 @@ net::awaitable<std::optional<HeadScanner::State>> HttpConnection::ReadHead(HeadS
     const size_t bytes = co_await stream_.async_read_some(
         buffer_.prepare(kReadBytes), net::redirect_error(net::use_awaitable, ec));
     idle_ = false;
-    if (ec) co_return std::nullopt;
+    if (ec) {
+      finished_ = true;
+      co_return std::nullopt;
+    }
     buffer_.commit(bytes);
   }
 }
@@ -154,24 +182,51 @@ net::awaitable<bool> HttpConnection::ServeOne() {
     }
     if (!co_await Write("HTTP/1.1 100 Continue\r\n\r\n")) co_return false;
   }
-  error_code ec;
-  stream_.expires_after(shared_.options.body_timeout);
-  co_await http::async_read(stream_, buffer_, parser, net::redirect_error(net::use_awaitable, ec));
-  if (ec) {
-    if (IsHttpError(ec)) {
-      co_await RespondAndDrain(RefusalOf(ec, shared_.limits()), std::move(framing));
-    }
-    co_return false;
-  }
+  std::shared_ptr<ByteBudget::Lease> lease = co_await ReadBody(parser, framing);
+  if (!lease) co_return false;
   framing.keep_alive = head.keep_alive && !shared_.stopping;
   if (answer) co_return co_await Respond(*answer, framing);
-  HttpRequest request;
-  request.method = head.method;
-  request.path = head.path;
-  request.request_id = framing.request_id;
-  request.body = std::move(parser.get().body());
-  request.arrival = shared_.parts.clock.Now();
-  co_return co_await Answer(*route, request, framing);
+  auto request = std::make_shared<HttpRequest>();
+  request->method = head.method;
+  request->path = head.path;
+  request->request_id = framing.request_id;
+  request->fairness_key = head.fairness_key;
+  request->body = std::move(parser.get().body());
+  request->arrival = shared_.parts.clock.Now();
+  request->lease = std::move(lease);
+  request->client_left = [weak = weak_from_this()] { return weak.expired(); };
+  co_return co_await Answer(*route, std::move(request), framing);
+}
+
+net::awaitable<std::shared_ptr<ByteBudget::Lease>> HttpConnection::ReadBody(
+    HttpRequestParser& parser, const HttpFraming& framing) {
+  auto lease = std::make_shared<ByteBudget::Lease>();
+  if (ByteBudget* const budget = shared_.parts.body_bytes; budget != nullptr) {
+    std::optional<ByteBudget::Lease> taken =
+        budget->TryTake(static_cast<size_t>(parser.content_length().value_or(0)));
+    if (!taken) {
+      co_await RespondAndDrain(TooManyBytes(), framing);
+      co_return nullptr;
+    }
+    *lease = *std::move(taken);
+  }
+  error_code ec;
+  stream_.expires_after(shared_.options.body_timeout);
+  parser.eager(true);
+  while (!parser.is_done()) {
+    co_await http::async_read_some(stream_, buffer_, parser,
+                                   net::redirect_error(net::use_awaitable, ec));
+    if (ec) {
+      if (IsHttpError(ec)) co_await RespondAndDrain(RefusalOf(ec, shared_.limits()), framing);
+      co_return nullptr;
+    }
+    // Of a chunked body the length is not known before.
+    if (!lease->TryGrowTo(parser.get().body().size())) {
+      co_await RespondAndDrain(TooManyBytes(), framing);
+      co_return nullptr;
+    }
+  }
+  co_return lease;
 }
 
 std::optional<HttpResponse> HttpConnection::AnswerWithoutRoute(const HttpHead& head,
@@ -193,10 +248,12 @@ std::optional<HttpResponse> HttpConnection::AnswerWithoutRoute(const HttpHead& h
   return std::nullopt;
 }
 
-net::awaitable<bool> HttpConnection::Answer(const HttpRoute& route, const HttpRequest& request,
+net::awaitable<bool> HttpConnection::Answer(const HttpRoute& route,
+                                            std::shared_ptr<HttpRequest> request,
                                             const HttpFraming& framing) {
+  may_ask_ = framing.chunks;
   Watch();
-  const std::optional<HttpFinalReply> reply = co_await Prepare(route, request);
+  const std::optional<HttpFinalReply> reply = co_await Prepare(route, std::move(request));
   ++request_;
   bool alive = !gone_ && reply.has_value();
   if (alive) {
@@ -210,24 +267,27 @@ net::awaitable<bool> HttpConnection::Answer(const HttpRoute& route, const HttpRe
   co_return alive;
 }
 
-net::awaitable<std::optional<HttpFinalReply>> HttpConnection::Prepare(const HttpRoute& route,
-                                                                      const HttpRequest& request) {
+net::awaitable<std::optional<HttpFinalReply>> HttpConnection::Prepare(
+    const HttpRoute& route, std::shared_ptr<HttpRequest> request) {
   std::optional<HttpReply> reply;
   if (route.instant || shared_.parts.pool == nullptr) {
-    reply = route.handler(request);
+    reply = route.handler(*request);
   } else {
     PreparationLane lane = PreparationLane::kOrdinary;
-    std::function<HttpReply()> work = [&route, request = request] {
-      return route.handler(request);
+    size_t bytes = request->body.size();
+    // The request goes with the work, and with it its body.
+    std::function<HttpReply()> work = [&route, request = std::move(request)] {
+      return route.handler(*request);
     };
     for (;;) {
-      if (!Submit(lane, std::move(work))) co_return TooBusy();
-      while (!reply_ && !gone_) co_await WaitForSignal();
+      if (!Submit(lane, bytes, std::move(work))) co_return TooBusy();
+      co_await WaitForReply();
       if (gone_) co_return std::nullopt;
       reply = std::exchange(reply_, std::nullopt);
       auto* rest = std::get_if<GuidedWork>(&*reply);
       if (rest == nullptr) break;
       lane = PreparationLane::kGuided;
+      bytes = rest->bytes;
       work = [run = std::move(rest->run)] { return ToReply(run()); };
     }
   }
@@ -235,9 +295,9 @@ net::awaitable<std::optional<HttpFinalReply>> HttpConnection::Prepare(const Http
   co_return std::move(std::get<std::unique_ptr<PendingReply>>(*reply));
 }
 
-bool HttpConnection::Submit(PreparationLane lane, std::function<HttpReply()> work) {
-  return shared_.parts.pool->TrySubmit(lane, [weak = weak_from_this(), gate = shared_.gate,
-                                             number = request_, work = std::move(work)] {
+bool HttpConnection::Submit(PreparationLane lane, size_t bytes, std::function<HttpReply()> work) {
+  auto task = [weak = weak_from_this(), gate = shared_.gate, number = request_,
+               work = std::move(work)] {
     if (weak.expired()) return;
     gate->Handle([&] {
       auto reply = std::make_shared<HttpReply>(work());
@@ -245,7 +305,8 @@ bool HttpConnection::Submit(PreparationLane lane, std::function<HttpReply()> wor
         if (target.request_ == number) target.reply_ = std::move(*reply);
       });
     });
-  });
+  };
+  return shared_.parts.pool->TrySubmit(lane, std::move(task), bytes);
 }
 
 // Sends what a pending reply has until it ends.
@@ -267,12 +328,18 @@ net::awaitable<bool> HttpConnection::Follow(PendingReply& reply, HttpFraming fra
     std::string out = std::move(progress.stream);
     // A quiet stream: the comment keeps proxies and clients from giving up on it.
     if (out.empty() && !progress.ended) {
-      if (co_await WaitForSignal() || gone_) {
-        if (!gone_) continue;
+      if (!MustAsk()) {
+        const bool news = co_await WaitForSignal();
+        if (gone_) {
+          reply.Abandon();
+          co_return false;
+        }
+        if (news || !reply.streams()) continue;
+      } else if (!begun) {
+        if (co_await Ask()) continue;
         reply.Abandon();
         co_return false;
       }
-      if (!reply.streams()) continue;
       out = ": waiting\n\n";
     }
     if (pieces.chunks && !out.empty()) out = absl::StrFormat("%x\r\n", out.size()) + out + "\r\n";
@@ -284,84 +351,6 @@ net::awaitable<bool> HttpConnection::Follow(PendingReply& reply, HttpFraming fra
     }
     if (progress.ended) co_return pieces.keep_alive;
   }
-}
-
-net::awaitable<bool> HttpConnection::WaitForSignal() {
-  if (!signaled_ && !gone_) {
-    error_code ignored;
-    wakeup_.expires_after(shared_.options.ping_interval);
-    co_await wakeup_.async_wait(net::redirect_error(net::use_awaitable, ignored));
-  }
-  co_return std::exchange(signaled_, false);
-}
-
-void HttpConnection::Watch() {
-  stream_.socket().async_wait(
-      tcp::socket::wait_read, [self = shared_from_this(), number = ++watch_](error_code ec) {
-        if (ec || self->watch_ != number) return;
-        // Bytes of a next request; unread, they would hide the client's end behind them.
-        const auto space = self->buffer_.prepare(kReadBytes);
-        const ssize_t got =
-            recv(self->stream_.socket().native_handle(), space.data(), space.size(), MSG_DONTWAIT);
-        if (got > 0) self->buffer_.commit(static_cast<size_t>(got));
-        if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))) {
-          if (self->buffer_.size() < kMaxEarlyBytes) self->Watch();
-          return;
-        }
-        self->gone_ = true;
-        self->Signal();
-      });
-}
-
-void HttpConnection::EndWatch() {
-  ++watch_;
-  error_code ignored;
-  stream_.socket().cancel(ignored);
-}
-
-net::awaitable<void> HttpConnection::RespondAndDrain(const HttpResponse& response,
-                                                     HttpFraming framing) {
-  framing.keep_alive = false;
-  (void)co_await Respond(response, framing);
-  co_await Drain();
-}
-
-net::awaitable<void> HttpConnection::Drain() {
-  error_code ignored;
-  stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
-  if (shared_.stopping) co_return;
-  stream_.expires_after(kDrainTime);
-  std::string sink(kWriteBytes, '\0');
-  idle_ = true;
-  for (size_t drained = 0; drained < kDrainBytes;) {
-    const size_t bytes = co_await stream_.async_read_some(
-        net::buffer(sink), net::redirect_error(net::use_awaitable, ignored));
-    if (ignored) break;
-    drained += bytes;
-  }
-  idle_ = false;
-}
-
-net::awaitable<bool> HttpConnection::Respond(const HttpResponse& response,
-                                             const HttpFraming& framing) {
-  std::string bytes = ResponseHead(response, framing, Date());
-  if (!framing.head_only) bytes += response.body;
-  const bool written = co_await Write(bytes);
-  co_return written&& framing.keep_alive;
-}
-
-net::awaitable<bool> HttpConnection::Write(std::string_view bytes) {
-  error_code ec;
-  while (!bytes.empty()) {
-    const std::string_view piece = bytes.substr(0, kWriteBytes);
-    stream_.expires_after(shared_.options.write_timeout);
-    co_await net::async_write(stream_, net::buffer(piece.data(), piece.size()),
-                              net::redirect_error(net::use_awaitable, ec));
-    if (ec) co_return false;
-    bytes.remove_prefix(piece.size());
-  }
-  stream_.expires_never();
-  co_return true;
 }
 
 }  // namespace sheaf

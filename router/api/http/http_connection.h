@@ -1,6 +1,15 @@
 #pragma once
 // HttpConnection: one client's connection: reads requests, has them answered, writes the answers.
 //
+// Half-closed  a client that shuts down its sending side still gets its answer. Whether it is there
+//            or has left looks the same at first, so it is sent something that a client ignores
+//            (`100 Continue`, or a comment in an event stream): one that has left resets the
+//            connection, and its reply is abandoned. Clients of HTTP/1.0 cannot be asked.
+// Closing    the client's bytes are read away until it closes too, within bounds: unread ones would
+//            reset the connection and take the last answer with it.
+// Writing    ends when a client takes no byte for write_timeout, or 64 KiB last longer than
+//            kSlowestPiece.
+// Idle       a connection that waits for a request holds no buffer.
 // Threads    everything runs on the socket's strand, but for Post and what it is made of.
 // Ownership  a coroutine of Serve or Refuse must hold the connection; `shared` outlives the loop.
 
@@ -69,33 +78,46 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   // These are false when the connection is over.
   awaitable<bool> ServeOne();
-  awaitable<bool> Answer(const HttpRoute& route, const HttpRequest& request,
+  awaitable<bool> Answer(const HttpRoute& route, std::shared_ptr<HttpRequest> request,
                          const HttpFraming& framing);
+  // The body, within the budget of all bodies; nothing: it was refused, or the client has left.
+  awaitable<std::shared_ptr<ByteBudget::Lease>> ReadBody(HttpRequestParser& parser,
+                                                         const HttpFraming& framing);
   awaitable<bool> Follow(PendingReply& reply, HttpFraming framing);
   awaitable<bool> Respond(const HttpResponse& response, const HttpFraming& framing);
   awaitable<bool> Write(std::string_view bytes);
 
   awaitable<std::optional<HeadScanner::State>> ReadHead(HeadScanner& scanner);
+  // False: nothing came in time, or the server stops.
+  awaitable<bool> WaitForFirstByte();
   // Answers and ends the connection so that the client sees the answer even if it still sends.
   awaitable<void> RespondAndDrain(const HttpResponse& response, HttpFraming framing);
   awaitable<void> Drain();
-  // Until Signal (true), the client's end or the ping interval.
+  // Until Signal (true) or the ping interval.
   awaitable<bool> WaitForSignal();
+  // Until the pool's reply is there or the client is gone.
+  awaitable<void> WaitForReply();
+  // Whether a client that closed its end is to be asked if it still reads; once a request.
+  bool MustAsk();
+  // The question before the head of an answer is out. False when the connection is over.
+  awaitable<bool> Ask();
 
   // What an OPTIONS request is told, or why there is no route; nothing: *route is set.
   std::optional<HttpResponse> AnswerWithoutRoute(const HttpHead& head,
                                                  const HttpRoute** route) const;
   // `work` runs in the pool, and its reply comes back to this request. False: the lane is full.
-  bool Submit(PreparationLane lane, std::function<HttpReply()> work);
+  bool Submit(PreparationLane lane, size_t bytes, std::function<HttpReply()> work);
   // The reply; nothing when the client has left.
   awaitable<std::optional<HttpFinalReply>> Prepare(const HttpRoute& route,
-                                                   const HttpRequest& request);
+                                                   std::shared_ptr<HttpRequest> request);
   std::string MadeRequestId() const;
   std::string Date() const;
 
-  // Notices that the client closes its end while its request is answered; what it sends ahead is
-  // kept, up to a bound.
+  // Notices that the client closes its end or is gone while its request is answered; what it sends
+  // ahead is kept, up to a bound.
   void Watch();
+  void Listen();
+  void WatchForReset();
   void EndWatch();
 
   const HttpConnectionContext& shared_;
@@ -103,8 +125,12 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   boost::beast::flat_buffer buffer_;
   boost::asio::steady_timer wakeup_;
   bool signaled_ = false;  // something new for the coroutine
-  bool gone_ = false;      // the client closed its end
-  bool idle_ = false;      // reads what no answer depends on
+  bool half_closed_ = false;  // the client closed its end, and may still read
+  bool may_ask_ = false;      // it understands interim answers
+  bool asked_ = false;        // whether it reads
+  bool gone_ = false;         // it is not there any more
+  bool finished_ = false;     // nothing of it is left to be read
+  bool idle_ = false;         // reads what no answer depends on
   uint64_t watch_ = 0;     // number of the watch: an earlier one's news are dropped
   uint64_t request_ =
       0;  // number of the request in work: a late answer to an earlier one is dropped

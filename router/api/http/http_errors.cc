@@ -3,10 +3,14 @@
 #include <algorithm>
 #include <chrono>
 
+#include "router/api/request/excerpt.h"
 #include "router/api/request/json_fields.h"
 
 namespace sheaf {
 namespace {
+
+// Of a message, whatever it quotes; violations have their own bounds.
+constexpr size_t kMaxErrorBytes = 20 << 10;
 
 const char* TypeOf(int http_status) {
   if (http_status == 404) return "not_found_error";
@@ -26,7 +30,8 @@ Json ErrorObject(int http_status, const std::string& message, const Json& param)
 Json ErrorObject(const ApiError& error) {
   const Json param =
       error.violations.empty() ? Json(nullptr) : Json(error.violations.front().field);
-  return ErrorObject(HttpStatusOf(error.status), std::string(error.status.message()), param);
+  return ErrorObject(HttpStatusOf(error.status),
+                     Excerpt(std::string(error.status.message()), kMaxErrorBytes), param);
 }
 
 }  // namespace

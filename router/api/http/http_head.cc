@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_format.h"
 #include "router/api/http/http_errors.h"
+#include "router/api/request/fairness_key.h"
 
 namespace sheaf {
 namespace {
@@ -207,6 +208,8 @@ std::variant<HttpHead, HttpResponse> ParseHead(std::string_view bytes, HttpSizeL
   head.keep_alive = message.keep_alive();
   head.chunks = message.version() >= 11;
   head.request_id = HarmlessRequestId(View(message["X-Request-Id"]));
+  head.fairness_key =
+      FairnessKeyOf(View(message["X-Fairness-Key"]), View(message["Authorization"]));
   const auto bad = [](const char* problem) {
     return ErrorResponse(400, absl::StrFormat("Not an HTTP request: %s.", problem));
   };

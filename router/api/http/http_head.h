@@ -63,6 +63,7 @@ struct HttpHead {
   std::string path;        // decoded, without query and trailing slash; "*" for OPTIONS alone
   std::string host;        // "name", "name:port", or empty; of an absolute target, else of Host
   std::string request_id;  // X-Request-Id, if it is harmless in a header, an id and a log line
+  std::string fairness_key;  // whose share the request is counted on
   std::optional<std::string> origin;
   std::vector<std::string> content_types;
   std::string preflight_headers;  // Access-Control-Request-Headers

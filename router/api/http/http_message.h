@@ -15,6 +15,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/byte_budget.h"
 #include "base/clock.h"
 
 namespace sheaf {
@@ -25,8 +26,12 @@ struct HttpRequest {
   std::string method;      // "GET"
   std::string path;        // decoded, without query and trailing slash: "/v1/models"
   std::string request_id;  // the client's X-Request-Id, else one made for it; never empty
-  std::string body;
+  std::string fairness_key;  // fairness_key.h
+  std::string body;          // may be taken by the handler
   TimePoint arrival;
+  // What the body takes of the server's budget, for as long as something made of it is held.
+  std::shared_ptr<ByteBudget::Lease> lease = nullptr;
+  std::function<bool()> client_left = {};  // once true, for good; empty: never
 };
 
 struct HttpResponse {
@@ -62,6 +67,7 @@ using HttpFinalReply = std::variant<HttpResponse, std::unique_ptr<PendingReply>>
 // it is called at most once, and not after the server's Stop or for a client that has left.
 struct GuidedWork {
   std::function<HttpFinalReply()> run;
+  size_t bytes = 0;  // of the request
 };
 
 using HttpReply = std::variant<HttpResponse, std::unique_ptr<PendingReply>, GuidedWork>;
@@ -70,6 +76,6 @@ inline HttpReply ToReply(HttpFinalReply reply) {
   return std::visit([](auto&& kind) { return HttpReply(std::move(kind)); }, std::move(reply));
 }
 
-using HttpHandler = std::function<HttpReply(const HttpRequest&)>;
+using HttpHandler = std::function<HttpReply(HttpRequest&)>;
 
 }  // namespace sheaf

@@ -2,6 +2,10 @@
 
 #include <pthread.h>
 
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <atomic>
 #include <map>
 #include <optional>
@@ -12,21 +16,18 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/post.hpp>
-#include <boost/asio/redirect_error.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
-#include <boost/asio/use_awaitable.hpp>
 // clang-format on
 
 #include "absl/base/thread_annotations.h"
-#include "absl/strings/str_format.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "base/host_port.h"
+#include "base/status.h"
+#include "network/connection_acceptor.h"
 #include "router/api/http/http_connection.h"
 #include "router/api/http/http_errors.h"
 #include "spdlog/spdlog.h"
@@ -39,46 +40,44 @@ using boost::system::error_code;
 using net::ip::tcp;
 
 // Connections beyond max_connections that may be told so at a time; more are closed at once.
-constexpr int kMaxRefusals = 64;
+constexpr size_t kMaxRefusals = 64;
+
+tcp FamilyOf(int socket) {
+  sockaddr_storage address{};
+  socklen_t length = sizeof(address);
+  (void)getsockname(socket, reinterpret_cast<sockaddr*>(&address), &length);
+  return address.ss_family == AF_INET6 ? tcp::v6() : tcp::v4();
+}
 
 class BeastHttpServer final : public HttpServer {
  public:
   BeastHttpServer(const HttpServerOptions& options, const HttpServerParts& parts)
-      : options_(options), parts_(parts), router_(&parts.router), acceptor_(net::make_strand(io_)) {}
+      : options_(options), parts_(parts), router_(&parts.router) {}
 
   ~BeastHttpServer() override { Stop(std::chrono::milliseconds(0)); }
 
   absl::Status Listen() {
-    const std::string address = JoinHostPort(options_.host, options_.port);
-    error_code ec;
-    tcp::resolver resolver(io_);
-    const auto found =
-        resolver.resolve(WithoutBrackets(options_.host), std::to_string(options_.port),
-                         tcp::resolver::passive | tcp::resolver::numeric_service, ec);
-    const auto failed = [&](const char* what) {
-      return absl::UnavailableError(
-          absl::StrFormat("HTTP: cannot %s %s: %s", what, address, ec.message()));
-    };
-    if (ec || found.empty()) return failed("resolve");
-    const tcp::endpoint endpoint = found.begin()->endpoint();
-    acceptor_.open(endpoint.protocol(), ec);
-    if (!ec) acceptor_.set_option(net::socket_base::reuse_address(true), ec);
-    if (!ec) acceptor_.bind(endpoint, ec);
-    if (ec) return failed("bind");
-    acceptor_.listen(net::socket_base::max_listen_connections, ec);
-    if (ec) return failed("listen on");
-    port_ = acceptor_.local_endpoint(ec).port();
-    origins_.emplace(options_.allowed_origins, endpoint.address().is_loopback());
-    shared_.emplace(HttpConnectionContext{options_, parts_, router_, *origins_, date_, stopping_, gate_});
-    net::co_spawn(acceptor_.get_executor(), AcceptLoop(), net::detached);
+    SHEAF_ASSIGN_OR_RETURN(
+        acceptor_, ConnectionAcceptor::Listen({.name = "HTTP",
+                                               .host = options_.host,
+                                               .port = options_.port,
+                                               .descriptor_ceiling = options_.descriptor_ceiling}));
+    origins_.emplace(options_.allowed_origins, acceptor_->on_loopback());
+    shared_.emplace(
+        HttpConnectionContext{options_, parts_, router_, *origins_, date_, stopping_, gate_});
     for (int i = 0; i < options_.num_threads; ++i) {
-      threads_.emplace_back([this] { io_.run(); });
-      pthread_setname_np(threads_.back().native_handle(), "sheaf-http");
+      threads_.emplace_back([this] {
+        pthread_setname_np(pthread_self(), "sheaf-http");
+        const auto until_stop = net::make_work_guard(io_);
+        io_.run();
+      });
     }
+    acceptor_->Start({[this](int socket, bool crowded) { Connected(socket, crowded); },
+                      [this] { CountRefusal(); }});
     return absl::OkStatus();
   }
 
-  uint16_t port() const override { return port_; }
+  uint16_t port() const override { return acceptor_->port(); }
 
   void Use(const HttpRouter& router) override {
     router_.store(&router, std::memory_order_release);
@@ -86,10 +85,8 @@ class BeastHttpServer final : public HttpServer {
 
   void Stop(std::chrono::milliseconds patience) override {
     if (stopping_.exchange(true)) return;
-    net::post(acceptor_.get_executor(), [this] {
-      error_code ignored;
-      acceptor_.close(ignored);
-    });
+    if (acceptor_ == nullptr) return;
+    acceptor_->Stop();
     {
       absl::MutexLock lock(&mutex_);
       for (const auto& [key, weak] : connections_) HttpConnection::StopWaiting(weak, gate_);
@@ -138,36 +135,39 @@ class BeastHttpServer final : public HttpServer {
     return connections_.size();
   }
 
-  net::awaitable<void> AcceptLoop() {
-    net::steady_timer pause(acceptor_.get_executor());
+  void CountRefusal() {
+    if (parts_.metrics != nullptr) parts_.metrics->ConnectionRefused(RequestFace::kHttp);
+  }
+
+  // On the acceptor's thread.
+  void Connected(int accepted, bool crowded) {
+    const bool full = crowded || ConnectionCount() >= options_.max_connections;
+    if (full) CountRefusal();
+    tcp::socket socket(net::make_strand(io_));
     error_code ec;
-    while (!stopping_) {
-      tcp::socket socket(net::make_strand(io_));
-      co_await acceptor_.async_accept(socket, net::redirect_error(net::use_awaitable, ec));
-      if (stopping_ || ec == net::error::operation_aborted) co_return;
-      if (ec) {
-        // Out of file descriptors, most likely: accepting again at once would only spin.
-        spdlog::warn("HTTP: accept: {}", ec.message());
-        pause.expires_after(std::chrono::milliseconds(100));
-        co_await pause.async_wait(net::redirect_error(net::use_awaitable, ec));
-        continue;
-      }
-      error_code ignored;
-      socket.set_option(tcp::no_delay(true), ignored);
-      const bool full = ConnectionCount() >= options_.max_connections;
-      if (full && refusals_ >= kMaxRefusals) continue;
-      auto connection = std::make_shared<HttpConnection>(std::move(socket), *shared_);
-      const auto executor = connection->executor();
-      if (full) {
-        ++refusals_;
-        net::co_spawn(executor, Refuse(std::move(connection)), net::detached);
-      } else {
-        // Registered before the next one is accepted, so that the bound is exact.
-        auto registration = std::make_unique<Registration>(*this, connection);
-        net::co_spawn(executor, Serve(std::move(connection), std::move(registration)),
-                      net::detached);
-      }
+    if (!full || (!crowded && refusals_ < max_refusals())) {
+      socket.assign(FamilyOf(accepted), accepted, ec);
     }
+    if (!socket.is_open()) {
+      close(accepted);
+      if (ec) spdlog::warn("HTTP: a connection is dropped: {}", ec.message());
+      return;
+    }
+    auto connection = std::make_shared<HttpConnection>(std::move(socket), *shared_);
+    const auto executor = connection->executor();
+    if (full) {
+      ++refusals_;
+      net::co_spawn(executor, Refuse(std::move(connection)), net::detached);
+    } else {
+      // Registered before the next one is accepted, so that the bound is exact.
+      auto registration = std::make_unique<Registration>(*this, connection);
+      net::co_spawn(executor, Serve(std::move(connection), std::move(registration)),
+                    net::detached);
+    }
+  }
+
+  int max_refusals() const {
+    return static_cast<int>(std::clamp<size_t>(options_.max_connections / 8, 1, kMaxRefusals));
   }
 
   // Holds the registration until the connection is gone, and with it the wish for its answers.
@@ -199,11 +199,10 @@ class BeastHttpServer final : public HttpServer {
   std::map<uint64_t, std::weak_ptr<HttpConnection>> connections_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_key_ ABSL_GUARDED_BY(mutex_) = 0;
 
-  uint16_t port_ = 0;
   // Last but the threads: coroutines that it still holds at its end use everything above.
   net::io_context io_;
-  tcp::acceptor acceptor_;
   std::vector<std::thread> threads_;
+  std::unique_ptr<ConnectionAcceptor> acceptor_;  // its thread uses the others
 };
 
 }  // namespace

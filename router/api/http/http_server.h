@@ -6,8 +6,13 @@
 // Bounds     every read and write has a time limit, every body, header and the number of
 //            connections a size limit; a refused body is answered with 413 and read away, so that
 //            the client sees the answer.
-// Clients    that disconnect while their reply is pending are noticed at once and the reply is
-//            abandoned; event streams without news carry a comment every `ping_interval`.
+//            All bodies together have a budget (byte_budget.h), from their first byte until the
+//            request is prepared; a body without room in it is refused with 503 before it is read.
+//            Connections beyond the bound, or with descriptors nearly out, are told 503; when even
+//            that costs too much they are closed at once.
+// Clients    that leave while their reply is pending are noticed at once and the reply is
+//            abandoned; those that only close their sending side get it (http_connection.h). Event
+//            streams without news carry a comment every `ping_interval`.
 // Threads    own network threads; instant routes run on them, all others on the PreparationPool.
 // Routes     may be replaced while it runs, e.g. when the weights are loaded.
 // Ownership  parts outlive the server. Destruction stops it (without patience). After Stop no route
@@ -21,6 +26,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "base/byte_budget.h"
 #include "base/clock.h"
 #include "router/api/generation/preparation_pool.h"
 #include "router/api/http/http_router.h"
@@ -32,12 +38,14 @@ struct HttpServerOptions {
   std::string host = "127.0.0.1";
   uint16_t port = 0;  // 0: any free one
   int num_threads = 2;
-  size_t max_connections = 4096;
+  size_t max_connections = 16384;
+  int descriptor_ceiling = 0;  // sockets from this number on are refused; 0: none is
   size_t max_header_bytes = 32 << 10;
   size_t max_body_bytes = 16 << 20;
-  std::chrono::milliseconds idle_timeout{120'000};  // waiting for a request, its header included
+  std::chrono::milliseconds idle_timeout{120'000};  // waiting for a request's first byte
+  std::chrono::milliseconds head_timeout{30'000};   // from there to the end of its header
   std::chrono::milliseconds body_timeout{60'000};
-  std::chrono::milliseconds write_timeout{30'000};  // for each 64 KiB
+  std::chrono::milliseconds write_timeout{10'000};  // without the client taking any byte
   std::chrono::milliseconds ping_interval{15'000};
   std::vector<std::string> allowed_origins{};  // of web pages; "*": all
 };
@@ -49,6 +57,7 @@ struct HttpServerParts {
   const Clock& clock;
   std::function<uint64_t()> random;       // thread-safe; request names
   std::function<int64_t()> unix_seconds;  // thread-safe; Date
+  ByteBudget* body_bytes = nullptr;       // of all connections; null: no bound
 };
 
 class HttpServer {

@@ -4,11 +4,31 @@
 #include <string>
 #include <utility>
 
+#include "router/api/request/excerpt.h"
+
 namespace sheaf {
 namespace {
 
 std::string At(const char* list, size_t index, const char* rest = "") {
   return std::string(list) + "[" + std::to_string(index) + "]" + rest;
+}
+
+// Bytes of what a message says: content, as a text or in parts.
+size_t ContentBytes(const Json& message) {
+  const auto content = message.find("content");
+  if (content == message.end()) return 0;
+  const auto text_bytes = [](const Json& value) {
+    return value.is_string() ? value.get_ref<const std::string&>().size() : 0;
+  };
+  size_t bytes = text_bytes(*content);
+  if (!content->is_array()) return bytes;
+  for (const Json& part : *content) {
+    bytes += text_bytes(part);
+    if (const auto text = part.is_object() ? part.find("text") : part.end(); text != part.end()) {
+      bytes += text_bytes(*text);
+    }
+  }
+  return bytes;
 }
 
 void ReadMessages(JsonFields& fields, ChatInput& chat) {
@@ -22,6 +42,8 @@ void ReadMessages(JsonFields& fields, ChatInput& chat) {
       fields.WrongType(At("messages", i), "an object", message);
     } else if (!message.contains("role") || !message["role"].is_string()) {
       fields.Fail(At("messages", i, ".role"), "is required and must be a text");
+    } else {
+      chat.content_bytes += ContentBytes(message);
     }
   }
   chat.messages_json = JsonText(*messages);
@@ -79,7 +101,8 @@ void ReadTools(JsonFields& fields, ChatInput& chat) {
       continue;
     }
     if (const auto type = tool.find("type"); type != tool.end() && *type != "function") {
-      fields.Fail(At(list, i, ".type"), "only \"function\" is supported, got " + JsonText(*type));
+      fields.Fail(At(list, i, ".type"),
+                  "only \"function\" is supported, got " + Excerpt(JsonText(*type)));
       continue;
     }
     const auto function = tool.find("function");

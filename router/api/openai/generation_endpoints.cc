@@ -15,8 +15,9 @@ namespace {
 enum class Kind { kCompletion, kChat };
 
 HttpFinalReply Start(Kind kind, AnswerOptions options, TimePoint arrival,
-                     const ApiContext& context) {
-  auto started = StartRequest(options.parsed.request, RequestFace::kHttp, arrival, context);
+                     const ApiContext& context, const ClientLeft& client_left) {
+  auto started =
+      StartRequest(options.parsed.request, RequestFace::kHttp, arrival, context, client_left);
   if (const auto* error = std::get_if<ApiError>(&started)) return ErrorResponse(*error);
   // The engine has them; an answer does not.
   options.parsed.request.prompts.clear();
@@ -25,7 +26,7 @@ HttpFinalReply Start(Kind kind, AnswerOptions options, TimePoint arrival,
   return make(context, std::move(options), std::get<StartedRequest>(std::move(started)));
 }
 
-HttpReply Answer(Kind kind, const HttpRequest& http, const ApiContext& context,
+HttpReply Answer(Kind kind, HttpRequest& http, const ApiContext& context,
                  UnknownFields& unknown) {
   auto body = kind == Kind::kChat ? ParseChatBody(http.body) : ParseCompletionBody(http.body);
   if (const auto* error = std::get_if<ApiError>(&body)) {
@@ -33,9 +34,12 @@ HttpReply Answer(Kind kind, const HttpRequest& http, const ApiContext& context,
                                  context.clock.Now() - http.arrival);
     return ErrorResponse(*error);
   }
+  const size_t bytes = http.body.size();
+  http.body = std::string();  // all of it is in `body` now
   AnswerOptions options;
   options.parsed = std::get<OpenAiRequest>(std::move(body));
   ParsedRequest& request = options.parsed.request;
+  request.fairness_key = http.fairness_key;
   unknown.Count(http.path, options.parsed.unknown_fields);
   options.id = (kind == Kind::kChat ? "chatcmpl-" : "cmpl-") + http.request_id;
   if (!request.request_id) request.request_id = options.id;
@@ -48,12 +52,13 @@ HttpReply Answer(Kind kind, const HttpRequest& http, const ApiContext& context,
   if (request.chat) options.include_reasoning = request.chat->include_reasoning;
 
   if (PreparationLaneOf(request) == PreparationLane::kGuided) {
-    return GuidedWork{
-        [kind, options = std::move(options), arrival = http.arrival, &context]() mutable {
-          return Start(kind, std::move(options), arrival, context);
-        }};
+    return GuidedWork{[kind, options = std::move(options), arrival = http.arrival, &context,
+                       left = http.client_left, lease = http.lease]() mutable {
+                        return Start(kind, std::move(options), arrival, context, left);
+                      },
+                      bytes};
   }
-  return ToReply(Start(kind, std::move(options), http.arrival, context));
+  return ToReply(Start(kind, std::move(options), http.arrival, context, http.client_left));
 }
 
 }  // namespace
@@ -61,7 +66,7 @@ HttpReply Answer(Kind kind, const HttpRequest& http, const ApiContext& context,
 std::vector<HttpRoute> GenerationRoutes(const ApiContext& context) {
   const auto unknown = std::make_shared<UnknownFields>();
   const auto handler = [&context, unknown](Kind kind) {
-    return [&context, unknown, kind](const HttpRequest& http) {
+    return [&context, unknown, kind](HttpRequest& http) {
       return Answer(kind, http, context, *unknown);
     };
   };

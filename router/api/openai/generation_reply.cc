@@ -92,6 +92,7 @@ void GenerationReply::Handle(ChoiceEvent event, std::string& out) {
     }
   } else {
     auto& end = std::get<GenerationEnd>(event.what);
+    choice.cached_tokens = end.cached_tokens;
     if (prepared_.drop_output) {
       end.text.clear();
     } else {
@@ -117,6 +118,7 @@ void GenerationReply::AppendChunk(std::string_view choice, const Choice* usage_o
   if (options_.parsed.continuous_usage_stats && usage_of != nullptr) {
     TokenCounts counts;
     counts.prompt = static_cast<int64_t>(usage_of->prompt->tokens.size());
+    counts.cached = usage_of->cached_tokens;
     AddChoice(*usage_of, counts);
     out += ",\"usage\":";
     out += JsonText(UsageJson(counts));
@@ -145,8 +147,8 @@ Json GenerationReply::UsageJson(const TokenCounts& counts) {
   Json usage = {{"prompt_tokens", counts.prompt},
                 {"total_tokens", counts.prompt + counts.completion},
                 {"completion_tokens", counts.completion}};
+  if (counts.cached) usage["prompt_tokens_details"] = {{"cached_tokens", *counts.cached}};
   if (counts.reasoning) {
-    usage["prompt_tokens_details"] = {{"cached_tokens", 0}};  // nothing is cached between requests
     usage["completion_tokens_details"] = {{"reasoning_tokens", *counts.reasoning}};
   }
   return usage;
@@ -154,8 +156,15 @@ Json GenerationReply::UsageJson(const TokenCounts& counts) {
 
 Json GenerationReply::TotalUsage() const {
   TokenCounts counts;
-  for (const PreparedPrompt& prompt : prepared_.prompts) {
-    counts.prompt += static_cast<int64_t>(prompt.tokens.size());
+  counts.cached = 0;
+  const auto n = static_cast<size_t>(prepared_.n);
+  for (size_t i = 0; i < prepared_.prompts.size(); ++i) {
+    counts.prompt += static_cast<int64_t>(prepared_.prompts[i].tokens.size());
+    // The choices of a prompt read what the first of them computed; the prompt counts once.
+    const auto first = choices_.begin() + static_cast<ptrdiff_t>(i * n);
+    int32_t cached = first->cached_tokens.value_or(0);
+    for (size_t j = 1; j < n; ++j) cached = std::min(cached, first[j].cached_tokens.value_or(0));
+    *counts.cached += cached;
   }
   for (const Choice& choice : choices_) AddChoice(choice, counts);
   return UsageJson(counts);

@@ -48,7 +48,8 @@ class GenerationReply : public PendingReply {
     const PreparedPrompt* prompt = nullptr;
     bool begun = false;  // its first chunk is out
     int completion_tokens = 0;
-    int prompt_logprobs_seen = 0;  // tokens of the prompt
+    std::optional<int32_t> cached_tokens;  // of its prompt; known at its end
+    int prompt_logprobs_seen = 0;          // tokens of the prompt
     // Whole answers collect; streams leave these empty.
     std::string prompt_logprobs;  // the inside of the list, where it was asked for as such
     std::string text;
@@ -96,6 +97,7 @@ class GenerationReply : public PendingReply {
   struct TokenCounts {
     int64_t prompt = 0;
     int64_t completion = 0;
+    std::optional<int64_t> cached;  // of the prompt
     std::optional<int64_t> reasoning;
   };
 

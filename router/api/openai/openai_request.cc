@@ -37,6 +37,8 @@ constexpr std::array kSharedFields = {"model",
                                       "logprobs",
                                       "prompt_logprobs",
                                       "prior_output",
+                                      "priority",
+                                      "cache_salt",
                                       "request_id",
                                       "stream",
                                       "stream_options",
@@ -146,6 +148,8 @@ void ReadShared(JsonFields& fields, std::vector<FieldViolation>& violations,
   if (fields.Bool("use_beam_search").value_or(false)) {
     fields.Fail("use_beam_search", "is not supported");
   }
+  request.priority = fields.Integer("priority");
+  request.cache_salt = fields.String("cache_salt");
   request.prior_output = fields.Integers("prior_output");
   request.prompt_logprobs = fields.Integer("prompt_logprobs");
   parsed.show_prompt_logprobs = request.prompt_logprobs.has_value();

@@ -28,8 +28,9 @@ Json SamplingJson(const GenerationRequest& choice) {
           {"ignore_eos", choice.stop.ignore_eos}};
 }
 
-HttpResponse Render(const ParsedRequest& parsed, const ApiContext& context) {
-  const auto prepared = PrepareRequest(parsed, context.validation());
+HttpResponse Render(const ParsedRequest& parsed, const ApiContext& context,
+                    const ClientLeft& client_left) {
+  const auto prepared = PrepareRequest(parsed, context.validation(client_left));
   if (const auto* error = std::get_if<ApiError>(&prepared)) return ErrorResponse(*error);
   const auto& request = std::get<PreparedRequest>(prepared);
   Json prompts = Json::array();
@@ -49,15 +50,17 @@ HttpResponse Render(const ParsedRequest& parsed, const ApiContext& context) {
   return HttpResponse{200, "application/json", JsonText(answer), {}};
 }
 
-HttpReply Answer(ApiResult<OpenAiRequest> body, const ApiContext& context) {
+HttpReply Answer(ApiResult<OpenAiRequest> body, HttpRequest& http, const ApiContext& context) {
   if (const auto* error = std::get_if<ApiError>(&body)) return ErrorResponse(*error);
   ParsedRequest request = std::get<OpenAiRequest>(std::move(body)).request;
   if (PreparationLaneOf(request) == PreparationLane::kGuided) {
-    return GuidedWork{[request = std::move(request), &context]() -> HttpFinalReply {
-      return Render(request, context);
-    }};
+    return GuidedWork{[request = std::move(request), &context, left = http.client_left,
+                       lease = http.lease]() -> HttpFinalReply {
+                        return Render(request, context, left);
+                      },
+                      http.body.size()};
   }
-  return Render(request, context);
+  return Render(request, context, http.client_left);
 }
 
 }  // namespace
@@ -65,9 +68,9 @@ HttpReply Answer(ApiResult<OpenAiRequest> body, const ApiContext& context) {
 std::vector<HttpRoute> RenderRoutes(const ApiContext& context) {
   return {
       {"POST", "/v1/chat/completions/render", false,
-       [&context](const HttpRequest& http) { return Answer(ParseChatBody(http.body), context); }},
-      {"POST", "/v1/completions/render", false, [&context](const HttpRequest& http) {
-         return Answer(ParseCompletionBody(http.body), context);
+       [&context](HttpRequest& http) { return Answer(ParseChatBody(http.body), http, context); }},
+      {"POST", "/v1/completions/render", false, [&context](HttpRequest& http) {
+         return Answer(ParseCompletionBody(http.body), http, context);
        }}};
 }
 

@@ -14,7 +14,7 @@ HttpReply TokenizeAnswer(const HttpRequest& http, const ApiContext& context) {
   auto body = ParseTokenizeBody(http.body);
   if (const auto* error = std::get_if<ApiError>(&body)) return ErrorResponse(*error);
   const TokenizeBody& wanted = std::get<TokenizeBody>(body);
-  auto tokens = TokenizeInput(wanted.request, context);
+  auto tokens = TokenizeInput(wanted.request, context, http.client_left);
   if (const auto* error = std::get_if<ApiError>(&tokens)) return ErrorResponse(*error);
   const auto& ids = std::get<std::vector<TokenId>>(tokens);
   Json answer = {{"count", ids.size()},

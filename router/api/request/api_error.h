@@ -27,14 +27,9 @@ struct ApiError {
 template <typename T>
 using ApiResult = std::variant<T, ApiError>;
 
-// kInvalidArgument, its message made of the violations (at least one).
-inline ApiError InvalidFields(std::vector<FieldViolation> violations) {
-  std::string message;
-  for (const FieldViolation& violation : violations) {
-    if (!message.empty()) message += "; ";
-    message += violation.field + ": " + violation.description;
-  }
-  return {absl::InvalidArgumentError(message), std::move(violations), std::nullopt};
-}
+// kInvalidArgument, its message made of the violations (at least one). Bounded, whatever the client
+// sent: the first kMaxViolations of them, each shortened (excerpt.h).
+inline constexpr size_t kMaxViolations = 16;
+ApiError InvalidFields(std::vector<FieldViolation> violations);
 
 }  // namespace sheaf

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "router/api/request/excerpt.h"
 #include "router/api/request/json_fields.h"
 #include "router/text/output/json_text.h"
 
@@ -47,7 +48,7 @@ ApiResult<std::string> TemplateArguments(const ChatInput& chat) {
       return InvalidFields(
           {{chat.enable_thinking ? "enable_thinking" : "reasoning_effort",
             absl::StrFormat("disagrees with chat_template_kwargs.enable_thinking = %s",
-                            JsonText(*sent))}});
+                            Excerpt(JsonText(*sent)))}});
     }
     arguments["enable_thinking"] = *thinking;
   }

@@ -4,52 +4,11 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
+#include "router/api/request/excerpt.h"
+#include "router/api/request/json_shape.h"
 
 namespace sheaf {
 namespace {
-
-constexpr size_t kMaxDepth = 64;
-constexpr size_t kMaxKeys = 4096;  // of one object
-
-// Looks at brackets, colons and strings only; whether it is JSON is for the parser to say.
-std::optional<std::string> FindHostileShape(std::string_view body) {
-  std::vector<size_t> keys;
-  bool in_string = false;
-  for (size_t i = 0; i < body.size(); ++i) {
-    const char c = body[i];
-    if (in_string) {
-      if (c == '\\') {
-        ++i;
-      } else if (c == '"') {
-        in_string = false;
-      }
-      continue;
-    }
-    switch (c) {
-      case '"':
-        in_string = true;
-        break;
-      case '{':
-      case '[':
-        if (keys.size() == kMaxDepth)
-          return "nested deeper than " + std::to_string(kMaxDepth) + " levels";
-        keys.push_back(0);
-        break;
-      case '}':
-      case ']':
-        if (!keys.empty()) keys.pop_back();
-        break;
-      case ':':
-        if (!keys.empty() && ++keys.back() > kMaxKeys) {
-          return "an object has more than " + std::to_string(kMaxKeys) + " keys";
-        }
-        break;
-      default:
-        break;
-    }
-  }
-  return std::nullopt;
-}
 
 // U+0085, U+2028 and U+2029 end a line for readers that go by Unicode's rules (Python's splitlines
 // is one), and would cut a server-sent event in two. In JSON they stand in strings alone, so their
@@ -91,8 +50,9 @@ ApiResult<Json> ParseRequestJson(std::string_view body, std::string_view subject
   if (json.is_discarded()) {
     // "[json.exception.parse_error.101] parse error at line 1, column 5: ..."
     const size_t end_of_id = error.find("] ");
-    return NotAnObject(subject,
-                       end_of_id == std::string::npos ? error : error.substr(end_of_id + 2));
+    // The message ends with all of the value that it stopped at.
+    if (end_of_id != std::string::npos) error.erase(0, end_of_id + 2);
+    return NotAnObject(subject, Excerpt(error, 2 * kMaxQuotedBytes));
   }
   if (!json.is_object()) {
     return NotAnObject(
@@ -189,8 +149,14 @@ void JsonFields::Fail(std::string name, std::string description) {
 }
 
 void JsonFields::WrongType(std::string name, const char* wanted, const Json& got) {
-  std::string text = JsonText(got);
-  if (text.size() > 40) text = got.is_binary() ? "number" : std::string(got.type_name());
+  constexpr size_t kMaxShown = 40;
+  // Its text only where that may be short: it is made as a whole.
+  const bool is_long = got.is_string() ? got.get_ref<const std::string&>().size() > kMaxShown
+                                       : got.size() > kMaxShown / 2;
+  std::string text = is_long ? std::string() : JsonText(got);
+  if (is_long || text.size() > kMaxShown) {
+    text = got.is_binary() ? "number" : std::string(got.type_name());
+  }
   Fail(std::move(name), std::string("must be ") + wanted + ", got " + text);
 }
 

@@ -20,8 +20,7 @@
 namespace sheaf {
 
 // The JSON of a body, or what is wrong with it: "[subject] not a valid JSON object: ...". Refuses
-// nesting and key counts that no request has: parsing keeps keys in a list, so a hostile object would
-// cost the square of its size.
+// shapes that no request has (json_shape.h).
 ApiResult<Json> ParseRequestJson(std::string_view body, std::string_view subject = "the body is");
 
 class JsonFields {

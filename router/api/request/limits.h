@@ -19,8 +19,12 @@ struct RequestLimits {
   size_t max_bad_word_bytes = 1024;
   size_t max_tools = 512;
   size_t max_request_id_bytes = 256;
-  // Text that cannot fit the context whatever its tokens are is refused without tokenizing it.
+  size_t max_fairness_key_bytes = 256;
+  size_t max_cache_salt_bytes = 256;
+  // Of a text that is tokenized, where the vocabulary itself does not say (text_bounds.h).
   size_t max_bytes_per_token = 256;
+  // Of all choices of a request together (prompts x n): they wait with a copy of their prompt each.
+  int64_t max_waiting_tokens = int64_t{16} << 20;
   // Unsent results of one request, beyond which its client counts as too slow.
   size_t max_unsent_bytes = 8u << 20;
   // Log-probabilities of one request's prompts, of all choices together; they may wait for a client

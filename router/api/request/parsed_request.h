@@ -31,6 +31,7 @@ struct ToolChoice {
 
 struct ChatInput {
   std::string messages_json;                 // array
+  size_t content_bytes = 0;                  // of what the messages say, as text
   std::string template_arguments_json = {};  // object, or empty
   std::string documents_json = {};           // array for templates that know documents, or empty
   std::string chat_template = {};            // instead of the checkpoint's; empty: none
@@ -87,6 +88,10 @@ struct ParsedRequest {
 
   std::optional<int64_t> logprobs, prompt_logprobs;
   std::optional<TimePoint> deadline;
+
+  std::optional<int64_t> priority;         // lower is earlier
+  std::string fairness_key;                // fairness_key.h; empty: none
+  std::optional<std::string> cache_salt;
 };
 
 }  // namespace sheaf

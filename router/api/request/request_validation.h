@@ -3,11 +3,15 @@
 // wrong with it.
 //
 // All checks that need no tokens come first (CheckFields), so a wrong request costs no tokenizing;
-// then the prompts are rendered and tokenized, grammars compiled, and lengths checked. Absent sampling fields
-// take the checkpoint's generation_config.json, else the server's defaults (temperature 1, no
-// truncation, no penalties).
+// then the prompts are rendered and tokenized, grammars compiled, and lengths checked. Absent
+// sampling fields take the checkpoint's generation_config.json, else the server's defaults
+// (temperature 1, no truncation, no penalties).
 //
-// Threads    pure functions. Cost: CheckFields microseconds; PrepareRequest tokenizes (4 MB/s).
+// Long texts are refused before they are tokenized (text_bounds.h), and given up once they have
+// more tokens than the context or nobody waits for them any more.
+//
+// Threads    pure functions. Cost: CheckFields microseconds; PrepareRequest tokenizes (4 MB/s, at
+//            most a context without truncate_prompt_tokens).
 
 #include <cstdint>
 #include <functional>
@@ -28,6 +32,7 @@ namespace sheaf {
 
 struct PreparedPrompt {
   std::vector<TokenId> tokens;
+  bool given_up = false;  // longer than the context: `tokens` is a beginning
   std::string text;  // as sent or rendered; decoded where token ids were sent and echo needs it
 };
 
@@ -43,6 +48,9 @@ struct PreparedRequest {
   bool drop_output = false;  // echo with max_tokens 0: only the prompt is wanted
 };
 
+// Whether nobody waits for the answer any more; once true, for good. Empty: never. Any thread.
+using ClientLeft = std::function<bool()>;
+
 struct ValidationContext {
   const ServedModel& model;
   const RequestLimits& limits;
@@ -50,6 +58,7 @@ struct ValidationContext {
   const TextCodec& codec;
   int32_t max_model_len;
   const std::function<uint64_t()>& random;  // seeds and names of requests that have none
+  ClientLeft client_left = {};
 };
 
 // An unknown name: kNotFound.
@@ -64,7 +73,7 @@ std::vector<FieldViolation> CheckFields(const ParsedRequest& request,
 std::optional<FieldViolation> CheckTokenIds(const std::string& field,
                                             const std::vector<int64_t>& ids, int vocab_size);
 
-// Errors: kInvalidArgument with violations, kNotFound (model).
+// Errors: kInvalidArgument with violations, kNotFound (model), kCancelled (client_left).
 ApiResult<PreparedRequest> PrepareRequest(const ParsedRequest& request,
                                           const ValidationContext& context);
 

@@ -4,9 +4,10 @@
 //
 // Threads    const methods from any number of threads.
 // Errors     Encode, EncodeChat, RenderChat, CompileGrammar: kInvalidArgument when the client's
-//            text, messages or grammar are wrong.
+//            text, messages or grammar are wrong. Encode, EncodeChat: kCancelled by their bounds.
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "base/ids.h"
 #include "router/api/request/parsed_request.h"
+#include "router/text/encode_bounds.h"
 #include "router/text/grammar/grammar_spec.h"
 #include "router/text/guide/output_grammar.h"
 #include "router/text/output/output_format.h"
@@ -27,10 +29,18 @@ class TextCodec {
   virtual ~TextCodec() = default;
 
   virtual absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text,
-                                                      bool add_special_tokens) const = 0;
+                                                      bool add_special_tokens,
+                                                      const EncodeBounds& bounds) const = 0;
+  absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text,
+                                              bool add_special_tokens) const {
+    return Encode(text, add_special_tokens, {});
+  }
   // As Encode(chat.text), but no added token is seen in the parts that are plain.
   virtual absl::StatusOr<std::vector<TokenId>> EncodeChat(const RenderedChat& chat,
-                                                          bool add_special_tokens) const = 0;
+                                                          bool add_special_tokens,
+                                                          const EncodeBounds& bounds) const = 0;
+  // The most bytes of a text that one token can stand for; nothing: not bounded.
+  virtual std::optional<size_t> max_token_bytes() const = 0;
   // What prompts begin with; a prompt that has it twice was given it by both its writer and
   // Encode. Empty: nothing.
   virtual std::span<const TokenId> prompt_prefix() const = 0;

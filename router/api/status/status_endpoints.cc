@@ -64,6 +64,10 @@ std::vector<HttpRoute> StatusRoutes(const ApiContext& context,
   add("GET", "/ping", health);
   add("POST", "/ping", health);
   add("GET", "/load", [&context] { return Load(context); });
+  add("POST", "/reset_prefix_cache", [&context] {
+    context.engine.ResetPrefixCache();
+    return HttpResponse{200, "text/plain", "", {}};
+  });
   add("GET", "/version", [&context] {
     return Answer(200, {{"version", context.model.server_version}});
   });

@@ -9,6 +9,8 @@
 //   GET, POST /ping                     as /health
 //   GET /load                           {"server_load": running + queued, "running", "queued"}
 //   GET /version, GET /metrics
+//   POST /reset_prefix_cache            200: requests from now on are computed from their first
+//                                       token; those that run are not touched
 //
 // /live and /ready say why not in a JSON body.
 //

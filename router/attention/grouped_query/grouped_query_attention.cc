@@ -75,7 +75,8 @@ void GroupedQueryAttention::RotateAndStore(const GroupedQueryWeights& weights,
   StageTimer timer(parts_.timings, &StepTimings::rope_store);
   const int head_dim = shape_.head_dim;
   const float eps = parts_.config.rms_norm_eps;
-  parts_.pool.ParallelFor(static_cast<int64_t>(rows.size()), [&](int64_t r, int) {
+  const ItemCost cost = CostOfElements(2 * int64_t{stride_});
+  parts_.pool.ParallelFor(static_cast<int64_t>(rows.size()), cost, [&](int64_t r, int) {
     float* const q = projected_.data() + r * stride_;
     float* const k = q + q_size_;
     if (!weights.q_norm.empty()) {
@@ -109,7 +110,8 @@ void GroupedQueryAttention::AttendTo(const kernels::KvPool& kv, const KvScales& 
   const float scale = 1.0f / std::sqrt(static_cast<float>(shape_.head_dim)) * scales.k;
   kernels::PagedAttention(parts_.pool, kv, num_heads_, scale, sequences_, stride_, q_size_);
   if (scales.v == 1.0f) return;
-  parts_.pool.ParallelFor(static_cast<int64_t>(rows.size()), [&](int64_t r, int) {
+  const ItemCost cost = CostOfElements(q_size_);
+  parts_.pool.ParallelFor(static_cast<int64_t>(rows.size()), cost, [&](int64_t r, int) {
     float* const out = attended_.data() + r * q_size_;
     for (int i = 0; i < q_size_; ++i) out[i] *= scales.v;
   });

@@ -35,7 +35,8 @@ void Absorption::IntoLatent(const AbsorbedKv& kv_b, const Heads& q, int rows, fl
   const size_t blocks = parts * shape_.num_heads;
   quantized_ = IsPacked(kv_b.key_up(0)[0].linear) ? &keys_quantized_ : nullptr;
   if (quantized_ != nullptr) quantized_->Resize(static_cast<int>(blocks) * rows, nope);
-  pool_.ParallelFor(int64_t{rows} * shape_.num_heads, [&](int64_t item, int) {
+  const ItemCost cost = CostOfElements(static_cast<int64_t>(parts) * nope);
+  pool_.ParallelFor(int64_t{rows} * shape_.num_heads, cost, [&](int64_t item, int) {
     const int64_t row = item / shape_.num_heads;
     const int head = static_cast<int>(item % shape_.num_heads);
     const float* const in = q.data + row * q.row_stride + head * q.head_stride;
@@ -69,7 +70,7 @@ void Absorption::OutOfLatent(const AbsorbedKv& kv_b, const Heads& latents, int r
   const size_t heads = static_cast<size_t>(shape_.num_heads);
   quantized_ = IsPacked(kv_b.value_up(0)) ? &values_quantized_ : nullptr;
   if (quantized_ != nullptr) quantized_->Resize(static_cast<int>(heads) * rows, rank);
-  pool_.ParallelFor(int64_t{rows} * shape_.num_heads, [&](int64_t item, int) {
+  pool_.ParallelFor(int64_t{rows} * shape_.num_heads, CostOfElements(rank), [&](int64_t item, int) {
     const int64_t row = item / shape_.num_heads;
     const int head = static_cast<int>(item % shape_.num_heads);
     const size_t at = InputRow(static_cast<size_t>(head), rows, row);

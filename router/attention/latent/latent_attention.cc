@@ -99,7 +99,8 @@ void LatentAttention::NormAndStore(const LatentWeights& weights, const kernels::
   const auto pairs =
       shape_.rope_interleave ? kernels::RopePairs::kInterleaved : kernels::RopePairs::kHalfSplit;
   if (rank > 0) q_latent_quantized_.Resize(static_cast<int>(rows.size()), rank);
-  parts_.pool.ParallelFor(static_cast<int64_t>(rows.size()), [&](int64_t r, int) {
+  const ItemCost cost = CostOfElements(2 * int64_t{rank + shape_.cached_dim()});
+  parts_.pool.ParallelFor(static_cast<int64_t>(rows.size()), cost, [&](int64_t r, int) {
     const StepRow& row = rows[static_cast<size_t>(r)];
     if (rank > 0) {
       float* const q_latent = q_latent_.data() + r * rank;
@@ -126,7 +127,8 @@ void LatentAttention::ProjectQueries(const LatentWeights& weights, std::span<con
   StageTimer timer(parts_.timings, &StepTimings::rope_store);
   const auto pairs =
       shape_.rope_interleave ? kernels::RopePairs::kInterleaved : kernels::RopePairs::kHalfSplit;
-  parts_.pool.ParallelFor(static_cast<int64_t>(rows.size()), [&](int64_t r, int) {
+  const ItemCost cost = CostOfElements(int64_t{num_heads_} * shape_.rope_dim);
+  parts_.pool.ParallelFor(static_cast<int64_t>(rows.size()), cost, [&](int64_t r, int) {
     kernels::ApplyRope(q_.data() + r * q_size_ + shape_.nope_dim, num_heads_, shape_.qk_dim(),
                        rope_, rows[static_cast<size_t>(r)].position, pairs);
   });

@@ -35,6 +35,7 @@ class LatentAttention final : public Attention {
 
   void Run(int layer, std::span<const StepRow> rows, const kernels::Activations& normed,
            float* out) override;
+  void KeepRows(std::span<const int> kept) override { indexer_.KeepRows(kept); }
 
   static std::vector<size_t> PlaneTokenBytes(const LatentShape& shape, int num_layers,
                                              kernels::KvFormat format);

@@ -80,7 +80,8 @@ void SparseIndexer::RotateAndStore(const IndexerWeights& weights, const kernels:
   StageTimer timer(parts_.timings, &StepTimings::rope_store);
   const kernels::RopePairs pairs = Pairs(shape_.rope_interleave);
   const float head_scale = 1.0f / std::sqrt(static_cast<float>(shape_.num_heads));
-  parts_.pool.ParallelFor(static_cast<int64_t>(rows.size()), [&](int64_t r, int) {
+  const ItemCost cost = CostOfElements(2 * int64_t{q_size_ + shape_.head_dim});
+  parts_.pool.ParallelFor(static_cast<int64_t>(rows.size()), cost, [&](int64_t r, int) {
     const StepRow& row = rows[static_cast<size_t>(r)];
     float* const k = k_.data() + r * shape_.head_dim;
     kernels::LayerNorm(k, weights.k_norm_weight.data(), weights.k_norm_bias.data(), shape_.head_dim,
@@ -109,7 +110,7 @@ void SparseIndexer::Choose(const kernels::IndexKeyPool& keys, std::span<const St
   chosen_.resize(scored_rows_.size() * shape_.topk);
   const size_t stride = static_cast<size_t>(most_positions);
   const size_t wave = std::min(scored_rows_.size(), std::max<size_t>(1, kWaveScores / stride));
-  scores_.resize(wave * stride);
+  scores_.Resize(wave * stride);
   const float scale = 1.0f / std::sqrt(static_cast<float>(shape_.head_dim));
   for (size_t first = 0; first < scored_rows_.size(); first += wave) {
     const size_t count = std::min(wave, scored_rows_.size() - first);
@@ -121,13 +122,20 @@ void SparseIndexer::Choose(const kernels::IndexKeyPool& keys, std::span<const St
                           scores_.data() + i * stride});
     }
     kernels::IndexScores(parts_.pool, keys, shape_.num_heads, scale, queries_);
-    parts_.pool.ParallelFor(static_cast<int64_t>(count), [&](int64_t i, int) {
+    const ItemCost cost = CostOfElements(most_positions);
+    parts_.pool.ParallelFor(static_cast<int64_t>(count), cost, [&](int64_t i, int) {
       int32_t* const positions = chosen_.data() + (first + i) * shape_.topk;
       const kernels::IndexQuery& query = queries_[static_cast<size_t>(i)];
       kernels::TopPositions(query.scores, query.num_positions, shape_.topk, positions);
       choices_[static_cast<size_t>(scored_rows_[first + i])] = {positions, shape_.topk};
     });
   }
+}
+
+void SparseIndexer::KeepRows(std::span<const int> kept) {
+  if (choices_.empty()) return;  // no layer has run yet
+  for (size_t r = 0; r < kept.size(); ++r) choices_[r] = choices_[static_cast<size_t>(kept[r])];
+  choices_.resize(kept.size());
 }
 
 SparseIndexer::Choice SparseIndexer::choice(size_t r) const { return choices_[r]; }

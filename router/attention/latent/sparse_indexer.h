@@ -21,6 +21,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/aligned_floats.h"
 #include "kernels/index_scores.h"
 #include "kernels/rope.h"
 #include "router/attention/attention.h"
@@ -46,6 +47,8 @@ class SparseIndexer {
   };
   // Of row r of the step, by the last full layer that ran.
   Choice choice(size_t r) const;
+  // Of the step's rows these, ascending, are left.
+  void KeepRows(std::span<const int> kept);
 
  private:
   kernels::IndexKeyPool Keys(int layer) const;
@@ -64,7 +67,7 @@ class SparseIndexer {
   Scratch q_;             // [rows][heads][head_dim]
   Scratch k_;             // [rows][head_dim]
   Scratch head_weights_;  // [rows][heads]
-  std::vector<float> scores_;
+  kernels::AlignedFloats scores_;
   std::vector<kernels::IndexQuery> queries_;
   std::vector<int> scored_rows_;
   std::vector<int32_t> chosen_;  // [rows][topk]

@@ -2,28 +2,36 @@
 // PlanStep: which sequences run how many tokens in the next step. A pure function of what it is
 // given.
 //
+// Order      Sequences stand by (priority, id): a lower priority first, then who was submitted
+//            earlier. Ahead of another in that order: its senior.
 // Rules      1. Decodes first: every running sequence that lacks one token, or only the few that a
 //               guide appended together, runs them.
-//            2. The rest of the token budget goes to prefill chunks, in order of admission, then to
-//               newly admitted sequences in order of arrival (never past one that does not fit:
-//               nobody is overtaken).
-//            3. A sequence is admitted when the blocks for all its tokens so far are free beside
-//               those that running prefills still need.
-//            4. When a decode (or the oldest running sequence) needs a block and none is free, the
-//               sequence that was admitted last is preempted: its blocks are freed, it returns to
-//               the head of the queue and is computed again later (sampling is by output index, so
-//               its tokens stay the same).
+//            2. Prefill chunks fill the step up to its token budget and, beside decodes, up to a
+//               time (prefill_share.h): the shortest first, with a share for the most senior.
+//            3. Sequences are admitted in the order of `queued`, when a slot and the blocks for all
+//               its tokens so far are free beside those that running prefills still need, and while
+//               few prefills are open. A deferred one is skipped. The first that lacks blocks may
+//               be passed by others that fit, until those had as many tokens as it has itself; from
+//               then on the blocks that get free are kept for it.
+//            4. When a decode needs a block and none is free, juniors of it give theirs: those of
+//               the lowest priority first, then the one that costs least to compute again, a
+//               prefill that is nearly done last. They return to the queue and are computed again
+//               later (sampling is by output index, so its tokens stay the same). Without juniors
+//               it waits for a block: nobody takes one from a senior.
 //            5. With a budget that the decodes alone exhaust, those served longest ago run first.
-// Progress   the oldest running sequence may take every other's blocks, so it always runs and ends;
-//            hence none starves.
+//            6. A running sequence that yields is preempted if another one runs.
+// Progress   the most senior running sequence takes every other's blocks if it must, and nobody
+//            takes its own: it always runs and ends (unless it yields); hence none starves. A plan
+//            may be empty while somebody is preempted in it: the next one is not.
 //
-// Threads    pure. Cost  O(running log running + admitted).
+// Threads    pure. Cost  O(running log running + queued + searches of the cost model).
 
 #include <cstdint>
 #include <span>
 #include <vector>
 
 #include "base/ids.h"
+#include "router/schedule/plan/step_cost.h"
 
 namespace sheaf {
 
@@ -31,17 +39,23 @@ struct SchedulerLimits {
   int max_num_seqs = 64;              // running at once, at least 1
   int max_num_batched_tokens = 2048;  // of one step, at least 1
   int block_size = 16;                // tokens
+  // A step with decodes and prefills should take so long; 0: kStepGrowth times what its decodes
+  // alone would.
+  double target_step_ms = 0;
 };
 
 // A sequence that has been admitted. computed_tokens < total_tokens: at least one token is to be
 // run.
 struct RunningSequence {
-  SequenceId id;
+  SequenceId id;            // smaller: submitted earlier
   int total_tokens = 0;     // prompt and output so far
   int computed_tokens = 0;  // of those, in the cache
   int owned_blocks = 0;
   uint64_t last_step = 0;  // when it ran last; 0: never
   bool prefilled = false;  // has run to its end before: what it lacks are its newest tokens
+  int shared_blocks = 0;   // of those owned, owned by others too: preempting it frees only the rest
+  int32_t priority = 0;    // lower is earlier
+  bool yields = false;     // its slot is wanted for another
 };
 
 struct QueuedSequence {
@@ -51,30 +65,43 @@ struct QueuedSequence {
   int shared_blocks = 0;  // of those blocks, owned by running sequences: they cost no free block
   bool deferred = false;  // somebody computes its next block right now: not in this step, and
                           // others may overtake it meanwhile
+  int32_t priority = 0;   // lower is earlier
+  int64_t overtaken_tokens = 0;  // admitted past it while it lacked blocks
 };
 
 struct SchedulerState {
-  std::span<const RunningSequence> running;  // in order of admission
-  std::span<const QueuedSequence> queued;    // in order of arrival, preempted ones first
-  int free_blocks = 0;
+  std::span<const RunningSequence> running;
+  std::span<const QueuedSequence> queued;  // in the order in which they shall be admitted
+  int free_blocks = 0;  // owned by nobody; those that the prefix cache keeps included
   int total_blocks = 0;
+  uint64_t step = 0;  // of the plan, as last_step counts
 };
 
 struct StepPlan {
   struct Run {
     SequenceId id;
     int num_tokens = 0;
-    int new_blocks = 0;  // to allocate before the step
+    int new_blocks = 0;  // to allocate before the step; beside the cached ones of one just admitted
   };
-  std::vector<SequenceId>
-      preempted;          // newest first: pushing each to the head of the queue keeps their order
-  int num_admitted = 0;   // the first so many of `queued` become running, in order
-  std::vector<Run> runs;  // preempted sequences are not among them
+  struct Overtaken {
+    SequenceId id;
+    int64_t tokens = 0;  // admitted past it in this plan
+  };
+  std::vector<SequenceId> preempted;  // most junior first
+  // Of `queued`, in its order. An admitted one has its cached tokens computed and owns their blocks
+  // from then on. Some may not run yet in this step.
+  std::vector<SequenceId> admitted;
+  std::vector<Run> runs;             // preempted sequences are not among them
+  std::vector<Overtaken> overtaken;  // at most one
+  StepShape shape;
+  double target_ms = 0;  // what prefills were planned for; 0: as many tokens as the budget has
 
-  int num_tokens() const;
+  int num_tokens() const { return shape.rows(); }
 };
 
-StepPlan PlanStep(const SchedulerState& state, const SchedulerLimits& limits);
+// `cost` null: steps are not bounded by time.
+StepPlan PlanStep(const SchedulerState& state, const SchedulerLimits& limits,
+                  const StepCostModel* cost = nullptr);
 
 constexpr int BlocksForTokens(int64_t tokens, int block_size) {
   return static_cast<int>((tokens + block_size - 1) / block_size);

@@ -10,15 +10,40 @@ namespace sheaf {
 RequestLedger::RequestLedger(const Admission::Limits& limits, const Clock& clock)
     : limits_(limits), clock_(clock), admission_(limits) {}
 
+// Counts what is refused.
+absl::Status RequestLedger::Refuse(absl::Status status) {
+  if (absl::IsResourceExhausted(status)) ++refused_.full;
+  if (absl::IsInvalidArgument(status)) ++refused_.never_fits;
+  if (absl::IsDeadlineExceeded(status)) ++refused_.too_late;
+  return status;
+}
+
+void RequestLedger::NoteWaiting() {
+  waiting_over_at_.store(
+      cancelled_waiting_.empty() ? admission_.earliest_deadline() : TimePoint::min(),
+      std::memory_order_release);
+}
+
+absl::Status RequestLedger::CheckRoom(int64_t count, int64_t tokens) {
+  absl::MutexLock lock(&mutex_);
+  return Refuse(admission_.CheckRoom(count, tokens));
+}
+
 absl::Status RequestLedger::AddAll(std::vector<std::unique_ptr<Sequence>> sequences) {
+  int64_t tokens = 0;
+  for (const auto& sequence : sequences) tokens += sequence->total_tokens();
+  const TimePoint now = clock_.Now();
   absl::MutexLock lock(&mutex_);
   if (stop_at_.has_value()) return absl::UnavailableError("the server is shutting down");
-  const int count = static_cast<int>(sequences.size());
-  if (absl::Status room = admission_.CheckRoom(count); !room.ok()) return room;
+  absl::Status room = admission_.CheckRoom(static_cast<int64_t>(sequences.size()), tokens);
+  if (room.ok()) room = admission_.CheckDeadline(sequences, now);
+  if (!room.ok()) return Refuse(std::move(room));
+  const uint64_t group = sequences.front()->id().value();
   for (std::unique_ptr<Sequence>& sequence : sequences) {
     alive_.insert(sequence->id());
-    admission_.Push(std::move(sequence));
+    admission_.Push(std::move(sequence), group, now);
   }
+  NoteWaiting();
   woken_ = true;
   return absl::OkStatus();
 }
@@ -26,8 +51,13 @@ absl::Status RequestLedger::AddAll(std::vector<std::unique_ptr<Sequence>> sequen
 void RequestLedger::Cancel(SequenceId id) {
   absl::MutexLock lock(&mutex_);
   if (!alive_.contains(id)) return;
-  cancelled_.insert(id);
-  if (in_step_.contains(id)) RaiseMootAt(TimePoint::min());
+  if (admission_.Waits(id)) {
+    cancelled_waiting_.push_back(id);
+    NoteWaiting();
+  } else {
+    cancelled_.insert(id);
+    if (!in_step_.empty()) LookAt(TimePoint::min());
+  }
   woken_ = true;
 }
 
@@ -41,7 +71,7 @@ void RequestLedger::StopStringFound(SequenceId id) {
 void RequestLedger::StopAt(TimePoint moment) {
   absl::MutexLock lock(&mutex_);
   stop_at_ = std::min(stop_at_.value_or(moment), moment);
-  if (!in_step_.empty()) RaiseMootAt(*stop_at_);
+  if (!in_step_.empty()) LookAt(*stop_at_);
   woken_ = true;
 }
 
@@ -56,22 +86,26 @@ bool RequestLedger::stopping() const {
   return stop_at_.has_value();
 }
 
-bool RequestLedger::StepIsMoot() const {
-  const TimePoint moot_at = moot_at_.load(std::memory_order_acquire);
-  return moot_at != TimePoint::max() && clock_.Now() >= moot_at;
+bool RequestLedger::LookIsDue() const {
+  const TimePoint look_at = std::min(look_at_.load(std::memory_order_acquire),
+                                     waiting_over_at_.load(std::memory_order_acquire));
+  return look_at != TimePoint::max() && clock_.Now() >= look_at;
 }
 
 EngineLoad RequestLedger::load() const {
   absl::MutexLock lock(&mutex_);
   EngineLoad load;
   load.queued = admission_.size();
+  load.queued_tokens = admission_.tokens();
+  load.refused = refused_;
   load.running = static_cast<int>(alive_.size()) - load.queued;
   return load;
 }
 
 Duration RequestLedger::RetryAfter() const {
+  const TimePoint now = clock_.Now();
   absl::MutexLock lock(&mutex_);
-  return admission_.RetryAfter();
+  return admission_.RetryAfter(now);
 }
 
 bool RequestLedger::Wait(Duration at_most) {
@@ -81,36 +115,86 @@ bool RequestLedger::Wait(Duration at_most) {
   return std::exchange(cluster_changed_, false);
 }
 
-bool RequestLedger::HasQueued() const { return num_queued() > 0; }
-
-int RequestLedger::num_queued() const {
+bool RequestLedger::HasQueued() const {
   absl::MutexLock lock(&mutex_);
-  return admission_.size();
+  return !admission_.empty();
 }
 
-std::vector<QueuedSequence> RequestLedger::PeekQueued(int count) const {
-  std::vector<QueuedSequence> queued;
+std::vector<Sequence*> RequestLedger::PeekQueued(int count, TimePoint now) {
   absl::MutexLock lock(&mutex_);
-  for (int i = 0; i < std::min(count, admission_.size()); ++i) {
-    queued.push_back({admission_.at(i).id(), admission_.at(i).total_tokens()});
+  return admission_.Peek(count, now);
+}
+
+std::vector<std::unique_ptr<Sequence>> RequestLedger::Take(std::span<const SequenceId> ids,
+                                                           TimePoint now) {
+  absl::MutexLock lock(&mutex_);
+  std::vector<std::unique_ptr<Sequence>> taken = admission_.Take(ids, now);
+  // Cancelled since it was looked at: it runs, and ends as such.
+  for (const SequenceId id : ids) {
+    if (std::erase(cancelled_waiting_, id) > 0) cancelled_.insert(id);
   }
-  return queued;
+  NoteWaiting();
+  return taken;
 }
 
-std::unique_ptr<Sequence> RequestLedger::TakeFront(TimePoint now) {
+void RequestLedger::Return(std::unique_ptr<Sequence> sequence, FairOrder::ComesBack how,
+                           TimePoint now) {
   absl::MutexLock lock(&mutex_);
-  return admission_.TakeFront(now);
+  const SequenceId id = sequence->id();
+  admission_.Return(std::move(sequence), how, now);
+  if (cancelled_.erase(id) > 0) cancelled_waiting_.push_back(id);
+  NoteWaiting();
+}
+
+std::optional<FairOrder::Standing> RequestLedger::NextInQueue(TimePoint now) {
+  absl::MutexLock lock(&mutex_);
+  const std::vector<SequenceId> next = admission_.order().Peek(1, now);
+  if (next.empty()) return std::nullopt;
+  return admission_.order().StandingOf(next.front());
+}
+
+std::vector<FairOrder::Standing> RequestLedger::StandingsOf(
+    std::span<const SequenceId> ids) const {
+  std::vector<FairOrder::Standing> standings;
+  absl::MutexLock lock(&mutex_);
+  for (const SequenceId id : ids) standings.push_back(admission_.order().StandingOf(id));
+  return standings;
+}
+
+void RequestLedger::StepRan(std::span<const Ran> ran, Duration took, int prefill_tokens,
+                            int most_new_tokens) {
+  absl::MutexLock lock(&mutex_);
+  for (const Ran& each : ran) admission_.order().Ran(each.id, each.tokens, each.prefilled);
+  admission_.estimate().StepRan(took, prefill_tokens, most_new_tokens);
+}
+
+RequestLedger::Over RequestLedger::TakeWaitingOver(TimePoint now) {
+  Over over;
+  absl::MutexLock lock(&mutex_);
+  for (const SequenceId id : std::exchange(cancelled_waiting_, {})) {
+    std::unique_ptr<Sequence> sequence = admission_.Remove(id);
+    if (sequence != nullptr) over.cancelled.push_back(std::move(sequence));
+  }
+  over.expired = admission_.TakeExpired(now);
+  NoteWaiting();
+  return over;
+}
+
+std::vector<std::unique_ptr<Sequence>> RequestLedger::TakeHopeless(
+    std::span<const QueuedSequence> front, TimePoint now) {
+  absl::MutexLock lock(&mutex_);
+  std::vector<std::unique_ptr<Sequence>> hopeless = admission_.TakeHopeless(front, now);
+  refused_.too_late += static_cast<int64_t>(hopeless.size());
+  NoteWaiting();
+  return hopeless;
 }
 
 std::vector<std::unique_ptr<Sequence>> RequestLedger::TakeIf(
     const std::function<bool(const Sequence&)>& condition) {
   absl::MutexLock lock(&mutex_);
-  return admission_.TakeIf(condition);
-}
-
-void RequestLedger::Return(std::unique_ptr<Sequence> preempted) {
-  absl::MutexLock lock(&mutex_);
-  admission_.Return(std::move(preempted));
+  std::vector<std::unique_ptr<Sequence>> taken = admission_.TakeIf(condition);
+  NoteWaiting();
+  return taken;
 }
 
 std::unordered_set<SequenceId> RequestLedger::TakeCancelled() {
@@ -132,28 +216,27 @@ void RequestLedger::Ended(SequenceId id) {
   absl::MutexLock lock(&mutex_);
   alive_.erase(id);
   cancelled_.erase(id);
+  admission_.Ended(id);
   stopped_.erase(id);
 }
 
-void RequestLedger::BeginStep(std::span<const SequenceId> ids, TimePoint earliest_deadline) {
+void RequestLedger::BeginStep(std::span<const SequenceId> ids, TimePoint look_at) {
   absl::MutexLock lock(&mutex_);
   in_step_.insert(ids.begin(), ids.end());
-  TimePoint moot_at = std::min(earliest_deadline, stop_at_.value_or(TimePoint::max()));
-  for (const SequenceId id : ids) {
-    if (cancelled_.contains(id)) moot_at = TimePoint::min();
-  }
-  moot_at_.store(moot_at, std::memory_order_release);
+  TimePoint first = std::min(look_at, stop_at_.value_or(TimePoint::max()));
+  if (!cancelled_.empty()) first = TimePoint::min();
+  look_at_.store(first, std::memory_order_release);
 }
 
 void RequestLedger::EndStep() {
   absl::MutexLock lock(&mutex_);
   in_step_.clear();
-  moot_at_.store(TimePoint::max(), std::memory_order_release);
+  look_at_.store(TimePoint::max(), std::memory_order_release);
 }
 
-void RequestLedger::RaiseMootAt(TimePoint moment) {
-  if (moment < moot_at_.load(std::memory_order_relaxed)) {
-    moot_at_.store(moment, std::memory_order_release);
+void RequestLedger::LookAt(TimePoint moment) {
+  if (moment < look_at_.load(std::memory_order_relaxed)) {
+    look_at_.store(moment, std::memory_order_release);
   }
 }
 

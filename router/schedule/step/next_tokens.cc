@@ -32,15 +32,16 @@ absl::StatusOr<GuideRule> RuleAndMask(OutputGuide& guide, std::span<const TokenI
 }
 
 // No token: the grammar is at its end and no stop token may say so.
-absl::StatusOr<std::optional<TokenId>> Sample(std::span<float> logits, Sequence& sequence) {
+absl::StatusOr<std::optional<TokenId>> Sample(std::span<float> logits, Sequence& sequence,
+                                              std::span<const TokenId> ahead) {
   const SamplingParams& params = sequence.request().sampling;
   OutputGuide* guide = sequence.guide();
-  if (guide == nullptr) return kernels::SampleToken(logits, params, sequence.history());
+  if (guide == nullptr) return kernels::SampleToken(logits, params, sequence.history(ahead));
   std::span<const uint32_t> mask;
   SHEAF_ASSIGN_OR_RETURN(const GuideRule rule,
                          RuleAndMask(*guide, sequence.stop_ids(), logits.size(), mask));
   if (rule == GuideRule::kStopOnly && !sequence.CanStop()) return std::nullopt;
-  SamplingHistory history = sequence.history();
+  SamplingHistory history = sequence.history(ahead);
   history.mask = mask;
   if (rule == GuideRule::kStopOnly && !params.allowed_token_ids.empty()) {
     // The text is complete: that it ends is not the request's choice any more.
@@ -61,8 +62,17 @@ absl::Status Accept(OutputGuide& guide, TokenId token, NextTokens& next) {
 
 absl::Status ChooseNext(std::span<float> logits, Sequence& sequence, int limit, NextTokens& next) {
   OutputGuide* guide = sequence.guide();
+  const size_t end = next.tokens.size() + static_cast<size_t>(limit);
+  // Whether it is over with `token`, the next one.
+  const auto stops = [&](TokenId token) {
+    return sequence.Stops(token, static_cast<int>(next.tokens.size()));
+  };
+  const auto append = [&](TokenId token, bool forced) {
+    next.tokens.push_back(token);
+    next.forced.push_back(forced);
+  };
   if (guide == nullptr || !guide->forced().has_value()) {
-    const absl::StatusOr<std::optional<TokenId>> sampled = Sample(logits, sequence);
+    const absl::StatusOr<std::optional<TokenId>> sampled = Sample(logits, sequence, next.tokens);
     if (!sampled.ok()) {
       next.guide_error = guide != nullptr && IsOfGrammar(guide->rule());
       return sampled.status();
@@ -72,16 +82,17 @@ absl::Status ChooseNext(std::span<float> logits, Sequence& sequence, int limit, 
       return absl::OkStatus();
     }
     const TokenId token = **sampled;
-    next.tokens.push_back(token);
-    next.sampled = true;
-    if (guide == nullptr || sequence.Stops(token, 0)) return absl::OkStatus();
+    const bool over = stops(token);
+    append(token, /*forced=*/false);
+    if (guide == nullptr || over) return absl::OkStatus();
     SHEAF_RETURN_IF_ERROR(Accept(*guide, token, next));
   }
-  while (static_cast<int>(next.tokens.size()) < limit) {
+  while (next.tokens.size() < end) {
     const std::optional<TokenId> token = guide->forced();
     if (!token.has_value()) break;
-    next.tokens.push_back(*token);
-    if (sequence.Stops(*token, static_cast<int>(next.tokens.size()) - 1)) break;
+    const bool over = stops(*token);
+    append(*token, /*forced=*/true);
+    if (over) break;
     SHEAF_RETURN_IF_ERROR(Accept(*guide, *token, next));
   }
   return absl::OkStatus();

@@ -39,11 +39,15 @@ int Sequence::tokens_left() const {
   return std::min(request_.stop.max_tokens - output_tokens(), max_model_len_ - total_tokens());
 }
 
-kernels::SamplingHistory Sequence::history() {
+kernels::SamplingHistory Sequence::history(std::span<const TokenId> ahead) {
   kernels::SamplingHistory history;
   history.prompt = tokens().first(prompt_tokens_);
   history.output = tokens().subspan(prompt_tokens_);
-  if (kernels::HasPenalties(request_.sampling)) {
+  if (!ahead.empty()) {
+    output_and_ahead_.assign(history.output.begin(), history.output.end());
+    output_and_ahead_.insert(output_and_ahead_.end(), ahead.begin(), ahead.end());
+    history.output = output_and_ahead_;
+  } else if (kernels::HasPenalties(request_.sampling)) {
     if (!counts_.has_value()) counts_.emplace(history.prompt, history.output);
     history.counts = &*counts_;
   }
@@ -51,7 +55,7 @@ kernels::SamplingHistory Sequence::history() {
   const GuideRule rule = guide_ == nullptr ? GuideRule::kFree : guide_->rule();
   // At a grammar's end nothing may keep a stop token from coming.
   if (rule == GuideRule::kStopOnly) return history;
-  const bool too_early = output_tokens() < request_.stop.min_tokens;
+  const bool too_early = std::ssize(history.output) < request_.stop.min_tokens;
   if (too_early || rule == GuideRule::kNoStop || rule == GuideRule::kGrammar) banned_ = stop_ids_;
   if (rule == GuideRule::kNoStop) {
     const ThoughtTags& tags = guide_->plan().tags;
@@ -66,6 +70,12 @@ kernels::SamplingHistory Sequence::history() {
   }
   history.masked = banned_;
   return history;
+}
+
+int Sequence::reusable_tokens() const {
+  const int all_but_last = total_tokens() - 1;
+  if (logprobs_done_ >= logprobs_wanted_) return all_but_last;
+  return std::min(all_but_last, logprobs_done_ - 1);
 }
 
 int Sequence::FirstLogitToken(int num_tokens) const {

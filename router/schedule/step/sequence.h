@@ -28,6 +28,7 @@
 #include "base/clock.h"
 #include "kernels/token_counts.h"
 #include "router/schedule/delivery/output_teller.h"
+#include "router/schedule/blocks/prefix_cache.h"
 #include "router/schedule/generation.h"
 #include "router/text/guide/output_guide.h"
 
@@ -66,8 +67,9 @@ class Sequence {
   int tokens_left() const;
 
   OutputGuide* guide() { return guide_.get(); }  // null: free
-  // For the next token; valid until the next call. The guide's mask is not in it.
-  kernels::SamplingHistory history();
+  // For the token that comes after tokens() and `ahead`; valid until the next call. The guide's mask
+  // is not in it.
+  kernels::SamplingHistory history(std::span<const TokenId> ahead = {});
   // EOS list (unless ignored) and stop_token_ids.
   std::span<const TokenId> stop_ids() const { return stop_ids_; }
   // Whether a stop token can say that the guide's grammar is at its end.
@@ -77,10 +79,17 @@ class Sequence {
 
   // The state of the cache, kept by the engine.
   std::vector<int32_t> blocks;
+  CachedPrefix prefix;
   int computed_tokens = 0;  // positions whose K and V are in `blocks`
   uint64_t last_step = 0;
+  Duration waited{0};  // from its submission until it was prefilled, or up to now
   bool prefilled = false;  // all tokens of some moment since the admission are in the cache
   std::optional<TimePoint> admitted;  // first admission
+  int cached_tokens = 0;              // of the prompt, not computed at the first admission
+
+  // At its beginning, as many tokens as need no row when they are in the cache: the last one has the
+  // logits that are sampled, and those before a token of the prompt its log-probabilities.
+  int reusable_tokens() const;
 
   // Of a chunk of the next num_tokens tokens: whether its last row is sampled, and the first row
   // that wants logits (num_tokens: none), prompt log-probabilities included.
@@ -95,6 +104,8 @@ class Sequence {
 
   // num_tokens more are in the cache.
   void Advance(int num_tokens);
+  // After Accept: `count` of the tokens accepted were computed in the same step, as drafts.
+  void AdvanceOverDraft(int count) { computed_tokens += count; }
   // The prompt's log-probabilities that have become known since the last call.
   std::optional<PromptLogprobsPiece> TakePromptLogprobs();
   // The cache's content is given up; it will be computed again.
@@ -123,6 +134,7 @@ class Sequence {
   std::vector<TokenId> tokens_;  // empty: no output yet, and the prompt is the request's
   std::vector<TokenId> stop_ids_;
   std::vector<TokenId> banned_;  // of the last history()
+  std::vector<TokenId> output_and_ahead_;
   const std::unique_ptr<OutputGuide> guide_;
   // Of tokens(), once a penalty has asked for them.
   std::optional<kernels::TokenCounts> counts_;

@@ -16,6 +16,10 @@ namespace {
 
 constexpr std::chrono::seconds kIdleWait{1};
 
+Duration FromMs(double ms) {
+  return std::chrono::duration_cast<Duration>(std::chrono::duration<double, std::milli>(ms));
+}
+
 // Of the calling thread.
 Duration ThreadCpuTime() {
   timespec time{};
@@ -35,13 +39,27 @@ StepLoop::StepLoop(const EngineOptions& options, const EngineParts& parts,
       parts_(parts),
       cluster_(cluster),
       ledger_(ledger),
-      limits_{options.max_num_seqs, options.max_num_batched_tokens, parts.cache->block_size()},
-      allocator_(parts.cache->num_blocks()),
+      second_tier_(parts.block_store == nullptr
+                       ? std::nullopt
+                       : std::optional<SecondTier>(std::in_place, *parts.block_store, *parts.cache,
+                                                   *parts.clock, options.prefix_cache.copy_time)),
+      cache_(options.prefix_cache, parts.cache->num_blocks(), parts.cache->block_size(),
+             second_tier_.has_value() ? &*second_tier_ : nullptr),
+      planner_({options.max_num_seqs, options.max_num_batched_tokens, parts.cache->block_size(),
+                options.target_step_ms},
+               options.experts),
       runner_(*parts.decoder, *parts.pool),
       retry_(options.retry),
+      speculator_(options.speculation),
+      in_flight_(ledger, *parts.clock,
+                 {[this](TimePoint now) {
+                    EndWhatIsOver(now);
+                    delivery_.Flush();
+                  },
+                  [this](Sequence& sequence) { Release(sequence); }}),
       delivery_({.threads = options.delivery_threads}, *parts.observer,
                 [&ledger](SequenceId id) { ledger.StopStringFound(id); }),
-      free_blocks_(allocator_.num_free()) {
+      free_blocks_(cache_.num_free()) {
   SHEAF_CHECK(options.max_num_batched_tokens <= parts.decoder->options().max_batched_tokens,
               "the decoder's scratch holds every step");
   SHEAF_CHECK(options.max_model_len <= parts.decoder->options().max_model_len,
@@ -54,6 +72,7 @@ void StepLoop::Run() {
     awake_since_.store(now, std::memory_order_release);
     const bool goes_on = EndWhatIsOver(now);
     HandOver();
+    ForgetIfWanted();
     ReportLoad();
     if (!goes_on) return delivery_.Drain();
     // Looked at also with nothing to do: whoever was ready once takes requests from then on.
@@ -88,36 +107,68 @@ void StepLoop::HandOver() {
 }
 
 void StepLoop::ReportLoad() {
-  EngineLoad load;
-  load.queued = ledger_.num_queued();
+  EngineLoad load = ledger_.load();
   load.running = static_cast<int>(running_.size());
-  load.total_blocks = allocator_.num_blocks();
-  load.used_blocks = allocator_.num_blocks() - allocator_.num_free();
+  load.total_blocks = cache_.num_blocks();
+  load.used_blocks = cache_.num_blocks() - cache_.num_free();
+  load.cached_blocks = cache_.num_cached();
   parts_.observer->OnLoad(load);
+  if (second_tier_.has_value()) ReportSecondTier();
+}
+
+void StepLoop::ReportSecondTier() {
+  const SecondTier::Figures now = second_tier_->figures();
+  const SecondTier::Figures before = std::exchange(second_tier_told_, now);
+  parts_.observer->OnSecondTier({.held = now.held,
+                                 .kept = now.kept - before.kept,
+                                 .lost = now.lost - before.lost,
+                                 .loaded = now.loaded - before.loaded,
+                                 .failed = now.failed - before.failed,
+                                 .remark = second_tier_->TakeRemark()});
+}
+
+bool StepLoop::StepIsMoot() {
+  in_flight_.Look();
+  return in_flight_.all_over();
+}
+
+void StepLoop::Release(Sequence& sequence) {
+  cache_.Free(sequence.prefix, sequence.blocks);
+  free_blocks_.store(cache_.num_free(), std::memory_order_release);
 }
 
 void StepLoop::Finish(std::unique_ptr<Sequence> sequence, FinishReason reason, absl::Status status,
                       bool guide_error) {
-  allocator_.Free(sequence->blocks);
-  free_blocks_.store(allocator_.num_free(), std::memory_order_release);
+  speculator_.Forget(sequence->id());
+  const bool is_computed = in_flight_.Has(*sequence);
+  if (!is_computed) Release(*sequence);
   ledger_.Ended(sequence->id());
   Ending ending;
   ending.reason = reason;
   ending.status = std::move(status);
+  ending.cached_tokens = sequence->cached_tokens;
   ending.guide_error = guide_error;
   ending.at = parts_.clock->Now();
   ending.queued = sequence->admitted.value_or(ending.at) - sequence->submitted();
   delivery_.Add(sequence->teller(), std::move(ending));
+  if (is_computed) in_flight_.Bury(std::move(sequence));
+}
+
+std::vector<std::unique_ptr<Sequence>> StepLoop::TakeRunningIf(
+    const std::function<bool(const Sequence&)>& condition) {
+  std::vector<std::unique_ptr<Sequence>> taken;
+  for (std::unique_ptr<Sequence>& sequence : running_) {
+    if (condition(*sequence)) taken.push_back(std::move(sequence));
+  }
+  std::erase(running_, nullptr);
+  return taken;
 }
 
 // Queued ones first.
 std::vector<std::unique_ptr<Sequence>> StepLoop::TakeAllIf(
     const std::function<bool(const Sequence&)>& condition) {
   std::vector<std::unique_ptr<Sequence>> taken = ledger_.TakeIf(condition);
-  for (std::unique_ptr<Sequence>& sequence : running_) {
-    if (condition(*sequence)) taken.push_back(std::move(sequence));
-  }
-  std::erase(running_, nullptr);
+  for (auto& sequence : TakeRunningIf(condition)) taken.push_back(std::move(sequence));
   return taken;
 }
 
@@ -143,8 +194,9 @@ void StepLoop::EndStopped() {
 // left.
 bool StepLoop::EndWhatIsOver(TimePoint now) {
   EndStopped();
+  EndWaitingOver(now);
   const std::unordered_set<SequenceId> cancelled = ledger_.TakeCancelled();
-  std::vector<std::unique_ptr<Sequence>> over = TakeAllIf([&](const Sequence& sequence) {
+  std::vector<std::unique_ptr<Sequence>> over = TakeRunningIf([&](const Sequence& sequence) {
     return cancelled.contains(sequence.id()) ||
            sequence.request().deadline.value_or(TimePoint::max()) <= now;
   });
@@ -152,11 +204,7 @@ bool StepLoop::EndWhatIsOver(TimePoint now) {
     if (cancelled.contains(sequence->id())) {
       Finish(std::move(sequence), FinishReason::kCancelled, absl::OkStatus());
     } else {
-      const std::string where = sequence->admitted.has_value()
-                                    ? absl::StrFormat("after %d tokens", sequence->output_tokens())
-                                    : std::string("while it waited in the queue");
-      Finish(std::move(sequence), FinishReason::kError,
-             absl::DeadlineExceededError("the request's deadline passed " + where));
+      EndExpired(std::move(sequence));
     }
   }
   const std::optional<TimePoint> stop = ledger_.stop_at();
@@ -182,52 +230,29 @@ void StepLoop::EndStalled(TimePoint now) {
   }
 }
 
-// Preempts, admits and allocates as planned; fills runs_.
-void StepLoop::Apply(const StepPlan& plan, TimePoint now) {
-  for (SequenceId id : plan.preempted) {
-    std::unique_ptr<Sequence> sequence = TakeRunning(id);
-    allocator_.Free(sequence->blocks);
-    sequence->Restart();
-    ledger_.Return(std::move(sequence));
-  }
-  for (int i = 0; i < plan.num_admitted; ++i) {
-    running_.push_back(ledger_.TakeFront(now));
-    if (!running_.back()->admitted.has_value()) running_.back()->admitted = now;
-  }
-  std::unordered_map<SequenceId, Sequence*> by_id;
-  for (const auto& sequence : running_) by_id[sequence->id()] = sequence.get();
-  runs_.clear();
-  run_ids_.clear();
-  for (const StepPlan::Run& run : plan.runs) {
-    Sequence* sequence = by_id.at(run.id);
-    sequence->last_step = step_;
-    const bool allocated = allocator_.Allocate(run.new_blocks, sequence->blocks);
-    SHEAF_CHECK(allocated, "a plan needs no more blocks than are free");
-    runs_.push_back({sequence, run.num_tokens});
-    run_ids_.push_back(run.id);
-  }
-  free_blocks_.store(allocator_.num_free(), std::memory_order_release);
-}
-
 void StepLoop::Step(TimePoint now) {
-  std::vector<RunningSequence> running_view;
-  for (const auto& sequence : running_) {
-    running_view.push_back({sequence->id(), sequence->total_tokens(), sequence->computed_tokens,
-                            static_cast<int>(sequence->blocks.size()), sequence->last_step,
-                            sequence->prefilled});
-  }
-  const std::vector<QueuedSequence> queued_view =
-      ledger_.PeekQueued(std::max(0, options_.max_num_seqs - static_cast<int>(running_.size())));
-  const StepPlan plan = PlanStep(
-      {running_view, queued_view, allocator_.num_free(), allocator_.num_blocks()}, limits_);
+  if (second_tier_.has_value()) second_tier_->BeginStep();
+  const int displaced = MakeRoom(now);
   ++step_;
+  const Planned planned = Plan(now);
+  const StepPlan& plan = planned.plan;
   Apply(plan, now);
-  SHEAF_CHECK(!runs_.empty(), "the oldest sequence always fits the cache");
+  if (runs_.empty()) {
+    // What was taken away counts in the next plan; all that waited may have been too late.
+    SHEAF_CHECK(!plan.preempted.empty() || planned.restoring || planned.nobody,
+                "the most senior sequence always fits the cache");
+    return;
+  }
 
   StepReport report;
   report.step = StepId(step_);
   report.sequences = static_cast<int>(runs_.size());
   report.preempted = static_cast<int>(plan.preempted.size());
+  report.displaced = displaced;
+  report.evicted_blocks =
+      static_cast<int>(cache_.num_evicted() - std::exchange(evicted_reported_, cache_.num_evicted()));
+  report.predicted = FromMs(planner_.predicted_ms());
+  report.target = FromMs(plan.target_ms);
   const absl::Status status = RunStep(report);
   const TimePoint end = parts_.clock->Now();
   report.duration = end - now;
@@ -241,36 +266,45 @@ void StepLoop::Step(TimePoint now) {
   }
   retry_.StepDone();
   if (status.ok()) {
+    // A step that some of its rows left took less than what was planned costs.
+    if (report.ended == 0) planner_.StepDone(report.duration);
+    Account(report);
     Deliver(end);
     return;
   }
   // Their part of the cache is undefined; none of them got a token of this step.
-  for (const SequenceId id : run_ids_) Finish(TakeRunning(id), FinishReason::kError, status);
+  for (size_t i = 0; i < run_ids_.size(); ++i) {
+    if (in_flight_.IsOver(static_cast<int>(i))) continue;
+    Finish(TakeRunning(run_ids_[i]), FinishReason::kError, status);
+  }
 }
 
 // The forward pass, and what there is to say of it.
 absl::Status StepLoop::RunStep(StepReport& report) {
-  TimePoint deadline = TimePoint::max();
   for (const SequenceRun& run : runs_) {
     const bool decode = run.sequence->prefilled || run.num_tokens == 1;
     (decode ? report.decode_tokens : report.prefill_tokens) += run.num_tokens;
-    deadline = std::min(deadline, run.sequence->request().deadline.value_or(TimePoint::max()));
   }
-  ledger_.BeginStep(run_ids_, deadline);
+  in_flight_.Begin(runs_, parts_.clock->Now());
   report.scheduling_cpu = ThreadCpuTime() - forward_ended_;
-  absl::Status status = runner_.Run(StepId(step_), runs_, results_);
+  absl::Status status = runner_.Run(StepId(step_), runs_, in_flight_, results_);
   forward_ended_ = ThreadCpuTime();
-  const bool moot = ledger_.StepIsMoot();
-  ledger_.EndStep();
+  const bool moot = in_flight_.all_over();
+  in_flight_.Close();
+  report.ended = in_flight_.num_over();
   if (IsGivenUp(status)) {
     report.given_up = true;
     report.give_up_cause = moot ? GiveUpCause::kMoot : GiveUpCause::kUnavailable;
   } else if (status.ok()) {
     for (const SequenceResult& result : results_) {
       if (!result.status.ok()) continue;
-      const int generated = static_cast<int>(result.next.tokens.size());
-      report.generated_tokens += generated;
-      report.forced_tokens += generated - result.next.sampled;
+      const NextTokens& next = result.next;
+      report.generated_tokens += static_cast<int>(next.tokens.size());
+      report.forced_tokens +=
+          static_cast<int>(std::count(next.forced.begin(), next.forced.end(), true));
+    }
+    for (size_t i = 0; i < runs_.size(); ++i) {
+      if (!in_flight_.IsOver(static_cast<int>(i))) CountDraft(runs_[i], results_[i], report);
     }
   }
   return status;
@@ -278,10 +312,13 @@ absl::Status StepLoop::RunStep(StepReport& report) {
 
 void StepLoop::Deliver(TimePoint now) {
   for (size_t i = 0; i < runs_.size(); ++i) {
+    if (in_flight_.IsOver(static_cast<int>(i))) continue;
     Sequence& sequence = *runs_[i].sequence;
     SequenceResult& result = results_[i];
     sequence.Advance(runs_[i].num_tokens);
     if (!result.status.ok()) {
+      // What is not finite came from somewhere: no one else shall read of it.
+      if (absl::IsInternal(result.status)) cache_.Forget();
       Finish(TakeRunning(sequence.id()), FinishReason::kError, std::move(result.status),
              result.next.guide_error);
       continue;
@@ -289,22 +326,24 @@ void StepLoop::Deliver(TimePoint now) {
     const std::shared_ptr<OutputTeller> teller = sequence.teller();
     if (auto piece = sequence.TakePromptLogprobs()) delivery_.Add(teller, *std::move(piece));
     std::optional<FinishReason> end;
-    if (result.next.ended) end = FinishReason::kStop;
-    bool forced = !result.next.sampled;
-    for (const TokenId token : result.next.tokens) {
-      end = sequence.Accept(token);
+    size_t t = 0;
+    for (; t < result.next.tokens.size() && !end.has_value(); ++t) {
+      end = sequence.Accept(result.next.tokens[t]);
       NewToken told;
-      told.token = token;
-      told.forced = std::exchange(forced, true);
+      told.token = result.next.tokens[t];
+      told.forced = result.next.forced[t];
       told.stops = end == FinishReason::kStop;
+      told.cached_tokens = sequence.cached_tokens;
       told.at = now;
-      told.logprobs = std::exchange(result.logprobs, {});
+      if (!result.logprobs.empty()) told.logprobs = std::move(result.logprobs[t]);
       delivery_.Add(teller, std::move(told));
-      if (end.has_value()) break;
       // Without threads of delivery a stop string is known at once.
       if (options_.delivery_threads == 0 && teller->ended()) end = FinishReason::kStop;
-      if (end.has_value()) break;
     }
+    if (result.next.ended && !end.has_value()) end = FinishReason::kStop;
+    sequence.AdvanceOverDraft(std::min(result.drafts_accepted, static_cast<int>(t)));
+    cache_.Publish(sequence.prefix, sequence.request().cache_salt, sequence.tokens(),
+                   sequence.computed_tokens, sequence.blocks);
     if (end.has_value()) Finish(TakeRunning(sequence.id()), *end, absl::OkStatus());
   }
 }

@@ -58,6 +58,15 @@ typedef struct SheafRanges {
   size_t size;
 } SheafRanges;
 
+// A text is encoded in pieces, where it can be cut without other tokens (src/pieces.rs), and may be
+// given up between two.
+typedef struct SheafEncodeBounds {
+  size_t max_tokens;                  // beyond, the rest of the text does not matter
+  size_t piece_bytes;                 // about
+  bool (*stop)(const void* context);  // null: never
+  const void* context;
+} SheafEncodeBounds;
+
 // Contents of a checkpoint's files; all but the first may be missing (empty).
 typedef struct SheafTokenizerFiles {
   SheafText tokenizer;           // tokenizer.json
@@ -97,18 +106,22 @@ void sheaf_tokenizer_free(SheafTokenizer* tokenizer);
 // What an operator should know of the files, one a line.
 SheafBuffer sheaf_tokenizer_remarks(const SheafTokenizer* tokenizer);
 // `add_special_tokens` applies the tokenizer's own post-processor (a prefix such as [gMASK]<sop>).
+// Where `bounds` are reached the ids are a beginning: more than max_tokens, or `stop` was true.
 SheafTextCode sheaf_tokenizer_encode(const SheafTokenizer* tokenizer, SheafText text,
-                                     bool add_special_tokens, SheafIds* out, SheafBuffer* error);
+                                     bool add_special_tokens, SheafEncodeBounds bounds,
+                                     SheafIds* out, SheafBuffer* error);
 // The same, with parts of the text in which no added token is seen: byte ranges in order, at ends of
 // characters. No added token is seen across an end of one either.
 SheafTextCode sheaf_tokenizer_encode_with_plain(const SheafTokenizer* tokenizer, SheafText text,
                                                 const SheafRange* plain, size_t num_plain,
-                                                bool add_special_tokens, SheafIds* out,
-                                                SheafBuffer* error);
+                                                bool add_special_tokens, SheafEncodeBounds bounds,
+                                                SheafIds* out, SheafBuffer* error);
 // Ids without a token give nothing; bytes that are not UTF-8 become U+FFFD.
 SheafTextCode sheaf_tokenizer_decode(const SheafTokenizer* tokenizer, const uint32_t* ids,
                                      size_t num_ids, bool skip_special_tokens, SheafBuffer* out,
                                      SheafBuffer* error);
+// The most bytes of a text that one token can stand for; 0: not bounded.
+size_t sheaf_tokenizer_max_token_bytes(const SheafTokenizer* tokenizer);
 // Largest id + 1.
 size_t sheaf_tokenizer_vocab_size(const SheafTokenizer* tokenizer);
 // For any id; one without a token has exists = false.

@@ -1,7 +1,7 @@
 //! The C ABI of `sheaf_text.h`: pointers become Rust values, results and panics become codes.
 
 use std::any::Any;
-use std::ffi::c_char;
+use std::ffi::{c_char, c_void};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::slice;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::added_tokens::SideFiles;
 use crate::chat_template::{ChatTemplate, Prompt};
 use crate::exact_json;
 use crate::messages;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{EncodeBounds, Tokenizer};
 
 #[repr(C)]
 pub enum Code {
@@ -52,6 +52,26 @@ impl Ids {
 pub struct Range {
     begin: usize,
     end: usize,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Bounds {
+    max_tokens: usize,
+    piece_bytes: usize,
+    stop: Option<unsafe extern "C" fn(*const c_void) -> bool>,
+    context: *const c_void,
+}
+
+impl Bounds {
+    unsafe fn with<T>(self, f: impl FnOnce(&EncodeBounds) -> T) -> T {
+        let stop = || self.stop.is_some_and(|stop| unsafe { stop(self.context) });
+        f(&EncodeBounds {
+            max_tokens: self.max_tokens,
+            piece_bytes: self.piece_bytes,
+            stop: &stop,
+        })
+    }
 }
 
 #[repr(C)]
@@ -243,12 +263,20 @@ pub unsafe extern "C" fn sheaf_tokenizer_encode(
     tokenizer: *const Tokenizer,
     text: Text,
     add_special_tokens: bool,
+    bounds: Bounds,
     out: *mut Ids,
     error: *mut Buffer,
 ) -> Code {
     guard(out, error, Ids::of, || {
-        (*tokenizer).encode(text.utf8("the text")?, add_special_tokens)
+        let text = text.utf8("the text")?;
+        bounds.with(|bounds| (*tokenizer).encode(text, add_special_tokens, bounds))
     })
+}
+
+/// 0: not bounded.
+#[no_mangle]
+pub unsafe extern "C" fn sheaf_tokenizer_max_token_bytes(tokenizer: *const Tokenizer) -> usize {
+    (*tokenizer).max_token_bytes().unwrap_or(0)
 }
 
 #[no_mangle]
@@ -258,6 +286,7 @@ pub unsafe extern "C" fn sheaf_tokenizer_encode_with_plain(
     plain: *const Range,
     num_plain: usize,
     add_special_tokens: bool,
+    bounds: Bounds,
     out: *mut Ids,
     error: *mut Buffer,
 ) -> Code {
@@ -266,7 +295,10 @@ pub unsafe extern "C" fn sheaf_tokenizer_encode_with_plain(
             .iter()
             .map(|r| r.begin..r.end)
             .collect();
-        (*tokenizer).encode_with_plain(text.utf8("the text")?, &plain, add_special_tokens)
+        let text = text.utf8("the text")?;
+        bounds.with(|bounds| {
+            (*tokenizer).encode_with_plain(text, &plain, add_special_tokens, bounds)
+        })
     })
 }
 

@@ -11,6 +11,7 @@ mod grammar;
 mod grammar_abi;
 mod local_time;
 mod messages;
+mod pieces;
 mod python_filters;
 mod python_format;
 mod python_json;

@@ -52,7 +52,8 @@ fn normalize_message(message: &mut Map<String, Value>, at: &str) -> Result<(), S
     };
     if !ROLES.contains(&role.as_str()) {
         return Err(format!(
-            "{at}.role is {role:?}, wanted one of {}",
+            "{at}.role is {}, wanted one of {}",
+            shown(&role),
             ROLES.join(", ")
         ));
     }
@@ -137,7 +138,8 @@ fn flatten_content(content: &Value, at: &str) -> Result<String, String> {
                     }
                     (Some(kind), _) => {
                         return Err(format!(
-                            "{at}.content[{i}].type is {kind:?}, only \"text\" is supported"
+                            "{at}.content[{i}].type is {}, only \"text\" is supported",
+                            shown(kind)
                         ))
                     }
                     (None, _) => return Err(format!("{at}.content[{i}].type must be a string")),
@@ -198,6 +200,14 @@ fn normalize_tool_call(call: &mut Value, at: &str) -> Result<(), String> {
     };
     function.insert("arguments".into(), arguments);
     Ok(())
+}
+
+/// A client's text as a message quotes it.
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(64) {
+        Some((end, _)) => format!("{:?}...", &text[..end]),
+        None => format!("{text:?}"),
+    }
 }
 
 pub fn type_name(value: &Value) -> &'static str {

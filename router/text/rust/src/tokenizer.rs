@@ -10,6 +10,7 @@ use tokenizers::{
 };
 
 use crate::added_tokens::{self, SideFiles};
+use crate::pieces::Cutter;
 
 /// The regular expression engine gives up after a million steps within one match and the crate then
 /// takes the rest of the text as one piece, silently with other ids. Only a run of blanks gets
@@ -28,6 +29,27 @@ struct Entry {
     special: bool,
 }
 
+/// When to give up a long text, looked at between its pieces.
+pub struct EncodeBounds<'a> {
+    /// Beyond so many tokens the rest does not matter: the result then has more, and not all.
+    pub max_tokens: usize,
+    pub piece_bytes: usize,
+    pub stop: &'a dyn Fn() -> bool,
+}
+
+impl EncodeBounds<'_> {
+    fn reached(&self, num_tokens: usize) -> bool {
+        num_tokens > self.max_tokens || (self.stop)()
+    }
+}
+
+/// What the post-processor writes before and after the tokens of a text.
+#[derive(Default)]
+struct Affix {
+    prefix: Vec<u32>,
+    suffix: Vec<u32>,
+}
+
 /// What the vocabulary says of one id; empty for a hole in the numbering.
 pub struct TokenInfo<'a> {
     pub text: &'a [u8],
@@ -43,6 +65,9 @@ pub struct Tokenizer {
     arena: Vec<u8>,
     added_texts: Vec<String>,
     remarks: Vec<String>,
+    cutter: Option<Cutter>,
+    affix: Option<Affix>, // None: the post-processor does more than that
+    max_token_bytes: Option<usize>,
 }
 
 impl Tokenizer {
@@ -107,22 +132,48 @@ impl Tokenizer {
                 entry.bytes = append(&mut arena, &bytes);
             }
         }
+        let cutter = Cutter::of(&inner);
+        let affix = affix_of(&inner);
+        let max_token_bytes = max_token_bytes(&inner, &entries);
         Ok(Tokenizer {
             inner,
             entries,
             arena,
             added_texts,
             remarks,
+            cutter,
+            affix,
+            max_token_bytes,
         })
     }
 
-    pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, String> {
+    pub fn encode(
+        &self,
+        text: &str,
+        add_special_tokens: bool,
+        bounds: &EncodeBounds,
+    ) -> Result<Vec<u32>, String> {
         check_blank_runs(text)?;
-        let encoding = self
-            .inner
-            .encode_fast(text, add_special_tokens)
-            .map_err(|e| e.to_string())?;
-        Ok(encoding.get_ids().to_vec())
+        if text.len() <= bounds.piece_bytes || self.cutter.is_none() || self.affix.is_none() {
+            let encoding = self
+                .inner
+                .encode_fast(text, add_special_tokens)
+                .map_err(|e| e.to_string())?;
+            return Ok(encoding.get_ids().to_vec());
+        }
+        self.check_pieces(text)?;
+        let mut ids = Vec::new();
+        for piece in self.pieces(text, bounds.piece_bytes) {
+            if bounds.reached(ids.len()) {
+                return Ok(ids);
+            }
+            let encoding = self
+                .inner
+                .encode_fast(&text[piece], false)
+                .map_err(|e| e.to_string())?;
+            ids.extend_from_slice(encoding.get_ids());
+        }
+        self.with_special_tokens(ids, add_special_tokens)
     }
 
     /// As `encode`, but no added token is seen within `plain` (byte ranges in order) nor across one
@@ -132,32 +183,33 @@ impl Tokenizer {
         text: &str,
         plain: &[Range<usize>],
         add_special_tokens: bool,
+        bounds: &EncodeBounds,
     ) -> Result<Vec<u32>, String> {
         if plain.is_empty() {
-            return self.encode(text, add_special_tokens);
+            return self.encode(text, add_special_tokens, bounds);
         }
         check_blank_runs(text)?;
-        let mut tokens = Vec::new();
-        let mut copied = 0; // text before it is in `tokens`
+        self.check_pieces(text)?;
+        let mut ids = Vec::new();
+        let mut copied = 0; // text before it is in `ids`
         let mut begin = 0;
         let ends = plain.iter().cloned().chain(std::iter::once(text.len()..text.len()));
         for range in ends {
             let open = text
                 .get(begin..range.start)
                 .ok_or("the plain ranges are not in order or cut characters")?;
-            for (at, token) in self.added_tokens_in(open) {
-                tokens.extend(self.model_tokens(&text[copied..begin + at.start])?);
-                tokens.push(token);
+            for (at, token) in self.added_tokens_in(open, bounds.piece_bytes) {
+                self.push_model_ids(&text[copied..begin + at.start], bounds, &mut ids)?;
+                ids.push(token);
                 copied = begin + at.end;
+                if bounds.reached(ids.len()) {
+                    return Ok(ids);
+                }
             }
             begin = range.end;
         }
-        tokens.extend(self.model_tokens(&text[copied..])?);
-        let encoding = self
-            .inner
-            .post_process(Encoding::from_tokens(tokens, 0), None, add_special_tokens)
-            .map_err(|e| e.to_string())?;
-        Ok(encoding.get_ids().to_vec())
+        self.push_model_ids(&text[copied..], bounds, &mut ids)?;
+        self.with_special_tokens(ids, add_special_tokens)
     }
 
     /// The texts of a token's bytes one after another, with what is not UTF-8 replaced.
@@ -196,7 +248,19 @@ impl Tokenizer {
     /// spelled out, it does not become that token.
     pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>, String> {
         check_blank_runs(text)?;
-        Ok(self.model_tokens(text)?.into_iter().map(|t| t.id).collect())
+        let mut ids = Vec::new();
+        let all = EncodeBounds {
+            max_tokens: usize::MAX,
+            piece_bytes: 64 << 10,
+            stop: &|| false,
+        };
+        self.push_model_ids(text, &all, &mut ids)?;
+        Ok(ids)
+    }
+
+    /// The most bytes of text that one token can stand for; None where that is not bounded.
+    pub fn max_token_bytes(&self) -> Option<usize> {
+        self.max_token_bytes
     }
 
     /// Contents of the added tokens that are more than one character and not blank: what somebody
@@ -209,23 +273,79 @@ impl Tokenizer {
         &self.remarks
     }
 
-    fn added_tokens_in(&self, text: &str) -> Vec<(Range<usize>, Token)> {
-        self.inner
-            .get_added_vocabulary()
-            .extract_and_normalize(self.inner.get_normalizer(), text)
-            .get_splits(OffsetReferential::Original, OffsetType::Byte)
-            .into_iter()
-            .filter_map(|(_, (begin, end), tokens)| {
-                let token = tokens.as_ref()?.first()?.clone();
-                Some((begin..end, token))
-            })
-            .collect()
+    fn check_pieces(&self, text: &str) -> Result<(), String> {
+        self.cutter.as_ref().map_or(Ok(()), |cutter| cutter.check(text))
+    }
+
+    fn pieces<'a>(
+        &'a self,
+        text: &'a str,
+        size: usize,
+    ) -> Box<dyn Iterator<Item = Range<usize>> + 'a> {
+        match &self.cutter {
+            Some(cutter) => Box::new(cutter.pieces(text, size)),
+            None => Box::new(std::iter::once(0..text.len())),
+        }
+    }
+
+    fn added_tokens_in<'a>(
+        &'a self,
+        text: &'a str,
+        piece_bytes: usize,
+    ) -> impl Iterator<Item = (Range<usize>, u32)> + 'a {
+        self.pieces(text, piece_bytes).flat_map(move |piece| {
+            let at = piece.start;
+            self.inner
+                .get_added_vocabulary()
+                .extract_and_normalize(self.inner.get_normalizer(), &text[piece])
+                .get_splits(OffsetReferential::Original, OffsetType::Byte)
+                .into_iter()
+                .filter_map(|(_, (begin, end), tokens)| {
+                    let token = tokens.as_ref()?.first()?.id;
+                    Some((at + begin..at + end, token))
+                })
+                .collect::<Vec<_>>()
+        })
+    }
+
+    fn with_special_tokens(&self, ids: Vec<u32>, add: bool) -> Result<Vec<u32>, String> {
+        if let Some(affix) = &self.affix {
+            return Ok(match add {
+                true => [&affix.prefix[..], &ids, &affix.suffix].concat(),
+                false => ids,
+            });
+        }
+        let tokens = ids.into_iter().map(|id| {
+            let text = String::from_utf8_lossy(self.token(id).text).into_owned();
+            Token::new(id, text, (0, 0))
+        });
+        let encoding = self
+            .inner
+            .post_process(Encoding::from_tokens(tokens.collect(), 0), None, add)
+            .map_err(|e| e.to_string())?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// As `push_piece_ids`, in pieces. What `bounds` leave out is missing.
+    fn push_model_ids(
+        &self,
+        text: &str,
+        bounds: &EncodeBounds,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), String> {
+        for piece in self.pieces(text, bounds.piece_bytes) {
+            if text.len() > bounds.piece_bytes && bounds.reached(ids.len()) {
+                break;
+            }
+            self.push_piece_ids(&text[piece], ids)?;
+        }
+        Ok(())
     }
 
     /// `text` through normalizer, pre-tokenizer and model, without a look at the added tokens.
-    fn model_tokens(&self, text: &str) -> Result<Vec<Token>, String> {
+    fn push_piece_ids(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), String> {
         if text.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let mut pieces = PreTokenizedString::from(text);
         let mut run = || -> tokenizers::Result<()> {
@@ -238,17 +358,43 @@ impl Tokenizer {
             pieces.tokenize(|piece| self.inner.get_model().tokenize(piece.get()))
         };
         run().map_err(|e| e.to_string())?;
-        let mut tokens = Vec::new();
         for (_, _, piece) in pieces.get_splits(OffsetReferential::Original, OffsetType::None) {
-            tokens.extend(piece.iter().flatten().cloned());
+            for token in piece.iter().flatten() {
+                // Only a vocabulary that holds an added token's text as a word of its own has one.
+                if self.token(token.id).added && self.added_texts.contains(&token.value) {
+                    return Err(format!("{:?} cannot be spelled out", token.value));
+                }
+                ids.push(token.id);
+            }
         }
-        // Only a vocabulary that holds an added token's text as a word of its own gets here.
-        let spelled = |t: &&Token| self.token(t.id).added && self.added_texts.contains(&t.value);
-        if let Some(token) = tokens.iter().find(spelled) {
-            return Err(format!("{:?} cannot be spelled out", token.value));
-        }
-        Ok(tokens)
+        Ok(())
     }
+}
+
+fn affix_of(inner: &tokenizers::Tokenizer) -> Option<Affix> {
+    const TEXT: u32 = u32::MAX;
+    let text = Encoding::from_tokens(vec![Token::new(TEXT, "x".into(), (0, 1))], 0);
+    let all = inner.post_process(text, None, true).ok()?.get_ids().to_vec();
+    let at = all.iter().position(|id| *id == TEXT)?;
+    let (prefix, suffix) = (all[..at].to_vec(), all[at + 1..].to_vec());
+    if suffix.contains(&TEXT) {
+        return None;
+    }
+    Some(Affix { prefix, suffix })
+}
+
+fn max_token_bytes(inner: &tokenizers::Tokenizer, entries: &[Entry]) -> Option<usize> {
+    let added = inner.get_added_tokens_decoder();
+    let takes_more = |t: &tokenizers::AddedToken| t.lstrip || t.rstrip;
+    if inner.get_normalizer().is_some() || added.values().any(takes_more) {
+        return None;
+    }
+    // A byte without a token would vanish.
+    let covered = entries.iter().filter(|e| !e.added && e.bytes.len() == 1).count();
+    if covered < 256 {
+        return None;
+    }
+    entries.iter().map(|entry| entry.bytes.len()).max()
 }
 
 /// What the dropout was, if there was one.

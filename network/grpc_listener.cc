@@ -1,0 +1,103 @@
+#include "network/grpc_listener.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "base/status.h"
+#include "grpcpp/security/server_credentials.h"
+
+namespace sheaf {
+namespace {
+
+// 0: it is not open.
+ino_t InodeOf(int descriptor) {
+  struct stat about {};
+  return fstat(descriptor, &about) == 0 ? about.st_ino : 0;
+}
+
+// As gRPC writes it: "ipv4:127.0.0.1:5", "ipv6:%5B::1%5D:5".
+std::string PeerOf(int descriptor) {
+  sockaddr_storage address{};
+  socklen_t length = sizeof(address);
+  if (getpeername(descriptor, reinterpret_cast<sockaddr*>(&address), &length) != 0) return {};
+  char text[INET6_ADDRSTRLEN] = "";
+  if (address.ss_family == AF_INET) {
+    const auto& v4 = reinterpret_cast<const sockaddr_in&>(address);
+    inet_ntop(AF_INET, &v4.sin_addr, text, sizeof(text));
+    return absl::StrFormat("ipv4:%s:%d", text, ntohs(v4.sin_port));
+  }
+  const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address);
+  if (IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr)) {
+    inet_ntop(AF_INET, &v6.sin6_addr.s6_addr[12], text, sizeof(text));
+    return absl::StrFormat("ipv4:%s:%d", text, ntohs(v6.sin6_port));
+  }
+  inet_ntop(AF_INET6, &v6.sin6_addr, text, sizeof(text));
+  return absl::StrFormat("ipv6:%%5B%s%%5D:%d", text, ntohs(v6.sin6_port));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Listen(
+    const GrpcListenerOptions& options, grpc::ServerBuilder& builder) {
+  std::unique_ptr<GrpcListener> listener(new GrpcListener(options));
+  SHEAF_ASSIGN_OR_RETURN(
+      listener->acceptor_,
+      ConnectionAcceptor::Listen({.name = options.name,
+                                  .host = options.host,
+                                  .port = options.port,
+                                  .descriptor_ceiling = options.descriptor_ceiling}));
+  using Experimental = grpc::ServerBuilder::experimental_type;
+  listener->into_grpc_ = builder.experimental().AddExternalConnectionAcceptor(
+      Experimental::ExternalConnectionType::FROM_FD, grpc::InsecureServerCredentials());
+  return listener;
+}
+
+void GrpcListener::Start() {
+  acceptor_->Start({[this](int socket, bool crowded) { OnConnection(socket, crowded); },
+                    options_.on_refused});
+}
+
+void GrpcListener::OnConnection(int socket, bool crowded) {
+  if (crowded || Full()) {
+    close(socket);
+    return options_.on_refused();
+  }
+  {
+    absl::MutexLock lock(&mutex_);
+    open_[socket] = InodeOf(socket);
+  }
+  grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
+  connection.fd = socket;
+  into_grpc_->HandleNewConnection(&connection);
+}
+
+bool GrpcListener::Full() {
+  absl::MutexLock lock(&mutex_);
+  if (open_.size() < options_.max_connections) return false;
+  const auto now = std::chrono::steady_clock::now();
+  if (now - counted_ < kRecount) return true;
+  counted_ = now;
+  Recount();
+  return open_.size() >= options_.max_connections;
+}
+
+void GrpcListener::Recount() {
+  std::erase_if(open_, [](const auto& entry) { return InodeOf(entry.first) != entry.second; });
+}
+
+void GrpcListener::Drop(const std::string& peer) {
+  absl::MutexLock lock(&mutex_);
+  Recount();
+  for (const auto& [descriptor, inode] : open_) {
+    // gRPC, which owns it, sees the end of the stream and closes it.
+    if (PeerOf(descriptor) == peer) shutdown(descriptor, SHUT_RDWR);
+  }
+}
+
+}  // namespace sheaf

@@ -1,0 +1,40 @@
+#include "router/schedule/speculation/speculator.h"
+
+#include <algorithm>
+
+namespace sheaf {
+
+std::vector<TokenId> Speculator::DraftOf(Known& known, const SpeculatedRun& run) const {
+  const int size = static_cast<int>(run.text.size());
+  known.indexed = std::min(size, known.indexed + kMostNewTokens);
+  known.index.Extend(run.text.first(known.indexed));
+  if (known.indexed < size) return {};
+  return known.index.Draft(run.text, std::min(run.room, options_.longest_draft));
+}
+
+const std::vector<std::vector<TokenId>>& Speculator::Draft(std::span<const SpeculatedRun> runs,
+                                                           const DraftBudget& budget) {
+  drafts_.assign(runs.size(), {});
+  if (!enabled()) return drafts_;
+  std::vector<DraftCandidate> candidates;
+  for (size_t i = 0; i < runs.size(); ++i) {
+    Known& known = known_.try_emplace(runs[i].id, options_.ngram).first->second;
+    drafts_[i] = DraftOf(known, runs[i]);
+    candidates.push_back({static_cast<int>(drafts_[i].size()), known.record.ShouldProbe(),
+                          [&known](int length) { return known.record.Accepted(length); }});
+  }
+  const std::vector<int> lengths =
+      PlanDrafts(candidates, static_cast<int>(runs.size()), budget);
+  for (size_t i = 0; i < runs.size(); ++i) {
+    if (lengths[i] == 0 && !drafts_[i].empty()) known_.at(runs[i].id).record.Passed();
+    drafts_[i].resize(static_cast<size_t>(lengths[i]));
+  }
+  return drafts_;
+}
+
+void Speculator::Verified(SequenceId id, int drafted, int accepted) {
+  const auto known = known_.find(id);
+  if (known != known_.end()) known->second.record.Tried(drafted, accepted);
+}
+
+}  // namespace sheaf
