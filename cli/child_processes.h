@@ -17,9 +17,11 @@
 // Threads    one owner thread; Poll() is called about every 50 ms by the owner's loop.
 // Errors     Start: kInternal when fork or exec fails (names the program).
 
+#include <sched.h>
 #include <sys/types.h>
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -46,6 +48,7 @@ class ChildProcesses {
     TimePoint restart_at;
     Duration back_off{};
     int last_words_fd = -1;
+    std::optional<cpu_set_t> bound_to{};  // empty: any processor
   };
 
   // commands[i] is the argument vector of child i; its first entry is the program. cpus[i] is what

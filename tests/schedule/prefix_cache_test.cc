@@ -124,13 +124,16 @@ class Play {
 
   void Preempt(const StepPlan& plan) {
     for (const SequenceId id : plan.preempted) {
-      ASSERT_EQ(running_.back()->id, id);
+      const auto found = std::find_if(running_.begin(), running_.end(),
+                                      [&](const auto& each) { return each->id == id; });
+      ASSERT_NE(found, running_.end());
+      std::unique_ptr<Context> context = std::move(*found);
+      running_.erase(found);
       ++preempted;
-      cache_.Free(running_.back()->prefix, running_.back()->blocks);
-      running_.back()->computed = 0;
-      running_.back()->prefilled = false;
-      queue_.push_front(std::move(running_.back()));
-      running_.pop_back();
+      cache_.Free(context->prefix, context->blocks);
+      context->computed = 0;
+      context->prefilled = false;
+      queue_.push_front(std::move(context));
     }
   }
 
