@@ -127,8 +127,9 @@ absl::Status ChildProcesses::Start(Child& child) {
   const std::vector<char*> environment = Pointers(entries);
   const pid_t parent = getpid();
   const size_t id = static_cast<size_t>(child.id);
-  const bool is_bound = id < cpus_.size() && !cpus_[id].empty();
-  const cpu_set_t cpus = is_bound ? CpuSetOf(cpus_[id]) : cpu_set_t{};
+  const std::optional<cpu_set_t> cpus =
+      id < cpus_.size() && !cpus_[id].empty() ? std::optional(CpuSetOf(cpus_[id])) : std::nullopt;
+  const cpu_set_t* const bound_to = cpus.has_value() ? &*cpus : nullptr;
   // The child runs in this process's memory until exec: no handler may run in it.
   sigset_t all, before;
   sigfillset(&all);
@@ -136,7 +137,7 @@ absl::Status ChildProcesses::Start(Child& child) {
   const pid_t pid = vfork();
   if (pid == 0) {
     ExecChild(arguments.data(), environment.data(), last_words_fd, parent,
-              is_bound ? &cpus : nullptr);
+              bound_to);
   }
   const int error = errno;
   pthread_sigmask(SIG_SETMASK, &before, nullptr);

@@ -9,6 +9,7 @@
 
 #include <string>
 
+#include "router/metrics/queue_metrics.h"
 #include "router/metrics/router_metrics.h"
 #include "router/metrics/speculation_metrics.h"
 #include "router/schedule/engine_observer.h"
@@ -17,20 +18,23 @@ namespace sheaf {
 
 class MetricsObserver final : public EngineObserver {
  public:
-  MetricsObserver(RouterMetrics& metrics, SpeculationMetrics& speculation)
-      : metrics_(metrics), speculation_(speculation) {}
+  MetricsObserver(RouterMetrics& metrics, QueueMetrics& queue, SpeculationMetrics& speculation)
+      : metrics_(metrics), queue_(queue), speculation_(speculation) {}
 
   void OnLoad(const EngineLoad& load) override {
-    metrics_.QueueIs(load.queued, load.queued_tokens, load.running);
-    using Refusal = RouterMetrics::Refusal;
-    metrics_.Refused(Refusal::kFull, load.refused.full - refused_.full);
-    metrics_.Refused(Refusal::kNeverFits, load.refused.never_fits - refused_.never_fits);
-    metrics_.Refused(Refusal::kTooLate, load.refused.too_late - refused_.too_late);
-    refused_ = load.refused;
+    metrics_.QueueIs(load.queued, load.running);
     metrics_.KvBlocksAre(load.used_blocks, load.total_blocks);
     metrics_.PrefixBlocksAre(load.cached_blocks);
   }
-  void OnAdmitted(Duration since_submit) override { metrics_.Admitted(since_submit); }
+  void OnQueue(const QueueReport& queue) override {
+    using Refusal = QueueMetrics::Refusal;
+    queue_.QueuedTokensAre(queue.tokens);
+    queue_.Refused(Refusal::kFull, queue.refused.full - refused_.full);
+    queue_.Refused(Refusal::kNeverFits, queue.refused.never_fits - refused_.never_fits);
+    queue_.Refused(Refusal::kTooLate, queue.refused.too_late - refused_.too_late);
+    refused_ = queue.refused;
+  }
+  void OnAdmitted(Duration since_submit) override { queue_.Admitted(since_submit); }
   void OnStep(const StepReport& report) override {
     metrics_.StepDone({.prompt = report.prefill_tokens, .decode = report.decode_tokens},
                       report.duration);
@@ -40,7 +44,7 @@ class MetricsObserver final : public EngineObserver {
     }
     metrics_.SchedulingTook(report.scheduling_cpu);
     for (int i = 0; i < report.preempted; ++i) metrics_.Preempted();
-    for (int i = 0; i < report.displaced; ++i) metrics_.Displaced();
+    queue_.Displaced(report.displaced);
     metrics_.PrefixBlocksEvicted(report.evicted_blocks);
   }
   void OnSecondTier(const SecondTierReport& report) override {
@@ -62,6 +66,7 @@ class MetricsObserver final : public EngineObserver {
 
  private:
   RouterMetrics& metrics_;
+  QueueMetrics& queue_;
   SpeculationMetrics& speculation_;
   QueueRefusals refused_;  // counted so far
   int64_t offload_failures_ = 0;

@@ -39,6 +39,7 @@
 #include "router/attention/decoder.h"
 #include "router/attention/kv_cache.h"
 #include "router/metrics/router_metrics.h"
+#include "router/metrics/queue_metrics.h"
 #include "router/metrics/speculation_metrics.h"
 #include "router/schedule/blocks/block_store.h"
 #include "router/schedule/engine.h"
@@ -96,6 +97,7 @@ struct RouterProcess::Impl {
   prometheus::Registry registry;
   std::unique_ptr<RouterMetrics> metrics;
   std::unique_ptr<SpeculationMetrics> speculation_metrics;
+  std::unique_ptr<QueueMetrics> queue_metrics;
   std::unique_ptr<MetricsObserver> observer;
   std::shared_ptr<const Checkpoint> checkpoint;  // until everything is loaded
   ModelConfig config;
@@ -334,8 +336,10 @@ absl::StatusOr<std::unique_ptr<RouterProcess>> RouterProcess::Start(const Router
   process->impl_ = std::make_unique<Impl>(options);
   Impl& impl = *process->impl_;
   impl.metrics = std::make_unique<RouterMetrics>(impl.registry, SHEAF_VERSION);
+  impl.queue_metrics = std::make_unique<QueueMetrics>(impl.registry);
   impl.speculation_metrics = std::make_unique<SpeculationMetrics>(impl.registry);
-  impl.observer = std::make_unique<MetricsObserver>(*impl.metrics, *impl.speculation_metrics);
+  impl.observer = std::make_unique<MetricsObserver>(*impl.metrics, *impl.queue_metrics,
+                                                    *impl.speculation_metrics);
   SHEAF_RETURN_IF_ERROR(impl.CheckCheckpoint());
   SHEAF_RETURN_IF_ERROR(impl.OpenPorts());
   impl.loader = std::thread([&impl] { impl.Load(); });

@@ -65,10 +65,6 @@ RouterMetrics::RouterMetrics(prometheus::Registry& registry, const std::string& 
       inter_token_latency_(Histogram(registry, "sheaf_inter_token_latency_seconds",
                                      "From one token of a choice to the next.", TokenBuckets())),
       queued_(Gauge(registry, "sheaf_requests_queued", "Sequences waiting to be run.")),
-      queued_tokens_(Gauge(registry, "sheaf_queued_tokens", "Tokens of the sequences that wait.")),
-      queue_seconds_(Histogram(registry, "sheaf_queue_seconds",
-                               "Submit of a choice to the first time that it runs.",
-                               FirstTokenBuckets())),
       running_(Gauge(registry, "sheaf_requests_running", "Sequences in the running batch.")),
       kv_blocks_used_(Gauge(registry, "sheaf_kv_blocks_used", "KV cache blocks in use.")),
       kv_blocks_capacity_(
@@ -88,8 +84,6 @@ RouterMetrics::RouterMetrics(prometheus::Registry& registry, const std::string& 
                          "What the last step with decodes and prompts was planned for.")),
       preemptions_(Counter(registry, "sheaf_preemptions_total",
                            "Sequences put back into the queue because KV blocks ran out.")),
-      displacements_(Counter(registry, "sheaf_displacements_total",
-                             "Sequences put back so that others get their share of the slots.")),
       prefix_queries_(Counter(registry, "sheaf_prefix_cache_queries_total",
                               "Tokens looked up in the prefix cache.")),
       prefix_hits_(Counter(registry, "sheaf_prefix_cache_hits_total",
@@ -117,10 +111,6 @@ RouterMetrics::RouterMetrics(prometheus::Registry& registry, const std::string& 
                                      "Calls of tools that the request had not declared.")),
       doubled_prefixes_(Counter(registry, "sheaf_doubled_prefixes_total",
                                 "Prompts that begin twice with the tokens prompts begin with.")) {
-  auto& refused = CounterFamily(registry, "sheaf_requests_refused_total",
-                                "Requests that the queue did not take.");
-  const char* const causes[] = {"full", "never_fits", "too_late"};
-  for (int cause = 0; cause < 3; ++cause) refused_[cause] = &refused.Add({{"cause", causes[cause]}});
   auto& requests = CounterFamily(registry, "sheaf_requests_total", "Generation requests ended.");
   auto& connections = prometheus::BuildGauge()
                           .Name("sheaf_connections")
@@ -169,18 +159,9 @@ void RouterMetrics::ConnectionRefused(RequestFace face) {
 
 void RouterMetrics::CallReset() { call_resets_.Increment(); }
 
-void RouterMetrics::QueueIs(int64_t queued, int64_t queued_tokens, int64_t running) {
+void RouterMetrics::QueueIs(int64_t queued, int64_t running) {
   queued_.Set(static_cast<double>(queued));
-  queued_tokens_.Set(static_cast<double>(queued_tokens));
   running_.Set(static_cast<double>(running));
-}
-
-void RouterMetrics::Admitted(Duration since_submit) {
-  queue_seconds_.Observe(Seconds(since_submit));
-}
-
-void RouterMetrics::Refused(Refusal cause, int64_t requests) {
-  refused_[static_cast<int>(cause)]->Increment(static_cast<double>(requests));
 }
 
 void RouterMetrics::KvBlocksAre(int64_t used, int64_t capacity) {
@@ -208,7 +189,6 @@ void RouterMetrics::TokensTold(int64_t generated, int64_t forced) {
 }
 
 void RouterMetrics::Preempted() { preemptions_.Increment(); }
-void RouterMetrics::Displaced() { displacements_.Increment(); }
 
 void RouterMetrics::PrefixLookedUp(int64_t tokens, int64_t cached) {
   prefix_queries_.Increment(static_cast<double>(tokens));

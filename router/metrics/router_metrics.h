@@ -50,11 +50,7 @@ class RouterMetrics {
   void CallReset();
 
   // --- router/schedule: after each step, and when the queue changes while nothing runs.
-  void QueueIs(int64_t queued, int64_t queued_tokens, int64_t running);
-  // A choice left the queue for the first time.
-  void Admitted(Duration since_submit);
-  enum class Refusal { kFull, kNeverFits, kTooLate };
-  void Refused(Refusal cause, int64_t requests);
+  void QueueIs(int64_t queued, int64_t running);
   void KvBlocksAre(int64_t used, int64_t capacity);
   // Tokens of this step: computed of prompts (chunked prefill), computed of sequences that decode.
   struct StepTokens {
@@ -70,7 +66,6 @@ class RouterMetrics {
   // New tokens that clients were told, and of those the ones that a guide appended without sampling.
   void TokensTold(int64_t generated, int64_t forced);
   void Preempted();
-  void Displaced();
   // A sequence begins to be computed: of so many tokens, so many are in the prefix cache.
   void PrefixLookedUp(int64_t tokens, int64_t cached);
   void PrefixBlocksAre(int64_t cached);
@@ -103,9 +98,6 @@ class RouterMetrics {
   prometheus::Histogram& time_to_first_token_;
   prometheus::Histogram& inter_token_latency_;
   prometheus::Gauge& queued_;
-  prometheus::Gauge& queued_tokens_;
-  prometheus::Histogram& queue_seconds_;
-  prometheus::Counter* refused_[3];
   prometheus::Gauge& running_;
   prometheus::Gauge& kv_blocks_used_;
   prometheus::Gauge& kv_blocks_capacity_;
@@ -118,7 +110,6 @@ class RouterMetrics {
   prometheus::Histogram& step_time_ratio_;
   prometheus::Gauge& step_target_;
   prometheus::Counter& preemptions_;
-  prometheus::Counter& displacements_;
   prometheus::Counter& prefix_queries_;
   prometheus::Counter& prefix_hits_;
   prometheus::Gauge& prefix_blocks_;

@@ -51,6 +51,19 @@ struct ToldTokens {
   int forced = 0;  // of those, appended by a guide without sampling
 };
 
+// Since the start, in requests (their choices together); too_late also those, by choice, that were
+// ended at their turn.
+struct QueueRefusals {
+  int64_t full = 0;        // as many requests or tokens wait as may
+  int64_t never_fits = 0;  // more choices or tokens than ever may wait together
+  int64_t too_late = 0;    // could not have ended before the deadline
+};
+
+struct QueueReport {
+  int64_t tokens = 0;  // of those that wait: prompts, and outputs that are to be computed again
+  QueueRefusals refused;
+};
+
 // Of what the client was told.
 struct RequestReport {
   FinishReason reason = FinishReason::kStop;
@@ -78,6 +91,7 @@ class EngineObserver {
  public:
   virtual ~EngineObserver() = default;
   virtual void OnLoad(const EngineLoad& /*load*/) {}
+  virtual void OnQueue(const QueueReport& /*queue*/) {}
   // A choice runs for the first time.
   virtual void OnAdmitted(Duration /*since_submit*/) {}
   virtual void OnStep(const StepReport& /*report*/) {}

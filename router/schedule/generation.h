@@ -9,7 +9,7 @@
 //            of delivery/, and must not block (they hand over to the API's own threads). After OnEnd
 //            nothing more is called and the sink is released.
 // Errors     SubmitAll: kResourceExhausted (queue full; RetryAfter()), kUnavailable (never ready yet,
-//            draining), kDeadlineExceeded (could not end in time), kInvalidArgument (never fits the KV cache, or the queue however empty; a prior
+//            draining), kInvalidArgument (never fits the KV cache, or the queue however empty; a prior
 //            output that this request cannot have had, or that has ended), the guide's. Everything later arrives
 //            in OnEnd; of a request alone: kInvalidArgument when its wishes leave no token that may
 //            come next (a grammar against allowed_token_ids or bad_words), the grammar's own errors.
@@ -103,18 +103,8 @@ struct GenerationEnd {
   int32_t reasoning_tokens = 0;
 };
 
-// Since the start, in requests (their choices together); too_late also those, by choice, that were
-// ended at their turn.
-struct QueueRefusals {
-  int64_t full = 0;        // as many requests or tokens wait as may
-  int64_t never_fits = 0;  // more choices or tokens than ever may wait together
-  int64_t too_late = 0;    // could not have ended before the deadline
-};
-
 struct EngineLoad {
-  int queued = 0;             // waiting requests, preempted ones included
-  int64_t queued_tokens = 0;  // of those: prompts, and outputs that are to be computed again
-  QueueRefusals refused{};
+  int queued = 0;  // waiting requests, preempted ones included
   int running = 0;
   int used_blocks = 0;
   int total_blocks = 0;

@@ -14,6 +14,7 @@
 #include "gtest/gtest.h"
 #include "prometheus/text_serializer.h"
 #include "router/metrics/pool_metrics.h"
+#include "router/metrics/queue_metrics.h"
 #include "router/metrics/speculation_metrics.h"
 
 namespace sheaf {
@@ -72,7 +73,7 @@ void UseEveryVerb(RouterMetrics& metrics) {
   metrics.FirstToken(milliseconds(2));
   metrics.NextToken(milliseconds(1));
   metrics.ConnectionsChanged(RequestFace::kGrpc, 1);
-  metrics.QueueIs(3, 500, 4);
+  metrics.QueueIs(3, 4);
   metrics.KvBlocksAre(5, 8);
   metrics.StepDone({.prompt = 7, .decode = 3}, milliseconds(10));
   metrics.SchedulingTook(milliseconds(500));
@@ -80,9 +81,6 @@ void UseEveryVerb(RouterMetrics& metrics) {
   metrics.StepWasPlanned(milliseconds(9), milliseconds(20), milliseconds(10));
   metrics.GuidedEnded(true);
   metrics.Preempted();
-  metrics.Displaced();
-  metrics.Admitted(milliseconds(3));
-  metrics.Refused(RouterMetrics::Refusal::kTooLate, 2);
   metrics.PrefixLookedUp(64, 48);
   metrics.PrefixBlocksAre(6);
   metrics.PrefixBlocksEvicted(2);
@@ -112,6 +110,13 @@ void UseEveryVerb(SpeculationMetrics& metrics) {
   metrics.Verified(2, 6, accepted_at);
 }
 
+void UseEveryVerb(QueueMetrics& metrics) {
+  metrics.QueuedTokensAre(500);
+  metrics.Admitted(milliseconds(3));
+  metrics.Refused(QueueMetrics::Refusal::kTooLate, 2);
+  metrics.Displaced(4);
+}
+
 std::map<std::string, Figure> Registered(const prometheus::Registry& registry) {
   std::map<std::string, Figure> figures;
   for (const prometheus::MetricFamily& family : registry.Collect()) {
@@ -132,9 +137,11 @@ TEST(RouterMetrics, PageAndCodeNameTheSameFigures) {
   prometheus::Registry registry;
   RouterMetrics metrics(registry, "1.2.3");
   PoolMetrics pool(registry);
+  QueueMetrics queue(registry);
   SpeculationMetrics speculation(registry);
   UseEveryVerb(metrics);
   UseEveryVerb(pool);
+  UseEveryVerb(queue);
   UseEveryVerb(speculation);
   EXPECT_EQ(Documented(), Registered(registry));
 }
@@ -149,9 +156,11 @@ TEST(RouterMetrics, VerbsMoveTheirFigures) {
   prometheus::Registry registry;
   RouterMetrics metrics(registry, "1.2.3");
   PoolMetrics pool(registry);
+  QueueMetrics queue(registry);
   SpeculationMetrics speculation(registry);
   UseEveryVerb(metrics);
   UseEveryVerb(pool);
+  UseEveryVerb(queue);
   UseEveryVerb(speculation);
   pool.BytesExchanged(WorkerId(1), 1, 2);
   const std::string text = prometheus::TextSerializer().Serialize(registry.Collect());
@@ -181,6 +190,8 @@ TEST(RouterMetrics, VerbsMoveTheirFigures) {
         "sheaf_speculation_drafts_total 2", "sheaf_speculation_draft_tokens_total 6",
         "sheaf_speculation_accepted_tokens_total{position=\"0\"} 2",
         "sheaf_speculation_accepted_tokens_total{position=\"15\"} 0",
+        "sheaf_queued_tokens 500", "sheaf_queue_seconds_sum 0.003", "sheaf_displacements_total 4",
+        "sheaf_requests_refused_total{cause=\"too_late\"} 2",
         "sheaf_build_info{version=\"1.2.3\"} 1",
         // There from the start, so that the first event is not lost to rate().
         "sheaf_requests_total{face=\"grpc\",outcome=\"rejected\"} 0"}) {

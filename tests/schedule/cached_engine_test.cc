@@ -44,9 +44,11 @@ class CachedEngine : public ::testing::Test {
                                            RandomRequest(random_, 100, 1),
                                            RandomRequest(random_, 100, 1)};
     for (GenerationRequest& request : requests) {
-      const std::vector<TokenId>& beginning = families[random_() % 3].prompt;
+      const auto& beginning = families[random_() % 3].prompt;
       const size_t shared = random_() % (beginning.size() + 1);
-      request.prompt.insert(request.prompt.begin(), beginning.begin(), beginning.begin() + shared);
+      std::vector<TokenId> prompt(beginning.begin(), beginning.begin() + shared);
+      prompt.insert(prompt.end(), request.prompt.begin(), request.prompt.end());
+      request.prompt = std::move(prompt);
       if (random_() % 4 == 0) request.cache_salt = "a user's own";
     }
     return requests;
@@ -211,7 +213,7 @@ TEST_F(CachedEngine, SaysWhatWasCachedAndComputesOnlyTheRest) {
   EXPECT_EQ(running.observer.computed_tokens - once, 16 + 19);
   // The next turn: prompt, answer and something new. 83 of the tokens have been computed.
   GenerationRequest turn = request;
-  turn.prompt.insert(turn.prompt.end(), first->tokens().begin(), first->tokens().end());
+  for (const TokenId token : first->tokens()) turn.prompt.push_back(token);
   for (int i = 0; i < 10; ++i) turn.prompt.push_back(static_cast<TokenId>(random_() % 256));
   EXPECT_EQ(running.Start(turn)->WaitForEnd().cached_tokens, 80);
   EXPECT_EQ(running.observer.looked_up, 64 + 64 + 94);

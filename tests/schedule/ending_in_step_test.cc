@@ -84,7 +84,7 @@ TEST_P(EndingInStep, ChangesNobodysOutput) {
       const bool is_cancelled = all.sinks[i]->WaitForEnd().reason == FinishReason::kCancelled;
       EXPECT_TRUE(!is_cancelled || i % 3 == 0) << i;
       cancelled += is_cancelled;
-      if (!is_cancelled) EXPECT_EQ(got, wanted[i]) << "request " << i;
+      EXPECT_TRUE(is_cancelled || got == wanted[i]) << "request " << i;
     }
     EXPECT_GT(cancelled, 0);
     EXPECT_EQ(running.engine().free_kv_blocks(), running.num_blocks());

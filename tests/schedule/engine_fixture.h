@@ -74,6 +74,12 @@ class CountingObserver final : public EngineObserver {
     failed += static_cast<int>(report.failed);
   }
   void OnTold(const ToldTokens& report) override { told += report.tokens; }
+  void OnQueue(const QueueReport& report) override {
+    queued_tokens = report.tokens;
+    refused_full = report.refused.full;
+    refused_never_fits = report.refused.never_fits;
+    refused_too_late = report.refused.too_late;
+  }
   void OnFirstToken(Duration) override { first_tokens += 1; }
   void OnNextToken(Duration) override { next_tokens += 1; }
   void OnRequestEnd(const RequestReport& report) override {
@@ -88,6 +94,7 @@ class CountingObserver final : public EngineObserver {
       given_up{0}, moot{0}, displaced{0}, admitted{0}, drafted{0}, drafts_accepted{0},
       predicted{0}, bounded_by_time{0}, evicted_blocks{0}, computed_tokens{0}, looked_up{0}, hits{0}, kept{0},
       loaded{0}, failed{0}, ended_inside{0}, told{0};
+  std::atomic<int64_t> queued_tokens{0}, refused_full{0}, refused_never_fits{0}, refused_too_late{0};
 };
 
 struct EngineSettings {

@@ -184,13 +184,13 @@ TEST_F(QueueEngineTest, TokensAreBoundedAndRefusalsCounted) {
   EXPECT_EQ(submit(1, 21), absl::StatusCode::kResourceExhausted) << "tokens";
   EXPECT_EQ(submit(2, 10), absl::StatusCode::kOk);
   EXPECT_EQ(submit(1, 1), absl::StatusCode::kResourceExhausted) << "requests";
-  const EngineLoad load = running.engine().load();
-  EXPECT_EQ(load.queued, 4);
-  EXPECT_EQ(load.queued_tokens, 100);
-  EXPECT_EQ(load.running, 1);
-  EXPECT_EQ(load.refused.full, 2);
-  EXPECT_EQ(load.refused.never_fits, 2);
+  EXPECT_EQ(running.engine().load().queued, 4);
+  EXPECT_EQ(running.engine().load().running, 1);
   gate.Open();
+  running.engine().Stop(TimePoint::max());
+  EXPECT_EQ(running.observer.refused_full, 2);
+  EXPECT_EQ(running.observer.refused_never_fits, 2);
+  EXPECT_EQ(running.observer.queued_tokens, 0);
 }
 
 TEST_F(QueueEngineTest, WhatCannotEndInTimeIsRefusedAndNeverPrefilled) {
@@ -205,13 +205,14 @@ TEST_F(QueueEngineTest, WhatCannotEndInTimeIsRefusedAndNeverPrefilled) {
   const absl::Status refused = running.engine().Submit(hurried, late).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kDeadlineExceeded) << refused;
   EXPECT_THAT(std::string(refused.message()), ::testing::HasSubstr("wait in front of it"));
-  EXPECT_EQ(running.engine().load().refused.too_late, 1);
   // In front of all others the same is in time, as far as the queue goes.
   hurried.priority = -1;
   hurried.deadline = running.now() + std::chrono::minutes(10);
   EXPECT_TRUE(running.engine().Submit(hurried, late).ok());
   EXPECT_TRUE(late->WaitForEnd().status.ok());
   BeganWhenAllEnded();
+  running.engine().Stop(TimePoint::max());
+  EXPECT_EQ(running.observer.refused_too_late, 1);
 }
 
 TEST_F(QueueEngineTest, CancelledAndExpiredOnesLeaveTheQueueWithoutAStep) {

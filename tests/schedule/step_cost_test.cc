@@ -235,9 +235,9 @@ TEST(StepCost, MoreWorkNeverTakesLessTime) {
       ASSERT_GE(rows, 0);
       ASSERT_LE(rows, 500);
       if (rows > 0) {
-        StepShape with = With(others, 7, rows);
-        with.logit_rows += rows == 500;
-        ASSERT_LE(model.PredictMs(with), target);
+        StepShape joined = With(others, 7, rows);
+        joined.logit_rows += rows == 500;
+        ASSERT_LE(model.PredictMs(joined), target);
       }
     }
   }

@@ -96,10 +96,13 @@ EngineLoad RequestLedger::load() const {
   absl::MutexLock lock(&mutex_);
   EngineLoad load;
   load.queued = admission_.size();
-  load.queued_tokens = admission_.tokens();
-  load.refused = refused_;
   load.running = static_cast<int>(alive_.size()) - load.queued;
   return load;
+}
+
+QueueReport RequestLedger::queue() const {
+  absl::MutexLock lock(&mutex_);
+  return {admission_.tokens(), refused_};
 }
 
 Duration RequestLedger::RetryAfter() const {

@@ -25,6 +25,7 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "base/clock.h"
+#include "router/schedule/engine_observer.h"
 #include "router/schedule/queue/admission.h"
 #include "router/schedule/plan/step_planner.h"
 #include "router/schedule/step/sequence.h"
@@ -52,7 +53,8 @@ class RequestLedger {
   void ClusterChanged();
   bool stopping() const;
   bool LookIsDue() const;
-  EngineLoad load() const;  // queue and running alone
+  EngineLoad load() const;  // queued and running alone
+  QueueReport queue() const;
   Duration RetryAfter() const;
   const Admission::Limits& limits() const { return limits_; }
 

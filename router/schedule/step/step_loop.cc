@@ -113,6 +113,7 @@ void StepLoop::ReportLoad() {
   load.used_blocks = cache_.num_blocks() - cache_.num_free();
   load.cached_blocks = cache_.num_cached();
   parts_.observer->OnLoad(load);
+  parts_.observer->OnQueue(ledger_.queue());
   if (second_tier_.has_value()) ReportSecondTier();
 }
 
