@@ -2,9 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+#include <random>
+
 #include "tests/schedule/byte_tokenizer.h"
 #include "tests/schedule/recording_sink.h"
 #include "tests/schedule/told_sequence.h"
+#include "tests/text/random_seed.h"
 
 namespace sheaf {
 namespace {
@@ -17,6 +21,7 @@ class SequenceTest : public ::testing::Test {
     GenerationRequest request;
     request.prompt = {'a', 'b', 'c', 'd'};
     request.stop = stop;
+    request.sampling = penalties_;
     request.prompt_logprobs = prompt_logprobs_;
     auto strings = StopStrings::Create(stop.stop_strings);
     sequence_ = std::make_unique<Sequence>(SequenceId(1), std::move(request), sink_,
@@ -39,6 +44,7 @@ class SequenceTest : public ::testing::Test {
 
   const std::vector<TokenId> eos_ = {kEos};
   std::optional<int32_t> prompt_logprobs_;
+  kernels::SamplingParams penalties_;
   std::shared_ptr<testing::RecordingSink> sink_ = std::make_shared<testing::RecordingSink>();
   std::unique_ptr<Sequence> sequence_;
 };
@@ -122,6 +128,31 @@ TEST_F(SequenceTest, HistoryIsPromptAndOutput) {
   EXPECT_EQ(sequence.history().prompt.size(), 4u);
   ASSERT_EQ(sequence.history().output.size(), 1u);
   EXPECT_EQ(sequence.history().output[0], 'x');
+}
+
+TEST_F(SequenceTest, KeptCountsAreThoseOfTheTokensAndOfWhatIsAhead) {
+  std::mt19937_64 random(testing::RandomSeed());
+  penalties_ = {.frequency_penalty = 0.5f};
+  Sequence& sequence = Make({.max_tokens = 90});
+  const auto expect_counts = [&](std::span<const TokenId> ahead) {
+    const kernels::SamplingHistory history = sequence.history(ahead);
+    ASSERT_NE(history.counts, nullptr);
+    std::map<TokenId, int> kept, wanted;
+    for (const auto& entry : history.counts->entries()) {
+      if (entry.output > 0) kept[entry.id] = static_cast<int>(entry.output);
+      EXPECT_EQ(entry.in_prompt, entry.id >= 'a' && entry.id <= 'd') << entry.id;
+    }
+    for (const TokenId id : history.output) ++wanted[id];
+    ASSERT_EQ(kept, wanted);
+  };
+  for (int t = 0; t < 80; ++t) {
+    std::vector<TokenId> ahead(random() % 5);
+    for (TokenId& id : ahead) id = static_cast<TokenId>('a' + random() % 8);
+    for (size_t i = 0; i <= ahead.size(); ++i) expect_counts(std::span(ahead).first(i));
+    if (!ahead.empty()) ahead.back() = 'z';  // another draft of the same length
+    expect_counts(ahead);
+    (void)testing::AcceptAndTell(sequence, static_cast<TokenId>('a' + random() % 8));
+  }
 }
 
 TEST_F(SequenceTest, AsksForLogitsOfTheLastTokenOnly) {

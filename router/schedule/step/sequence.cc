@@ -43,13 +43,14 @@ kernels::SamplingHistory Sequence::history(std::span<const TokenId> ahead) {
   kernels::SamplingHistory history;
   history.prompt = tokens().first(prompt_tokens_);
   history.output = tokens().subspan(prompt_tokens_);
+  if (kernels::HasPenalties(request_.sampling)) {
+    if (!counts_.has_value()) counts_.emplace(history.prompt, history.output);
+    history.counts = ahead.empty() ? &*counts_ : &CountsWith(ahead);
+  }
   if (!ahead.empty()) {
     output_and_ahead_.assign(history.output.begin(), history.output.end());
     output_and_ahead_.insert(output_and_ahead_.end(), ahead.begin(), ahead.end());
     history.output = output_and_ahead_;
-  } else if (kernels::HasPenalties(request_.sampling)) {
-    if (!counts_.has_value()) counts_.emplace(history.prompt, history.output);
-    history.counts = &*counts_;
   }
   banned_.clear();
   const GuideRule rule = guide_ == nullptr ? GuideRule::kFree : guide_->rule();
@@ -70,6 +71,20 @@ kernels::SamplingHistory Sequence::history(std::span<const TokenId> ahead) {
   }
   history.masked = banned_;
   return history;
+}
+
+// The rows of a step ask with ever more tokens ahead.
+const kernels::TokenCounts& Sequence::CountsWith(std::span<const TokenId> ahead) {
+  const auto same = std::ranges::mismatch(ahead_, ahead).in1;
+  if (!counts_with_ahead_.has_value() || same != ahead_.end()) {
+    counts_with_ahead_ = counts_;
+    ahead_.clear();
+  }
+  for (const TokenId token : ahead.subspan(ahead_.size())) {
+    counts_with_ahead_->AddOutput(token);
+    ahead_.push_back(token);
+  }
+  return *counts_with_ahead_;
 }
 
 int Sequence::reusable_tokens() const {
@@ -181,6 +196,8 @@ void Sequence::Append(TokenId token) {
   }
   tokens_.push_back(token);
   if (counts_.has_value()) counts_->AddOutput(token);
+  counts_with_ahead_.reset();
+  ahead_.clear();
 }
 
 std::optional<FinishReason> Sequence::Accept(TokenId token) {

@@ -122,6 +122,7 @@ class Sequence {
   absl::Status AcceptPrior(TokenId token);
   absl::Status CheckPrior(TokenId token);
   void Append(TokenId token);
+  const kernels::TokenCounts& CountsWith(std::span<const TokenId> ahead);
 
   const SequenceId id_;
   GenerationRequest request_;
@@ -138,6 +139,8 @@ class Sequence {
   const std::unique_ptr<OutputGuide> guide_;
   // Of tokens(), once a penalty has asked for them.
   std::optional<kernels::TokenCounts> counts_;
+  std::optional<kernels::TokenCounts> counts_with_ahead_;  // and of ahead_, within a step
+  std::vector<TokenId> ahead_;
   // Prompt log-probabilities: of `wanted_` tokens the first `done_` are known (the first token has
   // none), of those the first `taken_` were taken; from there on they are in the piece.
   int logprobs_wanted_ = 0;
