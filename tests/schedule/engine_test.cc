@@ -190,9 +190,17 @@ TEST_F(EngineTest, AnErrorOfTheExpertsEndsTheRequestsOfTheStepAndTheEngineGoesOn
 TEST_F(EngineTest, BrokenNumbersEndTheirRequestAlone) {
   RunningEngine running(checkpoint_, {});
   Blocker blocker(running, random_);  // so that the two below start in one step
-  // Spoils the rows of the first prompt: 10 rows, then 20 of the other, in one step.
+  // Spoils the first prompt's last row of each step. Its 10 rows follow the blocker's one, before
+  // any of the other prompt, which is longer; in as many steps as the plan takes.
+  StepId step;
+  int rows_left = 10, rows = 0;
   running.experts.finish = [&](const RoutedBatch& batch, float* sum) -> absl::Status {
-    if (batch.x.num_rows == 1 + 10 + 20) sum[size_t(10) * batch.x.k] = std::nanf("");
+    if (batch.step != step) {
+      step = batch.step;
+      rows = std::min(batch.x.num_rows - 1, rows_left);
+      rows_left -= rows;
+    }
+    if (rows > 0) sum[size_t(rows) * batch.x.k] = std::nanf("");
     return absl::OkStatus();
   };
   GenerationRequest request = RandomRequest(random_, 10, 5);
