@@ -3,7 +3,7 @@
 
     bench_overload.py [--checkpoint checkpoints/sheaf-nano-120] [--seconds 180] [--times 10]
 
-1. Burst: 1,000 requests at once at the default flags: none may be refused.
+1. Burst: --burst requests at once at the default flags: none may be refused.
 2. Best: as many clients as slots, each with one request after the other: answers a second.
 3. Overload: requests come at --times that rate for --seconds, whatever becomes of them; of a third the client gives up
    by a gRPC deadline of one to four times what an answer takes in 2. Goodput: answers that came in time, against 2 (which
@@ -96,10 +96,10 @@ async def best_rate(load: Load, clients: int, seconds: float) -> tuple[float, fl
     return len(times) / (time.monotonic() - began), statistics.median(times)
 
 
-async def burst(load: Load) -> None:
+async def burst(load: Load, count: int) -> None:
     began = time.monotonic()
-    took = await asyncio.gather(*(load.http() for _ in range(1000)))
-    print(f"1,000 at once: {sum(t is not None for t in took)} answered, {sum(t is None for t in took)} refused, "
+    took = await asyncio.gather(*(load.http() for _ in range(count)))
+    print(f"{count} at once: {sum(t is not None for t in took)} answered, {sum(t is None for t in took)} refused, "
           f"in {time.monotonic() - began:.1f} s", flush=True)
 
 
@@ -118,10 +118,11 @@ async def overload(load: Load, rate: float, answer_seconds: float, seconds: floa
     return set(tasks)
 
 
-async def measure(server: SheafServer, times: float, seconds: float, slots: int, seed: int) -> None:
-    load = Load(server, seed)
+async def measure(server: SheafServer, arguments: argparse.Namespace) -> None:
+    times, seconds, slots = arguments.times, arguments.seconds, arguments.slots
+    load = Load(server, arguments.seed)
     quiet = statistics.median([await load.http() or 0 for _ in range(10)])
-    await burst(load)
+    await burst(load, arguments.burst)
     best, answer_seconds = await best_rate(load, slots, min(20, seconds))
     print(f"best: {best:.1f} answers/s ({best * OUTPUT:.0f} tokens/s), {answer_seconds:.2f} s an answer", flush=True)
     before = resident_mb(server)
@@ -159,6 +160,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, default=ROOT / "checkpoints/sheaf-nano-120")
     parser.add_argument("--seconds", type=float, default=180)
+    parser.add_argument("--burst", type=int, default=1000)
     parser.add_argument("--times", type=float, default=10)
     parser.add_argument("--slots", type=int, default=64, help="the server's --max-num-seqs")
     parser.add_argument("--seed", type=int, default=1)
@@ -168,7 +170,7 @@ def main() -> None:
     with SheafServer(arguments.checkpoint, "--workers", "0", "--max-num-seqs", str(arguments.slots),
                      *arguments.flag) as server:
         remember_address(server)
-        asyncio.run(measure(server, arguments.times, arguments.seconds, arguments.slots, arguments.seed))
+        asyncio.run(measure(server, arguments))
 
 
 if __name__ == "__main__":
