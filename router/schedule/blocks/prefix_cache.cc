@@ -53,31 +53,40 @@ PrefixCache::Found PrefixCache::Look(CachedPrefix& prefix, int most) const {
   return found;
 }
 
-bool PrefixCache::Restore(CachedPrefix& prefix, int most) {
+bool PrefixCache::CanRestore(CachedPrefix& prefix, int most) const {
   if (!enabled_ || second_tier_ == nullptr) return false;
-  const BlockHashChain& chain = prefix.chain;
-  most = std::min(most, chain.size());
   // Each block once: when others need the room so badly that what came is gone before its sequence
   // is admitted, it is computed.
-  const auto has = [&](int i) {
-    return i < most && prefix.restored < chain.size() && second_tier_->Has(chain[i]);
-  };
-  int next = Look(prefix, most).blocks;
-  if (!has(next)) return false;
-  std::vector<int32_t> blocks;  // owned meanwhile: none of them makes room for another
-  for (int i = 0; i < next; ++i) {
-    blocks.push_back(allocator_.Find(chain[i]));
-    allocator_.Share(blocks.back());
-  }
-  const int first = next;
-  while (has(next) && second_tier_->HasTime() && Allocate(1, blocks) &&
-         second_tier_->Load(chain[next], blocks.back())) {
+  if (prefix.restored >= prefix.chain.size()) return false;
+  most = std::min(most, prefix.chain.size());
+  const int next = Look(prefix, most).blocks;
+  return next < most && second_tier_->Has(prefix.chain[next]);
+}
+
+int PrefixCache::Restore(CachedPrefix& prefix, int most) {
+  if (!CanRestore(prefix, most)) return 0;
+  const BlockHashChain& chain = prefix.chain;
+  most = std::min(most, chain.size());
+  std::vector<int32_t> blocks;
+  Hold(prefix, most, blocks);
+  const int first = static_cast<int>(blocks.size());
+  int next = first;
+  while (next < most && second_tier_->Has(chain[next]) && second_tier_->HasTime() &&
+         Allocate(1, blocks) && second_tier_->Load(chain[next], blocks.back())) {
     blocks.back() = allocator_.Publish(blocks.back(), chain[next]);
-    ++prefix.restored;
     ++next;
   }
-  allocator_.Free(blocks);
-  return next > first && has(next);
+  LetGo(blocks);
+  prefix.restored += next - first;
+  return next - first;
+}
+
+void PrefixCache::Hold(CachedPrefix& prefix, int most, std::vector<int32_t>& held) {
+  const int count = Look(prefix, most).blocks;
+  for (int i = 0; i < count; ++i) {
+    held.push_back(allocator_.Find(prefix.chain[i]));
+    allocator_.Share(held.back());
+  }
 }
 
 int PrefixCache::NumShared(const CachedPrefix& prefix, std::span<const int32_t> blocks) const {
@@ -96,11 +105,8 @@ std::optional<BlockHash> PrefixCache::NextName(const CachedPrefix& prefix, int t
 
 int PrefixCache::Take(CachedPrefix& prefix, int most, std::vector<int32_t>& blocks) {
   SHEAF_CHECK(blocks.empty(), "what is taken is the beginning");
-  const int count = Look(prefix, most).blocks;
-  for (int i = 0; i < count; ++i) {
-    blocks.push_back(allocator_.Find(prefix.chain[i]));
-    allocator_.Share(blocks.back());
-  }
+  Hold(prefix, most, blocks);
+  const int count = static_cast<int>(blocks.size());
   prefix.published = count;
   prefix.epoch = epoch_;
   prefix.restored = 0;

@@ -81,9 +81,14 @@ class PrefixCache {
   };
   // At most `most` blocks.
   Found Look(CachedPrefix& prefix, int most) const;
-  // Brings back blocks that come after those that Look finds, as many as there are, find room and
-  // have time in this step. True: some came and there are more.
-  bool Restore(CachedPrefix& prefix, int most);
+  // Whether the second tier has the block after those that Look finds.
+  bool CanRestore(CachedPrefix& prefix, int most) const;
+  // Brings back blocks from there on, as many as there are, find room and have time in this step;
+  // returns their number. None of those that Look finds makes room for them.
+  int Restore(CachedPrefix& prefix, int most);
+  // Owns what Look finds, beside whoever else does, until LetGo: it makes room for nobody.
+  void Hold(CachedPrefix& prefix, int most, std::vector<int32_t>& held);
+  void LetGo(std::vector<int32_t>& held) { allocator_.Free(held); }
   // Of a sequence's blocks, those that others own too: its Free does not free them.
   int NumShared(const CachedPrefix& prefix, std::span<const int32_t> blocks) const;
   // The name of the block after the published ones; none: `total_tokens` do not fill it.

@@ -1,6 +1,8 @@
 #include "router/schedule/step/cache_view.h"
 
+#include <algorithm>
 #include <optional>
+#include <vector>
 
 namespace sheaf {
 
@@ -19,13 +21,27 @@ int CacheView::MostBlocks(const Sequence& sequence) const {
 
 void CacheView::Describe(std::span<Sequence* const> queued, std::span<QueuedSequence> views) {
   // Before anything is said of anybody: what comes back takes other blocks' places.
-  for (Sequence* const sequence : queued) {
-    if (cache_.Restore(sequence->prefix, MostBlocks(*sequence))) {
-      restoring_ = sequence;
-      break;
-    }
+  const bool restored = RestoreOne(queued);
+  for (size_t i = 0; i < queued.size(); ++i) {
+    DescribeOne(*queued[i], views[i]);
+    if (!restored || !cache_.CanRestore(queued[i]->prefix, MostBlocks(*queued[i]))) continue;
+    views[i].deferred = true;
+    restoring_ = true;
   }
-  for (size_t i = 0; i < queued.size(); ++i) DescribeOne(*queued[i], views[i]);
+}
+
+bool CacheView::RestoreOne(std::span<Sequence* const> queued) {
+  const auto first = std::ranges::find_if(queued, [&](Sequence* sequence) {
+    return cache_.CanRestore(sequence->prefix, MostBlocks(*sequence));
+  });
+  if (first == queued.end()) return false;
+  std::vector<int32_t> held;
+  for (auto before = queued.begin(); before != first; ++before) {
+    cache_.Hold((*before)->prefix, MostBlocks(**before), held);
+  }
+  const int restored = cache_.Restore((*first)->prefix, MostBlocks(**first));
+  cache_.LetGo(held);
+  return restored > 0;
 }
 
 void CacheView::DescribeOne(Sequence& sequence, QueuedSequence& view) {
@@ -33,10 +49,9 @@ void CacheView::DescribeOne(Sequence& sequence, QueuedSequence& view) {
   const PrefixCache::Found found = cache_.Look(sequence.prefix, most);
   view.cached_tokens = found.blocks * cache_.block_size();
   view.shared_blocks = found.shared;
-  view.deferred = &sequence == restoring_;
   if (found.blocks >= sequence.prefix.chain.size()) return;
   const bool is_first = computing_.insert(sequence.prefix.chain[found.blocks]).second;
-  if (!is_first && found.blocks < most) view.deferred = true;
+  view.deferred = !is_first && found.blocks < most;
 }
 
 }  // namespace sheaf

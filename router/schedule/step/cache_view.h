@@ -5,8 +5,9 @@
 //            before it in the queue, waits for that block instead of computing it too. It is asked
 //            again before the next step: whatever became of the other one, it finds the block or
 //            computes it.
-// Restored   the first of those that could have blocks back from the second tier gets them, and
-//            waits while more come: that is quicker than computing them.
+// Restored   the first of those that could have blocks back from the second tier gets them, out of
+//            the room that those before it leave; it and the others wait for their turn: that is
+//            quicker than computing them. Nobody waits when nothing could be brought back.
 //
 // Threads    the step thread. Cost  O(running), PrefixCache::Look for each queued sequence, Restore
 //            for one.
@@ -28,15 +29,16 @@ class CacheView {
 
   // Fills in what the cache has of queued sequences, in order of the queue; once.
   void Describe(std::span<Sequence* const> queued, std::span<QueuedSequence> views);
-  // Somebody waits for more blocks out of the second tier: there is work though nobody may run.
-  bool restoring() const { return restoring_ != nullptr; }
+  // Somebody waits for blocks out of the second tier: there is work though nobody may run.
+  bool restoring() const { return restoring_; }
 
  private:
   int MostBlocks(const Sequence& sequence) const;
+  bool RestoreOne(std::span<Sequence* const> queued);
   void DescribeOne(Sequence& sequence, QueuedSequence& view);
 
   PrefixCache& cache_;
-  const Sequence* restoring_ = nullptr;
+  bool restoring_ = false;
   std::unordered_set<BlockHash, BlockHashBits> computing_;  // names of blocks
 };
 
