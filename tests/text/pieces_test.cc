@@ -1,11 +1,12 @@
 // A text in pieces has the tokens of the whole. The reference is the same tokenizer with its
 // pattern in brackets: it matches alike, and as it is not the one that is known, nothing is cut.
+#include <algorithm>
+#include <memory>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_format.h"
-#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "router/text/tokenizer.h"
 #include "tests/text/byte_level_tokenizer.h"
@@ -14,7 +15,7 @@
 namespace sheaf {
 namespace {
 
-class PiecesTest : public testing::Test {
+class PiecesTest : public ::testing::Test {
  protected:
   void SetUp() override {
     nlohmann::json json = testing::TokenizerJson();
