@@ -260,6 +260,11 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
   app.add_option("--grpc-port", options.grpc_port, "gRPC port; 0 = a free one")
       ->check(port)
       ->capture_default_str();
+  app.add_option("--max-connections", options.max_connections,
+                 "Client connections of HTTP and of gRPC each; fewer where the limit of open files "
+                 "(ulimit -n, raised to the hard one) does not allow as many")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
   AddPoolFlags(app, options.pool, /*fewest_workers=*/0);
   app.add_option(
       "--allowed-origins", text.allowed_origins,

@@ -39,6 +39,7 @@ struct RouterOptions {
   std::string host = "127.0.0.1";               // address that HTTP and gRPC listen on
   int port = 8000;                              // HTTP; 0 = a free port
   int grpc_port = 50051;                        // gRPC; 0 = a free port
+  int max_connections = 16384;                  // of each of the two
   PoolOptions pool;
   std::string coordinator;                      // host:port of one outside; empty = inside
   std::vector<std::string> allowed_origins;     // of web pages, "*" = all; empty = own pages only

@@ -280,7 +280,7 @@ absl::Status RouterProcess::Impl::OpenPorts() {
       const DescriptorShares shares,
       ShareDescriptors(NeedsOfRouter(CurrentDescriptorLimit(), OpenDescriptors(),
                                      options.pool.workers,
-                                     HttpServerOptions().max_connections)));
+                                     static_cast<size_t>(options.max_connections))));
   spdlog::info("up to {} connections of HTTP and of gRPC each; at most {} files and sockets",
                shares.connections, CurrentDescriptorLimit());
   SHEAF_ASSIGN_OR_RETURN(

@@ -159,7 +159,7 @@ TEST_F(HttpLeavingTest, WhoReadsSlowlyGetsAll) {
   setsockopt(client.fd(), SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
   api_.engine.SetAnswer([](const GenerationRequest& request, GenerationSink& sink) {
     TokenEvent event = ByteToken('x');
-    event.text = std::string(3 << 20, 'y');
+    event.text = std::string(400 << 10, 'y');
     sink.OnToken(event);
     sink.OnEnd(EndOf(request, FinishReason::kStop, 1));
   });

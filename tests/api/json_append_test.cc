@@ -11,7 +11,7 @@ namespace {
 
 std::string Appended(std::string_view text) {
   std::string out = "before";
-  AppendJsonString(text, out);
+  AppendQuoted(text, out);
   return out.substr(6);
 }
 

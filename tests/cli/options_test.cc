@@ -46,6 +46,7 @@ TEST(Options, DefaultsAreThoseOfTheHelp) {
   EXPECT_EQ(options.kv_offload_bytes, 0);
   EXPECT_EQ(Serve({"--kv-offload-bytes", "3GiB"}).kv_offload_bytes, int64_t{3} << 30);
   EXPECT_EQ(options.kv_format, kernels::KvFormat::kBF16);
+  EXPECT_EQ(options.max_connections, 16384);
   EXPECT_EQ(options.max_logprobs, 20);
   EXPECT_EQ(options.max_num_queued_requests, 1024);
   EXPECT_EQ(options.max_num_queued_tokens, 16777216);

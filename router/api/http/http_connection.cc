@@ -27,7 +27,7 @@ using net::ip::tcp;
 
 constexpr size_t kReadBytes = 8 << 10;
 // What the kernel takes of an answer before its client reads; the rest shows that it does not.
-constexpr int kUnsentInKernel = 128 << 10;
+constexpr int kUnsentInKernel = 16 << 10;
 
 std::string_view View(const beast::flat_buffer& buffer) {
   const auto bytes = buffer.data();

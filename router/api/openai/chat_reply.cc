@@ -132,7 +132,7 @@ class ChatReply final : public GenerationReply {
             [&](const ReasoningText& thoughts) { return ReasoningDelta(thoughts.text); },
             [&](const ContentText& content) {
               std::string delta = "{\"content\":";
-              AppendJsonString(content.text, delta);
+              AppendQuoted(content.text, delta);
               return delta += '}';
             },
             [&](const CallBegin& call) {
@@ -152,7 +152,7 @@ class ChatReply final : public GenerationReply {
   std::string ReasoningDelta(const std::string& text) const {
     if (!options_.include_reasoning) return {};
     std::string quoted;
-    AppendJsonString(text, quoted);
+    AppendQuoted(text, quoted);
     std::string delta;
     const auto add = [&](bool wanted, const char* name) {
       if (!wanted) return;
@@ -275,7 +275,7 @@ class ChatReply final : public GenerationReply {
   void AppendEnd(const GenerationEnd& end, const Message& message, std::string& json) const {
     const bool called = end.reason == FinishReason::kStop && message.output.complete_calls() > 0;
     json += ",\"finish_reason\":";
-    AppendJsonString(called ? "tool_calls" : FinishReasonName(end.reason), json);
+    AppendQuoted(called ? "tool_calls" : FinishReasonName(end.reason), json);
     json += ",\"stop_reason\":";
     json += JsonText(StopReason(end));
   }

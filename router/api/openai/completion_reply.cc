@@ -129,12 +129,12 @@ class CompletionReply final : public GenerationReply {
     std::string json = "{\"index\":";
     AppendJsonInteger(index, json);
     json += ",\"text\":";
-    AppendJsonString(text, json);
+    AppendQuoted(text, json);
     json += ",\"logprobs\":";
     json += logprobs;
     json += ",\"finish_reason\":";
     if (end == nullptr) return json += "null,\"stop_reason\":null";
-    AppendJsonString(FinishReasonName(end->reason), json);
+    AppendQuoted(FinishReasonName(end->reason), json);
     json += ",\"stop_reason\":";
     return json += JsonText(StopReason(*end));
   }

@@ -15,7 +15,7 @@ bool IsPlain(char c) {
 
 }  // namespace
 
-void AppendJsonString(std::string_view text, std::string& out) {
+void AppendQuoted(std::string_view text, std::string& out) {
   const auto first = std::find_if_not(text.begin(), text.end(), IsPlain);
   if (first != text.end()) {
     // A lone line end is by far the most frequent of the others.

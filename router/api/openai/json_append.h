@@ -13,7 +13,7 @@
 
 namespace sheaf {
 
-void AppendJsonString(std::string_view text, std::string& out);
+void AppendQuoted(std::string_view text, std::string& out);
 void AppendJsonInteger(int64_t value, std::string& out);
 void AppendJsonNumber(double value, std::string& out);
 // [1,2,3]

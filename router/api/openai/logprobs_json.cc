@@ -37,7 +37,7 @@ void Separate(std::string& list) {
 // Without its closing brace.
 void AppendChatEntry(const LogprobStyle& style, const TokenLogprob& logprob, std::string& out) {
   out += "{\"token\":";
-  AppendJsonString(TokenName(style, logprob.token), out);
+  AppendQuoted(TokenName(style, logprob.token), out);
   out += ",\"logprob\":";
   AppendJsonNumber(Finite(logprob.logprob), out);
   out += ",\"bytes\":[";
@@ -54,7 +54,7 @@ void AppendChatEntry(const LogprobStyle& style, const TokenLogprob& logprob, std
 void CompletionLogprobs::NameLast() {
   if (!last_name_.has_value()) return;
   Separate(tokens_);
-  AppendJsonString(*last_name_, tokens_);
+  AppendQuoted(*last_name_, tokens_);
   last_name_.reset();
 }
 
@@ -83,7 +83,7 @@ void CompletionLogprobs::Add(TokenId token, const std::optional<TokenLogprobs>& 
     const auto [added, is_new] = names.insert(std::move(text));
     if (!is_new) return;
     if (names.size() > 1) top_logprobs_ += ',';
-    AppendJsonString(*added, top_logprobs_);
+    AppendQuoted(*added, top_logprobs_);
     top_logprobs_ += ':';
     AppendJsonNumber(Finite(logprob), top_logprobs_);
   };
@@ -140,7 +140,7 @@ void AppendPromptLogprobs(const TextCodec& codec,
     out += ",\"rank\":";
     AppendJsonInteger(entry.rank, out);
     out += ",\"decoded_token\":";
-    AppendJsonString(TokenName(style, entry.token), out);
+    AppendQuoted(TokenName(style, entry.token), out);
     out += '}';
   };
   for (const auto& position : logprobs) {
