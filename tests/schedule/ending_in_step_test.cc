@@ -87,8 +87,8 @@ TEST_P(EndingInStep, ChangesNobodysOutput) {
       EXPECT_TRUE(is_cancelled || got == wanted[i]) << "request " << i;
     }
     EXPECT_GT(cancelled, 0);
-    EXPECT_EQ(running.engine().free_kv_blocks(), running.num_blocks());
     running.engine().Stop(TimePoint::max());
+    EXPECT_EQ(running.engine().free_kv_blocks(), running.num_blocks());
     EXPECT_GT(running.observer.ended_inside, 0);
     EXPECT_EQ(running.observer.ends, kCount);
     EXPECT_EQ(running.observer.given_up, running.observer.moot) << "only where nobody was left";
