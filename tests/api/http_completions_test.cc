@@ -224,7 +224,7 @@ TEST_F(HttpCompletions, CachedTokensOfAPromptCountOnce) {
 
 TEST_F(HttpCompletions, MorePromptLogprobsThanCanBeKeptAreRefused) {
   api_.engine.SetAnswer(AnswerWith("a"));
-  api_.limits.max_prompt_logprob_bytes = 10'000;
+  api_.limits.max_prompt_logprob_bytes = 9000;
   const auto post = [&](int n) {
     return Post("/v1/completions", R"({"prompt":")" + std::string(50, 'p') +
                                        R"(","prompt_logprobs":2,"n":)" + std::to_string(n) + "}");
@@ -241,7 +241,7 @@ TEST_F(HttpCompletions, ALongEchoLeavesInPieces) {
   const std::string prompt(500, 'p');
   const std::string fields = R"("prompt":")" + prompt + R"(","max_tokens":1,"echo":true,"logprobs":2)";
   const Parsed whole = Json(Post("/v1/completions", "{" + fields + "}"))["choices"][0];
-  ASSERT_EQ(whole["logprobs"]["tokens"].size(), 501u);
+  ASSERT_EQ(whole["logprobs"]["tokens"].size(), 502u);  // with the prefix token
   std::string text;
   Parsed together = {{"tokens", Parsed::array()}, {"token_logprobs", Parsed::array()},
                      {"text_offset", Parsed::array()}, {"top_logprobs", Parsed::array()}};
