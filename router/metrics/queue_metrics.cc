@@ -38,7 +38,9 @@ QueueMetrics::QueueMetrics(prometheus::Registry& registry)
                       .Help("Requests that the queue did not take.")
                       .Register(registry);
   // All of them from the start, so that a rate misses no first event.
-  for (int cause = 0; cause < 3; ++cause) refused_[cause] = &refused.Add({{"cause", kCauses[cause]}});
+  for (int cause = 0; cause < 3; ++cause) {
+    refused_[cause] = &refused.Add({{"cause", kCauses[cause]}});
+  }
 }
 
 void QueueMetrics::QueuedTokensAre(int64_t tokens) {

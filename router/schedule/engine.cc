@@ -23,8 +23,8 @@ bool NamesTokens(const GenerationRequest& request) {
 }
 
 Admission::Limits AdmissionLimits(const EngineOptions& options, const EngineParts& parts) {
-  return {options.max_queued_requests, options.max_queued_tokens, options.max_model_len, parts.cache->capacity_tokens(),
-          parts.decoder->vocab_size()};
+  return {options.max_queued_requests, options.max_queued_tokens, options.max_model_len,
+          parts.cache->capacity_tokens(), parts.decoder->vocab_size()};
 }
 
 }  // namespace

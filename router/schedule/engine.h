@@ -26,7 +26,7 @@
 // Errors     of a request alone (logits not finite: kInternal) end that request. Any other error of
 //            the forward pass ends the requests of that step with its status; the engine goes on.
 //            SubmitAll refuses with kUnavailable before the cluster was ready for the first time, and
-//            after Stop.
+//            after Stop; with kDeadlineExceeded what by all that is measured cannot end in time.
 // Live       unless the step thread has been on one round (a step, its callbacks) for longer than
 //            max_step_time while the cluster is ready. It is at rest while nothing waits or the
 //            cluster is not ready.

@@ -23,13 +23,16 @@ class FakeGenerationEngine final : public GenerationEngine {
 
   absl::StatusOr<std::vector<SequenceId>> SubmitAll(std::vector<Submission> choices) override {
     std::vector<SequenceId> ids;
+    {
+      std::lock_guard lock(mutex_);
+      if (!submit_error_.ok()) return submit_error_;
+    }
     for (Submission& choice : choices) {
       Answer answer;
       GenerationRequest copy = choice.request;
       GenerationSink* listener = choice.sink.get();
       {
         std::lock_guard lock(mutex_);
-        if (!submit_error_.ok()) return submit_error_;
         ids.push_back(SequenceId(sequences_.size()));
         answer = answer_;
         sequences_.push_back({std::move(choice.request), std::move(choice.sink), false});

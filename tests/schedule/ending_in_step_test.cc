@@ -68,16 +68,17 @@ TEST_P(EndingInStep, ChangesNobodysOutput) {
     settings.engine.max_num_batched_tokens = chunk;
     RunningEngine running(checkpoint_, settings);
     Together all;
-    std::atomic<bool> go{false};
+    std::promise<void> all_are_there;
     // Every third may be cancelled, in any layer of any step.
-    running.experts.begin = [&](const RoutedBatch&) {
-      if (go && random_() % 4 == 0) {
+    running.experts.begin = [&, future = all_are_there.get_future().share()](const RoutedBatch&) {
+      EXPECT_EQ(future.wait_for(std::chrono::minutes(1)), std::future_status::ready);
+      if (random_() % 4 == 0) {
         running.engine().Cancel(all.ids[3 * (random_() % (kCount / 3))]);
       }
       return absl::OkStatus();
     };
     Submit(running, requests, all);
-    go = true;
+    all_are_there.set_value();
     int cancelled = 0;
     for (int i = 0; i < kCount; ++i) {
       const std::string got = Transcript(*all.sinks[i]);
@@ -88,6 +89,7 @@ TEST_P(EndingInStep, ChangesNobodysOutput) {
     }
     EXPECT_GT(cancelled, 0);
     running.engine().Stop(TimePoint::max());
+    // Only now: a client knows before its blocks are free.
     EXPECT_EQ(running.engine().free_kv_blocks(), running.num_blocks());
     EXPECT_GT(running.observer.ended_inside, 0);
     EXPECT_EQ(running.observer.ends, kCount);
@@ -99,31 +101,33 @@ TEST_P(EndingInStep, TheClientKnowsAndTheBlocksAreFreeBeforeTheStepIsOver) {
   RunningEngine running(checkpoint_, settings_);
   const auto stays = std::make_shared<RecordingSink>();
   const auto goes = std::make_shared<RecordingSink>();
+  std::atomic<bool> stays_decodes{false};
+  stays->on_token = [&](size_t) { stays_decodes = true; };
   std::promise<void> submitted;
-  stays->on_token = [future = submitted.get_future().share()](size_t) {
-    EXPECT_EQ(future.wait_for(std::chrono::minutes(1)), std::future_status::ready);
-  };
   std::atomic<uint64_t> victim{0};
   int rows_before = 0;
   int free_before = 0;
   int layers_seen = 0;
-  running.experts.begin = [&](const RoutedBatch& batch) {
+  running.experts.begin = [&, future = submitted.get_future().share()](const RoutedBatch& batch) {
+    // Nobody is done before both are there.
+    EXPECT_EQ(future.wait_for(std::chrono::minutes(1)), std::future_status::ready);
     const bool is_first_layer = batch.layer.value() == checkpoint_.config().num_dense_layers;
-    if (victim != 0 && is_first_layer && batch.x.num_rows > 50) {
-      rows_before = batch.x.num_rows;
+    if (rows_before == 0 && stays_decodes && is_first_layer && batch.x.num_rows > 1) {
+      rows_before = batch.x.num_rows;  // one that stays, and some of the other's prompt
       free_before = running.engine().free_kv_blocks();
       running.engine().Cancel(SequenceId(victim));
       EXPECT_FALSE(goes->ended());
     } else if (rows_before > 0 && layers_seen++ == 0) {
       EXPECT_FALSE(is_first_layer);
       EXPECT_EQ(goes->WaitForEnd().reason, FinishReason::kCancelled);
-      EXPECT_LT(batch.x.num_rows, rows_before - 50);
+      EXPECT_EQ(batch.x.num_rows, 1);
       EXPECT_GT(running.engine().free_kv_blocks(), free_before);
     }
     return absl::OkStatus();
   };
   ASSERT_TRUE(running.engine().Submit(RandomRequest(random_, 9, 60), stays).ok());
-  const auto id = running.engine().Submit(RandomRequest(random_, 100, 5), goes);
+  // Many steps of prefill, however little of a step it gets.
+  const auto id = running.engine().Submit(RandomRequest(random_, 180, 5), goes);
   ASSERT_TRUE(id.ok());
   victim = id->value();
   submitted.set_value();
@@ -181,7 +185,7 @@ TEST_P(EndingInStep, AStreamOfCancelsHoldsUpNobody) {
   EXPECT_EQ(sink->WaitForEnd().completion_tokens, 8);
   running.engine().Stop(TimePoint::max());
   EXPECT_GT(others.size(), 10u);
-  EXPECT_EQ(running.observer.given_up, 0);
+  EXPECT_EQ(running.observer.given_up, running.observer.moot) << "none in which anybody was left";
   EXPECT_EQ(running.observer.ends, static_cast<int>(others.size()) + 1);
 }
 

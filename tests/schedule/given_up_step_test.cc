@@ -189,8 +189,7 @@ TEST_F(GivenUpStep, IsMootAtADeadline) {
   EXPECT_FALSE(late->ended());
   clock.Advance(std::chrono::milliseconds(1));
   EXPECT_EQ(late->WaitForEnd().status.code(), absl::StatusCode::kDeadlineExceeded);
-  // The client hears of it before the step has let go of its blocks.
-  running.engine().Stop(TimePoint::max());
+  running.engine().Stop(TimePoint::max());  // a client knows before its blocks are free
   EXPECT_EQ(running.engine().free_kv_blocks(), running.num_blocks());
 }
 
