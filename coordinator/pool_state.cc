@@ -260,12 +260,16 @@ void PoolState::OnLeaving(Member& member, const std::string& reason, TimePoint n
   member.leaving = true;
   member.leaving_since = now;
   Note(absl::StrFormat("worker %d leaves: %s", member.id.value(), Bounded(reason)));
+  TakeOverFrom(member);
+}
+
+void PoolState::TakeOverFrom(Member& leaving) {
   // Only what nobody else holds must move now; for the rest its replacement may come.
   std::vector<WorkerId> others;
   for (const auto& [id, other] : roster_) others.push_back(id);
-  const std::vector<size_t> only = planner_.OnlyHeldBy(roster_, member.id);
+  const std::vector<size_t> only = planner_.OnlyHeldBy(roster_, leaving.id);
   unplaced_ = planner_.Adopt(roster_, only, others);
-  for (const size_t expert : only) member.target.Remove(expert);
+  for (const size_t expert : only) leaving.target.Remove(expert);
 }
 
 void PoolState::Lose(WorkerId worker, LossCause cause, const std::string& reason, TimePoint now) {
@@ -300,6 +304,10 @@ void PoolState::Lose(WorkerId worker, LossCause cause, const std::string& reason
   const bool had_share = member.takes() || member.leaving;
   roster_.erase(found);
   view_changed_ = true;
+  // It may have been the one that others waited for to leave.
+  for (auto& [id, other] : roster_) {
+    if (other.leaving && !other.dismissed) TakeOverFrom(other);
+  }
   if (gathering_ || !had_share || share.target.empty()) return;
   // A spare steps in at once.
   for (auto& [id, other] : roster_) {

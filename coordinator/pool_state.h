@@ -159,6 +159,8 @@ class PoolState {
   absl::Status Understand(Member& member, const v1::FromWorker& message, TimePoint now);
   absl::Status OnHoldFailed(Member& member, const v1::HoldFailed& failed, TimePoint now);
   void OnLeaving(Member& member, const std::string& reason, TimePoint now);
+  // Others are to hold what only this one that leaves does.
+  void TakeOverFrom(Member& leaving);
   void Lose(WorkerId worker, LossCause cause, const std::string& reason, TimePoint now);
   Member* MemberOf(SessionId session);
   void Refuse(SessionId session, const char* who, const absl::Status& status);

@@ -225,6 +225,21 @@ TEST(PoolState, LeavingWaitsForTheOthersAndIsDismissed) {
   EXPECT_EQ(pool->Least(), 1);
 }
 
+TEST(PoolState, OneThatLeavesStaysWhenWhoWasToTakeOverIsLost) {
+  auto pool = Full(3);
+  ScriptedPool::Worker& leaver = *pool->workers[1];
+  const Holdings share = leaver.held;
+  v1::FromWorker leaving;
+  leaving.mutable_leaving()->set_reason("asked to stop");
+  pool->Say(leaver, leaving);
+  pool->Close(*pool->workers[2]);
+  for (int i = 0; i < 80 && !leaver.dismissed; ++i) pool->Run(milliseconds(50));
+  ASSERT_TRUE(leaver.dismissed);
+  for (const LayerExpert& one : share.List()) {
+    EXPECT_TRUE(pool->workers[0]->held.Has(one.layer, one.expert));
+  }
+}
+
 TEST(PoolState, WithReplicasALeavingWorkerGoesAtOnce) {
   auto pool = Full(3, 2);
   EXPECT_EQ(pool->Least(), 2);

@@ -80,7 +80,8 @@ class Managed:
         return self._process.pid
 
     def alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        process = self._process
+        return process is not None and process.poll() is None
 
     def signal(self, number: signal.Signals) -> int:
         """Sends it to the current life, whose pid it returns."""
@@ -89,12 +90,24 @@ class Managed:
             if number == signal.SIGKILL:
                 self._expected.add(-signal.SIGKILL)
             elif number in (signal.SIGTERM, signal.SIGINT):
+                if 0 in self._expected:  # the second one of a life that still leaves ends it at once
+                    self._expected.add(128 + number)
                 self._expected.add(0)
                 if time.monotonic() < self._started_at + 1:  # it may not have come to take signals yet
                     self._expected.add(-number)
             if self._process.poll() is None:
                 self._process.send_signal(number)
             return self._process.pid
+
+    def signal_if_alive(self, number: signal.Signals) -> bool:
+        """False between two lives."""
+        if not self.alive():
+            return False
+        try:
+            self.signal(number)
+            return True
+        except AssertionError:  # it was reaped meanwhile
+            return False
 
     def reap(self) -> Exit | None:
         """The end of the current life, once."""

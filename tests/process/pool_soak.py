@@ -2,7 +2,7 @@
 
 soak(bench) is a scenario of bench_pool_faults.py. Worker 0, the routers and a coordinator of its own are never struck:
 their memory, descriptors and threads are read after every fault. The slope is that of a line through the samples after
-the first third, which counts as warm-up.
+the first third, which counts as warm-up; a worker's experts, which come and go with its neighbours, are left out.
 """
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Sequence
 
-from pool_faults import descriptors, resident_bytes, slowed, threads
+import numpy as np
+
+from pool_faults import descriptors, slowed, threads
 
 BEFORE_GAP_SECONDS = 6.0  # faults that began earlier are not told of, unless they last
-LOG_LINES = 40
+LOG_LINES = 80
 KINDS = ["kill", "kill", "term", "stop", "slow", "stop long"]
 STOP_SECONDS = {"stop": 0.3, "stop long": 2.5}
 
@@ -35,7 +37,9 @@ class Fault:
 @dataclass(frozen=True)
 class Sample:
     seconds: float
-    resident: int
+    private: int       # resident bytes of the process alone: heap, cache, weights
+    shared: int        # of the lanes of its links
+    held_experts: int  # of a worker: they come and go with its neighbours
     descriptors: int
     threads: int
 
@@ -51,28 +55,31 @@ def soak(bench: Any) -> str:
             victim, kind = rng.choice(victims), rng.choice(KINDS)
             fault = Fault(time.monotonic(), f"{kind} {victim.name}")
             bench.faults.append(fault)
-            if not victim.alive():
-                fault.text += " (not alive)"
-                fault.end = fault.begin
-            elif kind in ("kill", "term"):
-                victim.signal(signal.SIGKILL if kind == "kill" else signal.SIGTERM)
+            if kind in ("kill", "term"):
+                done = victim.signal_if_alive(signal.SIGKILL if kind == "kill" else signal.SIGTERM)
                 fault.end = time.monotonic() + 1  # about what a process needs to come back
             elif kind == "slow":
                 slows.close()
                 if slow is not None:
                     slow.end = time.monotonic()
-                slow = fault
-                with contextlib.suppress(OSError):
+                slow, done = fault, False
+                with contextlib.suppress(OSError, AssertionError):  # it ends just now
                     slows.enter_context(slowed(victim.pid))
+                    done = True
             else:
-                victim.signal(signal.SIGSTOP)
+                done = victim.signal_if_alive(signal.SIGSTOP)
                 time.sleep(STOP_SECONDS[kind])
-                victim.signal(signal.SIGCONT)
+                victim.signal_if_alive(signal.SIGCONT)
                 fault.end = time.monotonic()
+            if not done:
+                fault.text += " (between two lives)"
+                fault.end = fault.begin
+            status = pool.status_or_none()
+            held = {worker.pid: worker.held_experts for worker in status.workers} if status else {}
             for managed in watched:
                 with contextlib.suppress(OSError):
-                    samples[managed.name].append(Sample(now, resident_bytes(managed.pid), descriptors(managed.pid),
-                                                        threads(managed.pid)))
+                    samples[managed.name].append(Sample(now, *resident(managed.pid), held.get(managed.pid, 0),
+                                                        descriptors(managed.pid), threads(managed.pid)))
             if not warm and now > bench.arguments.seconds / 3:
                 warm = {managed.name: memory_by_mapping(managed.pid) for managed in watched}
             time.sleep(1)
@@ -83,12 +90,25 @@ def soak(bench: Any) -> str:
         f"{describe(name, rows)}; {grown[name]}" for name, rows in samples.items())
 
 
+def resident(pid: int) -> tuple[int, int]:
+    """(private, shared) bytes; files that it maps left out."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return tuple(1024 * int(re.search(rf"^{name}:\s+(\d+)", status, re.MULTILINE)[1])  # type: ignore[return-value,index]
+                 for name in ("RssAnon", "RssShmem"))
+
+
 def describe(name: str, rows: Sequence[Sample]) -> str:
     late = rows[len(rows) // 3:]
-    slope = statistics.linear_regression([r.seconds for r in late], [r.resident for r in late]).slope
-    return (f"{name} {statistics.fmean(r.resident for r in late) / 1e6:.1f} MB {slope * 3600 / (1 << 20):+.2f} MiB/h, "
+    return (f"{name} {statistics.fmean(r.private for r in late) / 1e6:.1f} MB {slope_mib_per_hour(late):+.2f} MiB/h, "
+            f"lanes {statistics.fmean(r.shared for r in late) / 1e6:.1f} MB {slope_mib_per_hour(late, 'shared'):+.2f} MiB/h, "
             f"descriptors {late[0].descriptors} to {late[-1].descriptors} (most {max(r.descriptors for r in late)}), "
             f"threads {late[0].threads} to {late[-1].threads} (most {max(r.threads for r in late)})")
+
+
+def slope_mib_per_hour(rows: Sequence[Sample], what: str = "private") -> float:
+    """Of that memory over time, what experts held just then explain left out (least squares)."""
+    columns = [[1.0, r.seconds / 3600] + ([r.held_experts] if any(r.held_experts for r in rows) else []) for r in rows]
+    return float(np.linalg.lstsq(np.array(columns), np.array([getattr(r, what) / (1 << 20) for r in rows]), rcond=None)[0][1])
 
 
 def memory_by_mapping(pid: int) -> dict[str, int]:
@@ -130,7 +150,7 @@ def worst_gaps(records: Sequence[Any], faults: Sequence[Fault], logs: dict[str, 
             "" if fault.end > end else f" until {1000 * (fault.end - begin):+.0f} ms") for fault in faults
                   if fault.begin < end and (fault.end >= begin or fault.begin > begin - BEFORE_GAP_SECONDS)]
         said = sorted((line, name) for name, log in logs.items() for line in log.splitlines()
-                      if clock(begin - 1) <= line[:12] <= clock(end + 0.1))
+                      if clock(begin - 0.3) <= line[:12] <= clock(end + 0.1))
         lines += [f"  {name}: {line}" for line, name in said[:LOG_LINES]]
     return lines
 

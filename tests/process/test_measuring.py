@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pool_soak import Fault, clock, growth, worst_gaps
+from pool_soak import Fault, Sample, clock, growth, slope_mib_per_hour, worst_gaps
 from sheaf_server import BINARY
 
 
@@ -60,3 +60,11 @@ def test_a_long_gap_is_told_with_its_faults_and_log_lines_once() -> None:
 ])
 def test_what_grew_is_named(before: dict[str, int], after: dict[str, int], said: str) -> None:
     assert growth(before, after) == said
+
+
+def test_experts_that_come_and_go_are_no_slope() -> None:
+    rows = [Sample(float(t), (40 << 20) + (2 << 20) * t // 3600 + (experts := t * 7 % 300) * 55_000, 0, experts, 10, 10)
+            for t in range(1200)]
+    assert slope_mib_per_hour(rows) == pytest.approx(2, abs=0.05)
+    routers = [Sample(float(t), (40 << 20) + (5 << 20) * t // 3600, 0, 0, 10, 10) for t in range(1200)]
+    assert slope_mib_per_hour(routers) == pytest.approx(5, abs=0.05)
