@@ -63,7 +63,9 @@ TEST_P(EndingInStep, ChangesNobodysOutput) {
     Submit(running, requests, all);
     for (const auto& sink : all.sinks) wanted.push_back(Transcript(*sink));
   }
-  for (const int chunk : {256, 40}) {
+  // Whom a cancel meets in the middle of a step is a matter of chance: of many plays, some.
+  int cancelled = 0, ended_inside = 0;
+  for (const int chunk : {256, 40, 256, 40}) {
     EngineSettings settings = settings_;
     settings.engine.max_num_batched_tokens = chunk;
     RunningEngine running(checkpoint_, settings);
@@ -72,14 +74,13 @@ TEST_P(EndingInStep, ChangesNobodysOutput) {
     // Every third may be cancelled, in any layer of any step.
     running.experts.begin = [&, future = all_are_there.get_future().share()](const RoutedBatch&) {
       EXPECT_EQ(future.wait_for(std::chrono::minutes(1)), std::future_status::ready);
-      if (random_() % 4 == 0) {
+      if (random_() % 20 == 0) {
         running.engine().Cancel(all.ids[3 * (random_() % (kCount / 3))]);
       }
       return absl::OkStatus();
     };
     Submit(running, requests, all);
     all_are_there.set_value();
-    int cancelled = 0;
     for (int i = 0; i < kCount; ++i) {
       const std::string got = Transcript(*all.sinks[i]);
       const bool is_cancelled = all.sinks[i]->WaitForEnd().reason == FinishReason::kCancelled;
@@ -87,14 +88,15 @@ TEST_P(EndingInStep, ChangesNobodysOutput) {
       cancelled += is_cancelled;
       EXPECT_TRUE(is_cancelled || got == wanted[i]) << "request " << i;
     }
-    EXPECT_GT(cancelled, 0);
     running.engine().Stop(TimePoint::max());
     // Only now: a client knows before its blocks are free.
     EXPECT_EQ(running.engine().free_kv_blocks(), running.num_blocks());
-    EXPECT_GT(running.observer.ended_inside, 0);
+    ended_inside += running.observer.ended_inside;
     EXPECT_EQ(running.observer.ends, kCount);
     EXPECT_EQ(running.observer.given_up, running.observer.moot) << "only where nobody was left";
   }
+  EXPECT_GT(cancelled, 0);
+  EXPECT_GT(ended_inside, 0);
 }
 
 TEST_P(EndingInStep, TheClientKnowsAndTheBlocksAreFreeBeforeTheStepIsOver) {

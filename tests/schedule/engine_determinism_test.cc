@@ -114,7 +114,8 @@ TEST_F(EngineDeterminism, DraftedOrNot) {
     SCOPED_TRACE(chunk);
     EngineSettings settings;
     settings.engine.max_num_batched_tokens = chunk;
-    settings.engine.speculation = {.longest_draft = 6, .ngram = {.min_match = 1, .max_match = 3}};
+    settings.engine.speculation = {
+        .longest_draft = 6, .ngram = {.min_match = 1, .max_match = 3}, .always = true};
     settings.block_size = 8;
     settings.num_blocks = chunk == 64 ? 60 : 600;
     ExpectSame(Run(settings, true));

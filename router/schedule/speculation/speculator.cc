@@ -21,10 +21,13 @@ const std::vector<std::vector<TokenId>>& Speculator::Draft(std::span<const Specu
     Known& known = known_.try_emplace(runs[i].id, options_.ngram).first->second;
     drafts_[i] = DraftOf(known, runs[i]);
     candidates.push_back({static_cast<int>(drafts_[i].size()), known.record.ShouldProbe(),
-                          [&known](int length) { return known.record.Accepted(length); }});
+                          [this, &known](int length) {
+                            return options_.always ? 1.0 : known.record.Accepted(length);
+                          }});
   }
-  const std::vector<int> lengths =
-      PlanDrafts(candidates, static_cast<int>(runs.size()), budget);
+  DraftBudget paid = budget;
+  if (options_.always) paid.step_cost = [](int) { return 1.0; };
+  const std::vector<int> lengths = PlanDrafts(candidates, static_cast<int>(runs.size()), paid);
   for (size_t i = 0; i < runs.size(); ++i) {
     if (lengths[i] == 0 && !drafts_[i].empty()) known_.at(runs[i].id).record.Passed();
     drafts_[i].resize(static_cast<size_t>(lengths[i]));

@@ -25,6 +25,7 @@ namespace sheaf {
 struct SpeculationOptions {
   int longest_draft = 0;  // tokens, at most DraftRecord::kLongest; 0: no speculation
   NgramOptions ngram{};
+  bool always = false;  // the longest that there is, whether it pays or not: for measurements and tests
 };
 
 // A sequence of the step.
