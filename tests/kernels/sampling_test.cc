@@ -209,7 +209,7 @@ TEST(Sampling, HandComputedPenalties) {
 
 // Counts kept while a sequence grows give the same bits as counting its tokens anew, by hand.
 TEST(Sampling, PenaltiesByKeptCountsAreThoseOfTheTokens) {
-  std::mt19937_64 random(testing::RandomSeed());
+  std::mt19937_64 random(sheaf::testing::RandomSeed());
   const auto token = [&] { return static_cast<TokenId>(random() % 300) - 20; };  // some outside
   for (int round = 0; round < 20; ++round) {
     SCOPED_TRACE(round);
