@@ -254,6 +254,7 @@ absl::Status RouterProcess::Impl::BuildEngine() {
 absl::Status RouterProcess::Impl::OpenPorts() {
   model = DescribeModel(options, config);
   limits.max_logprobs = options.max_logprobs;
+  limits.max_waiting_tokens = options.max_num_queued_tokens;
   settings.reasoning_field = options.reasoning_fields != "reasoning_content";
   settings.reasoning_content_field = options.reasoning_fields != "reasoning";
   settings.trust_request_chat_template = options.trust_request_chat_template;

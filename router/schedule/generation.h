@@ -9,10 +9,11 @@
 //            of delivery/, and must not block (they hand over to the API's own threads). After OnEnd
 //            nothing more is called and the sink is released.
 // Errors     SubmitAll: kResourceExhausted (queue full; RetryAfter()), kUnavailable (never ready yet,
-//            draining), kInvalidArgument (never fits the KV cache, or the queue however empty; a prior
-//            output that this request cannot have had, or that has ended), the guide's. Everything later arrives
-//            in OnEnd; of a request alone: kInvalidArgument when its wishes leave no token that may
-//            come next (a grammar against allowed_token_ids or bad_words), the grammar's own errors.
+//            draining), kDeadlineExceeded (it would surely end after its deadline), kInvalidArgument
+//            (never fits the KV cache, or the queue however empty; a prior output that this request
+//            cannot have had, or that has ended), the guide's. Everything later arrives in OnEnd; of
+//            a request alone: kInvalidArgument when its wishes leave no token that may come next (a
+//            grammar against allowed_token_ids or bad_words), the grammar's own errors.
 
 #include <cstdint>
 #include <memory>
