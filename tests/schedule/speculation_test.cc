@@ -7,6 +7,7 @@
 #include <random>
 #include <tuple>
 
+#include "router/schedule/speculation/draft_payoff.h"
 #include "router/schedule/speculation/draft_plan.h"
 #include "router/schedule/speculation/draft_record.h"
 #include "router/schedule/speculation/ngram_index.h"
@@ -145,11 +146,47 @@ TEST(PlanDraftsTest, TheMostProbableTokensOfAllSequencesComeFirst) {
   EXPECT_THAT(PlanDrafts(probing, 2, {0, costly}), ElementsAre(0, 0));
 }
 
+// Plays steps of `sequences`: a plain one gives a token each in `plain_us`, a drafted one two each in
+// `drafted_us`. How many of the last 1,000 were drafted.
+int Drafted(DraftPayoff& payoff, int sequences, int plain_us, int drafted_us, int steps = 3000) {
+  int drafted = 0;
+  for (int step = 0; step < steps; ++step) {
+    const bool drafts = payoff.MayDraft(sequences);
+    if (step >= steps - 1000) drafted += drafts;
+    payoff.StepRan(sequences, drafts, sequences * (drafts ? 2 : 1),
+                   std::chrono::microseconds(drafts ? drafted_us : plain_us));
+  }
+  return drafted;
+}
+
+TEST(DraftPayoffTest, DraftsOnlyWhileTheClockSaysThatItPays) {
+  DraftPayoff payoff;
+  EXPECT_FALSE(payoff.MayDraft(1)) << "nothing to compare with yet";
+  EXPECT_GT(Drafted(payoff, 1, 100, 150), 900) << "75 us a token instead of 100";
+  EXPECT_LT(Drafted(payoff, 4, 100, 250), 60) << "125 us a token: tried now and then";
+  EXPECT_GT(Drafted(payoff, 4, 100, 150), 900) << "it pays after all";
+  EXPECT_LT(Drafted(payoff, 1, 100, 400), 60) << "not any more";
+}
+
+TEST(DraftPayoffTest, AStallOfTheMachineIsNoReason) {
+  DraftPayoff payoff;
+  Drafted(payoff, 1, 100, 150);
+  payoff.StepRan(1, true, 2, std::chrono::seconds(1));
+  EXPECT_GT(Drafted(payoff, 1, 100, 150, 1000), 800);
+}
+
 class SpeculatorTest : public ::testing::Test {
  protected:
   std::vector<TokenId> Draft(int room = 8, double row = 0) {
     const SpeculatedRun run{SequenceId(1), text_, room};
     return speculator_.Draft({&run, 1}, {99, [row](int rows) { return 1 + row * rows; }})[0];
+  }
+  // Steps without drafts, so that there is something to compare with.
+  void RunPlainSteps() {
+    for (int step = 0; step < DraftPayoff::kFew; ++step) {
+      ASSERT_TRUE(Draft().empty());
+      speculator_.StepRan(1, std::chrono::milliseconds(1));
+    }
   }
 
   Speculator speculator_{{.longest_draft = 3}};
@@ -157,6 +194,7 @@ class SpeculatorTest : public ::testing::Test {
 };
 
 TEST_F(SpeculatorTest, DraftsWithinRoomAndTheLongestDraft) {
+  RunPlainSteps();
   EXPECT_THAT(Draft(), ElementsAre(3, 4, 5));
   EXPECT_THAT(Draft(2), ElementsAre(3, 4));
   EXPECT_THAT(Draft(0), IsEmpty());
@@ -166,6 +204,7 @@ TEST_F(SpeculatorTest, DraftsWithinRoomAndTheLongestDraft) {
 }
 
 TEST_F(SpeculatorTest, StopsWhereItDoesNotPayAndTriesAgainLater) {
+  RunPlainSteps();
   for (int i = 0; i < 40 && !Draft(8, 0.3).empty(); ++i) speculator_.Verified(SequenceId(1), 3, 0);
   EXPECT_THAT(Draft(8, 0.3), IsEmpty());
   int steps = 0;
@@ -175,6 +214,8 @@ TEST_F(SpeculatorTest, StopsWhereItDoesNotPayAndTriesAgainLater) {
 }
 
 TEST_F(SpeculatorTest, ALongPromptIsIndexedOverSeveralSteps) {
+  RunPlainSteps();
+  speculator_.Forget(SequenceId(1));
   text_.insert(text_.begin(), 2 * Speculator::kMostNewTokens, 9);
   EXPECT_THAT(Draft(), IsEmpty());
   EXPECT_THAT(Draft(), IsEmpty());

@@ -25,14 +25,25 @@ const std::vector<std::vector<TokenId>>& Speculator::Draft(std::span<const Specu
                             return options_.always ? 1.0 : known.record.Accepted(length);
                           }});
   }
+  decoding_ = static_cast<int>(
+      std::count_if(runs.begin(), runs.end(), [](const auto& run) { return run.room > 0; }));
   DraftBudget paid = budget;
-  if (options_.always) paid.step_cost = [](int) { return 1.0; };
+  if (options_.always) {
+    paid.step_cost = [](int) { return 1.0; };
+  } else if (!payoff_.MayDraft(decoding_)) {
+    paid.tokens = 0;
+  }
   const std::vector<int> lengths = PlanDrafts(candidates, static_cast<int>(runs.size()), paid);
   for (size_t i = 0; i < runs.size(); ++i) {
     if (lengths[i] == 0 && !drafts_[i].empty()) known_.at(runs[i].id).record.Passed();
     drafts_[i].resize(static_cast<size_t>(lengths[i]));
   }
+  drafted_ = std::any_of(lengths.begin(), lengths.end(), [](int length) { return length > 0; });
   return drafts_;
+}
+
+void Speculator::StepRan(int tokens, Duration took) {
+  payoff_.StepRan(decoding_, drafted_, tokens, took);
 }
 
 void Speculator::Verified(SequenceId id, int drafted, int accepted) {

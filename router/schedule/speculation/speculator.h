@@ -1,6 +1,7 @@
 #pragma once
-// Speculator: drafts for the sequences of a step, by prompt lookup (ngram_index.h), as many as pay
-// (draft_plan.h), and what became of them (draft_record.h).
+// Speculator: drafts for the sequences of a step, by prompt lookup (ngram_index.h), as many as should
+// pay (draft_plan.h), what became of them (draft_record.h), and whether they did pay
+// (draft_payoff.h).
 //
 // Exact      a draft is only a guess which rows to compute: each row's token is sampled as ever, by
 //            its output index, and the first that differs from the draft ends it. The output is the
@@ -15,7 +16,9 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/ids.h"
+#include "router/schedule/speculation/draft_payoff.h"
 #include "router/schedule/speculation/draft_plan.h"
 #include "router/schedule/speculation/draft_record.h"
 #include "router/schedule/speculation/ngram_index.h"
@@ -48,6 +51,9 @@ class Speculator {
                                                  const DraftBudget& budget);
   // Of the drafted >= 1 tokens of the last Draft the first `accepted` came true.
   void Verified(SequenceId id, int drafted, int accepted);
+  // The step of the last Draft ran to its end and gave so many tokens; told only of steps without
+  // prompts.
+  void StepRan(int tokens, Duration took);
   void Forget(SequenceId id) { known_.erase(id); }
 
  private:
@@ -63,6 +69,9 @@ class Speculator {
   const SpeculationOptions options_;
   std::unordered_map<SequenceId, Known> known_;
   std::vector<std::vector<TokenId>> drafts_;
+  DraftPayoff payoff_;
+  int decoding_ = 0;      // sequences of the last Draft that had room for one
+  bool drafted_ = false;  // in it
 };
 
 }  // namespace sheaf

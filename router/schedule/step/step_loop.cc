@@ -268,7 +268,10 @@ void StepLoop::Step(TimePoint now) {
   retry_.StepDone();
   if (status.ok()) {
     // A step that some of its rows left took less than what was planned costs.
-    if (report.ended == 0) planner_.StepDone(report.duration);
+    if (report.ended == 0) {
+      planner_.StepDone(report.duration);
+      if (report.prefill_tokens == 0) speculator_.StepRan(report.generated_tokens, report.duration);
+    }
     Account(report);
     Deliver(end);
     return;
