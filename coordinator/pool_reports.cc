@@ -141,14 +141,20 @@ void PoolState::OnOrphans(SessionId session, RouterMember& router, TimePoint now
     if (!covered.Has(i)) open.push_back(i);
   }
   if (open.empty() || reached.empty()) return;
-  const int64_t unplaced = planner_.Adopt(roster_, open, reached);
-  for (auto& [id, share] : lost_shares_) {
-    for (const size_t i : open) share.target.Remove(i);
+  planner_.Adopt(roster_, open, reached);
+  // No step begins before every expert has a holder, so the rest is waited for too.
+  std::vector<size_t> rest;
+  for (size_t i = 0; i < grid_.size(); ++i) {
+    if (!covered.Has(i)) rest.push_back(i);
   }
+  planner_.Adopt(roster_, rest, reached);
+  ExpertSet placed(grid_.size());
+  for (const WorkerId id : reached) placed.AddAll(roster_.at(id).target);
+  placed.RemoveAll(covered);
+  for (auto& [id, share] : lost_shares_) share.target.RemoveAll(placed);
   // What finds no place is in the pool's text; it is told again each second.
-  const auto placed = static_cast<int64_t>(open.size()) - unplaced;
-  if (placed == 0) return;
-  Note(absl::StrFormat("%d experts that a step waits for go to others", placed));
+  if (placed.empty()) return;
+  Note(absl::StrFormat("%d experts that steps wait for go to others", placed.count()));
   SendHolds(now);
 }
 

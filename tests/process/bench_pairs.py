@@ -29,6 +29,7 @@ import http.client
 import json
 import os
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -219,25 +220,35 @@ def measure(arguments: argparse.Namespace, sides: Sides) -> Iterator[dict[str, A
                for _ in range(max(counts))]
     loads: dict[int, Load] = {}
     pairs: dict[int, list[Pair]] = {count: [] for count in counts}
-    per_life = -(-arguments.pairs // arguments.lives)
-    for life in range(arguments.lives):
-        with sides(arguments) as (first, second), concurrent.futures.ThreadPoolExecutor(max(counts)) as pool:
-            for count in counts:
-                if count not in loads:
-                    loads[count] = sized_load(first, prompts[:count], arguments.answer_tokens, arguments.seconds, pool)
-                for side in (first, second):
-                    play(side, Load(loads[count].prompts, loads[count].tokens, 1), pool)
-                for i in range(min(per_life, arguments.pairs - len(pairs[count]))):
-                    order = (first, second) if (life + i) % 2 == 0 else (second, first)
-                    turns = {side.name: take_turn(side, idle, loads[count], pool)
-                             for side, idle in (order, order[::-1])}
-                    pair = Pair(turns[first.name], turns[second.name])
-                    pairs[count].append(pair)
-                    if arguments.verbose:
-                        print(f"  {count} sequences, life {life}: {pair.before.tokens_per_second:.1f} and "
-                              f"{pair.after.tokens_per_second:.1f}, {pair.ratio:.3f}", file=sys.stderr, flush=True)
+    try:
+        for life in range(arguments.lives):
+            one_life(arguments, sides, life, {count: prompts[:count] for count in counts}, loads, pairs)
+    except KeyboardInterrupt:
+        print("interrupted: the pairs so far", file=sys.stderr)
     for count in counts:
-        yield report(count, loads[count], pairs[count])
+        if pairs[count]:
+            yield report(count, loads[count], pairs[count])
+
+
+def one_life(arguments: argparse.Namespace, sides: Sides, life: int, prompts: dict[int, list[list[int]]],
+             loads: dict[int, Load], pairs: dict[int, list[Pair]]) -> None:
+    """Its share of the pairs of every number of sequences. Sizes the loads in the first life."""
+    per_life = -(-arguments.pairs // arguments.lives)
+    with sides(arguments) as (first, second), concurrent.futures.ThreadPoolExecutor(max(prompts)) as pool:
+        for count, own_prompts in prompts.items():
+            if count not in loads:
+                loads[count] = sized_load(first, own_prompts, arguments.answer_tokens, arguments.seconds, pool)
+            for side in (first, second):
+                play(side, Load(own_prompts, loads[count].tokens, 1), pool)
+            for i in range(min(per_life, arguments.pairs - len(pairs[count]))):
+                order = (first, second) if (life + i) % 2 == 0 else (second, first)
+                turns = {side.name: take_turn(side, idle, loads[count], pool)
+                         for side, idle in (order, order[::-1])}
+                pair = Pair(turns[first.name], turns[second.name])
+                pairs[count].append(pair)
+                if arguments.verbose:
+                    print(f"  {count} sequences, life {life}: {pair.before.tokens_per_second:.1f} and "
+                          f"{pair.after.tokens_per_second:.1f}, {pair.ratio:.3f}", file=sys.stderr, flush=True)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -256,6 +267,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def show(arguments: argparse.Namespace, rows: Iterator[dict[str, Any]]) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was measured is shown, and all servers end
     if not arguments.json:
         print(HEAD, flush=True)
     for row in rows:

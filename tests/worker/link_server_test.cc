@@ -58,7 +58,7 @@ class LinkServerTest : public testing::Test {
     holdings_ = holdings;
     Start(network_);
   }
-  void Start(InProcessNetwork& network) {
+  void Start(InProcessNetwork& network, Duration full_patience = std::chrono::seconds(2)) {
     maker_ = std::make_unique<InProcessLinkMaker>(network);
     server_ = std::make_unique<LinkServer>(
         TestModel(), 2, store_, holdings_, *bell_,
@@ -66,7 +66,7 @@ class LinkServerTest : public testing::Test {
           absl::MutexLock lock(&mutex_);
           seen_ = number;
         },
-        &watcher_);
+        &watcher_, full_patience);
     LinkListenerOptions options;
     options.self = {TestModel().digest, InstanceId(7), {}};
     listener_ = *maker_->Listen(options, *bell_, [this](auto link, const Hello& hello) {
@@ -239,7 +239,7 @@ TEST_F(LinkServerTest, ARouterThatDoesNotReadIsCutOffAndHarmsNobody) {
   server_ = nullptr;
   InProcessNetwork narrow({.max_frames = 4, .max_bytes = size_t{1} << 20});
   listener_ = nullptr;
-  Start(narrow);
+  Start(narrow, std::chrono::milliseconds(20));
   TestRouter deaf = Router(1), good = Router(2);
   ASSERT_TRUE(good.WaitForHoldings(holdings_.List()));
   Holdings next = holdings_;
@@ -258,6 +258,37 @@ TEST_F(LinkServerTest, ARouterThatDoesNotReadIsCutOffAndHarmsNobody) {
   while (deaf.NextFrame().has_value()) {
   }
   EXPECT_FALSE(deaf.status().ok());
+  listener_ = nullptr;
+  server_ = nullptr;
+}
+
+TEST_F(LinkServerTest, AnnouncementsFasterThanARouterReadsAreLeftOutButTheNewest) {
+  server_ = nullptr;
+  InProcessNetwork narrow({.max_frames = 4, .max_bytes = size_t{1} << 20});
+  listener_ = nullptr;
+  Start(narrow, std::chrono::hours(1));
+  TestRouter router = Router(1), other = Router(2);
+  ASSERT_TRUE(router.WaitForHoldings(holdings_.List()));
+  Holdings next = holdings_;
+  for (int i = 0; i < 11; ++i) {  // while it reads nothing
+    ++next.number;
+    if (i == 10) {
+      next = Holdings(kTestLayers, kTestExperts);
+      next.number = holdings_.number + 11;
+    } else if (i % 2 == 0) {
+      next.Remove(LayerId(1), ExpertId(3));
+    } else {
+      next.Add(LayerId(1), ExpertId(3));
+    }
+    server_->Announce(next);
+    ASSERT_TRUE(other.WaitForHoldings(next.List()));
+  }
+  ASSERT_TRUE(router.WaitForHoldings(next.List(), false)) << router.status();
+  router.Seen(next.number);
+  EXPECT_TRUE(WaitSeen(next.number));
+  const RandomBatch batch(random_, LayerId(1), 1, kTestHidden, kTestExperts, 2);
+  ASSERT_NE(router.Ask(batch.At(1)), 0u);
+  EXPECT_TRUE(router.NextAnswer().has_value());
   listener_ = nullptr;
   server_ = nullptr;
 }

@@ -16,6 +16,8 @@ namespace {
 
 // Whatever happens rings the bell; this is for what nobody thought of.
 constexpr Duration kLook = std::chrono::seconds(1);
+// A link that was full may have room.
+constexpr Duration kFullPause = std::chrono::milliseconds(5);
 
 TimePoint Now() { return std::chrono::steady_clock::now(); }
 
@@ -33,12 +35,14 @@ ServedDispatch::Outcome OutcomeOf(FrameKind kind) {
 }  // namespace
 
 LinkServer::LinkServer(const ModelIdentity& model, int num_threads, const ExpertStore& store,
-                       Holdings holdings, Bell& bell, OnSeen on_seen, ServeObserver* observer)
+                       Holdings holdings, Bell& bell, OnSeen on_seen, ServeObserver* observer,
+                       Duration full_patience)
     : model_(model),
       store_(store),
       bell_(bell),
       on_seen_(std::move(on_seen)),
       observer_(observer),
+      full_patience_(full_patience),
       num_threads_(std::max(1, num_threads)),
       announced_(std::move(holdings)),
       thread_([this] { Run(); }) {}
@@ -87,7 +91,10 @@ void LinkServer::Run() {
     TellSeen();
     if (worked) continue;
     pool_->Park();
-    bell_.WaitPast(rings, Now() + kLook);
+    const bool full = std::any_of(clients_.begin(), clients_.end(), [](const Client& client) {
+      return client.full_since.has_value();
+    });
+    bell_.WaitPast(rings, Now() + (full ? kFullPause : kLook));
   }
   clients_.clear();
 }
@@ -128,10 +135,16 @@ void LinkServer::Adopt(Client client) {
 void LinkServer::Tell(Client& client) {
   if (client.broken) return;
   const absl::StatusOr<std::span<uint8_t>> payload = client.link->Reserve(encoded_.size());
+  if (absl::IsResourceExhausted(payload.status())) {
+    const TimePoint now = Now();
+    if (!client.full_since.has_value()) client.full_since = now;
+    if (now - *client.full_since < full_patience_) return;  // tried again in the next round
+  }
   if (!payload.ok()) {
     Break(client, payload.status());
     return;
   }
+  client.full_since.reset();
   std::memcpy(payload->data(), encoded_.data(), encoded_.size());
   FrameHeader header;
   header.kind = FrameKind::kHoldings;

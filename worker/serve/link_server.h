@@ -7,8 +7,10 @@
 // Holdings   a new link is first told what is announced; each change goes to all links. Once every
 //            live link has seen an announcement, on_seen says so; a link that is new or gone has
 //            nothing to see.
-// A link that is full (its router does not read), broken, or that carries nonsense is closed. Those of
-// others go on. A new link of a router replaces the one that it had.
+// A link that is broken, that carries nonsense, or that is full (its router does not read) is closed.
+// Those of others go on. A new link of a router replaces the one that it had. Announcements alone may
+// come faster than a router reads: what is left out when there is no room is in the next one, and
+// the link is closed when there was none for full_patience.
 //
 // Threads    AddLink, Announce: any, and they do not block. on_seen and the observer are called from the
 //            compute thread with no lock held.
@@ -17,6 +19,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -59,7 +62,8 @@ class LinkServer {
 
   // `holdings` is what is announced from the beginning.
   LinkServer(const ModelIdentity& model, int num_threads, const ExpertStore& store,
-             Holdings holdings, Bell& bell, OnSeen on_seen, ServeObserver* observer);
+             Holdings holdings, Bell& bell, OnSeen on_seen, ServeObserver* observer,
+             Duration full_patience = std::chrono::seconds(2));
   ~LinkServer();  // ends the thread; closes all links
 
   void AddLink(std::unique_ptr<FrameLink> link, const Hello& hello) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -71,6 +75,7 @@ class LinkServer {
     InstanceId router;
     uint64_t told = 0;  // number of the last announcement on this link
     uint64_t seen = 0;  // nothing that this one took away is asked for
+    std::optional<TimePoint> full_since;  // no room for an announcement
     bool broken = false;
   };
 
@@ -92,6 +97,7 @@ class LinkServer {
   Bell& bell_;
   const OnSeen on_seen_;
   ServeObserver* const observer_;
+  const Duration full_patience_;
   const int num_threads_;
 
   absl::Mutex mutex_;
