@@ -258,10 +258,11 @@ TEST_F(GuidedEngineTest, ARealSchemaGivesItsJsonAloneTogetherAndRowByRow) {
 }
 
 TEST_F(GuidedEngineTest, NoGuidedLoadLeaksABlock) {
-  settings_.num_blocks = 40;
+  settings_.num_blocks = 30;
   settings_.block_size = 8;
   settings_.engine.max_num_seqs = 9;
   settings_.engine.max_num_batched_tokens = 50;
+  settings_.engine.target_step_ms = 1000;  // as many at once as blocks allow, and more
   settings_.engine.max_queued_requests = 1000;
   RunningEngine running(checkpoint_, settings_);
   std::atomic<int> finishes{0};
