@@ -31,7 +31,9 @@ def test_streams_with_random_cancels(tiny: Path, seed: int, monkeypatch: pytest.
     monkeypatch.setenv("ASAN_OPTIONS", ":".join(filter(None, (os.environ.get("ASAN_OPTIONS"), "quarantine_size_mb=8"))))
     errors: list[str] = []
     done = {"finished": 0, "cancelled": 0}
-    with SheafServer(tiny, "--workers", "2", "--max-num-seqs", "48", "--max-num-queued-reqs", "256") as server:
+    with SheafServer(tiny, "--workers", "2", "--max-num-seqs", "48", "--max-num-queued-reqs", "256",
+                     # The prefix cache keeps what was computed until its memory is full: soon, here.
+                     "--kv-cache-memory-bytes", "16MiB") as server:
         client = Client(server.grpc)
         host, port = server.ready["http"].rsplit(":", 1)
         stop_at = time.monotonic() + SECONDS

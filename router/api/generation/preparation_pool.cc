@@ -82,6 +82,15 @@ bool PreparationPool::TrySubmit(PreparationLane lane, std::function<void()> task
   return true;
 }
 
+void PreparationPool::WillBeFreed(size_t bytes) {
+  if (bytes <= large_bytes_) return;
+  {
+    absl::MutexLock lock(&mutex_);
+    trim_due_ = true;
+  }
+  changed_.SignalAll();
+}
+
 void PreparationPool::RunOrdinary() {
   pthread_setname_np(pthread_self(), "sheaf-prepare");
   for (;;) {

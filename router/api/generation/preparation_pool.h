@@ -45,6 +45,9 @@ class PreparationPool {
 
   // `bytes`: of the request, which say what its preparation costs.
   bool TrySubmit(PreparationLane lane, std::function<void()> task, size_t bytes = 0);
+  // A request of so many bytes is about to be freed elsewhere (gRPC keeps a message until its call
+  // is over): where it was large, memory is given back a little later.
+  void WillBeFreed(size_t bytes);
 
  private:
   void RunOrdinary();

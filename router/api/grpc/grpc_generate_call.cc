@@ -63,6 +63,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       });
     }
     const size_t bytes = request.Length();
+    reactor->request_bytes_ = bytes;
     const auto lease = TakeLease(context, bytes);
     if (!lease) {
       reactor->Refuse(NoRoomForRequest(context));
@@ -200,6 +201,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
   void OnDone() override {
     alarm_.Cancel();
+    context_.preparation.WillBeFreed(request_bytes_);
     std::shared_ptr<GenerationCall> call;
     {
       absl::MutexLock lock(&mutex_);
@@ -291,6 +293,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   const CallDeadline deadline_;
   const std::string fairness_key_;
   const TimePoint arrival_;
+  size_t request_bytes_ = 0;  // written before anybody else knows the call
   std::shared_ptr<GenerateReactor> self_;
   grpc::Alarm alarm_;
   std::atomic<bool> reset_counted_{false};

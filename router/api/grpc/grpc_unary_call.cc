@@ -21,7 +21,8 @@ class UnaryCall final : public grpc::ServerUnaryReactor,
   static UnaryCall* Start(const ApiContext& context, ConnectionResets* resets,
                           grpc::CallbackServerContext* server, grpc::ByteBuffer* response,
                           size_t request_bytes, UnaryWork work) {
-    std::shared_ptr<UnaryCall> call(new UnaryCall(context.metrics, resets, server, response));
+    std::shared_ptr<UnaryCall> call(
+        new UnaryCall(context, resets, server, response, request_bytes));
     call->self_ = call;
     if (const auto end = call->deadline_.ForAlarm()) {
       call->alarm_.Set(*end, [weak = std::weak_ptr(call)](bool expired) {
@@ -57,17 +58,20 @@ class UnaryCall final : public grpc::ServerUnaryReactor,
   }
   void OnDone() override {
     alarm_.Cancel();
+    preparation_.WillBeFreed(request_bytes_);
     std::shared_ptr<UnaryCall> last = std::move(self_);
   }
 
  private:
-  UnaryCall(RouterMetrics& metrics, ConnectionResets* resets, grpc::CallbackServerContext* server,
-            grpc::ByteBuffer* response)
-      : metrics_(metrics),
+  UnaryCall(const ApiContext& context, ConnectionResets* resets,
+            grpc::CallbackServerContext* server, grpc::ByteBuffer* response, size_t request_bytes)
+      : metrics_(context.metrics),
+        preparation_(context.preparation),
         resets_(resets),
         server_(server),
         deadline_(*server),
-        response_(response) {}
+        response_(response),
+        request_bytes_(request_bytes) {}
 
   bool ended() {
     absl::MutexLock lock(&mutex_);
@@ -90,10 +94,12 @@ class UnaryCall final : public grpc::ServerUnaryReactor,
   }
 
   RouterMetrics& metrics_;
+  PreparationPool& preparation_;
   ConnectionResets* const resets_;
   grpc::CallbackServerContext* const server_;  // gRPC's, as response_ valid until OnDone
   const CallDeadline deadline_;
   grpc::ByteBuffer* const response_;
+  const size_t request_bytes_;
   std::shared_ptr<UnaryCall> self_;
   grpc::Alarm alarm_;
 
