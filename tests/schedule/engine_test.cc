@@ -321,10 +321,11 @@ TEST_F(EngineTest, StopDrainsThenEndsWhatIsLeft) {
 
 TEST_F(EngineTest, NoLoadLeaksABlock) {
   EngineSettings settings;
-  settings.num_blocks = 40;
+  settings.num_blocks = 30;
   settings.block_size = 8;
   settings.engine.max_num_seqs = 9;
   settings.engine.max_num_batched_tokens = 50;
+  settings.engine.target_step_ms = 1000;  // as many at once as blocks allow, and more
   settings.engine.max_queued_requests = 1000;
   RunningEngine running(checkpoint_, settings);
   std::atomic<int> finishes{0};

@@ -67,6 +67,8 @@ class PriorOutput : public ::testing::Test {
     std::vector<Resumed> resumed;
     for (size_t i = 0; i < requests.size(); ++i) {
       const GenerationEnd end = wholes[i]->WaitForEnd();
+      // Random wishes may contradict each other (a grammar and bad_words): such a request has no rest.
+      if (absl::IsInvalidArgument(end.status)) continue;
       ASSERT_TRUE(end.status.ok()) << end.status;
       const std::vector<TokenId>& tokens = wholes[i]->tokens();
       for (size_t cut = 1; cut < tokens.size(); ++cut) {
@@ -75,6 +77,7 @@ class PriorOutput : public ::testing::Test {
         resumed.push_back({i, cut, running.Start(request)});
       }
     }
+    ASSERT_GT(resumed.size(), requests.size());
     for (const Resumed& each : resumed) {
       RecordingSink& whole = *wholes[each.request];
       ASSERT_EQ(RestAfterPrior(*each.sink), Rest(whole, each.cut))
