@@ -358,8 +358,8 @@ TEST_F(EngineTest, NoLoadLeaksABlock) {
     if (random_() % 6 == 0) running.engine().Cancel(ids[random_() % ids.size()]);
   }
   for (const auto& sink : sinks) sink->WaitForEnd();
-  EXPECT_EQ(running.engine().free_kv_blocks(), running.num_blocks());
   running.engine().Stop(TimePoint::max());
+  EXPECT_EQ(running.engine().free_kv_blocks(), running.num_blocks());
   EXPECT_EQ(running.observer.ends, static_cast<int>(sinks.size()));
   EXPECT_GT(running.observer.preempted, 0);
 }

@@ -282,8 +282,8 @@ TEST_F(GuidedEngineTest, NoGuidedLoadLeaksABlock) {
     if (random_() % 4 == 0) running.engine().Cancel(ids[random_() % ids.size()]);
   }
   for (const auto& sink : sinks) sink->WaitForEnd();
-  EXPECT_EQ(running.engine().free_kv_blocks(), running.num_blocks());
   running.engine().Stop(TimePoint::max());
+  EXPECT_EQ(running.engine().free_kv_blocks(), running.num_blocks());
   EXPECT_EQ(running.observer.ends, 200);
   EXPECT_GT(running.observer.preempted, 0);
   EXPECT_GT(running.observer.forced_tokens, 0);
