@@ -1,7 +1,5 @@
 #include "cli/options.h"
 
-#include <yaml-cpp/yaml.h>
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <map>
@@ -12,6 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "cli/client_flags.h"
+#include "cli/config_file.h"
 #include "cli/speculative_config.h"
 #include "nlohmann/json.hpp"
 #include "router/api/http/origin_policy.h"
@@ -43,64 +42,6 @@ CLI::Validator SizeOrAuto() {
         return std::string();
       },
       "SIZE or auto");
-}
-
-// `--config FILE` as vLLM has it: a flat YAML map from flag name to value or list. Its entries
-// become arguments, but for flags that the command line gives itself.
-absl::Status AppendConfigFile(const std::string& path, std::vector<std::string>& arguments) {
-  YAML::Node root;
-  try {
-    root = YAML::LoadFile(path);
-    if (!root.IsMap()) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("--config: %s: wanted a map of flag names to values", path));
-    }
-    std::vector<std::string> added;
-    for (const auto& entry : root) {
-      const std::string flag = "--" + entry.first.as<std::string>();
-      const bool given =
-          std::any_of(arguments.begin(), arguments.end(), [&](const std::string& argument) {
-            return argument == flag || argument.rfind(flag + "=", 0) == 0;
-          });
-      if (given) continue;
-      if (entry.second.IsScalar()) {
-        // In one word: a flag without a value takes "=true", but not a word behind it.
-        added.push_back(flag + "=" + entry.second.as<std::string>());
-      } else if (entry.second.IsSequence()) {
-        added.push_back(flag);
-        for (const auto& value : entry.second) added.push_back(value.as<std::string>());
-      } else {
-        return absl::InvalidArgumentError(
-            absl::StrFormat("--config: %s: %s: wanted a value or a list of values", path, flag));
-      }
-    }
-    arguments.insert(arguments.end(), added.begin(), added.end());
-  } catch (const std::exception& error) {  // of YAML, or of the stream: a directory
-    return absl::InvalidArgumentError(absl::StrFormat("--config: %s: %s", path, error.what()));
-  }
-  return absl::OkStatus();
-}
-
-// Takes `--config FILE` (or --config=FILE) out of the arguments and appends what the file says.
-absl::Status ExpandConfig(std::vector<std::string>& arguments) {
-  for (size_t i = 0; i < arguments.size(); ++i) {
-    std::string path;
-    size_t count = 1;
-    if (arguments[i].rfind("--config=", 0) == 0) {
-      path = arguments[i].substr(9);
-    } else if (arguments[i] == "--config") {
-      if (i + 1 == arguments.size())
-        return absl::InvalidArgumentError("--config: wanted a file name");
-      path = arguments[i + 1];
-      count = 2;
-    } else {
-      continue;
-    }
-    const auto at = arguments.begin() + static_cast<ptrdiff_t>(i);
-    arguments.erase(at, at + static_cast<ptrdiff_t>(count));
-    return AppendConfigFile(path, arguments);
-  }
-  return absl::OkStatus();
 }
 
 void AddProcessFlags(CLI::App& app, ProcessOptions& options) {
