@@ -22,7 +22,6 @@ class Play {
     int total_blocks = 0;
     bool priorities = false;  // or all the same
     bool prefixes = false;    // groups of sequences begin alike, and share the blocks of that
-    bool yields = false;
   };
 
   Play(std::mt19937_64& random, const Rules& rules)
@@ -75,7 +74,6 @@ class Play {
     bool prefilled = false;
     uint64_t running_since = 0;
     int64_t overtaken = 0;
-    bool yields = false;
 
     bool decodes() const { return prefilled || total - computed == 1; }
   };
@@ -99,9 +97,8 @@ class Play {
   StepPlan Plan() {
     std::vector<RunningSequence> running;
     for (State& s : running_) {
-      s.yields = rules_.yields && !queue_.empty() && Random(200) == 0;
       running.push_back({s.id, s.total, s.computed, s.blocks, s.last_step, s.prefilled,
-                         IsShared(s) ? s.prefix_blocks : 0, s.priority, s.yields});
+                         IsShared(s) ? s.prefix_blocks : 0, s.priority});
     }
     std::vector<QueuedSequence> queued;
     for (const State& s : queue_) {
@@ -152,7 +149,7 @@ class Play {
       const auto s = std::find_if(running_.begin(), running_.end(),
                                   [&](const State& x) { return x.id == id; });
       ASSERT_NE(s, running_.end());
-      ASSERT_TRUE(s->yields || id != senior->id) << "the most senior was preempted";
+      ASSERT_TRUE(id != senior->id) << "the most senior was preempted";
       ++preempted;
       GiveBack(*s);
     }
@@ -253,13 +250,11 @@ TEST(SchedulerPlay, EveryLoadEndsAndEveryPlanKeepsTheRules) {
     rules.total_blocks = between(1, 40);
     rules.priorities = random() % 2 == 0;
     rules.prefixes = random() % 2 == 0;
-    rules.yields = random() % 4 == 0;
     SCOPED_TRACE(::testing::Message()
                  << "round " << round << ": " << rules.limits.max_num_seqs << " sequences, "
                  << rules.limits.max_num_batched_tokens << " tokens, " << rules.total_blocks
                  << " blocks of " << rules.limits.block_size
-                 << (rules.priorities ? ", priorities" : "") << (rules.prefixes ? ", prefixes" : "")
-                 << (rules.yields ? ", yields" : ""));
+                 << (rules.priorities ? ", priorities" : "") << (rules.prefixes ? ", prefixes" : ""));
     Play play(random, rules);
     play.Run(30);
     if (HasFatalFailure()) return;

@@ -235,16 +235,6 @@ TEST(Scheduler, TheMostSeniorPrefillTakesBlocksFromDecodes) {
   EXPECT_EQ(Tokens(plan), (TokenMap{{1, 16}, {3, 1}}));
 }
 
-TEST(Scheduler, OneThatYieldsIsPreemptedUnlessItIsAlone) {
-  std::vector<RunningSequence> running = {Decode(1, 10, 16), Decode(2, 17, 16)};
-  running[0].yields = true;
-  const StepPlan plan = PlanStep({running, {}, 5, 8}, {8, 100, 16});
-  EXPECT_THAT(plan.preempted, ElementsAre(Id(1)));
-  EXPECT_EQ(Tokens(plan), (TokenMap{{2, 1}}));
-  running.pop_back();
-  EXPECT_THAT(PlanStep({running, {}, 5, 8}, {8, 100, 16}).preempted, IsEmpty());
-}
-
 TEST(Scheduler, WithMoreDecodesThanBudgetTheLongestWaitingRun) {
   const std::vector<RunningSequence> running = {
       Decode(1, 5, 16, 9), Decode(2, 5, 16, 7), Decode(3, 5, 16, 8), {Id(4), 100, 0, 0, 3}};

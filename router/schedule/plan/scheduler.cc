@@ -33,7 +33,6 @@ class Planner {
   }
 
   StepPlan Plan() {
-    PreemptThoseThatYield();
     UnblockTheMostSenior();
     int64_t decode_tokens = 0;
     for (size_t i : by_seniority_) {
@@ -80,15 +79,6 @@ class Planner {
     return std::max(
         0, BlocksForTokens(int64_t{sequence.computed_tokens} + num_tokens, limits_.block_size) -
                sequence.owned_blocks);
-  }
-
-  void PreemptThoseThatYield() {
-    size_t others = state_.running.size();
-    for (auto i = by_seniority_.rbegin(); i != by_seniority_.rend() && others > 1; ++i) {
-      if (!running(*i).yields) continue;
-      Preempt(*i);
-      --others;
-    }
   }
 
   // A prefill too takes blocks when it stands before all others and cannot go on without: as much

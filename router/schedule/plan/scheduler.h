@@ -19,9 +19,8 @@
 //               later (sampling is by output index, so its tokens stay the same). Without juniors
 //               it waits for a block: nobody takes one from a senior.
 //            5. With a budget that the decodes alone exhaust, those served longest ago run first.
-//            6. A running sequence that yields is preempted if another one runs.
 // Progress   the most senior running sequence takes every other's blocks if it must, and nobody
-//            takes its own: it always runs and ends (unless it yields); hence none starves. A plan
+//            takes its own: it always runs and ends; hence none starves. A plan
 //            may be empty while somebody is preempted in it: the next one is not.
 //
 // Threads    pure. Cost  O(running log running + queued + searches of the cost model).
@@ -55,7 +54,6 @@ struct RunningSequence {
   bool prefilled = false;  // has run to its end before: what it lacks are its newest tokens
   int shared_blocks = 0;   // of those owned, owned by others too: preempting it frees only the rest
   int32_t priority = 0;    // lower is earlier
-  bool yields = false;     // its slot is wanted for another
 };
 
 struct QueuedSequence {
