@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <mutex>
+#include <optional>
 
 #include "base/status.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
@@ -9,6 +10,7 @@
 #include "grpcpp/impl/server_builder_option.h"
 #include "grpcpp/impl/server_builder_plugin.h"
 #include "grpcpp/impl/server_initializer.h"
+#include "network/grpc_call_watch.h"
 #include "network/grpc_listener.h"
 #include "router/api/grpc/grpc_health_service.h"
 #include "router/api/grpc/grpc_reflection_v1.h"
@@ -18,6 +20,9 @@ namespace {
 
 // From the connection to the client's first settings.
 constexpr int kHandshakeMs = 20'000;
+
+// At once; clients keep further ones back. Twice the requests that may wait by default.
+constexpr int kCallsOfConnection = 2048;
 
 // gRPC keeps its reflection in global state that must be set before the first builder.
 void EnableReflection() {
@@ -85,9 +90,11 @@ class Server final : public GrpcServer {
     builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
     builder.SetResourceQuota(grpc::ResourceQuota("clients").Resize(options.memory_bytes));
     builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeMs);
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kCallsOfConnection);
     server_ = builder.BuildAndStart();
     if (!server_) return absl::UnavailableError("gRPC: the server cannot be started");
     listener_->Start();
+    watch_.emplace([this](const std::string& peer) { listener_->Drop(peer); });
     resets_ = options.resets;
     if (resets_ != nullptr) {
       resets_->SetDrop([this](const std::string& peer) { listener_->Drop(peer); });
@@ -102,6 +109,7 @@ class Server final : public GrpcServer {
   void Stop(std::chrono::milliseconds patience) override {
     if (!server_ || stopped_.exchange(true)) return;
     health_->Stop();
+    watch_.reset();
     if (resets_ != nullptr) resets_->SetDrop({});
     listener_->Stop();
     server_->Shutdown(std::chrono::system_clock::now() + patience);
@@ -113,6 +121,7 @@ class Server final : public GrpcServer {
   ConnectionResets* resets_ = nullptr;
   std::unique_ptr<GrpcListener> listener_;
   std::unique_ptr<grpc::Server> server_;
+  std::optional<GrpcCallWatch> watch_;
   std::atomic<bool> stopped_{false};
 };
 
