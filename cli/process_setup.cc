@@ -1,5 +1,6 @@
 #include "cli/process_setup.h"
 
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -132,9 +133,18 @@ absl::Status SeeThatThreadsStart() {
       wanted, threads.size(), std::strerror(error)));
 }
 
+// glibc lets the bounds grow with the largest block that was ever freed, up to 64 MB that each
+// thread's arena then keeps for good; these stay.
+void GiveFreedMemoryBack() {
+  constexpr int kLargeBlockBytes = 1 << 20;
+  mallopt(M_MMAP_THRESHOLD, kLargeBlockBytes);
+  mallopt(M_TRIM_THRESHOLD, kLargeBlockBytes);
+}
+
 }  // namespace
 
 absl::Status SetUpProcess(const ProcessOptions& options) {
+  GiveFreedMemoryBack();
   signal(SIGPIPE, SIG_IGN);
   SHEAF_RETURN_IF_ERROR(SeeThatThreadsStart());
   SetUpLog(options);
