@@ -105,13 +105,16 @@ void GrpcCallWatch::Run() {
   pthread_setname_np(pthread_self(), "sheaf-calls");
   int64_t begun = 0;
   int calm_looks = kCalmLooks;
-  while (Waited(kLook)) {
+  // Where nothing begins the looks are fewer.
+  for (bool quiet = true; Waited(quiet ? 3 * kLook : kLook);) {
     const Json servers = Parsed(grpc_channelz_get_servers(0));
     int64_t begun_now = 0;
     for (const Json& server : Member(servers, "server")) {
       begun_now += Count(Member(server, "data"), "callsStarted");
     }
-    if (begun_now - std::exchange(begun, begun_now) < kManyOfLook) {
+    const int64_t since = begun_now - std::exchange(begun, begun_now);
+    quiet = since == 0;
+    if (since < kManyOfLook) {
       // By then gRPC, too, has let go.
       if (++calm_looks == kCalmLooks) malloc_trim(0);
       continue;

@@ -91,6 +91,8 @@ class Server final : public GrpcServer {
     builder.SetResourceQuota(grpc::ResourceQuota("clients").Resize(options.memory_bytes));
     builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeMs);
     builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kCallsOfConnection);
+    // GrpcCallWatch wants gRPC's counters, not its events.
+    builder.AddChannelArgument(GRPC_ARG_MAX_CHANNEL_TRACE_EVENT_MEMORY_PER_NODE, 0);
     server_ = builder.BuildAndStart();
     if (!server_) return absl::UnavailableError("gRPC: the server cannot be started");
     listener_->Start();

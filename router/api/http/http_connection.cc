@@ -54,14 +54,9 @@ bool IsHttpError(error_code ec) {
 }  // namespace
 
 HttpConnection::HttpConnection(tcp::socket socket, const HttpConnectionContext& shared)
-    : shared_(shared), stream_(std::move(socket)), wakeup_(stream_.get_executor()) {
+    : shared_(shared), stream_(std::move(socket)), news_(stream_.get_executor()) {
   (void)setsockopt(stream_.socket().native_handle(), IPPROTO_TCP, TCP_NOTSENT_LOWAT,
                    &kUnsentInKernel, sizeof(kUnsentInKernel));
-}
-
-void HttpConnection::Signal() {
-  signaled_ = true;
-  wakeup_.cancel();
 }
 
 void HttpConnection::Post(const std::weak_ptr<HttpConnection>& weak,
@@ -73,7 +68,7 @@ void HttpConnection::Post(const std::weak_ptr<HttpConnection>& weak,
     const auto executor = connection->stream_.get_executor();
     net::post(executor, [connection = std::move(connection), change = std::move(change)] {
       if (change) change(*connection);
-      connection->Signal();
+      connection->news_.Raise();
     });
   });
 }

@@ -23,7 +23,6 @@
 #include <utility>  // before Asio: its 1.74 uses std::exchange without it
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
 // clang-format on
@@ -35,6 +34,7 @@
 #include "router/api/http/network_gate.h"
 #include "router/api/http/origin_policy.h"
 #include "router/api/http/response_head.h"
+#include "router/api/http/strand_signal.h"
 
 namespace sheaf {
 
@@ -74,7 +74,6 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   static void Post(const std::weak_ptr<HttpConnection>& connection,
                    const std::shared_ptr<NetworkGate>& gate,
                    std::function<void(HttpConnection&)> change);
-  void Signal();
 
   // These are false when the connection is over.
   awaitable<bool> ServeOne();
@@ -86,6 +85,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   awaitable<bool> Follow(PendingReply& reply, HttpFraming framing);
   awaitable<bool> Respond(const HttpResponse& response, const HttpFraming& framing);
   awaitable<bool> Write(std::string_view bytes);
+  // What the socket's buffer takes of it at once.
+  size_t SendNow(std::string_view bytes);
 
   awaitable<std::optional<HeadScanner::State>> ReadHead(HeadScanner& scanner);
   // False: nothing came in time, or the server stops.
@@ -93,7 +94,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   // Answers and ends the connection so that the client sees the answer even if it still sends.
   awaitable<void> RespondAndDrain(const HttpResponse& response, HttpFraming framing);
   awaitable<void> Drain();
-  // Until Signal (true) or the ping interval.
+  // Until there is news (true) or the ping interval.
   awaitable<bool> WaitForSignal();
   // Until the pool's reply is there or the client is gone.
   awaitable<void> WaitForReply();
@@ -123,8 +124,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   const HttpConnectionContext& shared_;
   boost::beast::tcp_stream stream_;
   boost::beast::flat_buffer buffer_;
-  boost::asio::steady_timer wakeup_;
-  bool signaled_ = false;  // something new for the coroutine
+  StrandSignal news_;  // for the coroutine
   bool half_closed_ = false;  // the client closed its end, and may still read
   bool may_ask_ = false;      // it understands interim answers
   bool asked_ = false;        // whether it reads

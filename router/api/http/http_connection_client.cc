@@ -33,12 +33,8 @@ constexpr std::chrono::minutes kSlowestPiece{5};  // for kWriteBytes
 }  // namespace
 
 net::awaitable<bool> HttpConnection::WaitForSignal() {
-  if (!signaled_ && !gone_) {
-    error_code ignored;
-    wakeup_.expires_after(shared_.options.ping_interval);
-    co_await wakeup_.async_wait(net::redirect_error(net::use_awaitable, ignored));
-  }
-  co_return std::exchange(signaled_, false);
+  if (gone_) co_return true;
+  co_return co_await news_.Wait(shared_.options.ping_interval);
 }
 
 void HttpConnection::Watch() {
@@ -66,7 +62,7 @@ void HttpConnection::Listen() {
         }
         (got == 0 ? self->half_closed_ : self->gone_) = true;
         if (got == 0) self->WatchForReset();
-        self->Signal();
+        self->news_.Raise();
       });
 }
 
@@ -75,7 +71,7 @@ void HttpConnection::WatchForReset() {
       tcp::socket::wait_error, [self = shared_from_this(), number = watch_](error_code ec) {
         if (ec || self->watch_ != number) return;
         self->gone_ = true;
-        self->Signal();
+        self->news_.Raise();
       });
 }
 
@@ -142,8 +138,17 @@ net::awaitable<bool> HttpConnection::Respond(const HttpResponse& response,
   co_return written&& framing.keep_alive;
 }
 
+size_t HttpConnection::SendNow(std::string_view bytes) {
+  const ssize_t sent = send(stream_.socket().native_handle(), bytes.data(), bytes.size(),
+                            MSG_DONTWAIT | MSG_NOSIGNAL);
+  return sent > 0 ? static_cast<size_t>(sent) : 0;  // what went wrong is for the next write to say
+}
+
 net::awaitable<bool> HttpConnection::Write(std::string_view bytes) {
   error_code ec;
+  // A token of a stream fits in the socket's buffer, and needs no timer and no turn of the loop.
+  bytes.remove_prefix(SendNow(bytes.substr(0, kWriteBytes)));
+  if (bytes.empty()) co_return true;
   while (!bytes.empty()) {
     std::string_view piece = bytes.substr(0, kWriteBytes);
     bytes.remove_prefix(piece.size());
