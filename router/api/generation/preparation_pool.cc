@@ -7,30 +7,29 @@
 
 #include <algorithm>
 #include <chrono>
-#include <optional>
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 
 namespace sheaf {
 namespace {
 
-// The steps of every running request use all cores: a grammar takes what they leave.
+// The steps of every running request use all cores: a grammar takes what they leave, and a large
+// request a third of what a step's thread would.
 constexpr int kGuidedNice = 10;
+constexpr int kLargeNice = 5;
 
 // Only this thread, on Linux. Failing costs nothing but the courtesy.
-void GiveWay() { (void)setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), kGuidedNice); }
+void GiveWay(int nice) { (void)setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), nice); }
 
-// When the network threads, too, have let go of a large request.
-constexpr absl::Duration kLateTrim = absl::Milliseconds(500);
-
-// glibc keeps what was freed, in an arena for each thread.
-void GiveMemoryBack() { malloc_trim(0); }
+// glibc keeps what was freed, in an arena for each thread. By then the network threads, too, have let
+// go of a large request.
+constexpr absl::Duration kTrimDelay = absl::Milliseconds(500);
 
 PreparationQueue::Options QueueOptions(const PreparationPoolOptions& options) {
   return {.capacity = options.ordinary_capacity,
-          .large_bytes = options.large_bytes,
-          .max_large = std::max(options.ordinary_threads - 1, 1)};
+          .large_bytes = options.large_bytes};
 }
 
 }  // namespace
@@ -40,10 +39,14 @@ PreparationPool::PreparationPool(const PreparationPoolOptions& options)
       ordinary_(QueueOptions(options)),
       guided_(options.guided_capacity) {
   for (int i = 0; i < options.ordinary_threads; ++i) {
-    threads_.emplace_back([this] { RunOrdinary(); });
+    threads_.emplace_back([this] { RunOrdinary(PreparationQueue::Size::kSmall); });
   }
   threads_.emplace_back([this] {
-    GiveWay();
+    GiveWay(kLargeNice);
+    RunOrdinary(PreparationQueue::Size::kLarge);
+  });
+  threads_.emplace_back([this] {
+    GiveWay(kGuidedNice);
     RunGuided();
   });
 }
@@ -64,12 +67,7 @@ bool PreparationPool::TrySubmit(PreparationLane lane, std::function<void()> task
     return guided_.TryPush([this, task = std::move(task)]() mutable {
       task();
       task = nullptr;
-      GiveMemoryBack();
-      {
-        absl::MutexLock lock(&mutex_);
-        trim_due_ = true;
-      }
-      changed_.SignalAll();
+      TrimSoon();
     });
   }
   {
@@ -78,50 +76,49 @@ bool PreparationPool::TrySubmit(PreparationLane lane, std::function<void()> task
       return false;
     }
   }
-  changed_.Signal();
+  changed_.SignalAll();  // the threads are few, and not every one may take it
   return true;
 }
 
 void PreparationPool::WillBeFreed(size_t bytes) {
-  if (bytes <= large_bytes_) return;
-  {
-    absl::MutexLock lock(&mutex_);
-    trim_due_ = true;
-  }
-  changed_.SignalAll();
+  if (bytes > large_bytes_) TrimSoon();
 }
 
-void PreparationPool::RunOrdinary() {
-  pthread_setname_np(pthread_self(), "sheaf-prepare");
+void PreparationPool::RunOrdinary(PreparationQueue::Size size) {
+  const bool large = size == PreparationQueue::Size::kLarge;
+  pthread_setname_np(pthread_self(), large ? "sheaf-large" : "sheaf-prepare");
   for (;;) {
-    std::optional<PreparationQueue::Taken> taken;
-    bool late_trim = false;
+    PreparationQueue::Task task;
+    bool trim = false;
     {
       absl::MutexLock lock(&mutex_);
-      while (!stopping_ && !late_trim && !(taken = ordinary_.Take())) {
-        if (!trim_due_) {
+      while (!stopping_ && !trim && !(task = ordinary_.Take(size))) {
+        if (!large || trim_at_ == absl::InfiniteFuture()) {
           changed_.Wait(&mutex_);
-        } else if (changed_.WaitWithTimeout(&mutex_, kLateTrim)) {
-          late_trim = std::exchange(trim_due_, false);
+        } else if (changed_.WaitWithDeadline(&mutex_, trim_at_)) {
+          trim = true;
+          trim_at_ = absl::InfiniteFuture();
         }
       }
       if (stopping_) return;
     }
-    if (late_trim) {
-      GiveMemoryBack();
+    if (trim) {
+      malloc_trim(0);
       continue;
     }
-    taken->task();
-    taken->task = nullptr;
-    if (!taken->large) continue;
-    GiveMemoryBack();
-    {
-      absl::MutexLock lock(&mutex_);
-      ordinary_.Return(*taken);
-      trim_due_ = true;
-    }
-    changed_.SignalAll();  // the next large one, and who waits without a limit
+    task();
+    task = nullptr;
+    if (large) TrimSoon();
   }
+}
+
+void PreparationPool::TrimSoon() {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (trim_at_ != absl::InfiniteFuture()) return;
+    trim_at_ = absl::Now() + kTrimDelay;
+  }
+  changed_.SignalAll();
 }
 
 void PreparationPool::RunGuided() {

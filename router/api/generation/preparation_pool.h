@@ -6,9 +6,8 @@
 // Lanes      A grammar may take a second. Guided requests have one thread of their own, which does
 //            nothing else and gives way to other threads, so whatever they bring, ordinary
 //            requests never wait behind them. Ordinary ones go by cost (preparation_queue.h): short
-//            ones first, long ones never on all threads.
-// Memory     after a large task, and again when no more tasks come, what the allocator kept goes
-//            back to the system.
+//            ones first; large ones have a thread of their own, which gives way, too.
+// Memory     half a second after a large task what the allocator kept goes back to the system.
 // Threads    TrySubmit: any thread, a task's own included. Tasks must not throw.
 // Bounds     of waiting tasks, each lane its own; beyond that TrySubmit says no and the request is
 //            refused. Their bytes are bounded by whoever lets requests in (byte_budget.h).
@@ -22,6 +21,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "base/bounded_queue.h"
 #include "router/api/generation/preparation_queue.h"
 
@@ -30,7 +30,7 @@ namespace sheaf {
 enum class PreparationLane { kOrdinary, kGuided };
 
 struct PreparationPoolOptions {
-  int ordinary_threads = 2;
+  int ordinary_threads = 2;  // besides one for the large ones
   size_t ordinary_capacity = 1024;
   size_t guided_capacity = 64;  // about a minute of grammars at their bound
   size_t large_bytes = size_t{256} << 10;
@@ -50,15 +50,16 @@ class PreparationPool {
   void WillBeFreed(size_t bytes);
 
  private:
-  void RunOrdinary();
+  void RunOrdinary(PreparationQueue::Size size);
   void RunGuided();
+  void TrimSoon();
 
   const size_t large_bytes_;
   std::atomic<bool> stopping_{false};
   absl::Mutex mutex_;
   absl::CondVar changed_;
   PreparationQueue ordinary_ ABSL_GUARDED_BY(mutex_);
-  bool trim_due_ ABSL_GUARDED_BY(mutex_) = false;  // when no task has come for a while
+  absl::Time trim_at_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
   BoundedQueue<std::function<void()>> guided_;
   std::vector<std::thread> threads_;
 };

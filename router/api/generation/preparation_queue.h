@@ -1,10 +1,10 @@
 #pragma once
-// PreparationQueue: in which order requests are prepared, and which of them at the same time.
+// PreparationQueue: in which order requests are prepared.
 //
-// Order      by the time of coming + bytes / kBytesPerSecond: a short request passes a long one,
-//            but only if it comes within bytes / kBytesPerSecond after it: none waits for ever.
-// Large      tasks of more than `large_bytes`: at most `max_large` are out at a time, whatever else
-//            waits, so that they never hold all threads.
+// Order      within a line by the time of coming + bytes / kBytesPerSecond: a short request passes a
+//            long one, but only if it comes within bytes / kBytesPerSecond after it: none waits for
+//            ever.
+// Large      tasks of more than `large_bytes` wait in a line of their own, for threads of their own.
 // Threads    none of its own: its owner's lock guards it. Time is passed in.
 // Cost       O(log n).
 
@@ -13,7 +13,6 @@
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <optional>
 #include <utility>
 
 #include "base/clock.h"
@@ -27,13 +26,9 @@ class PreparationQueue {
   struct Options {
     size_t capacity = 1024;
     size_t large_bytes = size_t{256} << 10;
-    int max_large = 1;  // >= 1
   };
 
-  struct Taken {
-    Task task;
-    bool large = false;
-  };
+  enum class Size { kSmall, kLarge };
 
   static constexpr int64_t kBytesPerSecond = 1 << 20;
 
@@ -48,21 +43,14 @@ class PreparationQueue {
     return true;
   }
 
-  // Nothing: nothing waits that may be taken now. Every large task that was taken is to be
-  // returned.
-  std::optional<Taken> Take() {
-    const bool large_may = !large_.empty() && large_out_ < options_.max_large;
-    if (small_.empty() && !large_may) return std::nullopt;
-    const bool large =
-        large_may && (small_.empty() || large_.begin()->first < small_.begin()->first);
-    auto& tasks = large ? large_ : small_;
-    Taken taken{std::move(tasks.begin()->second), large};
+  // Empty: none of that size waits.
+  Task Take(Size size) {
+    Tasks& tasks = size == Size::kLarge ? large_ : small_;
+    if (tasks.empty()) return nullptr;
+    Task task = std::move(tasks.begin()->second);
     tasks.erase(tasks.begin());
-    large_out_ += large;
-    return taken;
+    return task;
   }
-
-  void Return(const Taken& taken) { large_out_ -= taken.large; }
 
  private:
   using Tasks = std::multimap<TimePoint, Task>;  // equal times: in order of coming
@@ -70,7 +58,6 @@ class PreparationQueue {
   const Options options_;
   Tasks small_;
   Tasks large_;
-  int large_out_ = 0;
 };
 
 }  // namespace sheaf

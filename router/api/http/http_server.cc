@@ -41,6 +41,8 @@ using net::ip::tcp;
 
 // Connections beyond max_connections that may be told so at a time; more are closed at once.
 constexpr size_t kMaxRefusals = 64;
+constexpr size_t kCrowd = 1000;              // connections
+constexpr size_t kConnectionBytes = 8 << 10;  // about
 
 tcp FamilyOf(int socket) {
   sockaddr_storage address{};
@@ -109,12 +111,14 @@ class BeastHttpServer final : public HttpServer {
       absl::MutexLock lock(&server_.mutex_);
       key_ = server_.next_key_++;
       server_.connections_[key_] = connection;
+      server_.crowd_ = std::max(server_.crowd_, server_.connections_.size());
       server_.CountConnection(1);
     }
     ~Registration() {
       absl::MutexLock lock(&server_.mutex_);
       server_.connections_.erase(key_);
       server_.CountConnection(-1);
+      server_.GiveBackMemoryOfACrowd();
       if (server_.connections_.empty()) server_.all_closed_.SignalAll();
     }
     Registration(const Registration&) = delete;
@@ -128,6 +132,13 @@ class BeastHttpServer final : public HttpServer {
     if (parts_.metrics != nullptr) {
       parts_.metrics->ConnectionsChanged(RequestFace::kHttp, change);
     }
+  }
+
+  // Many have gone: what each held was small, and together is megabytes that the allocator keeps.
+  void GiveBackMemoryOfACrowd() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (crowd_ < kCrowd || connections_.size() > crowd_ / 4) return;
+    crowd_ = connections_.size();
+    if (parts_.pool != nullptr) parts_.pool->WillBeFreed(kCrowd * kConnectionBytes);
   }
 
   size_t ConnectionCount() {
@@ -198,6 +209,7 @@ class BeastHttpServer final : public HttpServer {
   absl::CondVar all_closed_;
   std::map<uint64_t, std::weak_ptr<HttpConnection>> connections_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_key_ ABSL_GUARDED_BY(mutex_) = 0;
+  size_t crowd_ ABSL_GUARDED_BY(mutex_) = 0;  // the most connections since memory was given back
 
   // Last but the threads: coroutines that it still holds at its end use everything above.
   net::io_context io_;
