@@ -281,13 +281,30 @@ TEST(StepPlanner, PredictsThePlanOnceItHasSeenSteps) {
   }
 }
 
-TEST(AgedPriority, GainsALevelNowAndThenAndNotForEver) {
-  EXPECT_EQ(AgedPriority(5, Duration{0}), 5);
-  EXPECT_EQ(AgedPriority(5, kAgingInterval - std::chrono::milliseconds(1)), 5);
-  EXPECT_EQ(AgedPriority(5, kAgingInterval), 4);
-  EXPECT_EQ(AgedPriority(5, std::chrono::hours(24)), 5 - kMostAging);
-  EXPECT_EQ(AgedPriority(std::numeric_limits<int32_t>::min(), std::chrono::hours(24)),
-            std::numeric_limits<int32_t>::min());
+int32_t Aged(int32_t priority, Duration waited, int32_t best) {
+  std::vector<RunningSequence> running(1);
+  running[0].priority = priority;
+  running[0].waited = waited;
+  std::vector<QueuedSequence> queued(1);
+  queued[0].priority = best;
+  AgePriorities(running, queued);
+  EXPECT_EQ(queued[0].priority, best);
+  return running[0].priority;
+}
+
+TEST(AgePrioritiesTest, ALevelIsGainedNowAndThenAndNotForEver) {
+  EXPECT_EQ(Aged(5, Duration{0}, -100), 5);
+  EXPECT_EQ(Aged(5, kAgingInterval - std::chrono::milliseconds(1), -100), 5);
+  EXPECT_EQ(Aged(5, kAgingInterval, -100), 4);
+  EXPECT_EQ(Aged(5, std::chrono::hours(24), -100), 5 - kMostAging);
+  constexpr int32_t kLeast = std::numeric_limits<int32_t>::min();
+  EXPECT_EQ(Aged(kLeast, std::chrono::hours(24), kLeast), kLeast);
+}
+
+TEST(AgePrioritiesTest, NobodyPassesTheBestThatAnyoneAskedFor) {
+  EXPECT_EQ(Aged(5, std::chrono::hours(24), 3), 3);
+  EXPECT_EQ(Aged(5, std::chrono::hours(24), 5), 5) << "it is as important as a newcomer, not more";
+  EXPECT_EQ(Aged(5, std::chrono::hours(24), 6), 5);
 }
 
 }  // namespace

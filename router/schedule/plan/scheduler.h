@@ -29,6 +29,7 @@
 #include <span>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/ids.h"
 #include "router/schedule/plan/step_cost.h"
 
@@ -54,6 +55,7 @@ struct RunningSequence {
   bool prefilled = false;  // has run to its end before: what it lacks are its newest tokens
   int shared_blocks = 0;   // of those owned, owned by others too: preempting it frees only the rest
   int32_t priority = 0;    // lower is earlier
+  Duration waited{0};      // for its prefill to end
 };
 
 struct QueuedSequence {
@@ -64,6 +66,7 @@ struct QueuedSequence {
   bool deferred = false;  // somebody computes its next block right now: not in this step, and
                           // others may overtake it meanwhile
   int32_t priority = 0;   // lower is earlier
+  Duration waited{0};     // since its submission
   int64_t overtaken_tokens = 0;  // admitted past it while it lacked blocks
 };
 

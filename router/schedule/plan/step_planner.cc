@@ -5,10 +5,21 @@
 
 namespace sheaf {
 
-int32_t AgedPriority(int32_t priority, Duration waited) {
+namespace {
+
+int32_t Aged(int32_t priority, Duration waited, int32_t best) {
   const int64_t levels = std::clamp<int64_t>(waited / kAgingInterval, 0, kMostAging);
-  return static_cast<int32_t>(
-      std::max<int64_t>(priority - levels, std::numeric_limits<int32_t>::min()));
+  return static_cast<int32_t>(std::max<int64_t>(priority - levels, best));
+}
+
+}  // namespace
+
+void AgePriorities(std::vector<RunningSequence>& running, std::vector<QueuedSequence>& queued) {
+  int32_t best = std::numeric_limits<int32_t>::max();
+  for (const RunningSequence& sequence : running) best = std::min(best, sequence.priority);
+  for (const QueuedSequence& sequence : queued) best = std::min(best, sequence.priority);
+  for (auto& each : running) each.priority = Aged(each.priority, each.waited, best);
+  for (auto& each : queued) each.priority = Aged(each.priority, each.waited, best);
 }
 
 StepPlanner::StepPlanner(const SchedulerLimits& limits, const ExpertSpread& spread)

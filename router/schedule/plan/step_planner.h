@@ -19,11 +19,12 @@
 
 namespace sheaf {
 
-// The priority of a sequence that has waited for `waited` since its submission: it gains a level
-// for each kAgingInterval, at most kMostAging.
+// Whoever has waited gains a level of priority for each kAgingInterval, at most kMostAging, and never
+// more than the best that anyone here asked for: so a lower priority does not starve, and a long
+// prompt under way does not push back the short ones that come.
 inline constexpr Duration kAgingInterval = std::chrono::seconds(30);
 inline constexpr int32_t kMostAging = 8;
-int32_t AgedPriority(int32_t priority, Duration waited);
+void AgePriorities(std::vector<RunningSequence>& running, std::vector<QueuedSequence>& queued);
 
 class StepPlanner {
  public:

@@ -28,13 +28,15 @@ StepLoop::Planned StepLoop::Plan(TimePoint now) {
     view.last_step = sequence->last_step;
     view.prefilled = sequence->prefilled;
     if (!sequence->prefilled) sequence->waited = now - sequence->submitted();
-    view.priority = AgedPriority(sequence->request().priority, sequence->waited);
+    view.priority = sequence->request().priority;
+    view.waited = sequence->waited;
     running_view.push_back(view);
   }
   CacheView view(cache_, running_);
-  const std::vector<QueuedSequence> queued = LookAtQueue(view, now);
+  std::vector<QueuedSequence> queued = LookAtQueue(view, now);
   // Whoever asked for it before a request that is in this view came must not see it served.
   if (ForgetIfWanted()) return Plan(now);
+  AgePriorities(running_view, queued);
   return {planner_.Plan(
               {running_view, queued, cache_.num_free(), cache_.num_blocks(), step_}),
           view.restoring(), running_.empty() && queued.empty()};

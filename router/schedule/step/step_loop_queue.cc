@@ -43,7 +43,8 @@ std::vector<QueuedSequence> StepLoop::LookAtQueue(CacheView& view, TimePoint now
     QueuedSequence& queued = front.emplace_back();
     queued.id = sequence->id();
     queued.total_tokens = sequence->total_tokens();
-    queued.priority = AgedPriority(sequence->request().priority, now - sequence->submitted());
+    queued.priority = sequence->request().priority;
+    queued.waited = now - sequence->submitted();
   }
   view.Describe(sequences, front);
   for (auto& sequence : ledger_.TakeHopeless(front, now)) {
