@@ -6,6 +6,7 @@
 #include <future>
 #include <thread>
 
+#include "absl/synchronization/notification.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/api/api_fixture.h"
@@ -72,6 +73,36 @@ TEST_F(GenerationCallTest, WakesOffTheStepThread) {
   ASSERT_EQ(thread.wait_for(std::chrono::seconds(10)), std::future_status::ready);
   EXPECT_NE(thread.get(), std::this_thread::get_id());
   call->Abandon(RequestOutcome::kCancelled);
+}
+
+TEST_F(GenerationCallTest, WhoWantsTheWholeIsWokenForMuchAndForTheEnd) {
+  auto call = Start();
+  std::atomic<int> wakes{0};
+  absl::Notification ended, much;
+  call->SetWake(
+      [&] {
+        ++wakes;
+        GenerationCall::Batch batch;
+        do {
+          batch = call->Take();
+          for (const ChoiceEvent& event : batch.events) {
+            const auto* token = std::get_if<TokenEvent>(&event.what);
+            if (token != nullptr && token->text.size() > 1) much.Notify();
+          }
+        } while (batch.more);
+        if (batch.ended) ended.Notify();
+      },
+      GenerationCall::WakeFor::kMuch);
+  for (int i = 0; i < 100; ++i) api_.engine.Emit(0, ByteToken('a'));
+  TokenEvent event = ByteToken('a');
+  event.text = std::string(GenerationCall::kTakeBytes, 'x');
+  ASSERT_TRUE(api_.engine.Emit(0, event));
+  ASSERT_TRUE(much.WaitForNotificationWithTimeout(absl::Seconds(30)));
+  EXPECT_LE(wakes, 2) << "one may be of SetWake";
+  for (int i = 0; i < 100; ++i) api_.engine.Emit(0, ByteToken('a'));
+  api_.engine.End(0, End(FinishReason::kStop));
+  EXPECT_TRUE(ended.WaitForNotificationWithTimeout(absl::Seconds(30)));
+  EXPECT_LE(wakes, 3);
 }
 
 TEST_F(GenerationCallTest, AbandonCancelsWhatStillRuns) {

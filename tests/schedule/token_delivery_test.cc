@@ -6,6 +6,7 @@
 #include <future>
 #include <mutex>
 #include <random>
+#include <thread>
 
 #include "tests/schedule/byte_tokenizer.h"
 #include "tests/schedule/recording_sink.h"
@@ -84,6 +85,33 @@ TEST(TokenDelivery, EachClientIsToldInOrderAndItsEndLast) {
     EXPECT_EQ(counter.tokens, kSequences * kTokens);
     EXPECT_EQ(counter.reports().size(), size_t{kSequences});
   }
+}
+
+TEST(TokenDelivery, FewTokensAreToldByTheStepThreadWhileTheOtherSleeps) {
+  Counter counter;
+  std::thread::id told_on;
+  const auto sink = std::make_shared<RecordingSink>();
+  sink->on_token = [&](size_t) { told_on = std::this_thread::get_id(); };
+  TokenDelivery delivery({.threads = 1, .told_here = 2}, counter, [](SequenceId) {});
+  const auto teller = Teller(1, sink);
+  const auto add = [&](int tokens) {
+    for (int i = 0; i < tokens; ++i) delivery.Add(teller, Token('x'));
+  };
+  add(3);
+  delivery.Drain();
+  EXPECT_NE(told_on, std::this_thread::get_id()) << "three are many";
+  // It may not sleep yet.
+  for (int tries = 0; told_on != std::this_thread::get_id() && tries < 100'000; ++tries) {
+    add(2);
+    delivery.Drain();
+  }
+  EXPECT_EQ(told_on, std::this_thread::get_id());
+  NewToken heavy = Token('y');
+  heavy.logprobs.emplace();
+  delivery.Add(teller, std::move(heavy));
+  delivery.Drain();
+  EXPECT_NE(told_on, std::this_thread::get_id()) << "log-probabilities are never light";
+  EXPECT_EQ(static_cast<size_t>(counter.tokens), sink->tokens().size());
 }
 
 TEST(TokenDelivery, WhatWasRunBeyondAStopStringIsNeitherToldNorCounted) {

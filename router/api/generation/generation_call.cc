@@ -1,5 +1,6 @@
 #include "router/api/generation/generation_call.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -105,10 +106,11 @@ ApiResult<std::shared_ptr<GenerationCall>> GenerationCall::Start(
   return call;
 }
 
-void GenerationCall::SetWake(std::function<void()> wake) {
+void GenerationCall::SetWake(std::function<void()> wake, WakeFor wake_for) {
   {
     absl::MutexLock lock(&mutex_);
     wake_ = std::move(wake);
+    wake_for_ = wake_for;
   }
   Notify();
 }
@@ -159,6 +161,7 @@ void GenerationCall::OnWake() {
 }
 
 void GenerationCall::Append(ChoiceEvent event, size_t bytes, bool counts) {
+  bool notify = true;
   {
     absl::MutexLock lock(&mutex_);
     if (abandoned_ || error_) return;
@@ -176,9 +179,11 @@ void GenerationCall::Append(ChoiceEvent event, size_t bytes, bool counts) {
     } else {
       if (counts) unsent_bytes_ += bytes;
       events_.push_back({std::move(event), bytes, counts});
+      const size_t much = std::min(kTakeBytes, services_.max_unsent_bytes / 4);
+      notify = wake_for_ == WakeFor::kEveryEvent || !counts || unsent_bytes_ >= much;
     }
   }
-  Notify();
+  if (notify) Notify();
 }
 
 void GenerationCall::OnToken(int choice, TokenEvent event) {

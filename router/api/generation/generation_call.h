@@ -68,8 +68,10 @@ class GenerationCall final : public Wakeable, public std::enable_shared_from_thi
                                                           std::vector<GenerationRequest> choices);
   ~GenerationCall() override;
 
-  // `wake` is called when there is something to Take; at once if there is already.
-  void SetWake(std::function<void()> wake);
+  enum class WakeFor { kEveryEvent, kMuch };
+  // `wake` is called when there is something to Take; at once if there is already. kMuch: for whoever
+  // only wants the whole: at the end, and when about kTakeBytes wait.
+  void SetWake(std::function<void()> wake, WakeFor wake_for = WakeFor::kEveryEvent);
   // Of all that came since the last call about kTakeBytes, so that what is made of it stays small
   // however much waits; may be empty.
   Batch Take();
@@ -117,6 +119,7 @@ class GenerationCall final : public Wakeable, public std::enable_shared_from_thi
   bool cancel_wanted_ ABSL_GUARDED_BY(mutex_) = false;  // by OnWake, off the step thread
   std::optional<ApiError> error_ ABSL_GUARDED_BY(mutex_);
   std::function<void()> wake_ ABSL_GUARDED_BY(mutex_);
+  WakeFor wake_for_ ABSL_GUARDED_BY(mutex_) = WakeFor::kEveryEvent;
 };
 
 // How a refused or failed request counts.

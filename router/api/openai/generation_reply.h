@@ -38,7 +38,10 @@ class GenerationReply : public PendingReply {
   GenerationReply(const ApiContext& context, AnswerOptions options, StartedRequest started);
   ~GenerationReply() override;
 
-  void SetWake(std::function<void()> wake) final { call_->SetWake(std::move(wake)); }
+  void SetWake(std::function<void()> wake) final {
+    using WakeFor = GenerationCall::WakeFor;
+    call_->SetWake(std::move(wake), streams() ? WakeFor::kEveryEvent : WakeFor::kMuch);
+  }
   Progress Poll(bool begun) final;
   void Abandon() final { call_->Abandon(RequestOutcome::kCancelled); }
   bool streams() const final { return options_.parsed.stream; }

@@ -63,13 +63,15 @@ void TokenDelivery::Add(const std::shared_ptr<OutputTeller>& to, Message message
   }
   Lane& lane = *lanes_[to->id().value() % lanes_.size()];
   ++lane.added_amount.messages;
-  lane.added_amount.bytes += BytesOf(message);
+  const size_t bytes = BytesOf(message);
+  lane.added_amount.bytes += bytes;
+  lane.light = lane.light && bytes == 0 && std::holds_alternative<NewToken>(message);
   lane.added.push_back({to, std::move(message)});
 }
 
 void TokenDelivery::Flush() {
   for (const auto& lane : lanes_) {
-    if (lane->added.empty()) continue;
+    if (lane->added.empty() || ToldHere(*lane)) continue;
     bool wake = false;
     {
       absl::MutexLock lock(&lane->mutex);
@@ -85,7 +87,23 @@ void TokenDelivery::Flush() {
     if (wake) lane->changed.SignalAll();
     lane->added.clear();
     lane->added_amount = {};
+    lane->light = true;
   }
+}
+
+bool TokenDelivery::ToldHere(Lane& lane) {
+  if (!lane.light || lane.added.size() > options_.told_here) return false;
+  {
+    absl::MutexLock lock(&lane.mutex);
+    // It has told everything, and nothing comes to it but from this thread.
+    if (!lane.idle || !lane.waiting.empty()) return false;
+  }
+  ToldTokens told;
+  for (Entry& entry : lane.added) Tell(entry, told);
+  if (told.tokens > 0) observer_.OnTold(told);
+  lane.added.clear();
+  lane.added_amount = {};
+  return true;
 }
 
 bool TokenDelivery::TooFarBehind() {

@@ -8,11 +8,14 @@
 //            says so and the step thread should WaitUntilCaughtUp, which has no deadline and needs
 //            none: sinks do not block (generation.h), and no thread here ever waits for the step
 //            thread, so every wait ends. What waits is bounded by that and by what a step adds.
+// Few        where a thread sleeps and there is little to tell (Options::told_here), the step thread
+//            tells it itself, which costs less than the wake-up.
 // No threads everything is told within Add, on the step thread: for machines of one core, and tests.
 // Threads    public methods: the step thread. `stop_string_found` and the observer's OnTold,
 //            OnFirstToken, OnNextToken and OnRequestEnd: any of the threads here, several at a time.
 // Ownership  borrows the observer. The destructor drains.
-// Cost       Flush: a lock and at most one wake-up for each thread that has something new.
+// Cost       Flush: a lock and at most one wake-up for each thread that has something new; or telling
+//            Options::told_here tokens.
 
 #include <cstddef>
 #include <functional>
@@ -30,7 +33,8 @@ namespace sheaf {
 class TokenDelivery {
  public:
   struct Options {
-    int threads = 1;  // >= 0
+    int threads = 1;       // >= 0
+    size_t told_here = 8;  // so many tokens of a thread's sequences, without log-probabilities
     size_t max_messages_behind = 4096;
     size_t max_bytes_behind = size_t{64} << 20;  // of log-probabilities
   };
@@ -60,6 +64,7 @@ class TokenDelivery {
     size_t bytes = 0;
   };
   struct Lane {
+    bool light = true;         // only tokens, without log-probabilities, were added
     std::vector<Entry> added;  // the step thread's, before Flush
     Amount added_amount;
 
@@ -74,6 +79,8 @@ class TokenDelivery {
   };
 
   void Run(Lane& lane);
+  // Whether it was told on this thread.
+  bool ToldHere(Lane& lane);
   void Tell(Entry& entry, ToldTokens& told);
   void WaitUntil(size_t messages, size_t bytes);
 
