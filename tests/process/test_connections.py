@@ -204,10 +204,10 @@ def test_a_flood_of_resets_is_bounded(tiny: Path, path: str) -> None:
         peak = resident_mb(server.pid)
         wait_for(lambda: resident_mb(server.pid) <= before + 32, 60, "the memory is given back")
         print(f"{RESETS} resets, thrown out {thrown_out} times: {before} -> {peak} -> {resident_mb(server.pid)} MB")
-        assert thrown_out >= 1
         assert peak <= before + 500, (before, peak)
         assert server.metric("sheaf_connections", face="grpc") == 0
         if path.endswith("Generate"):
+            assert thrown_out >= 1
             assert server.metric("sheaf_call_resets_total") >= 1000
         assert grpc_works(server)
 

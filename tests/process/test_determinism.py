@@ -117,7 +117,10 @@ def test_preemption_does_not_show(checkpoint: Path, architecture: str, prompts: 
     block_bytes = 16 * ARCHITECTURES[architecture][1]  # 60 of them hold about 12 sequences
     with SheafServer(checkpoint, "--workers", "0", "--max-model-len", "256",
                      "--kv-cache-memory-bytes", str(60 * block_bytes)) as server:
-        assert crowd(server, prompts, seed) == wanted
+        for _ in range(10):  # whether they meet is the machine's matter
+            assert crowd(server, prompts, seed) == wanted
+            if server.metric("sheaf_preemptions_total") > 0:
+                break
         assert server.metric("sheaf_preemptions_total") > 0
 
 

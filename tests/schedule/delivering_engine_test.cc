@@ -98,6 +98,7 @@ TEST_F(DeliveringEngine, ASlowDeliveryEndsWhereAStopStringIs) {
   GenerationRequest request = RandomRequest(random_, 5, 240);
   request.sampling.allowed_token_ids = {'a'};
   request.stop.stop_strings = {"aaa"};
+  request.logprobs = 1;  // never told by the step thread itself, which the sink below keeps waiting
   const auto sink = std::make_shared<RecordingSink>();
   const auto wait_for = [&](const std::function<bool()>& condition) {
     const TimePoint give_up = running.now() + std::chrono::minutes(1);
