@@ -83,6 +83,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       : context_(context),
         resets_(resets),
         server_(server),
+        peer_(server->peer()),
         deadline_(*server),
         fairness_key_(FairnessKeyOf(Metadata(*server, "x-fairness-key"),
                                     Metadata(*server, "authorization"))),
@@ -176,7 +177,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     const bool late = deadline_.IsOverAt(std::chrono::system_clock::now());
     if (!late && !reset_counted_.exchange(true)) {
       context_.metrics.CallReset();
-      if (resets_ != nullptr) resets_->OnReset(server_->peer());
+      if (resets_ != nullptr) resets_->OnReset(peer_);
     }
     Leave(late ? RequestOutcome::kDeadline : RequestOutcome::kCancelled, grpc::Status::CANCELLED);
   }
@@ -290,6 +291,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   const ApiContext& context_;
   ConnectionResets* const resets_;
   grpc::CallbackServerContext* const server_;  // gRPC's, valid until OnDone
+  const std::string peer_;  // once it has gone gRPC does not know it any more
   const CallDeadline deadline_;
   const std::string fairness_key_;
   const TimePoint arrival_;

@@ -52,7 +52,7 @@ class UnaryCall final : public grpc::ServerUnaryReactor,
   void OnCancel() override {
     if (!deadline_.IsOverAt(std::chrono::system_clock::now())) {
       metrics_.CallReset();
-      if (resets_ != nullptr) resets_->OnReset(server_->peer());
+      if (resets_ != nullptr) resets_->OnReset(peer_);
     }
     End(ApiError{absl::CancelledError(), {}, {}});
   }
@@ -69,6 +69,7 @@ class UnaryCall final : public grpc::ServerUnaryReactor,
         preparation_(context.preparation),
         resets_(resets),
         server_(server),
+        peer_(server->peer()),
         deadline_(*server),
         response_(response),
         request_bytes_(request_bytes) {}
@@ -97,6 +98,7 @@ class UnaryCall final : public grpc::ServerUnaryReactor,
   PreparationPool& preparation_;
   ConnectionResets* const resets_;
   grpc::CallbackServerContext* const server_;  // gRPC's, as response_ valid until OnDone
+  const std::string peer_;  // once it has gone gRPC does not know it any more
   const CallDeadline deadline_;
   grpc::ByteBuffer* const response_;
   const size_t request_bytes_;
