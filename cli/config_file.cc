@@ -15,6 +15,7 @@ absl::Status AppendConfigFile(const std::string& path, std::vector<std::string>&
   YAML::Node root;
   try {
     root = YAML::LoadFile(path);
+    if (root.IsNull()) return absl::OkStatus();  // empty, or all of it is comments: no settings
     if (!root.IsMap()) {
       return absl::InvalidArgumentError(
           absl::StrFormat("--config: %s: wanted a map of flag names to values", path));

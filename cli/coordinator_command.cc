@@ -10,6 +10,7 @@
 #include "base/host_port.h"
 #include "base/status.h"
 #include "cli/commands.h"
+#include "cli/exposed_metrics.h"
 #include "cli/metrics_exposer.h"
 #include "cli/model_identity.h"
 #include "cli/preflight.h"
@@ -43,9 +44,10 @@ absl::Status RunUntilStopped(const CoordinatorCommandOptions& options, StopSigna
 
   auto registry = std::make_shared<prometheus::Registry>();
   CoordinatorMetrics metrics(*registry);
+  const ExposedMetrics exposed(*registry);
   SHEAF_ASSIGN_OR_RETURN(
       const std::unique_ptr<MetricsExposer> exposer,
-      MetricsExposer::Start(options.host, options.metrics_port, *registry));
+      MetricsExposer::Start(options.host, options.metrics_port, exposed));
   SteadyClock clock;
   Coordinator coordinator(coordinator_options, clock, nullptr, &metrics);
   SHEAF_ASSIGN_OR_RETURN(

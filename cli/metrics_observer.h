@@ -11,6 +11,7 @@
 
 #include "router/metrics/queue_metrics.h"
 #include "router/metrics/router_metrics.h"
+#include "router/metrics/sequence_metrics.h"
 #include "router/metrics/speculation_metrics.h"
 #include "router/schedule/engine_observer.h"
 
@@ -18,8 +19,9 @@ namespace sheaf {
 
 class MetricsObserver final : public EngineObserver {
  public:
-  MetricsObserver(RouterMetrics& metrics, QueueMetrics& queue, SpeculationMetrics& speculation)
-      : metrics_(metrics), queue_(queue), speculation_(speculation) {}
+  MetricsObserver(RouterMetrics& metrics, QueueMetrics& queue, SpeculationMetrics& speculation,
+                  SequenceMetrics& sequences)
+      : metrics_(metrics), queue_(queue), speculation_(speculation), sequences_(sequences) {}
 
   void OnLoad(const EngineLoad& load) override {
     metrics_.QueueIs(load.queued, load.running);
@@ -62,12 +64,18 @@ class MetricsObserver final : public EngineObserver {
   void OnTold(const ToldTokens& told) override { metrics_.TokensTold(told.tokens, told.forced); }
   void OnRequestEnd(const RequestReport& report) override {
     if (report.guided) metrics_.GuidedEnded(report.guide_error);
+    sequences_.Ended({.prompt_tokens = report.prompt_tokens,
+                      .generated_tokens = report.completion_tokens - report.prior_tokens,
+                      .queued = report.queued,
+                      .first_token = report.first_token,
+                      .total = report.total});
   }
 
  private:
   RouterMetrics& metrics_;
   QueueMetrics& queue_;
   SpeculationMetrics& speculation_;
+  SequenceMetrics& sequences_;
   QueueRefusals refused_;  // counted so far
   int64_t offload_failures_ = 0;
 };

@@ -157,6 +157,7 @@ struct RouterText {  // flag values that need a conversion after parsing
   std::string kv_cache_dtype = "auto";
   std::string combine_format = "float32";
   std::string speculative_config;
+  std::string metrics_compat = "vllm";
   int64_t seed = -1;
   std::vector<std::string> allowed_origins;
 };
@@ -295,7 +296,8 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
       ->transform(CLI::CheckedTransformer(kTransports))
       ->default_str(NameOf(options.transport));
   app.add_option("--expert-timeout-ms", options.expert_timeout_ms,
-                 "A step whose layer gets no answer for this long is given up and computed again")
+                 "A step whose layer gets no answer for this long, and 20 ms more for each of its "
+                 "tokens, is given up and computed again")
       ->check(CLI::Range(10, 3600000))
       ->capture_default_str();
   app.add_option("--late-floor-ms", options.late_floor_ms,
@@ -316,6 +318,19 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
       ->capture_default_str();
   app.add_option("--ready-file", options.ready_file,
                  "Written when ready: addresses and process ids as JSON");
+  app.add_flag("--access-log,!--no-access-log", options.access_log,
+               "A log line for each request at its end: id, hash of its key, tokens, times, outcome, "
+               "bytes; never its text")
+      ->capture_default_str();
+  app.add_option("--metrics-compat", text.metrics_compat,
+                 "vllm: figures at /metrics also under the names that tools made for vLLM read; none")
+      ->check(CLI::IsMember({"vllm", "none"}))
+      ->capture_default_str();
+  app.add_option("--metrics-keys", options.metrics_keys,
+                 "Fairness keys that have figures of their own (by hash; the first ones, all others "
+                 "share one); 0 = no figures by key")
+      ->check(CLI::Range(0, 10000))
+      ->capture_default_str();
   app.add_option("--speculative-config", text.speculative_config,
                  "Drafts that are verified in the same step, same output: a JSON object such as "
                  "{\"method\": \"ngram\", \"num_speculative_tokens\": 5, \"prompt_lookup_max\": 4, "
@@ -353,6 +368,7 @@ absl::Status FinishRouter(RouterOptions& options, const RouterText& text) {
   }
   options.kv_format = *format;
   SHEAF_ASSIGN_OR_RETURN(options.speculation, ParseSpeculativeConfig(text.speculative_config));
+  options.vllm_metrics = text.metrics_compat == "vllm";
   options.int16_combine = text.combine_format == "int16";
   SHEAF_RETURN_IF_ERROR(ReadAllowedOrigins(text.allowed_origins, options.allowed_origins));
   if (text.seed >= 0) options.seed = static_cast<uint64_t>(text.seed);

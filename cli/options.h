@@ -67,12 +67,15 @@ struct RouterOptions {
   bool workers_are_here = false;    // on this machine, children of this process
   bool experts_share_cores = true;  // with this process
   TransportKind transport = TransportKind::kAuto;
-  int expert_timeout_ms = 5000;  // without any answer in one layer: the step is given up
+  int expert_timeout_ms = 5000;  // without any answer in a layer (and 20 more a token): given up
   int late_floor_ms = 25;        // no answer is held for late before this
   bool int16_combine = false;    // answers as int16 groups: half the bytes
   double verify_share = 0;       // of pairs that are asked twice and compared
   int shutdown_timeout_ms = 10000;  // running requests may finish for this long after SIGTERM
   std::string ready_file;           // written when ready; empty = none
+  bool access_log = true;    // a line for each request
+  bool vllm_metrics = true;  // aliases at /metrics
+  int metrics_keys = 32;     // fairness keys with figures of their own; 0 = no figures by key
   SpeculationOptions speculation{};  // by prompt lookup; off
 
   std::string tool_call_parser = "auto";  // auto, glm45, glm47, none

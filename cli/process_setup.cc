@@ -18,6 +18,7 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -27,6 +28,7 @@
 #include "base/cpu_topology.h"
 #include "base/one_line.h"
 #include "base/status.h"
+#include "cli/library_logs.h"
 #include "cli/log_writer.h"
 #include "kernels/cpu_target.h"
 #include "network/descriptor_shares.h"
@@ -41,15 +43,39 @@ constexpr milliseconds kLastLineTime{500};
 // Some senders address a process and its group: that is one signal.
 constexpr milliseconds kSameSignal{200};
 
-// %* in the JSON pattern: the message as a JSON string, quotes and control characters escaped.
+constexpr std::string_view kRequestLog = "requests";
+
+std::string JsonText(std::string_view text) {
+  return nlohmann::json(std::string(text))
+      .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+// "7" of "request 7: ..."; empty: it is not about one.
+std::string_view RequestOf(std::string_view message) {
+  constexpr std::string_view kBegin = "request ";
+  if (message.substr(0, kBegin.size()) != kBegin) return {};
+  message.remove_prefix(kBegin.size());
+  const size_t end = message.find(": ");
+  return end == std::string_view::npos ? std::string_view() : message.substr(0, end);
+}
+
+// %* in the JSON pattern: the message as a JSON string, quotes and control characters escaped, and
+// the request that it is about. A line of the request log is members already.
 class JsonMessage final : public spdlog::custom_flag_formatter {
  public:
   void format(const spdlog::details::log_msg& message, const std::tm&,
               spdlog::memory_buf_t& out) override {
-    const std::string text(message.payload.data(), message.payload.size());
-    const std::string json =
-        nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-    out.append(json.data(), json.data() + json.size());
+    const std::string_view text(message.payload.data(), message.payload.size());
+    std::string members;
+    if (std::string_view(message.logger_name.data(), message.logger_name.size()) == kRequestLog) {
+      members = R"("message":"request ended",)" + std::string(text);
+    } else {
+      members = "\"message\":" + JsonText(text);
+      if (const std::string_view id = RequestOf(text); !id.empty()) {
+        members += ",\"request_id\":" + JsonText(id);
+      }
+    }
+    out.append(members.data(), members.data() + members.size());
   }
   std::unique_ptr<custom_flag_formatter> clone() const override {
     return std::make_unique<JsonMessage>();
@@ -59,7 +85,7 @@ class JsonMessage final : public spdlog::custom_flag_formatter {
 std::unique_ptr<spdlog::formatter> MakeFormatter(const std::string& format) {
   auto formatter = std::make_unique<spdlog::pattern_formatter>(spdlog::pattern_time_type::utc);
   formatter->add_flag<JsonMessage>('*').set_pattern(
-      format == "json" ? R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l","pid":%P,"message":%*})"
+      format == "json" ? R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l","pid":%P,%*})"
                        : "%H:%M:%S.%e %L [%P] %v");
   return formatter;
 }
@@ -89,6 +115,11 @@ std::shared_ptr<LogWriter>& ProcessLog() {
   return log;
 }
 
+std::shared_ptr<spdlog::logger>& RequestLines() {
+  static auto log = std::make_shared<spdlog::logger>(std::string(kRequestLog));  // to nowhere
+  return log;
+}
+
 void SetUpLog(const ProcessOptions& options) {
   std::shared_ptr<spdlog::formatter> formatter = MakeFormatter(options.log_format);
   ProcessLog() = std::make_shared<LogWriter>(
@@ -97,11 +128,15 @@ void SetUpLog(const ProcessOptions& options) {
             absl::StrFormat("%d log lines were dropped: stderr took none", count);
         return Format(*formatter, {"", spdlog::level::warn, text});
       });
-  spdlog::set_default_logger(
-      std::make_shared<spdlog::logger>("sheaf", std::make_shared<LogWriterSink>(ProcessLog())));
-  spdlog::set_level(options.log_level == "warn" ? spdlog::level::warn
-                                                : spdlog::level::from_str(options.log_level));
+  const auto sink = std::make_shared<LogWriterSink>(ProcessLog());
+  const auto level = options.log_level == "warn" ? spdlog::level::warn
+                                                 : spdlog::level::from_str(options.log_level);
+  spdlog::set_default_logger(std::make_shared<spdlog::logger>("sheaf", sink));
+  spdlog::set_level(level);
   spdlog::set_formatter(MakeFormatter(options.log_format));
+  RequestLines() = std::make_shared<spdlog::logger>(std::string(kRequestLog), sink);
+  RequestLines()->set_level(level);
+  RouteLibraryLogs();
 }
 
 // What the network's libraries start beside our own, tried at once: in the middle of a start they
@@ -154,6 +189,13 @@ absl::Status SetUpProcess(const ProcessOptions& options) {
                  files.now);
   }
   return kernels::ForceCpuTarget(options.cpu_target);
+}
+
+spdlog::logger& RequestLogger() { return *RequestLines(); }
+
+uint64_t DroppedLogLines() {
+  const auto log = ProcessLog();
+  return log ? log->dropped_lines() : 0;
 }
 
 void EndNow(int status) {

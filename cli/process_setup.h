@@ -2,11 +2,17 @@
 // What every serving process does first: logging, CPU target, and signals turned into something
 // that can be waited for.
 //
-// The log goes to stderr through a LogWriter: whoever logs never waits for its reader.
+// The log goes to stderr through a LogWriter: whoever logs never waits for its reader. Lines of gRPC
+// and protobuf are among ours. As JSON a line is one object: time, level, pid, message; a message that
+// begins with "request ID: " has request_id, too, and the lines of requests have members of their own
+// (cli/access_log.h).
 //
 // Threads: main's thread, before any other thread starts (the signal mask is inherited).
 
+#include <spdlog/logger.h>
+
 #include <chrono>
+#include <cstdint>
 #include <thread>
 
 #include "absl/base/thread_annotations.h"
@@ -21,6 +27,12 @@ namespace sheaf {
 // sees that the process may start threads.
 // Errors: kInvalidArgument for the CPU target; kResourceExhausted when there is no room for threads.
 absl::Status SetUpProcess(const ProcessOptions& options);
+
+// For lines about requests that have ended: as JSON their text is members of the line's object.
+spdlog::logger& RequestLogger();
+
+// Lines that stderr did not take, since the start.
+uint64_t DroppedLogLines();
 
 // Blocks SIGINT and SIGTERM for the process and takes them on a thread of its own, from the moment
 // it is made. The first asks for an end in order (WaitFor), a second one ends the process at once.

@@ -18,8 +18,10 @@
 #include "base/one_line.h"
 #include "base/status.h"
 #include "base/thread_pool.h"
+#include "cli/access_log.h"
 #include "cli/checkpoint_text.h"
 #include "cli/expert_backend.h"
+#include "cli/exposed_metrics.h"
 #include "cli/metrics_observer.h"
 #include "cli/preflight.h"
 #include "model/checkpoint.h"
@@ -38,8 +40,10 @@
 #include "router/api/status/loading_endpoints.h"
 #include "router/attention/decoder.h"
 #include "router/attention/kv_cache.h"
-#include "router/metrics/router_metrics.h"
+#include "router/metrics/key_metrics.h"
 #include "router/metrics/queue_metrics.h"
+#include "router/metrics/router_metrics.h"
+#include "router/metrics/sequence_metrics.h"
 #include "router/metrics/speculation_metrics.h"
 #include "router/schedule/blocks/block_store.h"
 #include "router/schedule/engine.h"
@@ -85,6 +89,14 @@ ServedModel DescribeModel(const RouterOptions& options, const ModelConfig& confi
   return model;
 }
 
+std::optional<VllmFacts> AliasFacts(const RouterOptions& options, const ServedModel& model) {
+  if (!options.vllm_metrics) return std::nullopt;
+  return VllmFacts{.model_name = model.names.front(),
+                   .block_size = options.block_size,
+                   .cache_dtype = std::string(kernels::KvFormatName(options.kv_format)),
+                   .prefix_caching = options.enable_prefix_caching};
+}
+
 }  // namespace
 
 // Members in order of construction; destruction goes the other way.
@@ -98,6 +110,10 @@ struct RouterProcess::Impl {
   std::unique_ptr<RouterMetrics> metrics;
   std::unique_ptr<SpeculationMetrics> speculation_metrics;
   std::unique_ptr<QueueMetrics> queue_metrics;
+  std::unique_ptr<SequenceMetrics> sequence_metrics;
+  std::unique_ptr<KeyMetrics> key_metrics;  // null: none by key
+  std::unique_ptr<ExposedMetrics> exposed;
+  std::unique_ptr<AccessLog> access_log;
   std::unique_ptr<MetricsObserver> observer;
   std::shared_ptr<const Checkpoint> checkpoint;  // until everything is loaded
   ModelConfig config;
@@ -193,6 +209,7 @@ absl::Status RouterProcess::Impl::LoadWeights() {
   const auto report = [this](size_t done, size_t total) {
     total_bytes.store(total);
     loaded_bytes.store(done);
+    metrics->LoadProgressIs(progress());
   };
   SHEAF_ASSIGN_OR_RETURN(
       weights, DecoderWeights::Load(*checkpoint, config, AllHeads(config), *pool, report));
@@ -266,14 +283,18 @@ absl::Status RouterProcess::Impl::OpenPorts() {
                           .small_bytes = size_t{64} << 10});
   preparation = std::make_unique<PreparationPool>(PreparationPoolOptions{});
   wakes = std::make_unique<WakeQueue>();
+  exposed = std::make_unique<ExposedMetrics>(registry, AliasFacts(options, model));
+  access_log = std::make_unique<AccessLog>(
+      AccessLogFormat{options.process.log_format == "json", model.names.front()},
+      options.access_log, key_metrics.get());
   context = std::make_unique<ApiContext>(ApiContext{*gate, *text, model, limits, settings,
                                                     *metrics, *preparation, *wakes, clock,
                                                     [this] { return random(); }, UnixSeconds,
-                                                    request_bytes.get()});
+                                                    request_bytes.get(), access_log.get()});
   inference = MakeInferenceService(*context, &resets);
   loading_router = std::make_unique<HttpRouter>(
-      MakeLoadingRouter([this] { return progress(); }, registry));
-  http_router = std::make_unique<HttpRouter>(MakeHttpRouter(*context, registry));
+      MakeLoadingRouter([this] { return progress(); }, *exposed));
+  http_router = std::make_unique<HttpRouter>(MakeHttpRouter(*context, *exposed));
   std::vector<grpc::Service*> services = {inference.get()};
   // Workers load while this process does.
   if (experts_are_elsewhere()) SHEAF_RETURN_IF_ERROR(MakeExperts());
@@ -341,8 +362,13 @@ absl::StatusOr<std::unique_ptr<RouterProcess>> RouterProcess::Start(const Router
   impl.metrics = std::make_unique<RouterMetrics>(impl.registry, SHEAF_VERSION);
   impl.queue_metrics = std::make_unique<QueueMetrics>(impl.registry);
   impl.speculation_metrics = std::make_unique<SpeculationMetrics>(impl.registry);
-  impl.observer = std::make_unique<MetricsObserver>(*impl.metrics, *impl.queue_metrics,
-                                                    *impl.speculation_metrics);
+  impl.sequence_metrics = std::make_unique<SequenceMetrics>(impl.registry);
+  if (options.metrics_keys > 0) {
+    impl.key_metrics =
+        std::make_unique<KeyMetrics>(impl.registry, static_cast<size_t>(options.metrics_keys));
+  }
+  impl.observer = std::make_unique<MetricsObserver>(
+      *impl.metrics, *impl.queue_metrics, *impl.speculation_metrics, *impl.sequence_metrics);
   SHEAF_RETURN_IF_ERROR(impl.CheckCheckpoint());
   SHEAF_RETURN_IF_ERROR(impl.OpenPorts());
   impl.loader = std::thread([&impl] { impl.Load(); });

@@ -18,6 +18,7 @@
 #include "cli/child_processes.h"
 #include "cli/commands.h"
 #include "cli/data_plane.h"
+#include "cli/exposed_metrics.h"
 #include "cli/metrics_exposer.h"
 #include "cli/model_identity.h"
 #include "cli/own_address.h"
@@ -44,9 +45,10 @@ absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals)
   SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<LinkMaker> links, MakeWorkerLinks(options));
   auto registry = std::make_shared<prometheus::Registry>();
   WorkerMetrics metrics(*registry, SHEAF_VERSION);
+  const ExposedMetrics exposed(*registry);
   SHEAF_ASSIGN_OR_RETURN(
       const std::unique_ptr<MetricsExposer> exposer,
-      MetricsExposer::Start(options.host, options.metrics_port, *registry));
+      MetricsExposer::Start(options.host, options.metrics_port, exposed));
 
   worker_config.instance = RandomInstance();
   worker_config.secret = RandomSecret();

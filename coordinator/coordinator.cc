@@ -197,8 +197,10 @@ void Coordinator::Carry(std::vector<PoolAction> actions) {
     } else if (const auto* end = std::get_if<EndSession>(&action)) {
       End(FindPeer(end->session, true), end->status);
     } else if (const auto* note = std::get_if<LogNote>(&action)) {
-      spdlog::log(note->warning ? spdlog::level::warn : spdlog::level::info, "pool: {}",
-                  note->text);
+      const auto limit = note->of_stranger ? strangers_said_.Say(clock_.Now()) : std::string();
+      if (!limit) continue;
+      spdlog::log(note->warning ? spdlog::level::warn : spdlog::level::info, "pool: {}{}",
+                  note->text, *limit);
     } else if (const auto* refused = std::get_if<RefusedExpert>(&action)) {
       if (observer_ != nullptr) observer_->OnExpertRefused(*refused);
     } else if (const auto* lost = std::get_if<LostWorker>(&action)) {

@@ -21,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "base/clock.h"
+#include "base/log_limit.h"
 #include "coordinator/peer.h"
 #include "coordinator/pool_state.h"
 
@@ -93,6 +94,7 @@ class Coordinator {
 
   const CoordinatorOptions options_;
   const Clock& clock_;
+  LogLimit strangers_said_;
   CoordinatorObserver* const observer_;
   CoordinatorMetrics* const metrics_;
 

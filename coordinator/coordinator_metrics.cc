@@ -1,5 +1,7 @@
 #include "coordinator/coordinator_metrics.h"
 
+#include <string>
+
 namespace sheaf {
 namespace {
 
@@ -37,6 +39,11 @@ CoordinatorMetrics::CoordinatorMetrics(prometheus::Registry& registry)
                         .Register(registry)
                         .Add({}, prometheus::Histogram::BucketBoundaries{1e-4, 3e-4, 1e-3, 3e-3,
                                                                          1e-2, 3e-2, 1e-1, 3e-1})),
+      wanted_holders_(GaugeFamily(registry, "sheaf_pool_wanted_holders",
+                                  "Holders that every expert shall have")
+                          .Add({})),
+      layer_holders_(GaugeFamily(registry, "sheaf_pool_layer_fewest_holders",
+                                 "Holders of the layer's expert that has the fewest")),
       routers_(GaugeFamily(registry, "sheaf_pool_routers", "Routers with a session").Add({})),
       moving_bytes_(GaugeFamily(registry, "sheaf_pool_moving_bytes",
                                 "Bytes that moves under way have still to load")
@@ -100,6 +107,12 @@ void CoordinatorMetrics::PoolIs(const PoolFigures& figures, const PoolCounters& 
   }
   for (size_t i = 0; i < 4; ++i) {
     coverage_[i]->Set(static_cast<double>(figures.coverage[i]));
+  }
+  wanted_holders_.Set(figures.wanted_holders);
+  for (const auto& [layer, holders] : figures.fewest_holders) {
+    prometheus::Gauge*& gauge = fewest_holders_[layer];
+    if (gauge == nullptr) gauge = &layer_holders_.Add({{"layer", std::to_string(layer)}});
+    gauge->Set(holders);
   }
   routers_.Set(figures.routers);
   moving_bytes_.Set(static_cast<double>(figures.moving_bytes));

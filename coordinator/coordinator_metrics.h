@@ -40,6 +40,9 @@ class CoordinatorMetrics {
   std::map<v1::WorkerStatus::State, prometheus::Gauge*> workers_;
   std::map<LossCause, prometheus::Counter*> lost_;
   prometheus::Gauge* coverage_[4];
+  std::map<int, prometheus::Gauge*> fewest_holders_;  // by layer
+  prometheus::Gauge& wanted_holders_;
+  prometheus::Family<prometheus::Gauge>& layer_holders_;
   prometheus::Gauge& routers_;
   prometheus::Gauge& moving_bytes_;
   prometheus::Counter& moves_;

@@ -59,7 +59,9 @@ Member* PoolState::MemberOf(SessionId session) {
 
 void PoolState::Refuse(SessionId session, const char* who, const absl::Status& status) {
   ++counters_.refused_hellos;
-  Warn(absl::StrFormat("a %s may not join: %s", who, std::string(status.message())));
+  Do(LogNote{.warning = true,
+             .text = absl::StrFormat("a %s may not join: %s", who, std::string(status.message())),
+             .of_stranger = true});
   Do(EndSession{session, status});
 }
 

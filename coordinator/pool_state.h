@@ -93,6 +93,7 @@ struct EndSession {
 struct LogNote {
   bool warning = false;
   std::string text;
+  bool of_stranger = false;  // who may cause it as often as he likes
 };
 using PoolAction = std::variant<SendToWorker, SendToRouter, EndSession, LogNote, LostWorker, RefusedExpert>;
 
@@ -115,6 +116,8 @@ struct PoolFigures {
   std::vector<int64_t> coverage{0, 0, 0, 0};  // experts with 0, 1, 2, and 3 or more holders
   int routers = 0;
   uint64_t moving_bytes = 0;
+  double wanted_holders = 1;          // of each expert, as the operator asked
+  std::map<int, int> fewest_holders;  // by decoder layer: of its expert that has the fewest
 };
 
 class PoolState {

@@ -183,6 +183,13 @@ PoolFigures PoolState::Figures() const {
   figures.coverage = Coverage();
   figures.routers = static_cast<int>(routers_.size());
   figures.moving_bytes = MovingBytes();
+  figures.wanted_holders = replicas_;
+  const std::vector<int> holders = planner_.Holders(roster_);
+  for (size_t i = 0; i < holders.size(); ++i) {
+    const auto [at, first] =
+        figures.fewest_holders.try_emplace(grid_.LayerOf(i), holders[i]);
+    if (!first) at->second = std::min(at->second, holders[i]);
+  }
   return figures;
 }
 

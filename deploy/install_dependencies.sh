@@ -3,7 +3,7 @@
 #   deploy/install_dependencies.sh [--tests]
 # --tests adds what only the tests need: Python with pytest and virtual environments, NumPy and a fast BLAS for the oracle, a
 # gRPC client, a cross compiler and emulator for the NEON kernels, what network faults are made with, clang for the analysis of
-# locks. Not node and npm: the client tests that want them are skipped
+# locks, Prometheus for its promtool (alerts) and as what the alerts run in; its service is switched off again. Not node and npm: the client tests that want them are skipped
 # where they are missing.
 # Needs root (or sudo) only when something is missing. Rust: 1.87 or newer; Debian's rustc-web where none is there.
 set -euo pipefail
@@ -16,7 +16,7 @@ packages=(
   libsimdjson-dev libspdlog-dev libcli11-dev libyaml-cpp-dev libgtest-dev libgmock-dev libbenchmark-dev libhwloc-dev libnuma-dev libssl-dev libpcre2-dev
 )
 if [[ ${1:-} == --tests ]]; then
-  packages+=(python3 python3-venv python3-numpy python3-pytest python3-jsonschema libopenblas0-pthread python3-grpcio python3-protobuf g++-aarch64-linux-gnu qemu-user-static iproute2 nftables clang)
+  packages+=(prometheus python3-yaml python3 python3-venv python3-numpy python3-pytest python3-jsonschema libopenblas0-pthread python3-grpcio python3-protobuf g++-aarch64-linux-gnu qemu-user-static iproute2 nftables clang)
 fi
 
 rust_version=$(rustc --version 2>/dev/null | sed -E 's/^rustc 1\.([0-9]+).*/\1/' || true)
@@ -39,3 +39,6 @@ fi
 echo "installing ${#missing[@]} Debian packages: ${missing[*]}"
 "${as_root[@]}" apt-get update -qq
 DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+if [[ " ${missing[*]} " == *" prometheus "* ]] && command -v systemctl >/dev/null; then
+  "${as_root[@]}" systemctl disable --now prometheus >/dev/null 2>&1 || true
+fi

@@ -9,6 +9,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/time/time.h"
+#include "base/log_limit.h"
 #include "grpc/grpc.h"
 #include "grpc/support/alloc.h"
 #include "nlohmann/json.hpp"
@@ -105,6 +106,7 @@ void GrpcCallWatch::Run() {
   pthread_setname_np(pthread_self(), "sheaf-calls");
   int64_t begun = 0;
   int calm_looks = kCalmLooks;
+  LogLimit drops_said;
   // Where nothing begins the looks are fewer.
   for (bool quiet = true; Waited(quiet ? 3 * kLook : kLook);) {
     const Json servers = Parsed(grpc_channelz_get_servers(0));
@@ -125,7 +127,10 @@ void GrpcCallWatch::Run() {
       AddPeers(Count(Member(server, "ref"), "serverId"), peers);
     }
     for (const std::string& peer : TooMany(std::move(peers))) {
-      spdlog::warn("gRPC: {} begins calls faster than they can be answered: disconnected", peer);
+      if (const auto note = drops_said.Say(std::chrono::steady_clock::now())) {
+        spdlog::warn("gRPC: {} begins calls faster than they can be answered: disconnected{}", peer,
+                     *note);
+      }
       drop_(peer);
     }
   }

@@ -54,8 +54,13 @@ constexpr const char* kOutcomeNames[] = {"stop",    "length",   "cancelled",   "
 
 }  // namespace
 
+const char* NameOf(RequestOutcome outcome) { return kOutcomeNames[static_cast<int>(outcome)]; }
+const char* NameOf(RequestFace face) { return kFaceNames[static_cast<int>(face)]; }
+
 RouterMetrics::RouterMetrics(prometheus::Registry& registry, const std::string& version)
-    : call_resets_(Counter(registry, "sheaf_call_resets_total",
+    : load_progress_(Gauge(registry, "sheaf_load_progress_ratio",
+                           "Share of the router's weights that is loaded; 1 when it can begin.")),
+      call_resets_(Counter(registry, "sheaf_call_resets_total",
                            "gRPC calls whose client left before their end.")),
       request_duration_(Histogram(registry, "sheaf_request_duration_seconds",
                                   "Arrival of a generation request to its end.", RequestBuckets())),
@@ -135,6 +140,8 @@ RouterMetrics::RouterMetrics(prometheus::Registry& registry, const std::string& 
       .Add({{"version", version}})
       .Set(1);
 }
+
+void RouterMetrics::LoadProgressIs(double share) { load_progress_.Set(share); }
 
 void RouterMetrics::RequestEnded(RequestFace face, RequestOutcome outcome, Duration since_arrival) {
   requests_[static_cast<int>(face)][static_cast<int>(outcome)]->Increment();

@@ -33,11 +33,18 @@ enum class RequestOutcome {
 
 enum class RequestFace { kHttp, kGrpc };
 
+// As the labels have them.
+const char* NameOf(RequestOutcome outcome);
+const char* NameOf(RequestFace face);
+
 class RouterMetrics {
  public:
   RouterMetrics(prometheus::Registry& registry, const std::string& version);
   RouterMetrics(const RouterMetrics&) = delete;
   RouterMetrics& operator=(const RouterMetrics&) = delete;
+
+  // --- cli, while the weights load: in [0, 1].
+  void LoadProgressIs(double share);
 
   // --- router/api: one call each for a request, a choice's first token, a further token.
   void RequestEnded(RequestFace face, RequestOutcome outcome, Duration since_arrival);
@@ -90,6 +97,7 @@ class RouterMetrics {
   static constexpr int kFaces = 2;
   static constexpr int kOutcomes = 8;
 
+  prometheus::Gauge& load_progress_;
   prometheus::Counter* requests_[kFaces][kOutcomes];
   prometheus::Gauge* connections_[kFaces];
   prometheus::Counter* refused_connections_[kFaces];

@@ -6,6 +6,7 @@
 // at a time (where there are none: from the step thread); the others from the step thread. They must not block.
 
 #include <array>
+#include <optional>
 
 #include "absl/status/status.h"
 #include "base/clock.h"
@@ -74,6 +75,7 @@ struct RequestReport {
   bool guided = false;       // by a grammar or a budget of thoughts
   bool guide_error = false;  // the guide's own, or a conflict with it, ended the request
   Duration queued{0};        // submit to first admission
+  std::optional<Duration> first_token{};  // submit to its first new token; nullopt: there was none
   Duration total{0};         // submit to end
 };
 

@@ -102,6 +102,7 @@ struct GenerationEnd {
   int32_t completion_tokens = 0;  // prior output included
   // Of those, thoughts without their tags (thought_tracker.h). 0 without a guide.
   int32_t reasoning_tokens = 0;
+  Duration queued{0};  // submit to first admission
 };
 
 struct EngineLoad {

@@ -194,5 +194,75 @@ TEST_F(GenerationCallTest, RefusedSubmitHasARetryHint) {
   EXPECT_THAT(api_.Metrics(), HasSubstr(Count("rejected", 1)));
 }
 
+// What the log heard, with texts of its own.
+class Heard final : public RequestLog {
+ public:
+  struct Line {
+    std::string id, key;
+    EndedRequest request;
+  };
+  void Ended(const EndedRequest& request) override {
+    lines.push_back({std::string(request.id), std::string(request.fairness_key), request});
+  }
+  std::vector<Line> lines;
+};
+
+TEST_F(GenerationCallTest, TheLogHearsOfItOnceAtItsEnd) {
+  Heard heard;
+  GenerationCall::Services services = api_.context.services();
+  services.log = &heard;
+  // Two choices of one prompt, and one of another.
+  GenerationRequest first, second;
+  first.prompt = {1, 2, 3};
+  second.prompt = {4, 5};
+  first.request_id = "r-0";
+  first.fairness_key = "key:a";
+  auto started = GenerationCall::Start(services, RequestFace::kHttp, api_.clock.Now(),
+                                       {first, first, second}, "r");
+  const auto call = std::get<std::shared_ptr<GenerationCall>>(started);
+  api_.engine.Emit(0, ByteToken('a'));
+  api_.engine.Emit(0, ByteToken('b'));
+  api_.engine.Emit(1, ByteToken('c'));
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_TRUE(heard.lines.empty());
+    GenerationEnd end = End(FinishReason::kStop);
+    end.cached_tokens = 1;
+    end.queued = std::chrono::milliseconds(10 * (i + 1));
+    end.text = i == 2 ? "de" : "";
+    api_.engine.End(i, end);
+  }
+  call->Abandon(RequestOutcome::kCancelled);
+  ASSERT_EQ(heard.lines.size(), 1u);
+  const Heard::Line& line = heard.lines.front();
+  EXPECT_EQ(line.id, "r");
+  EXPECT_EQ(line.key, "key:a");
+  EXPECT_EQ(line.request.face, RequestFace::kHttp);
+  EXPECT_EQ(line.request.outcome, RequestOutcome::kStop);
+  EXPECT_EQ(line.request.choices, 3);
+  EXPECT_EQ(line.request.prompt_tokens, 5) << "each prompt once";
+  EXPECT_EQ(line.request.cached_tokens, 2) << "of the first choice of each prompt";
+  EXPECT_EQ(line.request.output_tokens, 3);
+  EXPECT_EQ(line.request.text_bytes, 5);
+  EXPECT_EQ(line.request.queued, std::chrono::milliseconds(30));
+  ASSERT_TRUE(line.request.first_token.has_value());
+  EXPECT_LE(*line.request.first_token, line.request.total);
+}
+
+TEST_F(GenerationCallTest, TheLogHearsOfWhatIsRefusedOrLeft) {
+  Heard heard;
+  GenerationCall::Services services = api_.context.services();
+  services.log = &heard;
+  auto left = GenerationCall::Start(services, RequestFace::kGrpc, api_.clock.Now(),
+                                    std::vector<GenerationRequest>(1));
+  std::get<std::shared_ptr<GenerationCall>>(left)->Abandon(RequestOutcome::kCancelled);
+  api_.engine.SetSubmitError(absl::ResourceExhaustedError("full"));
+  GenerationCall::Start(services, RequestFace::kGrpc, api_.clock.Now(),
+                        std::vector<GenerationRequest>(1));
+  ASSERT_EQ(heard.lines.size(), 2u);
+  EXPECT_EQ(heard.lines[0].request.outcome, RequestOutcome::kCancelled);
+  EXPECT_FALSE(heard.lines[0].request.first_token.has_value());
+  EXPECT_EQ(heard.lines[1].request.outcome, RequestOutcome::kRejected);
+}
+
 }  // namespace
 }  // namespace sheaf

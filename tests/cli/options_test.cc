@@ -52,6 +52,14 @@ TEST(Options, DefaultsAreThoseOfTheHelp) {
   EXPECT_EQ(options.max_num_queued_tokens, 16777216);
   EXPECT_FALSE(options.seed.has_value());
   EXPECT_EQ(options.transport, TransportKind::kAuto);
+  EXPECT_EQ(options.expert_timeout_ms, 5000);
+  EXPECT_TRUE(options.access_log);
+  EXPECT_FALSE(Serve({"--no-access-log"}).access_log);
+  EXPECT_TRUE(options.vllm_metrics);
+  EXPECT_FALSE(Serve({"--metrics-compat", "none"}).vllm_metrics);
+  EXPECT_THAT(ErrorOf({"serve", "dir", "--metrics-compat", "tgi"}), HasSubstr("--metrics-compat"));
+  EXPECT_EQ(options.metrics_keys, 32);
+  EXPECT_THAT(ErrorOf({"serve", "dir", "--metrics-keys", "-1"}), HasSubstr("--metrics-keys"));
 }
 
 TEST(Options, TakesVllmNames) {
@@ -139,6 +147,18 @@ TEST(Options, ConfigFileKnowsFlagsWithoutValues) {
   EXPECT_FALSE(options.json_any_whitespace);
   EXPECT_EQ(options.reasoning_parser, "none");
   EXPECT_EQ(options.process.checkpoint, "dir");
+}
+
+TEST(Options, AnEmptyConfigFileSetsNothing) {
+  const std::string path = testing::TempDir() + "/sheaf_options_empty.yaml";
+  for (const char* text : {"", "\n\n", "# port: 1\n", "---\n", "{}\n"}) {
+    std::ofstream(path) << text;
+    EXPECT_EQ(Serve({"--config", path}).port, 8000) << '"' << text << '"';
+  }
+  for (const char* text : {"port\n", "- port\n", "0\n"}) {
+    std::ofstream(path) << text;
+    EXPECT_THAT(ErrorOf({"serve", "dir", "--config", path}), HasSubstr("wanted a map")) << text;
+  }
 }
 
 TEST(Options, WrongValuesNameTheFlag) {

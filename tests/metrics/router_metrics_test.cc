@@ -13,8 +13,10 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "prometheus/text_serializer.h"
+#include "router/metrics/key_metrics.h"
 #include "router/metrics/pool_metrics.h"
 #include "router/metrics/queue_metrics.h"
+#include "router/metrics/sequence_metrics.h"
 #include "router/metrics/speculation_metrics.h"
 
 namespace sheaf {
@@ -69,6 +71,7 @@ std::map<std::string, Figure> Documented() {
 }
 
 void UseEveryVerb(RouterMetrics& metrics) {
+  metrics.LoadProgressIs(0.5);
   metrics.RequestEnded(RequestFace::kHttp, RequestOutcome::kStop, milliseconds(5));
   metrics.FirstToken(milliseconds(2));
   metrics.NextToken(milliseconds(1));
@@ -117,6 +120,23 @@ void UseEveryVerb(QueueMetrics& metrics) {
   metrics.Displaced(4);
 }
 
+void UseEveryVerb(SequenceMetrics& metrics) {
+  metrics.Ended({.prompt_tokens = 30,
+                 .generated_tokens = 5,
+                 .queued = milliseconds(100),
+                 .first_token = milliseconds(350),
+                 .total = milliseconds(750)});
+  // Ended before its first token: it has a size and no phases.
+  metrics.Ended({.prompt_tokens = 10, .total = milliseconds(9000)});
+}
+
+void UseEveryVerb(KeyMetrics& metrics) {
+  metrics.Ended("key:a", 3, 4);
+  metrics.Ended("", 1, 1);
+  metrics.Ended("key:b", 10, 20);
+  metrics.Ended("key:c", 100, 200);
+}
+
 std::map<std::string, Figure> Registered(const prometheus::Registry& registry) {
   std::map<std::string, Figure> figures;
   for (const prometheus::MetricFamily& family : registry.Collect()) {
@@ -139,10 +159,14 @@ TEST(RouterMetrics, PageAndCodeNameTheSameFigures) {
   PoolMetrics pool(registry);
   QueueMetrics queue(registry);
   SpeculationMetrics speculation(registry);
+  SequenceMetrics sequences(registry);
+  KeyMetrics keys(registry, /*most_keys=*/2);
   UseEveryVerb(metrics);
   UseEveryVerb(pool);
   UseEveryVerb(queue);
   UseEveryVerb(speculation);
+  UseEveryVerb(sequences);
+  UseEveryVerb(keys);
   EXPECT_EQ(Documented(), Registered(registry));
 }
 
@@ -158,10 +182,14 @@ TEST(RouterMetrics, VerbsMoveTheirFigures) {
   PoolMetrics pool(registry);
   QueueMetrics queue(registry);
   SpeculationMetrics speculation(registry);
+  SequenceMetrics sequences(registry);
+  KeyMetrics keys(registry, /*most_keys=*/2);
   UseEveryVerb(metrics);
   UseEveryVerb(pool);
   UseEveryVerb(queue);
   UseEveryVerb(speculation);
+  UseEveryVerb(sequences);
+  UseEveryVerb(keys);
   pool.BytesExchanged(WorkerId(1), 1, 2);
   const std::string text = prometheus::TextSerializer().Serialize(registry.Collect());
   for (const char* line :
@@ -192,6 +220,13 @@ TEST(RouterMetrics, VerbsMoveTheirFigures) {
         "sheaf_speculation_accepted_tokens_total{position=\"15\"} 0",
         "sheaf_queued_tokens 500", "sheaf_queue_seconds_sum 0.003", "sheaf_displacements_total 4",
         "sheaf_requests_refused_total{cause=\"too_late\"} 2",
+        "sheaf_load_progress_ratio 0.5", "sheaf_sequence_prompt_tokens_sum 40",
+        "sheaf_sequence_generated_tokens_count 2", "sheaf_sequence_prefill_seconds_sum 0.25",
+        "sheaf_sequence_decode_seconds_sum 0.4", "sheaf_sequence_run_seconds_sum 0.65",
+        "sheaf_sequence_token_seconds_sum 0.1", "sheaf_sequence_token_seconds_count 1",
+        "sheaf_key_requests_total{key=\"none\"} 1", "sheaf_key_requests_total{key=\"other\"} 2",
+        "sheaf_key_prompt_tokens_total{key=\"other\"} 110",
+        "sheaf_key_generated_tokens_total{key=\"other\"} 220",
         "sheaf_build_info{version=\"1.2.3\"} 1",
         // There from the start, so that the first event is not lost to rate().
         "sheaf_requests_total{face=\"grpc\",outcome=\"rejected\"} 0"}) {

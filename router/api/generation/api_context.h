@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string_view>
 #include <utility>
 
 #include "base/byte_budget.h"
@@ -35,13 +36,26 @@ struct ApiContext {
   std::function<int64_t()> unix_seconds;  // `created` in answers
   // Of gRPC requests (HTTP's are the server's own: HttpServerParts); null: no bound.
   ByteBudget* request_bytes = nullptr;
+  RequestLog* request_log = nullptr;  // null: none is kept
 
   ValidationContext validation(ClientLeft client_left = {}) const {
     return {model, limits,  settings,
             codec, engine.max_model_len(), random, std::move(client_left)};
   }
   GenerationCall::Services services() const {
-    return {engine, wakes, metrics, clock, limits.max_unsent_bytes};
+    return {engine, wakes, metrics, clock, limits.max_unsent_bytes, request_log};
+  }
+  // Counts a request that ended before there was a call.
+  void Refused(RequestFace face, RequestOutcome outcome, std::string_view id,
+               std::string_view fairness_key, TimePoint arrival) const {
+    const Duration total = clock.Now() - arrival;
+    metrics.RequestEnded(face, outcome, total);
+    if (request_log == nullptr) return;
+    request_log->Ended({.face = face,
+                        .outcome = outcome,
+                        .id = id,
+                        .fairness_key = fairness_key,
+                        .total = total});
   }
 };
 

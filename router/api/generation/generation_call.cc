@@ -72,15 +72,29 @@ class GenerationCall::Sink final : public GenerationSink {
 };
 
 GenerationCall::GenerationCall(const Services& services, RequestFace face, TimePoint arrival,
-                               size_t choices)
-    : services_(services), face_(face), arrival_(arrival), choices_(choices), running_(choices) {}
+                               const std::vector<GenerationRequest>& choices, std::string id)
+    : services_(services),
+      face_(face),
+      arrival_(arrival),
+      choices_(choices.size()),
+      running_(choices.size()) {
+  if (services.log == nullptr || choices.empty()) return;
+  facts_.id = id.empty() ? choices.front().request_id : std::move(id);
+  facts_.fairness_key = choices.front().fairness_key;
+  for (size_t i = 0; i < choices.size(); ++i) {
+    const PromptTokens& prompt = choices[i].prompt;
+    choices_[i].first_of_prompt = i == 0 || prompt.begin() != choices[i - 1].prompt.begin();
+    if (choices_[i].first_of_prompt) facts_.prompt_tokens += static_cast<int64_t>(prompt.size());
+  }
+}
 
 GenerationCall::~GenerationCall() = default;
 
 ApiResult<std::shared_ptr<GenerationCall>> GenerationCall::Start(
     const Services& services, RequestFace face, TimePoint arrival,
-    std::vector<GenerationRequest> choices) {
-  std::shared_ptr<GenerationCall> call(new GenerationCall(services, face, arrival, choices.size()));
+    std::vector<GenerationRequest> choices, std::string id) {
+  std::shared_ptr<GenerationCall> call(
+      new GenerationCall(services, face, arrival, choices, std::move(id)));
   std::vector<GenerationEngine::Submission> submissions;
   for (size_t i = 0; i < choices.size(); ++i) {
     submissions.push_back(
@@ -192,6 +206,9 @@ void GenerationCall::OnToken(int choice, TokenEvent event) {
   {
     absl::MutexLock lock(&mutex_);
     previous = std::exchange(choices_[static_cast<size_t>(choice)].last_token, now);
+    if (!facts_.first_token) facts_.first_token = now - arrival_;
+    ++facts_.output_tokens;
+    facts_.text_bytes += static_cast<int64_t>(event.text.size());
   }
   if (previous) {
     services_.metrics.NextToken(now - *previous);
@@ -209,7 +226,11 @@ void GenerationCall::OnEnd(int choice, GenerationEnd end) {
   {
     absl::MutexLock lock(&mutex_);
     --running_;
-    choices_[static_cast<size_t>(choice)].ended = true;
+    Choice& ended = choices_[static_cast<size_t>(choice)];
+    ended.ended = true;
+    if (ended.first_of_prompt) facts_.cached_tokens += end.cached_tokens;
+    facts_.queued = std::max(facts_.queued, end.queued);
+    facts_.text_bytes += static_cast<int64_t>(end.text.size());
     if (abandoned_ || error_) return;
     if (end.reason == FinishReason::kError || end.reason == FinishReason::kCancelled) {
       absl::Status status = end.status;
@@ -248,7 +269,21 @@ void GenerationCall::CancelAll() {
 
 void GenerationCall::Count(RequestOutcome outcome) {
   if (std::exchange(counted_, true)) return;
-  services_.metrics.RequestEnded(face_, outcome, services_.clock.Now() - arrival_);
+  const Duration total = services_.clock.Now() - arrival_;
+  services_.metrics.RequestEnded(face_, outcome, total);
+  if (services_.log == nullptr) return;
+  services_.log->Ended({.face = face_,
+                        .outcome = outcome,
+                        .id = facts_.id,
+                        .fairness_key = facts_.fairness_key,
+                        .choices = static_cast<int>(choices_.size()),
+                        .prompt_tokens = facts_.prompt_tokens,
+                        .cached_tokens = facts_.cached_tokens,
+                        .output_tokens = facts_.output_tokens,
+                        .text_bytes = facts_.text_bytes,
+                        .queued = facts_.queued,
+                        .first_token = facts_.first_token,
+                        .total = total});
 }
 
 }  // namespace sheaf

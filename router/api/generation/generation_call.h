@@ -13,19 +13,21 @@
 //            when Abandon returns, so it must hold what it touches.
 // Errors     Start: whatever Submit said, with a retry hint. Later errors come from Take.
 // Metrics    every call is counted once, at its end, with outcome and duration; also first token
-//            and token gaps.
+//            and token gaps. The request log hears of it then, too.
 
 #include <atomic>
 #include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <variant>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "base/clock.h"
+#include "router/api/generation/request_log.h"
 #include "router/api/generation/wake_queue.h"
 #include "router/api/request/api_error.h"
 #include "router/metrics/router_metrics.h"
@@ -54,6 +56,7 @@ class GenerationCall final : public Wakeable, public std::enable_shared_from_thi
     RouterMetrics& metrics;
     const Clock& clock;
     size_t max_unsent_bytes;
+    RequestLog* log = nullptr;  // null: none is kept
   };
 
   struct Batch {
@@ -63,9 +66,11 @@ class GenerationCall final : public Wakeable, public std::enable_shared_from_thi
     bool ended = false;               // every choice has ended, or error; nothing follows
   };
 
+  // `id`: of the request, for its log; empty: its first choice's.
   static ApiResult<std::shared_ptr<GenerationCall>> Start(const Services& services,
                                                           RequestFace face, TimePoint arrival,
-                                                          std::vector<GenerationRequest> choices);
+                                                          std::vector<GenerationRequest> choices,
+                                                          std::string id = {});
   ~GenerationCall() override;
 
   enum class WakeFor { kEveryEvent, kMuch };
@@ -86,9 +91,18 @@ class GenerationCall final : public Wakeable, public std::enable_shared_from_thi
     std::optional<SequenceId> sequence;
     std::optional<TimePoint> last_token;
     bool ended = false;
+    bool first_of_prompt = true;  // whose prompt no choice before it has
+  };
+  // For the request log.
+  struct Facts {
+    std::string id, fairness_key;
+    int64_t prompt_tokens = 0, cached_tokens = 0, output_tokens = 0, text_bytes = 0;
+    Duration queued{0};
+    std::optional<Duration> first_token;
   };
 
-  GenerationCall(const Services& services, RequestFace face, TimePoint arrival, size_t choices);
+  GenerationCall(const Services& services, RequestFace face, TimePoint arrival,
+                 const std::vector<GenerationRequest>& choices, std::string id);
 
   // `counts`: towards max_unsent_bytes.
   void Append(ChoiceEvent event, size_t bytes, bool counts);
@@ -105,6 +119,7 @@ class GenerationCall final : public Wakeable, public std::enable_shared_from_thi
 
   absl::Mutex mutex_;
   std::vector<Choice> choices_ ABSL_GUARDED_BY(mutex_);
+  Facts facts_ ABSL_GUARDED_BY(mutex_);
   struct Unsent {
     ChoiceEvent event;
     size_t bytes = 0;

@@ -74,7 +74,8 @@ ApiResult<StartedRequest> StartRequest(const ParsedRequest& request, RequestFace
     if (auto error = CheckPromptLogprobs(*good, context)) prepared = *std::move(error);
   }
   if (auto* error = std::get_if<ApiError>(&prepared)) {
-    context.metrics.RequestEnded(face, OutcomeOf(error->status), context.clock.Now() - arrival);
+    context.Refused(face, OutcomeOf(error->status), request.request_id.value_or(""),
+                    request.fairness_key, arrival);
     return std::move(*error);
   }
   NoteDoubledPrefixes(std::get<PreparedRequest>(prepared), context);
@@ -85,7 +86,8 @@ ApiResult<StartedRequest> StartRequest(const ParsedRequest& request, RequestFace
   }
   // From here on the call counts itself.
   auto call = GenerationCall::Start(context.services(), face, arrival,
-                                    std::exchange(started.prepared.choices, {}));
+                                    std::exchange(started.prepared.choices, {}),
+                                    started.prepared.request_id);
   if (auto* error = std::get_if<ApiError>(&call)) return std::move(*error);
   started.call = std::get<std::shared_ptr<GenerationCall>>(std::move(call));
   return started;

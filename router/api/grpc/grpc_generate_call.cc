@@ -156,7 +156,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   }
 
   void Count(RequestOutcome outcome) {
-    context_.metrics.RequestEnded(RequestFace::kGrpc, outcome, context_.clock.Now() - arrival_);
+    context_.Refused(RequestFace::kGrpc, outcome, /*id=*/{}, fairness_key_, arrival_);
   }
 
   void OnWriteDone(bool ok) override {

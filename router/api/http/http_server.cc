@@ -26,6 +26,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "base/log_limit.h"
 #include "base/status.h"
 #include "network/connection_acceptor.h"
 #include "router/api/http/http_connection.h"
@@ -161,7 +162,11 @@ class BeastHttpServer final : public HttpServer {
     }
     if (!socket.is_open()) {
       close(accepted);
-      if (ec) spdlog::warn("HTTP: a connection is dropped: {}", ec.message());
+      if (ec) {
+        if (const auto note = drops_said_.Say(parts_.clock.Now())) {
+          spdlog::warn("HTTP: a connection is dropped: {}{}", ec.message(), *note);
+        }
+      }
       return;
     }
     auto connection = std::make_shared<HttpConnection>(std::move(socket), *shared_);
@@ -202,6 +207,7 @@ class BeastHttpServer final : public HttpServer {
   const std::shared_ptr<NetworkGate> gate_ = std::make_shared<NetworkGate>();
   std::atomic<bool> stopping_{false};
   std::atomic<int> refusals_{0};
+  LogLimit drops_said_;
   HttpDate date_;
   std::optional<OriginPolicy> origins_;  // when the address is known
   std::optional<HttpConnectionContext> shared_;

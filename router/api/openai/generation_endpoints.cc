@@ -30,8 +30,8 @@ HttpReply Answer(Kind kind, HttpRequest& http, const ApiContext& context,
                  UnknownFields& unknown) {
   auto body = kind == Kind::kChat ? ParseChatBody(http.body) : ParseCompletionBody(http.body);
   if (const auto* error = std::get_if<ApiError>(&body)) {
-    context.metrics.RequestEnded(RequestFace::kHttp, OutcomeOf(error->status),
-                                 context.clock.Now() - http.arrival);
+    context.Refused(RequestFace::kHttp, OutcomeOf(error->status), http.request_id,
+                    http.fairness_key, http.arrival);
     return ErrorResponse(*error);
   }
   const size_t bytes = http.body.size();

@@ -53,6 +53,8 @@ bool OutputTeller::Tell(NewToken token, EngineObserver& observer) {
   if (ended()) return false;
   TellBeginning();
   cached_tokens_ = token.cached_tokens;
+  queued_ = token.queued;
+  if (!first_token_) first_token_ = token.at;
   if (last_token_.has_value()) {
     observer.OnNextToken(token.at - *last_token_);
   } else {
@@ -92,11 +94,13 @@ void OutputTeller::Tell(Ending ending, EngineObserver& observer) {
   report.guided = guided_;
   report.guide_error = !ended() && ending.guide_error;
   report.queued = ending.queued;
+  if (first_token_) report.first_token = *first_token_ - submitted_;
   report.total = ending.at - submitted_;
   observer.OnRequestEnd(report);
   if (ended()) return;
   if (ending.reason == FinishReason::kStop) TellBeginning();
   cached_tokens_ = ending.cached_tokens;
+  queued_ = ending.queued;
   TellEnd(ending.reason, std::move(ending.status));
 }
 
@@ -118,6 +122,7 @@ void OutputTeller::TellEnd(FinishReason reason, absl::Status status) {
   end.cached_tokens = cached_tokens_;
   end.completion_tokens = output_tokens_;
   end.reasoning_tokens = thoughts_.num_tokens();
+  end.queued = queued_;
   std::exchange(sink_, nullptr)->OnEnd(std::move(end));
 }
 

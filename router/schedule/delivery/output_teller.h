@@ -43,6 +43,7 @@ struct NewToken {
   bool forced = false;
   bool stops = false;  // a stop token: no text of it is told, and an Ending follows
   int32_t cached_tokens = 0;
+  Duration queued{0};  // as Ending's
   TimePoint at;  // when its step was done
   std::optional<TokenLogprobs> logprobs;
 };
@@ -96,6 +97,8 @@ class OutputTeller {
   int prior_tokens_ = 0;
   int output_tokens_ = 0;  // told, prior ones included
   int32_t cached_tokens_ = 0;
+  Duration queued_{0};
+  std::optional<TimePoint> first_token_;
   std::optional<TimePoint> last_token_;
   std::optional<TokenId> stop_token_;
   std::optional<std::string> stop_string_;

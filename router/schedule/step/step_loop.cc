@@ -338,6 +338,7 @@ void StepLoop::Deliver(TimePoint now) {
       told.forced = result.next.forced[t];
       told.stops = end == FinishReason::kStop;
       told.cached_tokens = sequence.cached_tokens;
+      told.queued = sequence.admitted.value_or(now) - sequence.submitted();
       told.at = now;
       if (!result.logprobs.empty()) told.logprobs = std::move(result.logprobs[t]);
       delivery_.Add(teller, std::move(told));
