@@ -27,6 +27,7 @@ namespace sheaf {
 namespace {
 
 absl::Status RunUntilStopped(const CoordinatorCommandOptions& options, StopSignals& signals) {
+  if (!options.pool.tls.cert.empty()) WantNewestTls();
   SHEAF_RETURN_IF_ERROR(SetUpProcess(options.process));
   std::unique_ptr<ReadyFile> ready_file;
   if (!options.ready_file.empty()) {
@@ -50,7 +51,6 @@ absl::Status RunUntilStopped(const CoordinatorCommandOptions& options, StopSigna
       const std::unique_ptr<MetricsExposer> exposer,
       MetricsExposer::Start(options.host, options.metrics_port, *registry));
   SteadyClock clock;
-  if (!options.pool.tls.cert.empty()) WantNewestTls();
   SHEAF_ASSIGN_OR_RETURN(
       std::shared_ptr<TlsIdentity> tls,
       OpenClusterTls(options.pool.tls, std::make_shared<TlsReport>(registry.get(), clock)));

@@ -36,6 +36,7 @@ namespace {
 
 absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals) {
   std::optional<StopSignals::NothingToFinish> until_it_joins(std::in_place, signals);
+  if (!options.tls.cert.empty()) WantNewestTls();
   SHEAF_RETURN_IF_ERROR(SetUpProcess(options.process));
   SHEAF_ASSIGN_OR_RETURN(WorkerPreflight preflight,
                          RunWorkerPreflight(options.process.checkpoint));
@@ -52,7 +53,6 @@ absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals)
       MetricsExposer::Start(options.host, options.metrics_port, *registry));
 
   const SteadyClock clock;
-  if (!options.tls.cert.empty()) WantNewestTls();
   SHEAF_ASSIGN_OR_RETURN(
       worker_config.tls,
       OpenClusterTls(options.tls, std::make_shared<TlsReport>(registry.get(), clock)));

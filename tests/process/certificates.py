@@ -55,6 +55,11 @@ class Authority:
                       .sign(self._key, hashes.SHA256()))
         self.cert = _write(folder / "ca.pem", self._cert.public_bytes(serialization.Encoding.PEM))
 
+    def end_of(self, name: str) -> float:
+        """Unix seconds of the end of NAME.pem."""
+        cert = x509.load_pem_x509_certificate((self.folder / f"{name}.pem").read_bytes())
+        return cert.not_valid_after.replace(tzinfo=datetime.timezone.utc).timestamp()
+
     def issue(self, name: str, uris: Sequence[str] = (), dns: Sequence[str] = ("localhost",),
               until: datetime.timedelta = DAY) -> Pair:
         """Files NAME.pem and NAME.key, written over earlier ones of that name; for both ends of a connection."""
