@@ -127,7 +127,7 @@ class TlsTest : public testing::Test {
 
   std::filesystem::path folder_;
   Key ca_key_ = NewKey();
-  Certificate ca_ = Make(ca_key_, {.until = kNow + 100000}, nullptr, ca_key_);
+  Certificate ca_ = Make(ca_key_, {.names = "", .until = kNow + 100000}, nullptr, ca_key_);
   Key key_ = NewKey();
   TlsFiles files_;
   std::shared_ptr<const TlsMaterial> material_;
@@ -146,7 +146,7 @@ TEST_F(TlsTest, OneOfTheNamesMustBeOnTheList) {
   EXPECT_EQ(Refused({.names = "DNS:sub.worker.example"}, {"worker.example"}), "wrong_name");
   EXPECT_EQ(Refused({.names = "email:sheaf-worker@x"}, {"sheaf-worker@x"}), "wrong_name");
   // Neither the common name nor a name of the other kind.
-  EXPECT_EQ(Refused({}, {"sheaf-worker"}), "wrong_name");
+  EXPECT_EQ(Refused(Leaf(Issue()), {"sheaf-worker"}), "wrong_name");
 }
 
 TEST_F(TlsTest, ForgedExpiredAndMissingOnesAreRefused) {
@@ -156,7 +156,7 @@ TEST_F(TlsTest, ForgedExpiredAndMissingOnesAreRefused) {
   EXPECT_EQ(Refused({.names = names, .from = kNow + 10}), "expired");
   const Key stranger = NewKey();
   EXPECT_EQ(Refused(Make(key_, {.names = names}, ca_.get(), stranger)), "wrong_ca");
-  const Certificate other_ca = Make(stranger, {}, nullptr, stranger);  // of the same name
+  const Certificate other_ca = Make(stranger, Issue(), nullptr, stranger);  // of the same name
   EXPECT_EQ(Refused(Make(key_, {.names = names}, other_ca.get(), stranger)), "wrong_ca");
   EXPECT_EQ(Refused(Make(key_, {.names = names}, nullptr, key_)), "wrong_ca");  // by itself
   // A leaf that signs.

@@ -316,13 +316,13 @@ def test_what_clients_are_refused_for(tiny: Path, ca: Authority, strangers_ca: A
 def test_a_tls_client_that_leaves_is_noticed(tiny: Path, ca: Authority) -> None:
     """Also behind bytes that nobody may read yet: a next request, or TLS's farewell."""
     with TlsServer(tiny, ca, "--workers", "0") as server:
-        body = json.dumps({"prompt": [1, 2, 3], "max_tokens": 2000, "ignore_eos": True, "temperature": 0}).encode()
+        body = json.dumps({"prompt": [1, 2, 3], "max_tokens": 3500, "n": 32, "ignore_eos": True}).encode()
         head = (b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 b"Content-Length: " + str(len(body)).encode() + b"\r\n\r\n")
         raw = socket.create_connection(server.ready["http"].rsplit(":", 1), timeout=30)
         secure = server.context().wrap_socket(raw, server_hostname="localhost")
         secure.sendall(head + body)
-        wait_for(lambda: server.figure("sheaf_requests_running") == 1, 30, "it runs")
+        wait_for(lambda: server.figure("sheaf_requests_running") == 32, 30, "it runs")
         secure.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         try:
             secure.unwrap()
