@@ -31,8 +31,8 @@ bool IsLoopback(const std::string& host) {
 
 void AddClientTlsFlags(CLI::App& app, ClientTlsOptions& options) {
   app.add_option("--tls-cert", options.cert,
-                 "Certificate for clients (PEM, then its intermediates); read again when it changes. "
-                 "Default: plaintext");
+                 "Certificate for clients (PEM, then its intermediates); read again when it "
+                 "changes. Default: plaintext");
   app.add_option("--tls-key", options.key, "Its private key (PEM, without a passphrase)");
   app.add_option("--tls-client-ca", options.client_ca,
                  "CAs (PEM) of which clients must have a certificate; default: none is wanted");

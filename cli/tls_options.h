@@ -1,8 +1,8 @@
 #pragma once
 // The flags of TLS: for clients (--tls-*) and between our own processes (--cluster-*).
 //
-// Errors     Check*: kInvalidArgument naming the flag that is missing; Open*: also what is wrong with
-//            a file.
+// Errors     Check*: kInvalidArgument naming the flag that is missing; Open*: also what is wrong
+//            with a file.
 
 #include <memory>
 #include <string>
@@ -29,7 +29,7 @@ struct ClusterTlsOptions {
   std::string cert;
   std::string key;
   std::string ca;                          // of the other end's certificate
-  std::vector<std::string> allowed_names;  // SPIFFE ids and DNS names; the other end has one of them
+  std::vector<std::string> allowed_names;  // SPIFFE ids, DNS names; the other end has one of them
 };
 
 void AddClientTlsFlags(CLI::App& app, ClientTlsOptions& options);
@@ -47,8 +47,8 @@ absl::StatusOr<std::shared_ptr<TlsIdentity>> OpenClientTls(const ClientTlsOption
 absl::StatusOr<std::shared_ptr<TlsIdentity>> OpenClusterTls(const ClusterTlsOptions& options,
                                                             std::shared_ptr<TlsReport> report);
 
-// One warning that says what anybody who reaches `host` may do, where that is more than this machine
-// and nothing protects it. `what`: e.g. "may ask and read answers in plaintext".
+// One warning that says what anybody who reaches `host` may do, where that is more than this
+// machine and nothing protects it. `what`: e.g. "may ask and read answers in plaintext".
 void WarnIfExposed(const std::string& face, const std::string& host, bool protected_by_tls,
                    const std::string& what);
 

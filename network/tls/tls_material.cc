@@ -40,7 +40,8 @@ Bio Reading(const std::string& pem) {
 
 absl::Status Bad(const std::string& path, const char* wanted) {
   ERR_clear_error();
-  return absl::InvalidArgumentError(absl::StrFormat("%s: wanted %s in PEM, got none", path, wanted));
+  return absl::InvalidArgumentError(
+      absl::StrFormat("%s: wanted %s in PEM, got none", path, wanted));
 }
 
 int64_t EndOf(const X509& certificate) {

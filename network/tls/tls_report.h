@@ -1,8 +1,8 @@
 #pragma once
 // TlsReport: what is known of TLS, as log lines and figures (docs/metrics.md, "TLS").
 //
-// Refusals   each counts; the log has one line a peer, cause and minute, with the number of those
-//            that were left out. Strangers cannot fill it: beyond kMaxPeers peers of a minute, lines
+// Refusals   each counts; the log has one line a peer, cause and minute, with the number of
+//            those that were left out. Strangers cannot fill it: beyond kMaxPeers peers of a minute, lines
 //            are left out too.
 // Threads    all verbs from any thread; one short lock.
 // Ownership  the registry outlives this.
@@ -28,7 +28,7 @@ enum class TlsRefusal {
   kWrongCa,        // of none of the CAs, or forged
   kExpired,        // or not valid yet
   kWrongName,      // not on the list of names
-  kBadCertificate, // anything else: unreadable, not for this use
+  kBadCertificate,  // anything else: unreadable, not for this use
   kHandshake,      // it did not come to an end
 };
 

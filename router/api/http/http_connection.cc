@@ -102,23 +102,6 @@ net::awaitable<void> HttpConnection::Refuse(HttpResponse response) {
   if (greeted) co_await RespondAndDrain(response, std::move(framing));
 }
 
-net::awaitable<bool> HttpConnection::Greet() {
-  auto* const tls = stream_.tls();
-  if (tls == nullptr) co_return true;
-  error_code ec;
-  stream_.tcp().expires_after(shared_.options.head_timeout);
-  co_await tls->async_handshake(net::ssl::stream_base::server,
-                                net::redirect_error(net::use_awaitable, ec));
-  if (ec) {
-    error_code ignored;
-    const auto peer = stream_.socket().remote_endpoint(ignored);
-    shared_.tls->HandshakeFailed(ec, ignored ? "a client" : peer.address().to_string());
-  }
-  const bool welcome = !ec && shared_.tls->Accepts(*tls->native_handle());
-  finished_ = !welcome;
-  co_return welcome;
-}
-
 net::awaitable<bool> HttpConnection::WaitForFirstByte() {
   buffer_.shrink_to_fit();
   net::steady_timer limit(stream_.get_executor(), shared_.options.idle_timeout);
