@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <memory>
+#include <string>
+#include <utility>
 
 #include "base/host_port.h"
 #include "base/status.h"
@@ -20,11 +22,13 @@
 #include "coordinator/coordinator.h"
 #include "coordinator/coordinator_metrics.h"
 #include "coordinator/pool_server.h"
+#include "network/tls/grpc_credentials.h"
 
 namespace sheaf {
 namespace {
 
 absl::Status RunUntilStopped(const CoordinatorCommandOptions& options, StopSignals& signals) {
+  if (!options.pool.tls.cert.empty()) WantNewestTls();
   SHEAF_RETURN_IF_ERROR(SetUpProcess(options.process));
   std::unique_ptr<ReadyFile> ready_file;
   if (!options.ready_file.empty()) {
@@ -49,13 +53,19 @@ absl::Status RunUntilStopped(const CoordinatorCommandOptions& options, StopSigna
       const std::unique_ptr<MetricsExposer> exposer,
       MetricsExposer::Start(options.host, options.metrics_port, exposed));
   SteadyClock clock;
+  SHEAF_ASSIGN_OR_RETURN(
+      std::shared_ptr<TlsIdentity> tls,
+      OpenClusterTls(options.pool.tls, std::make_shared<TlsReport>(registry.get(), clock)));
+  const std::string& cluster_host =
+      options.pool.cluster_host.empty() ? options.host : options.pool.cluster_host;
+  WarnIfExposed("the cluster port", cluster_host, tls != nullptr,
+                pool.token.empty() ? "may join as a worker or a router, and drain the pool"
+                                   : "and knows the token may join as a worker or a router");
+  WarnIfExposed("/metrics", options.host, false, "reads the pool's figures");
   Coordinator coordinator(coordinator_options, clock, nullptr, &metrics);
   SHEAF_ASSIGN_OR_RETURN(
       std::unique_ptr<PoolServer> server,
-      PoolServer::Start({options.pool.cluster_host.empty() ? options.host
-                                                           : options.pool.cluster_host,
-                         options.pool.cluster_port},
-                        coordinator));
+      PoolServer::Start({cluster_host, options.pool.cluster_port, std::move(tls)}, coordinator));
   spdlog::info("coordinator: cluster on {}, metrics on {}", server->address(),
                JoinHostPort(options.host, exposer->port()));
   if (ready_file) {

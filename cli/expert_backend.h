@@ -19,6 +19,7 @@
 #include "exchange/expert_layer.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
+#include "network/tls/tls_report.h"
 #include "prometheus/registry.h"
 #include "router/schedule/engine_observer.h"
 
@@ -32,6 +33,7 @@ struct ExpertBackendParts {
   ThreadPool& pool;
   const Clock& clock;
   prometheus::Registry& registry;
+  std::shared_ptr<TlsReport> tls_report;
 };
 
 class ExpertBackend {

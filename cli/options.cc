@@ -12,6 +12,7 @@
 #include "cli/client_flags.h"
 #include "cli/config_file.h"
 #include "cli/speculative_config.h"
+#include "cli/tls_options.h"
 #include "nlohmann/json.hpp"
 #include "router/api/http/origin_policy.h"
 
@@ -100,6 +101,7 @@ void AddPoolFlags(CLI::App& app, PoolOptions& options, int fewest_workers) {
       ->check(CLI::Range(0, 65535))
       ->capture_default_str();
   AddTokenFlag(app, options.cluster_token_file);
+  AddClusterTlsFlags(app, options.tls);
   app.add_option("--lease-ms", options.lease_ms,
                  "A worker without a sign of life for this long is lost")
       ->check(CLI::Range(100, 3600000))
@@ -116,6 +118,7 @@ void AddPoolCommandFlags(CLI::App& app, PoolCommandOptions& options) {
                      "Cluster address of the router or the coordinator, host:port")
         ->capture_default_str();
     AddTokenFlag(*command, options.cluster_token_file);
+    AddClusterTlsFlags(*command, options.tls);
     command
         ->add_option("--timeout-ms", options.timeout_ms, "Longest wait for the answer")
         ->check(CLI::Range(1, 3600000))
@@ -202,6 +205,7 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
   app.add_option("--grpc-port", options.grpc_port, "gRPC port; 0 = a free one")
       ->check(port)
       ->capture_default_str();
+  AddClientTlsFlags(app, options.tls);
   app.add_option("--max-connections", options.max_connections,
                  "Client connections of HTTP and of gRPC each; fewer where the limit of open files "
                  "(ulimit -n, raised to the hard one) does not allow as many")
@@ -367,6 +371,8 @@ absl::Status FinishRouter(RouterOptions& options, const RouterText& text) {
         text.kv_cache_dtype));
   }
   options.kv_format = *format;
+  SHEAF_RETURN_IF_ERROR(CheckClientTls(options.tls));
+  SHEAF_RETURN_IF_ERROR(CheckClusterTls(options.pool.tls));
   SHEAF_ASSIGN_OR_RETURN(options.speculation, ParseSpeculativeConfig(text.speculative_config));
   options.vllm_metrics = text.metrics_compat == "vllm";
   options.int16_combine = text.combine_format == "int16";
@@ -426,6 +432,7 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
                    "Cluster address of the router or the coordinator, host:port")
       ->required();
   AddTokenFlag(*worker_app, worker.cluster_token_file);
+  AddClusterTlsFlags(*worker_app, worker.tls);
   worker_app->add_option("--host", worker.host, "Address that /metrics listens on")
       ->capture_default_str();
   worker_app->add_option("--metrics-port", worker.metrics_port, "Port of /metrics; 0 = a free one")
@@ -547,10 +554,17 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
         !status.ok()) {
       return status;
     }
+    SHEAF_RETURN_IF_ERROR(CheckClusterTls(worker.tls));
     return WorkerCommand{std::move(worker)};
   }
-  if (coordinator_app->parsed()) return CoordinatorCommand{std::move(coordinator)};
-  if (pool_app->parsed()) return PoolCommand{std::move(pool)};
+  if (coordinator_app->parsed()) {
+    SHEAF_RETURN_IF_ERROR(CheckClusterTls(coordinator.pool.tls));
+    return CoordinatorCommand{std::move(coordinator)};
+  }
+  if (pool_app->parsed()) {
+    SHEAF_RETURN_IF_ERROR(CheckClusterTls(pool.tls));
+    return PoolCommand{std::move(pool)};
+  }
   if (inspect_app->parsed()) return InspectCommand{std::move(inspect)};
   if (verify_app->parsed()) return VerifyCommand{std::move(verify)};
   if (repack_app->parsed()) return RepackCommand{std::move(repack)};

@@ -18,6 +18,7 @@
 #include "cli/kv_memory.h"
 #include "cli/pool_options.h"
 #include "cli/process_options.h"
+#include "cli/tls_options.h"
 #include "kernels/kv_format.h"
 #include "model/repack/file_linear.h"
 #include "router/schedule/speculation/speculator.h"
@@ -39,6 +40,7 @@ struct RouterOptions {
   std::string host = "127.0.0.1";               // address that HTTP and gRPC listen on
   int port = 8000;                              // HTTP; 0 = a free port
   int grpc_port = 50051;                        // gRPC; 0 = a free port
+  ClientTlsOptions tls;                         // of both
   int max_connections = 16384;                  // of each of the two
   PoolOptions pool;
   std::string coordinator;                      // host:port of one outside; empty = inside
@@ -90,6 +92,7 @@ struct WorkerOptions {
   ProcessOptions process;
   std::string coordinator;                         // host:port of the pool's coordinator
   std::string cluster_token_file;                  // the pool's token; empty = none
+  ClusterTlsOptions tls;                           // towards the coordinator
   std::string host = "127.0.0.1";                  // address that /metrics listens on
   int metrics_port = 0;                            // 0 = a free port
   int worker_threads = 0;                          // 0 = cores that it may use

@@ -281,6 +281,8 @@ absl::Status PoolBackend::Open(const ExpertBackendParts& parts) {
   client.token = token;
   SHEAF_RETURN_IF_ERROR(Connect(parts, model, client.instance, maker_->NewConnector()));
 
+  SHEAF_ASSIGN_OR_RETURN(const std::shared_ptr<TlsIdentity> tls,
+                         OpenClusterTls(options.pool.tls, parts.tls_report));
   OpenPoolStream open;
   if (options.coordinator.empty()) {
     CoordinatorOptions coordinator;
@@ -294,11 +296,14 @@ absl::Status PoolBackend::Open(const ExpertBackendParts& parts) {
         coordinator, clock_, static_cast<CoordinatorObserver*>(this), coordinator_metrics_.get());
     const std::string& host =
         options.pool.cluster_host.empty() ? options.host : options.pool.cluster_host;
+    WarnIfExposed("the cluster port", host, tls != nullptr,
+                  token.empty() ? "may join as a worker or a router, and drain the pool"
+                                : "and knows the token may join as a worker or a router");
     SHEAF_ASSIGN_OR_RETURN(
-        listener_, PoolServer::Start({host, options.pool.cluster_port}, *coordinator_));
+        listener_, PoolServer::Start({host, options.pool.cluster_port, tls}, *coordinator_));
     open = InProcessPool(*coordinator_);
   } else {
-    open = RemotePool(options.coordinator);
+    open = RemotePool(options.coordinator, tls);
   }
   client_ = std::make_unique<PoolClient>(
       client, clock_, std::move(open),

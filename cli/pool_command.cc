@@ -7,11 +7,13 @@
 #include <cstdio>
 
 #include "absl/strings/str_format.h"
+#include "base/clock.h"
 #include "base/status.h"
 #include "cli/commands.h"
 #include "cli/pool_table.h"
 #include "cli/process_identity.h"
 #include "cli/process_setup.h"
+#include "network/tls/grpc_credentials.h"
 #include "sheaf/v1/pool.grpc.pb.h"
 
 namespace sheaf {
@@ -25,8 +27,11 @@ absl::Status FromGrpc(const grpc::Status& status, const std::string& coordinator
 
 absl::StatusOr<std::string> Ask(const PoolCommandOptions& options) {
   SHEAF_ASSIGN_OR_RETURN(const std::string token, ReadToken(options.cluster_token_file));
-  const auto stub = v1::Pool::NewStub(
-      grpc::CreateChannel(options.coordinator, grpc::InsecureChannelCredentials()));
+  const SteadyClock clock;
+  SHEAF_ASSIGN_OR_RETURN(const std::shared_ptr<TlsIdentity> tls,
+                         OpenClusterTls(options.tls, std::make_shared<TlsReport>(nullptr, clock)));
+  const auto stub =
+      v1::Pool::NewStub(grpc::CreateChannel(options.coordinator, GrpcChannelCredentials(tls)));
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() +
                        std::chrono::milliseconds(options.timeout_ms));

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "cli/process_options.h"
+#include "cli/tls_options.h"
 
 namespace sheaf {
 
@@ -16,6 +17,7 @@ struct PoolOptions {
   std::string cluster_host;      // address that workers and other routers reach; empty = --host
   int cluster_port = 50052;      // 0 = a free one
   std::string cluster_token_file;  // whose contents a worker or router must present; empty = none
+  ClusterTlsOptions tls;
   int lease_ms = 2000;           // a worker without a sign of life for this long is lost
 };
 
@@ -34,6 +36,7 @@ struct PoolCommandOptions {
   double replicas = 1;   // of replicas
   std::string coordinator = "127.0.0.1:50052";  // host:port
   std::string cluster_token_file;
+  ClusterTlsOptions tls;
   bool json = false;      // status as JSON
   int timeout_ms = 5000;  // of the answer
 };

@@ -107,6 +107,7 @@ struct RouterProcess::Impl {
   SteadyClock clock;
   RandomSource random;
   prometheus::Registry registry;
+  const std::shared_ptr<TlsReport> tls_report = std::make_shared<TlsReport>(&registry, clock);
   std::unique_ptr<RouterMetrics> metrics;
   std::unique_ptr<SpeculationMetrics> speculation_metrics;
   std::unique_ptr<QueueMetrics> queue_metrics;
@@ -168,7 +169,7 @@ struct RouterProcess::Impl {
 absl::Status RouterProcess::Impl::MakeExperts() {
   SHEAF_ASSIGN_OR_RETURN(
       experts,
-      ExpertBackend::Create({options, checkpoint, config, *pool, clock, registry}));
+      ExpertBackend::Create({options, checkpoint, config, *pool, clock, registry, tls_report}));
   return absl::OkStatus();
 }
 
@@ -305,6 +306,9 @@ absl::Status RouterProcess::Impl::OpenPorts() {
                                      static_cast<size_t>(options.max_connections))));
   spdlog::info("up to {} connections of HTTP and of gRPC each; at most {} files and sockets",
                shares.connections, CurrentDescriptorLimit());
+  SHEAF_ASSIGN_OR_RETURN(const std::shared_ptr<TlsIdentity> tls,
+                         OpenClientTls(options.tls, tls_report));
+  WarnIfExposed("the port of clients", options.host, tls != nullptr, "may ask and read /metrics");
   SHEAF_ASSIGN_OR_RETURN(
       grpc, GrpcServer::Start(
                 {.host = options.host,
@@ -312,7 +316,8 @@ absl::Status RouterProcess::Impl::OpenPorts() {
                  .max_connections = shares.connections,
                  .descriptor_ceiling = shares.ceiling,
                  .on_refused = [this] { metrics->ConnectionRefused(RequestFace::kGrpc); },
-                 .resets = &resets},
+                 .resets = &resets,
+                 .tls = tls},
                 *gate, services));
   HttpServerOptions http_options;
   http_options.max_connections = shares.connections;
@@ -322,6 +327,7 @@ absl::Status RouterProcess::Impl::OpenPorts() {
   // One carries 60,000 tokens a second; more of them wake each other.
   http_options.num_threads = std::clamp(DetectCpuTopology().usable_cores / 4, 1, 4);
   http_options.allowed_origins = options.allowed_origins;
+  http_options.tls = tls;
   http_options.max_body_bytes =
       std::min(http_options.max_body_bytes, request_bytes->max_lease_bytes());
   SHEAF_ASSIGN_OR_RETURN(

@@ -50,6 +50,9 @@ std::vector<std::vector<std::string>> WorkerCommands(const RouterOptions& option
       commands.back().push_back("--cluster-token-file");
       commands.back().push_back(options.pool.cluster_token_file);
     }
+    for (std::string& flag : FlagsOf(options.pool.tls)) {
+      commands.back().push_back(std::move(flag));
+    }
   }
   return commands;
 }

@@ -13,6 +13,7 @@
 #include <thread>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/cpu_topology.h"
 #include "base/status.h"
 #include "cli/child_processes.h"
@@ -25,7 +26,9 @@
 #include "cli/preflight.h"
 #include "cli/process_identity.h"
 #include "cli/process_setup.h"
+#include "cli/tls_options.h"
 #include "model/expert_reader.h"
+#include "network/tls/grpc_credentials.h"
 #include "worker/holdings/expert_loader.h"
 #include "worker/worker.h"
 
@@ -34,6 +37,7 @@ namespace {
 
 absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals) {
   std::optional<StopSignals::NothingToFinish> until_it_joins(std::in_place, signals);
+  if (!options.tls.cert.empty()) WantNewestTls();
   SHEAF_RETURN_IF_ERROR(SetUpProcess(options.process));
   SHEAF_ASSIGN_OR_RETURN(WorkerPreflight preflight,
                          RunWorkerPreflight(options.process.checkpoint));
@@ -49,6 +53,12 @@ absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals)
   SHEAF_ASSIGN_OR_RETURN(
       const std::unique_ptr<MetricsExposer> exposer,
       MetricsExposer::Start(options.host, options.metrics_port, exposed));
+
+  const SteadyClock clock;
+  SHEAF_ASSIGN_OR_RETURN(
+      worker_config.tls,
+      OpenClusterTls(options.tls, std::make_shared<TlsReport>(registry.get(), clock)));
+  WarnIfExposed("/metrics", options.host, false, "reads this worker's figures");
 
   worker_config.instance = RandomInstance();
   worker_config.secret = RandomSecret();

@@ -21,7 +21,10 @@ absl::StatusOr<std::unique_ptr<PoolServer>> PoolServer::Start(const PoolServerOp
   std::unique_ptr<PoolServer> made(new PoolServer(coordinator));
   grpc::ServerBuilder builder;
   auto listener = GrpcListener::Listen(
-      {.name = "cluster", .host = options.host, .port = static_cast<uint16_t>(options.port)},
+      {.name = "cluster",
+       .host = options.host,
+       .port = static_cast<uint16_t>(options.port),
+       .tls = options.tls},
       builder);
   if (!listener.ok()) {
     return absl::UnavailableError(

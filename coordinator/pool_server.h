@@ -15,12 +15,14 @@
 #include "coordinator/coordinator.h"
 #include "coordinator/coordinator_service.h"
 #include "network/grpc_listener.h"
+#include "network/tls/tls_identity.h"
 
 namespace sheaf {
 
 struct PoolServerOptions {
   std::string host = "127.0.0.1";  // an address, IPv6 too
   int port = 0;                    // 0 = a free one
+  std::shared_ptr<TlsIdentity> tls = nullptr;  // null: plaintext, anybody who has the token joins
 };
 
 class PoolServer {

@@ -11,6 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "grpcpp/security/server_credentials.h"
+#include "network/tls/grpc_credentials.h"
 
 namespace sheaf {
 namespace {
@@ -41,6 +42,9 @@ std::string PeerOf(int descriptor) {
   return absl::StrFormat("ipv6:%%5B%s%%5D:%d", text, ntohs(v6.sin6_port));
 }
 
+// A peer without its port, which is another for each connection.
+std::string HostOf(const std::string& peer) { return peer.substr(0, peer.rfind(':')); }
+
 // Resets the connection and throws away what the kernel holds of it: megabytes, of which each 200
 // bytes may be a call. (shutdown would leave it to be read, and the peer sending.)
 void Reset(int socket) {
@@ -55,6 +59,12 @@ void Reset(int socket) {
 absl::StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Listen(
     const GrpcListenerOptions& options, grpc::ServerBuilder& builder) {
   std::unique_ptr<GrpcListener> listener(new GrpcListener(options));
+  std::shared_ptr<grpc::ServerCredentials> credentials;
+  if (options.tls != nullptr) {
+    SHEAF_ASSIGN_OR_RETURN(credentials, GrpcServerCredentials(options.tls));
+  } else {
+    credentials = grpc::InsecureServerCredentials();
+  }
   SHEAF_ASSIGN_OR_RETURN(
       listener->acceptor_,
       ConnectionAcceptor::Listen({.name = options.name,
@@ -63,13 +73,22 @@ absl::StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Listen(
                                   .descriptor_ceiling = options.descriptor_ceiling}));
   using Experimental = grpc::ServerBuilder::experimental_type;
   listener->into_grpc_ = builder.experimental().AddExternalConnectionAcceptor(
-      Experimental::ExternalConnectionType::FROM_FD, grpc::InsecureServerCredentials());
+      Experimental::ExternalConnectionType::FROM_FD, credentials);
   return listener;
 }
 
 void GrpcListener::Start() {
+  if (options_.tls != nullptr) {
+    first_bytes_ = std::make_unique<FirstBytes>(
+        [this](int socket, bool is_tls) { OnFirstByte(socket, is_tls); });
+  }
   acceptor_->Start({[this](int socket, bool crowded) { OnConnection(socket, crowded); },
                     options_.on_refused});
+}
+
+void GrpcListener::Stop() {
+  acceptor_->Stop();
+  if (first_bytes_ != nullptr) first_bytes_->Stop();
 }
 
 void GrpcListener::OnConnection(int socket, bool crowded) {
@@ -81,6 +100,22 @@ void GrpcListener::OnConnection(int socket, bool crowded) {
     absl::MutexLock lock(&mutex_);
     open_[socket] = InodeOf(socket);
   }
+  if (first_bytes_ != nullptr) {
+    first_bytes_->Add(socket);
+  } else {
+    HandOver(socket);
+  }
+}
+
+void GrpcListener::OnFirstByte(int socket, bool is_tls) {
+  if (is_tls) return HandOver(socket);
+  options_.tls->report().Refused(options_.tls->listener(), TlsRefusal::kPlaintext,
+                                 HostOf(PeerOf(socket)), "plaintext where TLS is wanted");
+  close(socket);
+  options_.on_refused();
+}
+
+void GrpcListener::HandOver(int socket) {
   grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
   connection.fd = socket;
   into_grpc_->HandleNewConnection(&connection);

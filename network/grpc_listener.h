@@ -7,9 +7,11 @@
 // Counting   gRPC owns the sockets and does not say when it closes them: they are known by number
 //            and inode, and looked at when the bound is reached (microseconds a connection, at most
 //            every kRecount).
+// TLS        with an identity: a connection that does not begin with a handshake is refused and
+//            reported before gRPC sees it (network/tls/).
 // Order      Listen, before the builder's BuildAndStart; Start after it; Stop before the server's
 //            Shutdown.
-// Threads    one of its own (ConnectionAcceptor).
+// Threads    one of its own (ConnectionAcceptor), with TLS a second one (FirstBytes).
 
 #include <sys/types.h>
 
@@ -26,6 +28,8 @@
 #include "absl/synchronization/mutex.h"
 #include "grpcpp/server_builder.h"
 #include "network/connection_acceptor.h"
+#include "network/tls/first_bytes.h"
+#include "network/tls/tls_identity.h"
 
 namespace sheaf {
 
@@ -36,19 +40,20 @@ struct GrpcListenerOptions {
   size_t max_connections = 4096;  // at least 1
   int descriptor_ceiling = 0;     // as ConnectionAcceptorOptions
   std::function<void()> on_refused = [] {};
+  std::shared_ptr<TlsIdentity> tls = nullptr;  // null: plaintext
 };
 
 class GrpcListener {
  public:
   static constexpr std::chrono::milliseconds kRecount{10};
 
-  // Errors: kUnavailable naming the address.
+  // Errors: kUnavailable naming the address; with TLS also GrpcServerCredentials'.
   static absl::StatusOr<std::unique_ptr<GrpcListener>> Listen(const GrpcListenerOptions& options,
                                                               grpc::ServerBuilder& builder);
 
   uint16_t port() const { return acceptor_->port(); }
   void Start();
-  void Stop() { acceptor_->Stop(); }
+  void Stop();
   // Ends the connection of this peer (ServerContext::peer()), if it is still there. Any thread.
   void Drop(const std::string& peer);
 
@@ -56,6 +61,8 @@ class GrpcListener {
   explicit GrpcListener(const GrpcListenerOptions& options) : options_(options) {}
 
   void OnConnection(int socket, bool crowded);
+  void OnFirstByte(int socket, bool is_tls);
+  void HandOver(int socket);
   bool Full();
   // Forgets those that gRPC has closed.
   void Recount() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -66,7 +73,9 @@ class GrpcListener {
   // By descriptor, the inode of its socket; closed ones too.
   std::unordered_map<int, ino_t> open_ ABSL_GUARDED_BY(mutex_);
   std::chrono::steady_clock::time_point counted_ ABSL_GUARDED_BY(mutex_){};
-  std::unique_ptr<ConnectionAcceptor> acceptor_;  // last: its thread uses the others
+  // Last: their threads use the others.
+  std::unique_ptr<FirstBytes> first_bytes_;  // null: plaintext
+  std::unique_ptr<ConnectionAcceptor> acceptor_;
 };
 
 }  // namespace sheaf

@@ -293,7 +293,7 @@ void Worker::Life::Connect() {
   session_ = nullptr;
   const uint64_t number = ++session_number_;
   session_ = std::make_unique<CoordinatorSession>(
-      config_.coordinator,
+      config_.coordinator, config_.tls,
       CoordinatorSession::Callbacks{
           [this, number](v1::ToWorker message, TimePoint received) {
             inbox_.PostMessage(number, std::move(message), received);

@@ -26,6 +26,7 @@
 #include "exchange/link/hello.h"
 #include "exchange/link/link_maker.h"
 #include "exchange/model_identity.h"
+#include "network/tls/tls_identity.h"
 #include "worker/holdings/expert_loader.h"
 #include "worker/worker_metrics.h"
 
@@ -34,6 +35,7 @@ namespace sheaf {
 struct WorkerConfig {
   std::string coordinator;  // host:port
   std::string token;        // of the pool; empty = none
+  std::shared_ptr<TlsIdentity> tls = nullptr;  // towards the coordinator; null = plaintext
   ModelIdentity model;
   InstanceId instance;  // random for this process's life, not 0
   LinkSecret secret{};  // random for this process's life

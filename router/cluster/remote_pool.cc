@@ -7,12 +7,15 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "network/tls/grpc_credentials.h"
 #include "sheaf/v1/pool.grpc.pb.h"
 
 namespace sheaf {
 namespace {
 
-std::shared_ptr<grpc::Channel> NewChannel(const std::string& address, Duration kept_alive) {
+std::shared_ptr<grpc::Channel> NewChannel(const std::string& address,
+                                          const std::shared_ptr<TlsIdentity>& tls,
+                                          Duration kept_alive) {
   const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(kept_alive).count();
   grpc::ChannelArguments arguments;
   // The client has a back-off of its own; a shared subchannel would add gRPC's.
@@ -20,14 +23,15 @@ std::shared_ptr<grpc::Channel> NewChannel(const std::string& address, Duration k
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, static_cast<int>(ms));
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, static_cast<int>(ms));
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  return grpc::CreateCustomChannel(address, GrpcChannelCredentials(tls), arguments);
 }
 
 class RemoteStream final : public PoolStream {
  public:
-  RemoteStream(const std::string& address, Duration kept_alive, PoolStreamEvents events)
+  RemoteStream(const std::string& address, const std::shared_ptr<TlsIdentity>& tls,
+               Duration kept_alive, PoolStreamEvents events)
       : events_(std::move(events)),
-        stub_(v1::Coordinator::NewStub(NewChannel(address, kept_alive))),
+        stub_(v1::Coordinator::NewStub(NewChannel(address, tls, kept_alive))),
         stream_(stub_->RouterSession(&context_)),
         reader_([this] { Read(); }) {}
   ~RemoteStream() override {
@@ -66,9 +70,10 @@ class RemoteStream final : public PoolStream {
 
 }  // namespace
 
-OpenPoolStream RemotePool(std::string address, Duration kept_alive) {
-  return [address = std::move(address), kept_alive](PoolStreamEvents events) {
-    return std::make_unique<RemoteStream>(address, kept_alive, std::move(events));
+OpenPoolStream RemotePool(std::string address, std::shared_ptr<TlsIdentity> tls,
+                          Duration kept_alive) {
+  return [address = std::move(address), tls = std::move(tls), kept_alive](PoolStreamEvents events) {
+    return std::make_unique<RemoteStream>(address, tls, kept_alive, std::move(events));
   };
 }
 

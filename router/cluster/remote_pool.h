@@ -4,12 +4,16 @@
 // Threads    a reader a stream. Waits: a coordinator that does not answer shows up by keep-alive
 //            within kept_alive; destruction cancels what is under way.
 
+#include <memory>
 #include <string>
 
+#include "network/tls/tls_identity.h"
 #include "router/cluster/pool_client.h"
 
 namespace sheaf {
 
-OpenPoolStream RemotePool(std::string address, Duration kept_alive = std::chrono::seconds(10));
+// Null `tls`: plaintext.
+OpenPoolStream RemotePool(std::string address, std::shared_ptr<TlsIdentity> tls = nullptr,
+                          Duration kept_alive = std::chrono::seconds(10));
 
 }  // namespace sheaf

@@ -38,8 +38,14 @@ details_pb = _load("sheaf_test_error_details_pb2", "google/rpc/error_details_pb2
 
 
 class Client:
-    def __init__(self, address: str) -> None:
-        self.channel = grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", 1 << 28)])
+    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None = None) -> None:
+        """Plaintext without credentials. A connection of its own."""
+        options = [("grpc.max_receive_message_length", 1 << 28)]
+        if credentials is None:
+            self.channel = grpc.insecure_channel(address, options=options)
+        else:
+            options.append(("grpc.use_local_subchannel_pool", 1))
+            self.channel = grpc.secure_channel(address, credentials, options=options)
 
     def close(self) -> None:
         self.channel.close()

@@ -30,12 +30,12 @@ ALLOWED: dict[str, set[str]] = {
     "exchange/pool": {"base", "kernels", "exchange", "exchange/wire", "exchange/link", "exchange/layer"},
     "exchange/benchmarks": {"base", "exchange", "exchange/shared_memory", "exchange/tcp", *_MOVER},
     "coordinator": {"base", "network", "proto", "exchange", "exchange/wire"},
-    "worker": {"base", "proto", "kernels", "model", *_LINKS},
+    "worker": {"base", "network", "proto", "kernels", "model", *_LINKS},
     "router/text": {"base"},
     "router/metrics": {"base"},
     "router/attention": {"base", "kernels", "model", "exchange", "exchange/layer"},
     "router/schedule": {"base", "kernels", "model", "exchange", "exchange/layer", "router/attention", "router/text"},
-    "router/cluster": {"base", "proto", "coordinator", *_LINKS},
+    "router/cluster": {"base", "network", "proto", "coordinator", *_LINKS},
     # What requests are and how they run; the faces over it (http is the protocol, openai and status speak it) know nothing of
     # each other.
     "router/api/request": {"base", "kernels", "model", "router/text", "router/schedule"},

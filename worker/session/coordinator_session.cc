@@ -8,15 +8,17 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
+#include "network/tls/grpc_credentials.h"
 
 namespace sheaf {
 namespace {
 
-std::shared_ptr<grpc::Channel> NewChannel(const std::string& coordinator) {
+std::shared_ptr<grpc::Channel> NewChannel(const std::string& coordinator,
+                                          const std::shared_ptr<TlsIdentity>& tls) {
   grpc::ChannelArguments arguments;
   // The worker has a back-off of its own; a shared subchannel would add gRPC's.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return grpc::CreateCustomChannel(coordinator, grpc::InsecureChannelCredentials(), arguments);
+  return grpc::CreateCustomChannel(coordinator, GrpcChannelCredentials(tls), arguments);
 }
 
 }  // namespace
@@ -103,8 +105,10 @@ class CoordinatorSession::Stream final
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
-CoordinatorSession::CoordinatorSession(const std::string& coordinator, Callbacks callbacks)
-    : stub_(v1::Coordinator::NewStub(NewChannel(coordinator))),
+CoordinatorSession::CoordinatorSession(const std::string& coordinator,
+                                       const std::shared_ptr<TlsIdentity>& tls,
+                                       Callbacks callbacks)
+    : stub_(v1::Coordinator::NewStub(NewChannel(coordinator, tls))),
       stream_(std::make_unique<Stream>(*stub_, std::move(callbacks))) {}
 
 CoordinatorSession::~CoordinatorSession() {

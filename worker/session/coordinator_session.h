@@ -16,6 +16,7 @@
 
 #include "absl/status/status.h"
 #include "base/clock.h"
+#include "network/tls/tls_identity.h"
 #include "sheaf/v1/pool.grpc.pb.h"
 
 namespace sheaf {
@@ -28,8 +29,9 @@ class CoordinatorSession {
   };
   static constexpr size_t kMaxUnsent = 1024;
 
-  // Starts connecting.
-  CoordinatorSession(const std::string& coordinator, Callbacks callbacks);
+  // Starts connecting, in plaintext where there is no TLS identity.
+  CoordinatorSession(const std::string& coordinator, const std::shared_ptr<TlsIdentity>& tls,
+                     Callbacks callbacks);
   ~CoordinatorSession();
 
   void Send(v1::FromWorker message);

@@ -73,7 +73,8 @@ class Server final : public GrpcServer {
                                                  .port = options.port,
                                                  .max_connections = options.max_connections,
                                                  .descriptor_ceiling = options.descriptor_ceiling,
-                                                 .on_refused = options.on_refused},
+                                                 .on_refused = options.on_refused,
+                                                 .tls = options.tls},
                                                 builder));
     for (grpc::Service* service : services) builder.RegisterService(service);
     builder.RegisterService(health_->service());

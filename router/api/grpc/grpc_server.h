@@ -19,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "grpcpp/impl/codegen/service_type.h"
 #include "network/connection_resets.h"
+#include "network/tls/tls_identity.h"
 #include "router/schedule/generation.h"
 
 namespace sheaf {
@@ -36,11 +37,13 @@ struct GrpcServerOptions {
   size_t memory_bytes = size_t{384} << 20;
   // Null: clients may leave as often as they like. Outlives the server.
   ConnectionResets* resets = nullptr;
+  std::shared_ptr<TlsIdentity> tls = nullptr;  // null: plaintext
 };
 
 class GrpcServer {
  public:
-  // Errors: kUnavailable when the address cannot be bound (names it).
+  // Errors: kUnavailable when the address cannot be bound (names it); with TLS also
+  // GrpcServerCredentials'.
   static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(
       const GrpcServerOptions& options, const GenerationEngine& engine,
       const std::vector<grpc::Service*>& services);

@@ -53,8 +53,9 @@ bool IsHttpError(error_code ec) {
 
 }  // namespace
 
-HttpConnection::HttpConnection(tcp::socket socket, const HttpConnectionContext& shared)
-    : shared_(shared), stream_(std::move(socket)), news_(stream_.get_executor()) {
+HttpConnection::HttpConnection(tcp::socket socket, net::ssl::context* context,
+                               const HttpConnectionContext& shared)
+    : shared_(shared), stream_(std::move(socket), context), news_(stream_.get_executor()) {
   (void)setsockopt(stream_.socket().native_handle(), IPPROTO_TCP, TCP_NOTSENT_LOWAT,
                    &kUnsentInKernel, sizeof(kUnsentInKernel));
 }
@@ -76,7 +77,7 @@ void HttpConnection::Post(const std::weak_ptr<HttpConnection>& weak,
 void HttpConnection::StopWaiting(const std::weak_ptr<HttpConnection>& connection,
                                  const std::shared_ptr<NetworkGate>& gate) {
   Post(connection, gate, [](HttpConnection& target) {
-    if (target.idle_) target.stream_.cancel();
+    if (target.idle_) target.stream_.tcp().cancel();
   });
 }
 
@@ -87,7 +88,7 @@ std::string HttpConnection::MadeRequestId() const {
 std::string HttpConnection::Date() const { return shared_.date.At(shared_.parts.unix_seconds()); }
 
 net::awaitable<void> HttpConnection::Serve() {
-  bool keep_alive = true;
+  bool keep_alive = co_await Greet();
   while (keep_alive && !shared_.stopping) keep_alive = co_await ServeOne();
   if (!finished_) co_await Drain();
   error_code ignored;
@@ -97,7 +98,8 @@ net::awaitable<void> HttpConnection::Serve() {
 net::awaitable<void> HttpConnection::Refuse(HttpResponse response) {
   HttpFraming framing;
   framing.request_id = MadeRequestId();
-  co_await RespondAndDrain(response, std::move(framing));
+  const bool greeted = co_await Greet();
+  if (greeted) co_await RespondAndDrain(response, std::move(framing));
 }
 
 net::awaitable<bool> HttpConnection::WaitForFirstByte() {
@@ -105,7 +107,7 @@ net::awaitable<bool> HttpConnection::WaitForFirstByte() {
   net::steady_timer limit(stream_.get_executor(), shared_.options.idle_timeout);
   limit.async_wait([weak = weak_from_this()](error_code cancelled) {
     const auto self = weak.lock();
-    if (!cancelled && self && self->idle_) self->stream_.cancel();
+    if (!cancelled && self && self->idle_) self->stream_.tcp().cancel();
   });
   error_code ec;
   idle_ = true;
@@ -117,11 +119,18 @@ net::awaitable<bool> HttpConnection::WaitForFirstByte() {
 
 // The scanner's last state; nothing when the client left or was too slow.
 net::awaitable<std::optional<HeadScanner::State>> HttpConnection::ReadHead(HeadScanner& scanner) {
-  if (buffer_.size() == 0 && !co_await WaitForFirstByte()) {
-    finished_ = true;
-    co_return std::nullopt;
+  if (stream_.tls() != nullptr) {
+    // Some of the next request may be within TLS already: only reading tells.
+    buffer_.shrink_to_fit();
+    stream_.tcp().expires_after(buffer_.size() == 0 ? shared_.options.idle_timeout
+                                                    : shared_.options.head_timeout);
+  } else {
+    if (buffer_.size() == 0 && !co_await WaitForFirstByte()) {
+      finished_ = true;
+      co_return std::nullopt;
+    }
+    stream_.tcp().expires_after(shared_.options.head_timeout);
   }
-  stream_.expires_after(shared_.options.head_timeout);
   for (;;) {
     const HeadScanner::State state = scanner.Scan(View(buffer_));
     if (state != HeadScanner::State::kMore) co_return state;
@@ -134,6 +143,9 @@ net::awaitable<std::optional<HeadScanner::State>> HttpConnection::ReadHead(HeadS
     if (ec) {
       finished_ = true;
       co_return std::nullopt;
+    }
+    if (buffer_.size() == 0 && stream_.tls() != nullptr) {
+      stream_.tcp().expires_after(shared_.options.head_timeout);
     }
     buffer_.commit(bytes);
   }
@@ -206,7 +218,7 @@ net::awaitable<std::shared_ptr<ByteBudget::Lease>> HttpConnection::ReadBody(
     *lease = *std::move(taken);
   }
   error_code ec;
-  stream_.expires_after(shared_.options.body_timeout);
+  stream_.tcp().expires_after(shared_.options.body_timeout);
   parser.eager(true);
   while (!parser.is_done()) {
     co_await http::async_read_some(stream_, buffer_, parser,

@@ -7,6 +7,8 @@
 //            connection, and its reply is abandoned. Clients of HTTP/1.0 cannot be asked.
 // Closing    the client's bytes are read away until it closes too, within bounds: unread ones would
 //            reset the connection and take the last answer with it.
+// TLS        a handshake comes first, within head_timeout; a client without a good certificate is
+//            closed and reported. What a client sends ahead stays in the socket.
 // Writing    ends when a client takes no byte for write_timeout, or 64 KiB last longer than
 //            kSlowestPiece.
 // Idle       a connection that waits for a request holds no buffer.
@@ -24,13 +26,14 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/core/tcp_stream.hpp>
 // clang-format on
 
 #include "router/api/generation/preparation_pool.h"
 #include "router/api/http/http_head.h"
 #include "router/api/http/http_router.h"
 #include "router/api/http/http_server.h"
+#include "router/api/http/http_stream.h"
+#include "router/api/http/http_tls.h"
 #include "router/api/http/network_gate.h"
 #include "router/api/http/origin_policy.h"
 #include "router/api/http/response_head.h"
@@ -47,13 +50,16 @@ struct HttpConnectionContext {
   HttpDate& date;
   const std::atomic<bool>& stopping;
   const std::shared_ptr<NetworkGate> gate;
+  HttpTls* const tls;  // null: plaintext
 
   HttpSizeLimits limits() const { return {options.max_header_bytes, options.max_body_bytes}; }
 };
 
 class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
  public:
-  HttpConnection(boost::asio::ip::tcp::socket socket, const HttpConnectionContext& shared);
+  // `context` (null: plaintext) is not needed any longer than this call.
+  HttpConnection(boost::asio::ip::tcp::socket socket, boost::asio::ssl::context* context,
+                 const HttpConnectionContext& shared);
 
   auto executor() { return stream_.get_executor(); }
 
@@ -75,6 +81,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
                    const std::shared_ptr<NetworkGate>& gate,
                    std::function<void(HttpConnection&)> change);
 
+  // The TLS handshake, where there is one.
+  awaitable<bool> Greet();
   // These are false when the connection is over.
   awaitable<bool> ServeOne();
   awaitable<bool> Answer(const HttpRoute& route, std::shared_ptr<HttpRequest> request,
@@ -118,11 +126,13 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   // ahead is kept, up to a bound.
   void Watch();
   void Listen();
+  // With TLS: nothing is taken out of the socket; a client's end behind unread bytes is looked for.
+  void LookForEnd(uint64_t number);
   void WatchForReset();
   void EndWatch();
 
   const HttpConnectionContext& shared_;
-  boost::beast::tcp_stream stream_;
+  HttpStream stream_;
   boost::beast::flat_buffer buffer_;
   StrandSignal news_;  // for the coroutine
   bool half_closed_ = false;  // the client closed its end, and may still read

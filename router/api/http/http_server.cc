@@ -55,7 +55,9 @@ tcp FamilyOf(int socket) {
 class BeastHttpServer final : public HttpServer {
  public:
   BeastHttpServer(const HttpServerOptions& options, const HttpServerParts& parts)
-      : options_(options), parts_(parts), router_(&parts.router) {}
+      : options_(options), parts_(parts), router_(&parts.router) {
+    if (options.tls != nullptr) tls_.emplace(options.tls);
+  }
 
   ~BeastHttpServer() override { Stop(std::chrono::milliseconds(0)); }
 
@@ -67,7 +69,8 @@ class BeastHttpServer final : public HttpServer {
                                                .descriptor_ceiling = options_.descriptor_ceiling}));
     origins_.emplace(options_.allowed_origins, acceptor_->on_loopback());
     shared_.emplace(
-        HttpConnectionContext{options_, parts_, router_, *origins_, date_, stopping_, gate_});
+        HttpConnectionContext{options_, parts_, router_, *origins_, date_, stopping_, gate_,
+                                           tls_ ? &*tls_ : nullptr});
     for (int i = 0; i < options_.num_threads; ++i) {
       threads_.emplace_back([this] {
         pthread_setname_np(pthread_self(), "sheaf-http");
@@ -169,7 +172,8 @@ class BeastHttpServer final : public HttpServer {
       }
       return;
     }
-    auto connection = std::make_shared<HttpConnection>(std::move(socket), *shared_);
+    const auto context = tls_ ? tls_->Context() : nullptr;
+    auto connection = std::make_shared<HttpConnection>(std::move(socket), context.get(), *shared_);
     const auto executor = connection->executor();
     if (full) {
       ++refusals_;
@@ -210,6 +214,7 @@ class BeastHttpServer final : public HttpServer {
   LogLimit drops_said_;
   HttpDate date_;
   std::optional<OriginPolicy> origins_;  // when the address is known
+  std::optional<HttpTls> tls_;  // nothing: plaintext
   std::optional<HttpConnectionContext> shared_;
   absl::Mutex mutex_;
   absl::CondVar all_closed_;

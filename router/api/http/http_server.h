@@ -1,5 +1,5 @@
 #pragma once
-// HttpServer: HTTP/1.1 over TCP for an HttpRouter: keep-alive, pipelining, chunked event streams.
+// HttpServer: HTTP/1.1 over TCP or TLS for an HttpRouter: keep-alive, pipelining, chunked event streams.
 //
 // Pages      of other origins are refused unless allowed_origins has them (origin_policy.h).
 // Answers    all have Date and X-Request-Id: the client's own, if it is harmless, else a made one.
@@ -28,6 +28,7 @@
 #include "absl/status/statusor.h"
 #include "base/byte_budget.h"
 #include "base/clock.h"
+#include "network/tls/tls_identity.h"
 #include "router/api/generation/preparation_pool.h"
 #include "router/api/http/http_router.h"
 #include "router/metrics/router_metrics.h"
@@ -48,6 +49,7 @@ struct HttpServerOptions {
   std::chrono::milliseconds write_timeout{10'000};  // without the client taking any byte
   std::chrono::milliseconds ping_interval{15'000};
   std::vector<std::string> allowed_origins{};  // of web pages; "*": all
+  std::shared_ptr<TlsIdentity> tls = nullptr;  // null: plaintext
 };
 
 struct HttpServerParts {
