@@ -160,7 +160,8 @@ struct RouterText {  // flag values that need a conversion after parsing
   std::string speculative_config;
   int64_t seed = -1;
   std::vector<std::string> allowed_origins;
-  std::optional<bool> ui;
+  bool ui = false;
+  bool no_ui = false;
 };
 
 void AddOutputFlags(CLI::App& app, RouterOptions& options) {
@@ -214,9 +215,11 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
       "Web pages that may use the HTTP API (CORS), e.g. https://ui.example.com; * = all; "
       "a JSON list or several values. Default: only pages that this server's address "
       "itself would serve");
-  app.add_flag("--ui,!--no-ui", text.ui,
+  CLI::Option* const no_ui = app.add_flag("--no-ui", text.no_ui, "No page at /");
+  app.add_flag("--ui", text.ui,
                "Serve a page at / to chat and to look at the pool; default: on where --host is "
-               "loopback, else off. It asks for no more than anyone who reaches the port may have");
+               "loopback, else off. It asks for no more than anyone who reaches the port may have")
+      ->excludes(no_ui);
   app.add_option("--ui-file", options.ui_file,
                  "Serve this file as that page, read anew for each request; to work on it");
   app.add_option("--served-model-name", options.served_model_names,
@@ -362,7 +365,7 @@ absl::Status FinishRouter(RouterOptions& options, const RouterText& text) {
   SHEAF_ASSIGN_OR_RETURN(options.speculation, ParseSpeculativeConfig(text.speculative_config));
   options.int16_combine = text.combine_format == "int16";
   SHEAF_RETURN_IF_ERROR(ReadAllowedOrigins(text.allowed_origins, options.allowed_origins));
-  options.ui = text.ui.value_or(IsLoopbackHost(options.host));
+  options.ui = text.ui || (!text.no_ui && IsLoopbackHost(options.host));
   if (!options.ui_file.empty() && !options.ui) {
     return absl::InvalidArgumentError("--ui-file: wanted --ui with it");
   }
