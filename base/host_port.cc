@@ -44,6 +44,12 @@ bool IsWildcardHost(std::string_view host) {
   return name == "0.0.0.0" || name == "::";
 }
 
+bool IsLoopbackHost(std::string_view host) {
+  const std::string name = WithoutBrackets(host);
+  if (name == "localhost" || name == "::1") return true;
+  return name.starts_with("127.") && name.find_first_not_of("0123456789.") == std::string::npos;
+}
+
 std::string LocalHostOf(std::string_view host) {
   if (!IsWildcardHost(host)) return WithoutBrackets(host);
   return WithoutBrackets(host) == "::" ? "::1" : "127.0.0.1";

@@ -30,6 +30,10 @@ std::string WithoutBrackets(std::string_view host);
 // 0.0.0.0 or ::, which listen on every address and are the address of nobody.
 bool IsWildcardHost(std::string_view host);
 
+// "localhost", ::1 or an address of 127.0.0.0/8: nobody of another machine gets there. Other names
+// are not looked up.
+bool IsLoopbackHost(std::string_view host);
+
 // Where a process of the same host reaches a server that listens on `host`: loopback for a wildcard.
 std::string LocalHostOf(std::string_view host);
 

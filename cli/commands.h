@@ -18,5 +18,6 @@ int RunAsk(const AskOptions& options);
 int RunChat(const ChatOptions& options);
 int RunCoordinator(const CoordinatorCommandOptions& options);
 int RunPool(const PoolCommandOptions& options);
+int RunTop(const TopOptions& options);
 
 }  // namespace sheaf

@@ -9,6 +9,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,8 @@
 #include "network/tls/tls_report.h"
 #include "prometheus/registry.h"
 #include "router/schedule/engine_observer.h"
+#include "router/ui/expert_map.h"
+#include "router/ui/pool_picture.h"
 
 namespace sheaf {
 
@@ -57,6 +60,10 @@ class ExpertBackend {
   virtual std::string cluster_address() const { return ""; }
   // Process ids of workers of this host that have hung for long. Each is returned once.
   virtual std::vector<int> TakeHungPids() { return {}; }
+  // For people: the links, the members, who holds what. From any thread, cheap enough for once a
+  // second.
+  virtual PoolPicture Picture() const { return {}; }
+  virtual std::optional<ExpertMap> Experts() const { return std::nullopt; }
   virtual void Stop() {}
 };
 

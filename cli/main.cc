@@ -37,6 +37,7 @@ int Run(int argc, char** argv) {
           [](const sheaf::ChatCommand& c) { return sheaf::RunChat(c.options); },
           [](const sheaf::CoordinatorCommand& c) { return sheaf::RunCoordinator(c.options); },
           [](const sheaf::PoolCommand& c) { return sheaf::RunPool(c.options); },
+          [](const sheaf::TopCommand& c) { return sheaf::RunTop(c.options); },
           [](const sheaf::HelpText& help) {
             std::fputs(help.text.c_str(), stdout);
             return 0;

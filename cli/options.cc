@@ -8,6 +8,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
+#include "base/host_port.h"
 #include "base/status.h"
 #include "cli/client_flags.h"
 #include "cli/config_file.h"
@@ -163,6 +164,8 @@ struct RouterText {  // flag values that need a conversion after parsing
   std::string metrics_compat = "vllm";
   int64_t seed = -1;
   std::vector<std::string> allowed_origins;
+  bool ui = false;
+  bool no_ui = false;
 };
 
 void AddOutputFlags(CLI::App& app, RouterOptions& options) {
@@ -217,6 +220,13 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
       "Web pages that may use the HTTP API (CORS), e.g. https://ui.example.com; * = all; "
       "a JSON list or several values. Default: only pages that this server's address "
       "itself would serve");
+  CLI::Option* const no_ui = app.add_flag("--no-ui", text.no_ui, "No page at /");
+  app.add_flag("--ui", text.ui,
+               "Serve a page at / to chat and to look at the pool; default: on where --host is "
+               "loopback, else off. It asks for no more than anyone who reaches the port may have")
+      ->excludes(no_ui);
+  app.add_option("--ui-file", options.ui_file,
+                 "Serve this file as that page, read anew for each request; to work on it");
   app.add_option("--served-model-name", options.served_model_names,
                  "Names that requests may use; default: the checkpoint's folder name");
   app.add_option("--max-model-len", options.max_model_len,
@@ -377,6 +387,10 @@ absl::Status FinishRouter(RouterOptions& options, const RouterText& text) {
   options.vllm_metrics = text.metrics_compat == "vllm";
   options.int16_combine = text.combine_format == "int16";
   SHEAF_RETURN_IF_ERROR(ReadAllowedOrigins(text.allowed_origins, options.allowed_origins));
+  options.ui = text.ui || (!text.no_ui && IsLoopbackHost(options.host));
+  if (!options.ui_file.empty() && !options.ui) {
+    return absl::InvalidArgumentError("--ui-file: wanted --ui with it");
+  }
   if (text.seed >= 0) options.seed = static_cast<uint64_t>(text.seed);
   for (const std::string& name : options.served_model_names) {
     if (name.empty()) {
@@ -491,6 +505,19 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
       app.add_subcommand("pool", "What a pool does, and an operator's word with it");
   AddPoolCommandFlags(*pool_app, pool);
 
+  TopOptions top;
+  CLI::App* top_app = app.add_subcommand(
+      "top", "A router and its pool, live in the terminal: load, speed, workers, losses");
+  top_app->add_option("--http", top.http, "HTTP address of the router, host:port")
+      ->capture_default_str();
+  top_app->add_option("--interval", top.interval_s, "Seconds between two frames")
+      ->check(CLI::Range(0.1, 3600.0))
+      ->capture_default_str();
+  top_app->add_flag("--once", top.once, "Print one frame, without colours, and end");
+  top_app->add_option("--timeout-ms", top.timeout_ms, "Longest wait for an answer")
+      ->check(CLI::Range(1, 3600000))
+      ->capture_default_str();
+
   CLI::App* inspect_app =
       app.add_subcommand("inspect", "What a checkpoint holds, and whether it can be served");
   inspect_app->add_option("checkpoint", inspect.checkpoint, "Directory")->required();
@@ -565,6 +592,7 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
     SHEAF_RETURN_IF_ERROR(CheckClusterTls(pool.tls));
     return PoolCommand{std::move(pool)};
   }
+  if (top_app->parsed()) return TopCommand{std::move(top)};
   if (inspect_app->parsed()) return InspectCommand{std::move(inspect)};
   if (verify_app->parsed()) return VerifyCommand{std::move(verify)};
   if (repack_app->parsed()) return RepackCommand{std::move(repack)};

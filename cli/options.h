@@ -86,6 +86,9 @@ struct RouterOptions {
   bool trust_request_chat_template = false;
   bool escape_special_tokens = false;
   bool json_any_whitespace = false;
+
+  bool ui = false;      // the page at /; without the flag on where `host` is loopback
+  std::string ui_file;  // to serve instead of the built-in page; empty = that one
 };
 
 struct WorkerOptions {
@@ -148,6 +151,13 @@ struct ChatOptions {
   int timeout_ms = 600000;     // of an answer
 };
 
+struct TopOptions {
+  std::string http = "127.0.0.1:8000";  // a router's HTTP address
+  double interval_s = 1;                // between two frames
+  bool once = false;                    // one frame, then the end
+  int timeout_ms = 5000;                // of an answer
+};
+
 struct ServeCommand {
   RouterOptions options;
 };  // router + worker children
@@ -178,13 +188,16 @@ struct CoordinatorCommand {
 struct PoolCommand {
   PoolCommandOptions options;
 };
+struct TopCommand {
+  TopOptions options;
+};
 struct HelpText {
   std::string text;
 };
 
 using Command = std::variant<ServeCommand, RouterCommand, WorkerCommand, InspectCommand,
                              VerifyCommand, RepackCommand, AskCommand, ChatCommand,
-                             CoordinatorCommand, PoolCommand, HelpText>;
+                             CoordinatorCommand, PoolCommand, TopCommand, HelpText>;
 
 absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv);
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -18,10 +19,13 @@
 #include "cli/data_plane.h"
 #include "cli/model_identity.h"
 #include "cli/pool_observer.h"
+#include "cli/pool_picture.h"
 #include "cli/process_identity.h"
 #include "coordinator/pool_server.h"
 #include "coordinator/coordinator.h"
 #include "coordinator/coordinator_metrics.h"
+#include "coordinator/expert_load.h"
+#include "coordinator/expert_set.h"
 #include "coordinator/placement_plan.h"
 #include "exchange/in_process/in_process_links.h"
 #include "exchange/pool/link_pool.h"
@@ -30,6 +34,7 @@
 #include "router/cluster/in_process_pool.h"
 #include "router/cluster/pool_client.h"
 #include "router/cluster/remote_pool.h"
+#include "router/cluster/remote_pool_status.h"
 #include "worker/in_process_workers.h"
 #include "worker/slice_source.h"
 
@@ -45,7 +50,7 @@ constexpr seconds kReportEvery{1};
 class LinkedBackend : public ExpertBackend, private EngineObserver {
  public:
   explicit LinkedBackend(const ExpertBackendParts& parts)
-      : metrics_(parts.registry), observer_(metrics_, [this] { OnUrgent(); }) {}
+      : metrics_(parts.registry), observer_(metrics_, [this] { OnUrgent(); }), clock_(parts.clock) {}
 
   ExpertLayer& layer() override { return *layer_; }
   absl::Status Ready() override { return links_->Ready(); }
@@ -57,6 +62,17 @@ class LinkedBackend : public ExpertBackend, private EngineObserver {
   EngineObserver* ObserveSteps(EngineObserver& next) override {
     next_ = &next;
     return this;
+  }
+  PoolPicture Picture() const override {
+    return PictureOf(links_->snapshot(), PoolPicture::Place::kThreads, nullptr);
+  }
+  std::optional<ExpertMap> Experts() const override {
+    std::vector<double> load;
+    {
+      absl::MutexLock lock(&load_mutex_);
+      if (load_) load.assign(load_->pairs().begin(), load_->pairs().end());
+    }
+    return MapOf(links_->model(), links_->snapshot(), std::move(load));
   }
 
  protected:
@@ -79,6 +95,8 @@ class LinkedBackend : public ExpertBackend, private EngineObserver {
     SHEAF_ASSIGN_OR_RETURN(layer.referee, MakeCheckpointReferee(parts.checkpoint, parts.config,
                                                                 layer.combine_element));
     layer_ = std::make_unique<PooledExpertLayer>(*links_, parts.pool, layer, &observer_);
+    absl::MutexLock lock(&load_mutex_);
+    load_.emplace(ExpertGrid::Of(model).size(), kLoadHalfLife);
     return absl::OkStatus();
   }
   // Something should be reported, or has become better.
@@ -86,11 +104,12 @@ class LinkedBackend : public ExpertBackend, private EngineObserver {
     absl::MutexLock lock(&change_mutex_);
     if (on_change_) on_change_();
   }
-  // Once a step, the step thread.
-  virtual void AfterStep() {}
+  // (token, expert) pairs of about a second, [layers with experts][experts]; the step thread.
+  virtual void OnPairs(const std::vector<uint32_t>& /*pairs*/) {}
 
   PoolMetrics metrics_;
   PoolObserver observer_;
+  const Clock& clock_;
   std::unique_ptr<LinkPool> links_;
   std::unique_ptr<PooledExpertLayer> layer_;
 
@@ -133,10 +152,27 @@ class LinkedBackend : public ExpertBackend, private EngineObserver {
       const int live = std::max(1, links_->snapshot().live_links);
       metrics_.ImbalanceIs(static_cast<double>(most) * live / static_cast<double>(sum));
     }
-    AfterStep();
+    CountPairs();
+  }
+  void CountPairs() {
+    const TimePoint now = clock_.Now();
+    if (now - pairs_taken_at_ < kReportEvery) return;
+    pairs_taken_at_ = now;
+    const std::vector<uint32_t> pairs = layer_->TakePairCounts();
+    {
+      absl::MutexLock lock(&load_mutex_);
+      if (load_) load_->Add(pairs, now);
+    }
+    OnPairs(pairs);
   }
 
+  // Of what people are shown: what was asked for lately.
+  static constexpr seconds kLoadHalfLife{60};
+
   EngineObserver* next_ = nullptr;
+  TimePoint pairs_taken_at_;  // the step thread's
+  mutable absl::Mutex load_mutex_;
+  std::optional<ExpertLoad> load_ ABSL_GUARDED_BY(load_mutex_);  // once connected
   std::function<bool()> step_is_moot_;
   absl::Mutex change_mutex_;
   std::function<void()> on_change_ ABSL_GUARDED_BY(change_mutex_);
@@ -198,8 +234,7 @@ class PoolBackend final : public LinkedBackend, private CoordinatorObserver {
     SHEAF_RETURN_IF_ERROR(backend->Open(parts));
     return backend;
   }
-  explicit PoolBackend(const ExpertBackendParts& parts)
-      : LinkedBackend(parts), clock_(parts.clock) {}
+  explicit PoolBackend(const ExpertBackendParts& parts) : LinkedBackend(parts) {}
   ~PoolBackend() override { Stop(); }
 
   absl::Status Ready() override {
@@ -211,6 +246,15 @@ class PoolBackend final : public LinkedBackend, private CoordinatorObserver {
                         : absl::UnavailableError(text + "; " + std::string(status.message()));
   }
   std::string cluster_address() const override { return listener_ ? listener_->address() : ""; }
+  PoolPicture Picture() const override {
+    std::shared_ptr<const v1::PoolStatus> status =
+        coordinator_ ? std::make_shared<const v1::PoolStatus>(coordinator_->status())
+                     : remote_status_->Get();
+    PoolPicture picture =
+        PictureOf(links_->snapshot(), PoolPicture::Place::kWorkers, status.get());
+    if (!status) picture.text = client_->snapshot().text;
+    return picture;
+  }
   std::vector<int> TakeHungPids() override;
   absl::Status broken_checkpoint() override {
     absl::MutexLock lock(&report_mutex_);
@@ -227,7 +271,7 @@ class PoolBackend final : public LinkedBackend, private CoordinatorObserver {
     }
     LinkedBackend::OnUrgent();
   }
-  void AfterStep() override;
+  void OnPairs(const std::vector<uint32_t>& pairs) override;
   void OnWorkerLost(const LostWorker& lost) override;
   void OnExpertRefused(const RefusedExpert& refused) override {
     absl::MutexLock lock(&report_mutex_);
@@ -247,13 +291,13 @@ class PoolBackend final : public LinkedBackend, private CoordinatorObserver {
     TimePoint since;
   };
 
-  const Clock& clock_;
   std::string host_;
   std::unique_ptr<LinkMaker> maker_;
   std::unique_ptr<CoordinatorMetrics> coordinator_metrics_;
   std::unique_ptr<Coordinator> coordinator_;  // null: elsewhere
   std::unique_ptr<PoolServer> listener_;
   std::unique_ptr<PoolClient> client_;
+  std::unique_ptr<RemotePoolStatus> remote_status_;  // null: the coordinator is here
 
   absl::Mutex report_mutex_;
   bool urgent_ ABSL_GUARDED_BY(report_mutex_) = false;
@@ -261,7 +305,6 @@ class PoolBackend final : public LinkedBackend, private CoordinatorObserver {
   std::vector<uint32_t> pairs_ ABSL_GUARDED_BY(report_mutex_);  // since the last report
   std::vector<Silent> silent_ ABSL_GUARDED_BY(report_mutex_);
   absl::Status broken_checkpoint_ ABSL_GUARDED_BY(report_mutex_);
-  TimePoint pairs_taken_at_;                 // the step thread's
   std::map<WorkerId, int64_t> told_failures_;  // the report thread's
   std::thread reporter_;
 };
@@ -304,6 +347,7 @@ absl::Status PoolBackend::Open(const ExpertBackendParts& parts) {
     open = InProcessPool(*coordinator_);
   } else {
     open = RemotePool(options.coordinator, tls);
+    remote_status_ = std::make_unique<RemotePoolStatus>(options.coordinator, token, clock_);
   }
   client_ = std::make_unique<PoolClient>(
       client, clock_, std::move(open),
@@ -312,11 +356,7 @@ absl::Status PoolBackend::Open(const ExpertBackendParts& parts) {
   return absl::OkStatus();
 }
 
-void PoolBackend::AfterStep() {
-  const TimePoint now = clock_.Now();
-  if (now - pairs_taken_at_ < kReportEvery) return;
-  pairs_taken_at_ = now;
-  const std::vector<uint32_t> pairs = layer_->TakePairCounts();
+void PoolBackend::OnPairs(const std::vector<uint32_t>& pairs) {
   absl::MutexLock lock(&report_mutex_);
   pairs_.resize(pairs.size(), 0);
   for (size_t i = 0; i < pairs.size(); ++i) pairs_[i] += pairs[i];

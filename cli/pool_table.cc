@@ -8,7 +8,6 @@
 #include "base/one_line.h"
 
 namespace sheaf {
-namespace {
 
 const char* NameOf(v1::WorkerStatus::State state) {
   switch (state) {
@@ -26,6 +25,8 @@ const char* NameOf(v1::WorkerStatus::State state) {
       return "?";
   }
 }
+
+namespace {
 
 std::string Size(uint64_t bytes) {
   const auto value = static_cast<double>(bytes);

@@ -9,4 +9,7 @@ namespace sheaf {
 
 std::string PoolTable(const v1::PoolStatus& status);
 
+// "loading", "ready", ...
+const char* NameOf(v1::WorkerStatus::State state);
+
 }  // namespace sheaf

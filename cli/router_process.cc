@@ -47,6 +47,8 @@
 #include "router/metrics/speculation_metrics.h"
 #include "router/schedule/blocks/block_store.h"
 #include "router/schedule/engine.h"
+#include "router/ui/page_route.h"
+#include "router/ui/pool_routes.h"
 
 namespace sheaf {
 namespace {
@@ -154,6 +156,8 @@ struct RouterProcess::Impl {
   absl::Status LoadWeights();
   absl::Status BuildEngine();
   absl::Status MakeExperts();
+  // For people: the pool as JSON, and the page if it is wanted.
+  std::vector<HttpRoute> RoutesForPeople();
   void Load();
   // Experts in workers; else they are loaded into this process, like the other weights.
   bool experts_are_elsewhere() const {
@@ -171,6 +175,22 @@ absl::Status RouterProcess::Impl::MakeExperts() {
       experts,
       ExpertBackend::Create({options, checkpoint, config, *pool, clock, registry, tls_report}));
   return absl::OkStatus();
+}
+
+std::vector<HttpRoute> RouterProcess::Impl::RoutesForPeople() {
+  // Experts in workers are there before the ports, others come with the weights.
+  const auto there = [this] { return experts_are_elsewhere() || loaded.load(); };
+  PoolRoutesParts parts{
+      .context = *context,
+      .metrics = registry,
+      .pool = [this, there]() -> std::optional<PoolPicture> {
+        return there() ? std::optional(experts->Picture()) : std::nullopt;
+      },
+      .experts = [this, there] { return there() ? experts->Experts() : std::nullopt; },
+      .progress = [this] { return loaded.load() ? 1.0 : std::min(progress(), 0.999); }};
+  std::vector<HttpRoute> routes = PoolRoutes(parts);
+  if (options.ui) routes.push_back(PageRoute(options.ui_file));
+  return routes;
 }
 
 absl::Status RouterProcess::Impl::CheckCheckpoint() {
@@ -293,9 +313,10 @@ absl::Status RouterProcess::Impl::OpenPorts() {
                                                     [this] { return random(); }, UnixSeconds,
                                                     request_bytes.get(), access_log.get()});
   inference = MakeInferenceService(*context, &resets);
+  const std::vector<HttpRoute> for_people = RoutesForPeople();
   loading_router = std::make_unique<HttpRouter>(
-      MakeLoadingRouter([this] { return progress(); }, *exposed));
-  http_router = std::make_unique<HttpRouter>(MakeHttpRouter(*context, *exposed));
+      MakeLoadingRouter([this] { return progress(); }, *exposed, for_people));
+  http_router = std::make_unique<HttpRouter>(MakeHttpRouter(*context, *exposed, for_people));
   std::vector<grpc::Service*> services = {inference.get()};
   // Workers load while this process does.
   if (experts_are_elsewhere()) SHEAF_RETURN_IF_ERROR(MakeExperts());
@@ -379,6 +400,7 @@ absl::StatusOr<std::unique_ptr<RouterProcess>> RouterProcess::Start(const Router
   SHEAF_RETURN_IF_ERROR(impl.OpenPorts());
   impl.loader = std::thread([&impl] { impl.Load(); });
   spdlog::info("listening: HTTP {}, gRPC {}", process->http_address(), process->grpc_address());
+  if (options.ui) spdlog::info("a page to look at: http://{}/", process->http_address());
   return process;
 }
 

@@ -3,8 +3,9 @@
 #   deploy/install_dependencies.sh [--tests]
 # --tests adds what only the tests need: Python with pytest and virtual environments, NumPy and a fast BLAS for the oracle, a
 # gRPC client, a cross compiler and emulator for the NEON kernels, what network faults are made with, clang for the analysis of
-# locks, Prometheus for its promtool (alerts) and as what the alerts run in; its service is switched off again. Not node and npm: the client tests that want them are skipped
-# where they are missing.
+# locks, Prometheus for its promtool (alerts) and as what the alerts run in (its service is switched off again), a browser without a
+# screen for the page (100 MB to load; where it is missing those tests are skipped). Not node and npm: the client tests that want them
+# are skipped where they are missing.
 # Needs root (or sudo) only when something is missing. Rust: 1.87 or newer; Debian's rustc-web where none is there.
 set -euo pipefail
 
@@ -16,7 +17,7 @@ packages=(
   libsimdjson-dev libspdlog-dev libcli11-dev libyaml-cpp-dev libgtest-dev libgmock-dev libbenchmark-dev libhwloc-dev libnuma-dev libssl-dev libpcre2-dev
 )
 if [[ ${1:-} == --tests ]]; then
-  packages+=(prometheus python3-yaml python3 python3-venv python3-numpy python3-pytest python3-jsonschema libopenblas0-pthread python3-grpcio python3-protobuf python3-cryptography g++-aarch64-linux-gnu qemu-user-static iproute2 nftables clang)
+  packages+=(prometheus python3-yaml python3 python3-venv python3-numpy python3-pytest python3-jsonschema libopenblas0-pthread python3-grpcio python3-protobuf python3-cryptography g++-aarch64-linux-gnu qemu-user-static iproute2 nftables clang chromium-headless-shell)
 fi
 
 rust_version=$(rustc --version 2>/dev/null | sed -E 's/^rustc 1\.([0-9]+).*/\1/' || true)

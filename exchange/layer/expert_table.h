@@ -9,6 +9,7 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/ids.h"
@@ -36,6 +37,9 @@ class ExpertTable {
   bool complete() const { return coverage_[0] == 0; }
   // At most `limit` pairs that nobody holds, ascending.
   std::vector<LayerExpert> Orphans(size_t limit) const;
+  // What each worker announced last, ascending.
+  using Announced = std::vector<std::pair<WorkerId, Holdings>>;
+  const Announced& announced() const { return known_; }
   // Grows with every change.
   uint64_t version() const { return version_; }
 
@@ -46,7 +50,7 @@ class ExpertTable {
   int first_moe_layer_;
   int num_experts_;
   std::vector<std::vector<WorkerId>> holders_;
-  std::vector<std::pair<WorkerId, Holdings>> known_;  // ascending worker
+  Announced known_;
   Coverage coverage_{};
   uint64_t version_ = 0;
 };

@@ -175,6 +175,12 @@ void LinkPool::Publish(TimePoint now, bool always) {
   view.live_links = links_.live();
   view.complete = table.complete();
   view.orphans = table.Orphans(kOrphansShown);
+  if (announced_ == nullptr || announced_version_ != table.version()) {
+    announced_ = std::make_shared<const ExpertTable::Announced>(table.announced());
+    announced_version_ = table.version();
+  }
+  view.holdings = announced_;
+  view.holdings_version = announced_version_;
   if (observer_ != nullptr &&
       (view.coverage != told_coverage_ || view.live_links != told_live_)) {
     told_coverage_ = view.coverage;

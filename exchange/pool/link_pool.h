@@ -58,6 +58,9 @@ struct LinkPoolSnapshot {
   int live_links = 0;
   bool complete = false;
   std::vector<LayerExpert> orphans;  // the first few that nobody holds
+  // What each linked worker holds; never null. A new one with every change of `holdings_version`.
+  std::shared_ptr<const ExpertTable::Announced> holdings;
+  uint64_t holdings_version = 0;
 };
 
 class LinkPool {
@@ -121,6 +124,8 @@ class LinkPool {
   TimePoint published_at_;
   ExpertTable::Coverage told_coverage_{};
   int told_live_ = -1;
+  std::shared_ptr<const ExpertTable::Announced> announced_;  // of the version
+  uint64_t announced_version_ = 0;
 
   // What others left for whoever has the links next.
   absl::Mutex inbox_mutex_ ABSL_ACQUIRED_AFTER(links_mutex_);

@@ -8,11 +8,12 @@
 
 namespace sheaf {
 
-HttpRouter MakeHttpRouter(const ApiContext& context, const prometheus::Collectable& metrics) {
+HttpRouter MakeHttpRouter(const ApiContext& context, const prometheus::Collectable& metrics,
+                          std::vector<HttpRoute> more) {
   std::vector<HttpRoute> routes = StatusRoutes(context, metrics);
-  for (auto&& more : {GenerationRoutes(context), RenderRoutes(context), TokenRoutes(context),
-                      ModelRoutes(context)}) {
-    routes.insert(routes.end(), more.begin(), more.end());
+  for (auto&& some : {GenerationRoutes(context), RenderRoutes(context), TokenRoutes(context),
+                      ModelRoutes(context), std::move(more)}) {
+    routes.insert(routes.end(), some.begin(), some.end());
   }
   return HttpRouter(std::move(routes));
 }

@@ -3,12 +3,16 @@
 //
 // Ownership  `context` and `metrics` outlive the router.
 
+#include <vector>
+
 #include "prometheus/collectable.h"
 #include "router/api/generation/api_context.h"
 #include "router/api/http/http_router.h"
 
 namespace sheaf {
 
-HttpRouter MakeHttpRouter(const ApiContext& context, const prometheus::Collectable& metrics);
+// `more`: routes beside these.
+HttpRouter MakeHttpRouter(const ApiContext& context, const prometheus::Collectable& metrics,
+                          std::vector<HttpRoute> more = {});
 
 }  // namespace sheaf

@@ -62,6 +62,30 @@ TEST(Options, DefaultsAreThoseOfTheHelp) {
   EXPECT_THAT(ErrorOf({"serve", "dir", "--metrics-keys", "-1"}), HasSubstr("--metrics-keys"));
 }
 
+TEST(Options, ThePageIsOnWhereNobodyElseGets) {
+  EXPECT_TRUE(Serve({}).ui);
+  EXPECT_TRUE(Serve({"--host", "::1"}).ui);
+  EXPECT_FALSE(Serve({"--host", "0.0.0.0"}).ui);
+  EXPECT_FALSE(Serve({"--host", "router.example"}).ui);
+  EXPECT_TRUE(Serve({"--host", "0.0.0.0", "--ui"}).ui);
+  EXPECT_FALSE(Serve({"--no-ui"}).ui);
+  EXPECT_EQ(Serve({"--ui-file", "x.html"}).ui_file, "x.html");
+  EXPECT_THAT(ErrorOf({"serve", "dir", "--no-ui", "--ui-file", "x"}), HasSubstr("--ui-file"));
+}
+
+TEST(Options, TopLooksAtTheRoutersOwnPort) {
+  auto command = Parse({"top"});
+  ASSERT_TRUE(command.ok()) << command.status();
+  EXPECT_EQ(std::get<TopCommand>(*command).options.http, "127.0.0.1:8000");
+  EXPECT_FALSE(std::get<TopCommand>(*command).options.once);
+  command = Parse({"top", "--http", "h:1", "--once", "--interval", "0.5"});
+  ASSERT_TRUE(command.ok()) << command.status();
+  EXPECT_EQ(std::get<TopCommand>(*command).options.http, "h:1");
+  EXPECT_TRUE(std::get<TopCommand>(*command).options.once);
+  EXPECT_EQ(std::get<TopCommand>(*command).options.interval_s, 0.5);
+  EXPECT_THAT(ErrorOf({"top", "--interval", "0"}), HasSubstr("--interval"));
+}
+
 TEST(Options, TakesVllmNames) {
   const RouterOptions options = Serve({"--port",
                                        "0",

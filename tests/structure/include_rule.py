@@ -44,11 +44,13 @@ ALLOWED: dict[str, set[str]] = {
     "router/api/openai": {*_API, "router/api/http"},
     "router/api/status": {*_API, "router/api/http"},
     "router/api/grpc": {*_API, "proto"},
+    # The page and what it shows; cli fills it in.
+    "router/ui": {*_API, "router/api/http"},
     "router/api": {*_API, "router/api/http", *_FACES},
     "cli": {"base", "network", "proto", "kernels", "model", *_LINKS, "exchange/in_process", "exchange/shared_memory", "exchange/tcp",
             "coordinator", "worker", "router/text",
             "router/metrics", "router/attention", "router/schedule", "router/cluster", "router/api", "router/api/request",
-            "router/api/generation", "router/api/http", *_FACES},
+            "router/api/generation", "router/api/http", "router/ui", *_FACES},
 }
 
 _INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)

@@ -29,8 +29,9 @@ HttpReply NotYet(const HttpRequest&) {
 }  // namespace
 
 HttpRouter MakeLoadingRouter(std::function<double()> progress,
-                             const prometheus::Collectable& metrics) {
-  std::vector<HttpRoute> routes;
+                             const prometheus::Collectable& metrics,
+                             std::vector<HttpRoute> more) {
+  std::vector<HttpRoute> routes = std::move(more);
   const auto add = [&](const char* method, const char* path, HttpHandler answer) {
     routes.push_back({method, path, /*instant=*/true, std::move(answer)});
   };

@@ -1,0 +1,19 @@
+#pragma once
+// One GET over plain HTTP/1.1, for commands that look at a running router.
+//
+// Threads    the caller's; it waits for at most `timeout`, name lookup included.
+// Errors     kUnavailable naming the address: nobody answers there, or not in time, or not HTTP;
+//            kNotFound for 404; kInternal for another status that is no success.
+
+#include <chrono>
+#include <string>
+
+#include "absl/status/statusor.h"
+
+namespace sheaf {
+
+// The body. `address`: host:port. At most 64 MiB are taken.
+absl::StatusOr<std::string> HttpGet(const std::string& address, const std::string& path,
+                                    std::chrono::milliseconds timeout);
+
+}  // namespace sheaf
