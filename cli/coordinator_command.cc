@@ -5,7 +5,9 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <memory>
+#include <string>
 
 #include "base/host_port.h"
 #include "base/status.h"
@@ -43,9 +45,12 @@ absl::Status RunUntilStopped(const CoordinatorCommandOptions& options, StopSigna
 
   auto registry = std::make_shared<prometheus::Registry>();
   CoordinatorMetrics metrics(*registry);
+  std::atomic<bool> listens{false};
   SHEAF_ASSIGN_OR_RETURN(
       const std::unique_ptr<MetricsExposer> exposer,
-      MetricsExposer::Start(options.host, options.metrics_port, *registry));
+      MetricsExposer::Start(options.host, options.metrics_port, *registry, [&listens] {
+        return std::string(listens.load() ? "" : "the cluster port is not open yet");
+      }));
   SteadyClock clock;
   Coordinator coordinator(coordinator_options, clock, nullptr, &metrics);
   SHEAF_ASSIGN_OR_RETURN(
@@ -54,6 +59,7 @@ absl::Status RunUntilStopped(const CoordinatorCommandOptions& options, StopSigna
                                                            : options.pool.cluster_host,
                          options.pool.cluster_port},
                         coordinator));
+  listens.store(true);
   spdlog::info("coordinator: cluster on {}, metrics on {}", server->address(),
                JoinHostPort(options.host, exposer->port()));
   if (ready_file) {

@@ -46,7 +46,8 @@ absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals)
   WorkerMetrics metrics(*registry, SHEAF_VERSION);
   SHEAF_ASSIGN_OR_RETURN(
       const std::unique_ptr<MetricsExposer> exposer,
-      MetricsExposer::Start(options.host, options.metrics_port, *registry));
+      MetricsExposer::Start(options.host, options.metrics_port, *registry,
+                            [&metrics] { return metrics.WhyNotReady(); }));
 
   worker_config.instance = RandomInstance();
   worker_config.secret = RandomSecret();
