@@ -10,7 +10,7 @@ target=${2:?target directory}
 [ -f "$source/config.json" ] || { echo "$source: no config.json: not a checkpoint" >&2; exit 1; }
 
 mkdir -p "$target"
-exec 9>"$target/.copying"
+exec 9<"$target"
 flock 9
 rm -f "$target"/*.part
 for file in "$source"/*; do
