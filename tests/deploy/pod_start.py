@@ -4,7 +4,8 @@
     nsenter --net=... pod_start.py SPEC.json
 
 SPEC: root (directory; its mount points are there), mounts ([source, target within the root, read_only]), user, group,
-environment, command (its first word is looked for in PATH within the root). Needs root; what it starts has nothing of it.
+environment, command (its first word is looked for in PATH within the root), groups (cgroup.procs files to join). Needs
+root; what it starts has nothing of it.
 """
 from __future__ import annotations
 
@@ -32,6 +33,9 @@ def _mount(source: str, target: str, flags: int) -> None:
 def main() -> None:
     with open(sys.argv[1], encoding="utf-8") as file:
         spec = json.load(file)
+    for group in spec["groups"]:
+        with open(group, "w", encoding="utf-8") as file:
+            file.write(str(os.getpid()))
     root = spec["root"]
     _check(_libc.unshare(_NEWNS), "unshare")
     _mount("none", "/", _REC | _PRIVATE)

@@ -28,6 +28,7 @@ import grpc
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "process"))
 
+from limits import Limits  # noqa: E402
 from pool_network import _run, _set_namespace, why_not  # noqa: E402, F401  (found through the path above)
 
 START = Path(__file__).with_name("pod_start.py")
@@ -187,6 +188,8 @@ class Pod:
         self.why_unready = "not started"
         self._ends: set[int] = set()   # pids whose end somebody wanted
         self.unexpected: list[str] = []
+        self.limits = Limits(name, self.spec["resources"]["limits"])
+        self.memory_peak = 0           # bytes, of a terminated pod
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep, name=name, daemon=True)
 
@@ -216,7 +219,7 @@ class Pod:
             mounts.append((str(source), mount["mountPath"], mount.get("readOnly", False)))
         context = self.template["securityContext"]
         spec = {"root": str(self._root.path), "mounts": mounts, "user": context["runAsUser"], "group": context["runAsGroup"],
-                "environment": variables, "command": words}
+                "environment": variables, "command": words, "groups": self.limits.join_files}
         self.container.log.with_suffix(".json").write_text(json.dumps(spec))
         self.container.prefix = ["nsenter", f"--net=/run/netns/{self.namespace}"]
 
@@ -289,6 +292,8 @@ class Pod:
                 self.killed = True
                 process.kill()
         self.exit_status = process.wait()
+        self.memory_peak = self.limits.memory_peak()
+        self.limits.remove()
         self.network.remove(self.namespace)
 
     def log_text(self) -> str:

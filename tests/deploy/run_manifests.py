@@ -96,7 +96,7 @@ def main(arguments: list[str]) -> int:
         with cluster, cluster.network.entered():
             run = Run(cluster, options.seed)
             with SheafServer(options.checkpoint, "--workers", "0", "--threads", "1") as reference:
-                wanted = Load([reference.http], questions, streams=4).each_once()
+                wanted = Load([reference.http.removeprefix("http://")], questions, streams=4).each_once()
             run.event("start", run.start)
             load = Load([], questions, streams=options.streams, seed=options.seed, requests_per_second=4.0)
             load.addresses = cluster.endpoints  # type: ignore[assignment]  # they change while it runs
@@ -110,6 +110,8 @@ def main(arguments: list[str]) -> int:
                     run.event("roll the routers", lambda: run.roll("router"))
             result = figures(load.records, wanted)
             faults = [fault for pod in cluster.every_pod() for fault in pod.unexpected]
+            peaks = {workload.name: max(pod.memory_peak or pod.limits.memory_peak() for pod in workload.pods + workload.gone) >> 20
+                     for workload in cluster.workloads.values()}
             faults += [f"{pod.name}: killed when its grace ran out" for pod in cluster.every_pod() if pod.killed]
             faults += [f"{pod.name}: left with status {pod.exit_status}" for pod in cluster.every_pod()
                        if pod.exit_status not in (None, 0)]
@@ -117,6 +119,7 @@ def main(arguments: list[str]) -> int:
                 for pod in cluster.every_pod():
                     print(f"--- {pod.name}\n{pod.log_text()[-2500:]}", file=sys.stderr)
     print(result)
+    print("held to their limits of CPU and memory; most MiB in use:" if all(peaks.values()) else "no control groups here: no limits:", peaks)
     print("\n".join(faults) if faults else "no pod did what it was not asked to")
     return 1 if faults or result.failed or result.differ or result.requests < 20 else 0
 

@@ -61,7 +61,7 @@ spec:
           containerPort: {{ $v.coordinator.clusterPort }}
         {{- end }}
       resources:
-        {{- include "sheaf.resources" $v.router.resources | nindent 8 }}
+        {{- include "sheaf.resources" $v.router.resources | trim | nindent 8 }}
       {{- $scheme := ternary "HTTPS" "HTTP" $v.tls.enabled }}
       startupProbe:
         httpGet:

@@ -27,7 +27,7 @@ spec:
         - {{ include "sheaf.checkpointPath" $root }}
       {{- end }}
       resources:
-        {{- include "sheaf.resources" $v.workers.resources | nindent 8 }}
+        {{- include "sheaf.resources" $v.workers.resources | trim | nindent 8 }}
       volumeMounts:
         - name: checkpoint
           mountPath: /checkpoints
@@ -83,7 +83,7 @@ spec:
       resources:
         {{- $resources := deepCopy $v.workers.resources }}
         {{- with $v.workers.hugepages2Mi }}{{ $_ := set $resources "hugepages-2Mi" . }}{{ end }}
-        {{- include "sheaf.resources" $resources | nindent 8 }}
+        {{- include "sheaf.resources" $resources | trim | nindent 8 }}
       {{- include "sheaf.quietProbes" $v.workers | nindent 6 }}
       volumeMounts:
         {{- include "sheaf.mounts" $root | nindent 8 }}
