@@ -14,8 +14,8 @@ command -v debootstrap >/dev/null || missing 'needs the program debootstrap'
 [[ ! -e $root ]] || { echo "$root: is there already" >&2; exit 2; }
 
 apt_mirror() {
-  cat /etc/apt/sources.list /etc/apt/sources.list.d/*.{list,sources} 2>/dev/null |
-    awk '/^URIs:/ {print $2; exit} /^deb / {for (i = 2; i <= NF; ++i) if ($i ~ /:\/\//) {print $i; exit}}'
+  awk '/^URIs:/ {print $2} /^deb / {for (i = 2; i <= NF; ++i) if ($i ~ /:\/\//) print $i}' \
+    $(find /etc/apt/sources.list /etc/apt/sources.list.d -type f 2>/dev/null) </dev/null | grep -m 1 -E "/debian/?$" || true
 }
 mirror=${SHEAF_DEBIAN_MIRROR:-$(apt_mirror)}
 [[ -n $mirror ]] || missing 'needs SHEAF_DEBIAN_MIRROR: apt names no mirror'
