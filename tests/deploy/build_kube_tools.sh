@@ -23,6 +23,22 @@ folder_of() { go mod download -json "$1" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p';
 
 rm -rf "$prefix/src" "$prefix/crds" "$prefix/stamp"
 mkdir -p "$prefix"/{src/etcd,bin,crds}
+schemas() {  # MODULE FOLDER FILE...
+  local from
+  from=$(folder_of "$1")/$2
+  shift 2
+  for file; do cp "$from/$file" "$prefix/crds/"; done
+}
+schemas sigs.k8s.io/lws@v0.9.0 config/crd/bases leaderworkerset.x-k8s.io_leaderworkersets.yaml disaggregatedset.x-k8s.io_disaggregatedsets.yaml
+schemas sigs.k8s.io/gateway-api@v1.4.0 config/crd/standard gateway.networking.k8s.io_{gateways,httproutes,grpcroutes}.yaml
+schemas sigs.k8s.io/gateway-api-inference-extension@v1.5.0 config/crd/bases inference.networking.k8s.io_inferencepools.yaml
+schemas github.com/prometheus-operator/prometheus-operator@v0.85.0 example/prometheus-operator-crd monitoring.coreos.com_{podmonitors,servicemonitors}.yaml
+schemas github.com/kedacore/keda/v2@v2.21.0 config/crd/bases keda.sh_scaledobjects.yaml
+schemas github.com/cert-manager/cert-manager@v1.21.2 deploy/crds cert-manager.io_certificates.yaml
+schemas github.com/envoyproxy/gateway@v1.9.1 charts/gateway-crds-helm/templates/generated gateway.envoyproxy.io_backendtrafficpolicies.yaml
+chmod -R u+w "$prefix/crds"
+sed -i "/^{{/d" "$prefix"/crds/gateway.envoyproxy.io_*  # they are templates of a chart
+
 cd "$prefix/src"
 {
   echo "module kubetools
@@ -67,20 +83,5 @@ for package in helm.sh/helm/v3/cmd/helm k8s.io/kubernetes/cmd/kubectl ./etcd k8s
   go build -trimpath -ldflags "-s -w $version" -o "$prefix/bin/" "$package"
 done
 
-schemas() {  # MODULE FOLDER FILE...
-  local from
-  from=$(folder_of "$1")/$2
-  shift 2
-  for file; do cp "$from/$file" "$prefix/crds/"; done
-}
-schemas sigs.k8s.io/lws@v0.9.0 config/crd/bases leaderworkerset.x-k8s.io_leaderworkersets.yaml disaggregatedset.x-k8s.io_disaggregatedsets.yaml
-schemas sigs.k8s.io/gateway-api@v1.4.0 config/crd/standard gateway.networking.k8s.io_{gateways,httproutes,grpcroutes}.yaml
-schemas sigs.k8s.io/gateway-api-inference-extension@v1.5.0 config/crd/bases inference.networking.k8s.io_inferencepools.yaml
-schemas github.com/prometheus-operator/prometheus-operator@v0.85.0 example/prometheus-operator-crd monitoring.coreos.com_{podmonitors,servicemonitors}.yaml
-schemas github.com/kedacore/keda/v2@v2.21.0 config/crd/bases keda.sh_scaledobjects.yaml
-schemas github.com/cert-manager/cert-manager@v1.21.2 deploy/crds cert-manager.io_certificates.yaml
-schemas github.com/envoyproxy/gateway@v1.9.1 charts/gateway-crds-helm/templates/generated gateway.envoyproxy.io_backendtrafficpolicies.yaml
-chmod -R u+w "$prefix/crds"
-sed -i "/^{{/d" "$prefix"/crds/gateway.envoyproxy.io_*  # they are templates of a chart
 rm -rf "$prefix/src"
 echo "$stamp" >"$prefix/stamp"
