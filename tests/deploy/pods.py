@@ -2,7 +2,8 @@
 
     with PodNetwork() as network, network.entered():
         pod = Pod("sheaf-worker-0", template, network, root, volumes)
-        pod.start(); pod.wait_ready(); pod.terminate()
+        pod.start()          # then pod.ready, pod.kill()
+        pod.terminate()
 
 A container that ends, or fails its liveness probe, is started again in the same pod. terminate() is what a deleted pod
 goes through: no endpoint from then on, preStop, SIGTERM, grace. Needs root and iproute2: why_not() says what is missing.
@@ -10,7 +11,6 @@ goes through: no endpoint from then on, preStop, SIGTERM, grace. Needs root and 
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import re
@@ -24,11 +24,10 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
-import grpc
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "process"))
 
 from limits import Limits  # noqa: E402
+from probes import Probe  # noqa: E402
 from pool_network import _run, _set_namespace, why_not  # noqa: E402, F401  (found through the path above)
 
 START = Path(__file__).with_name("pod_start.py")
@@ -242,7 +241,7 @@ class Pod:
 
     def _live_once(self) -> None:
         """Until the container has ended."""
-        probes = {kind: _Probe(self.spec.get(f"{kind}Probe"), self) for kind in ("startup", "liveness", "readiness")}
+        probes = {kind: Probe(self.spec.get(f"{kind}Probe"), self) for kind in ("startup", "liveness", "readiness")}
         while self.container.running() and not self._stop.is_set():
             if not probes["startup"].passed:
                 if probes["startup"].due() and probes["startup"].failed_for_good():
@@ -298,60 +297,3 @@ class Pod:
 
     def log_text(self) -> str:
         return self.container.log.read_text(errors="replace") if self.container.log.exists() else ""
-
-
-class _Probe:
-    """One probe of one life."""
-
-    def __init__(self, spec: dict[str, Any] | None, pod: Pod) -> None:
-        self._spec, self._pod = spec, pod
-        self.passed = spec is None  # ever
-        self.passed_now = spec is None
-        self.why = ""
-        self._failures = 0
-        self._next = time.monotonic()
-
-    def due(self) -> bool:
-        """Asks when it is time to; False when it is not."""
-        if self._spec is None or time.monotonic() < self._next:
-            return False
-        self._next = time.monotonic() + self._spec.get("periodSeconds", 10)
-        self.why = self._ask()
-        self.passed_now = not self.why
-        self.passed |= self.passed_now
-        self._failures = 0 if self.passed_now else self._failures + 1
-        return True
-
-    def failed_for_good(self) -> bool:
-        assert self._spec is not None
-        return self._failures >= self._spec.get("failureThreshold", 3)
-
-    def _ask(self) -> str:
-        assert self._spec is not None
-        timeout = self._spec.get("timeoutSeconds", 1)
-        if "grpc" in self._spec:
-            return ask_health(f"{self._pod.address}:{self._spec['grpc']['port']}", self._spec["grpc"].get("service", ""), timeout)
-        ports = {port["name"]: port["containerPort"] for port in self._pod.spec["ports"]}
-        request = self._spec["httpGet"]
-        connection = http.client.HTTPConnection(self._pod.address, ports.get(request["port"], request["port"]), timeout=timeout)
-        try:
-            connection.request("GET", request["path"])
-            response = connection.getresponse()
-            text = response.read(500).decode(errors="replace")
-            return "" if 200 <= response.status < 400 else f"HTTP {response.status} {text}"
-        except (OSError, http.client.HTTPException) as error:
-            return f"{type(error).__name__}: {error}"
-        finally:
-            connection.close()
-
-
-def ask_health(address: str, service: str, timeout: float) -> str:
-    """grpc.health.v1.Health/Check by hand: the request is field 1, the reply's field 1 is SERVING = 1. Empty: serving."""
-    name = service.encode()
-    with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
-        try:
-            reply = channel.unary_unary("/grpc.health.v1.Health/Check")(
-                b"\x0a" + bytes([len(name)]) + name if name else b"", timeout=timeout)
-        except grpc.RpcError as error:
-            return f"gRPC {error.code().name}"
-    return "" if reply == b"\x08\x01" else f"gRPC health says {reply!r}"

@@ -8,75 +8,17 @@ command-line rule asks the binary ($SHEAF_BINARY) which flags there are.
 """
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator
+from typing import Any, Callable, Iterator
 
-import yaml
+from manifests import Object, binary, flags_of, load, pods_of, title, value_of  # noqa: F401  (tests ask here for all)
 
-Object = dict[str, Any]
 SHUTDOWN_MARGIN_SECONDS = 5
 WORKER_LEAVES_SECONDS = 20  # others take over for up to 10 s, routers see it for up to 10 s
 COMMANDS = {"router", "worker", "coordinator", "verify"}
 COPY_SCRIPT = "/usr/libexec/sheaf/copy_checkpoint.sh"
-
-
-@dataclass
-class Pod:
-    """A pod template: where it stands, its labels and its spec."""
-    where: str
-    labels: dict[str, str]
-    spec: Object
-
-    def containers(self) -> Iterator[tuple[str, Object]]:
-        for kind in ("initContainers", "containers"):
-            for container in self.spec.get(kind, []):
-                yield f"{self.where} {container['name']}", container
-
-    def main(self) -> Object:
-        return self.spec["containers"][0]
-
-
-def title(thing: Object) -> str:
-    return f"{thing['kind']}/{thing['metadata']['name']}"
-
-
-def pods_of(objects: Iterable[Object]) -> list[Pod]:
-    """Every pod template, of plain kinds and of groups."""
-    found = []
-    for thing in objects:
-        spec = thing.get("spec", {})
-        if thing["kind"] in ("Deployment", "StatefulSet"):
-            found.append((title(thing), spec["template"]))
-        groups = [(title(thing), spec)] if thing["kind"] == "LeaderWorkerSet" else []
-        groups += [(f"{title(thing)} {role['name']}", role["spec"]) for role in spec.get("roles", [])]
-        for where, group in groups:
-            for part in ("leaderTemplate", "workerTemplate"):
-                if part in group["leaderWorkerTemplate"]:
-                    found.append((f"{where} {part}", group["leaderWorkerTemplate"][part]))
-    return [Pod(where, template["metadata"]["labels"], template["spec"]) for where, template in found]
-
-
-@lru_cache
-def flags_of(command: str) -> frozenset[str]:
-    done = subprocess.run([binary(), command, "--help"], capture_output=True, text=True, timeout=30, check=True)
-    return frozenset(re.findall(r"--[a-z][a-z0-9-]*", done.stdout))
-
-
-def binary() -> str:
-    return os.environ.get("SHEAF_BINARY", str(Path(__file__).resolve().parents[2] / "build/release/sheaf"))
-
-
-def value_of(arguments: list[str], flag: str) -> str | None:
-    for argument in arguments:
-        if argument.startswith(flag + "="):
-            return argument.split("=", 1)[1]
-    return None
 
 
 # Rules. Each yields a line for each fault.
@@ -368,10 +310,6 @@ RULES: list[tuple[str, Callable[[list[Object]], Iterator[str]]]] = [
     ("joining needs the token, secrets are private", joining_is_guarded),
     ("spread over nodes", spread),
 ]
-
-
-def load(text: str) -> list[Object]:
-    return [thing for thing in yaml.safe_load_all(text) if thing]
 
 
 def check(objects: list[Object]) -> list[tuple[str, list[str]]]:
