@@ -5,6 +5,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <utility>
@@ -49,9 +50,12 @@ absl::Status RunUntilStopped(const CoordinatorCommandOptions& options, StopSigna
   auto registry = std::make_shared<prometheus::Registry>();
   CoordinatorMetrics metrics(*registry);
   const ExposedMetrics exposed(*registry);
+  std::atomic<bool> listens{false};
   SHEAF_ASSIGN_OR_RETURN(
       const std::unique_ptr<MetricsExposer> exposer,
-      MetricsExposer::Start(options.host, options.metrics_port, exposed));
+      MetricsExposer::Start(options.host, options.metrics_port, exposed, [&listens] {
+        return std::string(listens.load() ? "" : "the cluster port is not open yet");
+      }));
   SteadyClock clock;
   SHEAF_ASSIGN_OR_RETURN(
       std::shared_ptr<TlsIdentity> tls,
@@ -66,6 +70,7 @@ absl::Status RunUntilStopped(const CoordinatorCommandOptions& options, StopSigna
   SHEAF_ASSIGN_OR_RETURN(
       std::unique_ptr<PoolServer> server,
       PoolServer::Start({cluster_host, options.pool.cluster_port, std::move(tls)}, coordinator));
+  listens.store(true);
   spdlog::info("coordinator: cluster on {}, metrics on {}", server->address(),
                JoinHostPort(options.host, exposer->port()));
   if (ready_file) {

@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "base/host_port.h"
 #include "prometheus/text_serializer.h"
+#include "router/api/request/json_fields.h"
 
 namespace sheaf {
 namespace {
@@ -17,24 +18,43 @@ int64_t UnixSeconds() {
       .count();
 }
 
-HttpRouter RouteOf(const prometheus::Collectable& metrics) {
-  return HttpRouter({{"GET", "/metrics", /*instant=*/true, [&metrics](const HttpRequest&) {
-                        return HttpReply(
-                            HttpResponse{200,
-                                         "text/plain; version=0.0.4; charset=utf-8",
-                                         prometheus::TextSerializer().Serialize(metrics.Collect()),
-                                         {}});
-                      }}});
+HttpResponse Probe(const char* good, const std::string& why_not) {
+  if (why_not.empty()) {
+    return {200, "application/json", JsonText(Json{{"status", good}}), {}};
+  }
+  return {503,
+          "application/json",
+          JsonText(Json{{"status", std::string("not ") + good}, {"reason", why_not}}),
+          {}};
+}
+
+HttpRouter RoutesOf(const prometheus::Collectable& metrics,
+                    MetricsExposer::WhyNotReady why_not_ready) {
+  const auto route = [](const char* path, auto answer) {
+    return HttpRoute{"GET", path, /*instant=*/true,
+                     [answer](const HttpRequest&) { return HttpReply(answer()); }};
+  };
+  return HttpRouter(
+      {route("/metrics",
+             [&metrics] {
+               return HttpResponse{200,
+                                   "text/plain; version=0.0.4; charset=utf-8",
+                                   prometheus::TextSerializer().Serialize(metrics.Collect()),
+                                   {}};
+             }),
+       route("/live", [] { return Probe("live", ""); }),
+       route("/ready", [why_not_ready] { return Probe("ready", why_not_ready()); })});
 }
 
 }  // namespace
 
-MetricsExposer::MetricsExposer(const prometheus::Collectable& metrics)
-    : router_(RouteOf(metrics)) {}
+MetricsExposer::MetricsExposer(const prometheus::Collectable& metrics, WhyNotReady why_not_ready)
+    : router_(RoutesOf(metrics, std::move(why_not_ready))) {}
 
 absl::StatusOr<std::unique_ptr<MetricsExposer>> MetricsExposer::Start(
-    const std::string& host, int port, const prometheus::Collectable& metrics) {
-  std::unique_ptr<MetricsExposer> exposer(new MetricsExposer(metrics));
+    const std::string& host, int port, const prometheus::Collectable& metrics,
+    WhyNotReady why_not_ready) {
+  std::unique_ptr<MetricsExposer> exposer(new MetricsExposer(metrics, std::move(why_not_ready)));
   HttpServerOptions options;
   options.host = host;
   options.port = static_cast<uint16_t>(port);

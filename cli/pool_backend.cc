@@ -347,7 +347,7 @@ absl::Status PoolBackend::Open(const ExpertBackendParts& parts) {
     open = InProcessPool(*coordinator_);
   } else {
     open = RemotePool(options.coordinator, tls);
-    remote_status_ = std::make_unique<RemotePoolStatus>(options.coordinator, token, clock_);
+    remote_status_ = std::make_unique<RemotePoolStatus>(options.coordinator, token, clock_, tls);
   }
   client_ = std::make_unique<PoolClient>(
       client, clock_, std::move(open),

@@ -52,7 +52,8 @@ absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals)
   const ExposedMetrics exposed(*registry);
   SHEAF_ASSIGN_OR_RETURN(
       const std::unique_ptr<MetricsExposer> exposer,
-      MetricsExposer::Start(options.host, options.metrics_port, exposed));
+      MetricsExposer::Start(options.host, options.metrics_port, exposed,
+                            [&metrics] { return metrics.WhyNotReady(); }));
 
   const SteadyClock clock;
   SHEAF_ASSIGN_OR_RETURN(

@@ -2,6 +2,8 @@
 
 #include <chrono>
 
+#include "absl/strings/str_format.h"
+
 namespace sheaf {
 namespace {
 
@@ -103,6 +105,13 @@ void WorkerMetrics::HoldingsAre(const HoldingFacts& facts) {
   dropped_experts_.Increment(static_cast<double>(facts.num_dropped - told_.num_dropped));
   failed_loads_.Increment(static_cast<double>(facts.num_failed - told_.num_failed));
   told_ = facts;
+}
+
+std::string WorkerMetrics::WhyNotReady() const {
+  if (joined_.Value() == 0) return "no coordinator has this worker as a member";
+  absl::MutexLock lock(&mutex_);
+  if (told_.quiet) return "";
+  return absl::StrFormat("experts are loading, %d bytes left", told_.left_bytes);
 }
 
 }  // namespace sheaf

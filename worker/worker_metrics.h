@@ -29,6 +29,9 @@ class WorkerMetrics final : public ServeObserver {
   void SessionEnded();
   void HoldingsAnnounced(const Holdings& holdings);
   void HoldingsAre(const HoldingFacts& facts) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Why this worker does not do its part of the work now, for a probe: it is no member, or it still
+  // loads. Empty: it is ready.
+  std::string WhyNotReady() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   prometheus::Counter& dispatches_;
@@ -52,7 +55,7 @@ class WorkerMetrics final : public ServeObserver {
   prometheus::Counter& dropped_experts_;
   prometheus::Counter& failed_loads_;
 
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
   HoldingFacts told_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -5,15 +5,18 @@
 #include <chrono>
 #include <utility>
 
+#include "network/tls/grpc_credentials.h"
+
 namespace sheaf {
 namespace {
 
-std::shared_ptr<grpc::Channel> NewChannel(const std::string& address) {
+std::shared_ptr<grpc::Channel> NewChannel(const std::string& address,
+                                          const std::shared_ptr<TlsIdentity>& tls) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   // Who looks wants to see a coordinator that is back.
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  return grpc::CreateCustomChannel(address, GrpcChannelCredentials(tls), arguments);
 }
 
 }  // namespace
@@ -25,8 +28,8 @@ struct RemotePoolStatus::Call {
 };
 
 RemotePoolStatus::RemotePoolStatus(const std::string& address, std::string token,
-                                   const Clock& clock)
-    : token_(std::move(token)), clock_(clock), stub_(v1::Pool::NewStub(NewChannel(address))) {}
+                                   const Clock& clock, const std::shared_ptr<TlsIdentity>& tls)
+    : token_(std::move(token)), clock_(clock), stub_(v1::Pool::NewStub(NewChannel(address, tls))) {}
 
 RemotePoolStatus::~RemotePoolStatus() {
   absl::MutexLock lock(&mutex_);

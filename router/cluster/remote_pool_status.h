@@ -15,14 +15,16 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "base/clock.h"
+#include "network/tls/tls_identity.h"
 #include "sheaf/v1/pool.grpc.pb.h"
 
 namespace sheaf {
 
 class RemotePoolStatus {
  public:
-  // `address`: host:port. `token`: the pool's; empty: there is none.
-  RemotePoolStatus(const std::string& address, std::string token, const Clock& clock);
+  // `address`: host:port. `token`: the pool's; empty: there is none. `tls` null: plaintext.
+  RemotePoolStatus(const std::string& address, std::string token, const Clock& clock,
+                   const std::shared_ptr<TlsIdentity>& tls = nullptr);
   ~RemotePoolStatus();
   RemotePoolStatus(const RemotePoolStatus&) = delete;
   RemotePoolStatus& operator=(const RemotePoolStatus&) = delete;

@@ -103,5 +103,24 @@ TEST(WorkerMetrics, CountsMovesOnceAndKnowsItsMembership) {
   EXPECT_EQ(Values(registry).at("sheaf_worker_joined"), 0);
 }
 
+TEST(WorkerMetrics, IsReadyAsAMemberWithNothingToLoad) {
+  prometheus::Registry registry;
+  WorkerMetrics metrics(registry, "1");
+  EXPECT_EQ(metrics.WhyNotReady(), "no coordinator has this worker as a member");
+  metrics.JoinedAs(WorkerId(0));
+  EXPECT_EQ(metrics.WhyNotReady(), "");
+  HoldingFacts facts;
+  facts.quiet = false;
+  facts.left_bytes = 50;
+  metrics.HoldingsAre(facts);
+  EXPECT_EQ(metrics.WhyNotReady(), "experts are loading, 50 bytes left");
+  facts.quiet = true;
+  facts.left_bytes = 0;
+  metrics.HoldingsAre(facts);
+  EXPECT_EQ(metrics.WhyNotReady(), "");
+  metrics.SessionEnded();
+  EXPECT_NE(metrics.WhyNotReady(), "");
+}
+
 }  // namespace
 }  // namespace sheaf

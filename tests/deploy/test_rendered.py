@@ -1,0 +1,53 @@
+"""What the chart renders: the committed manifests, byte for byte, and with every set of values here the rules hold."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import policy
+from charts import CHART, EXAMPLE, VALUES, helm, render, run_helm
+
+pytestmark = pytest.mark.skipif(helm() is None, reason="no helm: tests/deploy/build_kube_tools.sh build/kube-tools makes one")
+
+
+def test_the_committed_manifests_are_what_the_chart_renders() -> None:
+    wanted = render(CHART.parent / "values/example.yaml")
+    assert EXAMPLE.read_text(encoding="utf-8") == wanted, "run deploy/kubernetes/render.sh"
+
+
+def test_helm_finds_no_fault() -> None:
+    done = run_helm("lint", "--strict", str(CHART))
+    assert done.returncode == 0, done.stdout
+
+
+# What the binary does not know yet. A flag that it does know must not stand here.
+FLAGS_TO_COME = {"--tls-cert", "--tls-key", "--tls-client-ca"}
+
+
+@pytest.mark.skipif(not Path(policy.binary()).exists(), reason=f"no program at {policy.binary()}")
+def test_every_set_of_values_keeps_the_rules(capsys: pytest.CaptureFixture[str]) -> None:
+    results = {path.stem: policy.check(policy.load(render(path))) for path in VALUES}
+    for result in results.values():
+        for _, faults in result:
+            faults[:] = [fault for fault in faults if not fault.endswith(tuple(FLAGS_TO_COME - policy.flags_of("router")))]
+    with capsys.disabled():
+        print("\n" + policy.table(results))
+    assert not [fault for result in results.values() for _, faults in result for fault in faults]
+
+
+@pytest.mark.parametrize("setting", ["image.tag=latest", "workers.count=0", "router.surprise=1", "checkpoint.source=hostPath",
+                                     "router.autoscaling.enabled=true,router.keda.enabled=true",
+                                     "workers.kind=LeaderWorkerSet,router.keda.enabled=true"])
+def test_helm_refuses_wrong_values(setting: str) -> None:
+    done = run_helm("template", "sheaf", str(CHART), "--set", setting)
+    assert done.returncode != 0 and done.stderr, done.stdout[:500]
+
+
+def test_another_name_renames_everything() -> None:
+    done = run_helm("template", "second", str(CHART), "--namespace", "other")
+    assert done.returncode == 0
+    objects = policy.load(done.stdout)
+    assert all(thing["metadata"]["name"].startswith("second") for thing in objects)
+    for rule in (policy.services_fit, policy.selectors_match, policy.budgets, policy.policies, policy.no_token):
+        assert not list(rule(objects))
