@@ -136,8 +136,10 @@ void AppendTable(const std::vector<Row>& rows, const std::vector<bool>& right,
 
 std::string Bar(double share, int width) {
   const int full = static_cast<int>(std::lround(std::clamp(share, 0.0, 1.0) * width));
-  return "[" + std::string(static_cast<size_t>(full), '#') +
-         std::string(static_cast<size_t>(width - full), '.') + "]";
+  std::string bar = "[";
+  bar.append(static_cast<size_t>(full), '#');
+  bar.append(static_cast<size_t>(width - full), '.');
+  return bar + "]";
 }
 
 void AppendRouter(const Json& now, const Changes& changes, std::vector<Line>& lines) {
