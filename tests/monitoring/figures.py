@@ -21,7 +21,7 @@ MADE_BY_PROMETHEUS = {"up": set(), "ALERTS": {"alertname", "alertstate", "severi
 class Figure:
     kind: str  # counter, gauge, histogram
     labels: frozenset[str]
-    section: str
+    sections: frozenset[str]  # the kinds of process that have it
 
 
 def documented(page: str | None = None) -> dict[str, Figure]:
@@ -35,11 +35,11 @@ def documented(page: str | None = None) -> dict[str, Figure]:
         if len(cells) != 5 or not re.fullmatch(r"`(sheaf|process)_[a-z0-9_]+`", cells[0]):
             continue
         name = cells[0].strip("`")
-        figure = Figure(cells[1], frozenset(re.findall(r"`([a-z_]+)`", cells[2])), section)
+        figure = Figure(cells[1], frozenset(re.findall(r"`([a-z_]+)`", cells[2])), frozenset({section}))
         # One that several kinds of process have must be the same in all of them.
         if name in figures and (figures[name].kind, figures[name].labels) != (figure.kind, figure.labels):
             raise ValueError(f"{name}: {figures[name]} and {figure}")
-        figures[name] = figure
+        figures[name] = Figure(figure.kind, figure.labels, figure.sections | figures.get(name, figure).sections)
     return figures
 
 
