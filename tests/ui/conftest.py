@@ -34,5 +34,5 @@ def pool() -> Iterator[SheafServer]:
     """Three workers, each expert with two of them. SHEAF_UI_FILE: a page to try instead of the built-in one."""
     trial = ["--ui-file", os.environ["SHEAF_UI_FILE"]] if "SHEAF_UI_FILE" in os.environ else []
     with SheafServer(ROOT / "checkpoints/sheaf-nano-120", "--workers", "3", "--expert-replicas", "2", "--served-model-name", "nano",
-                     "--ui", *trial) as running:
+                     *trial) as running:
         yield running

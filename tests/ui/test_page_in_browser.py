@@ -212,7 +212,7 @@ def test_a_lost_worker_is_told_and_comes_back(page: Page, pool: SheafServer) -> 
 
 def test_a_server_that_is_gone_is_told(browser: Browser, tmp_path: Path) -> None:
     from sheaf_server import ROOT
-    with SheafServer(ROOT / "checkpoints/sheaf-nano-120", "--workers", "0", "--served-model-name", "nano", "--ui") as server:
+    with SheafServer(ROOT / "checkpoints/sheaf-nano-120", "--workers", "0", "--served-model-name", "nano") as server:
         page = opened(browser, server, view="#pool")
         assert page.eval("document.getElementById('here').hidden") is False, "no pool"
         assert page.eval("document.getElementById('workers').hidden") is True

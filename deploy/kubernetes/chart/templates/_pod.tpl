@@ -48,6 +48,18 @@ securityContext:
 {{- define "sheaf.trustArgs" -}}
 - --cluster-token-file=/etc/sheaf/token/{{ .Values.clusterToken.key }}
 {{- if .Values.tls.enabled }}
+- --cluster-tls-cert=/etc/sheaf/tls/tls.crt
+- --cluster-tls-key=/etc/sheaf/tls/tls.key
+- --cluster-tls-ca=/etc/sheaf/tls/ca.crt
+{{- range default (list (printf "spiffe://cluster.local/ns/%s/sa/%s" .Release.Namespace (include "sheaf.name" .))) .Values.tls.allowedNames }}
+- --cluster-allowed-names={{ . }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* What a router shows its clients. */ -}}
+{{- define "sheaf.clientTlsArgs" -}}
+{{- if .Values.tls.enabled }}
 - --tls-cert=/etc/sheaf/tls/tls.crt
 - --tls-key=/etc/sheaf/tls/tls.key
 {{- if .Values.tls.clientCa }}

@@ -47,6 +47,9 @@ spec:
         {{- end }}
         - --shutdown-timeout-ms={{ mul $v.router.drainSeconds 1000 }}
         {{- include "sheaf.trustArgs" $root | nindent 8 }}
+        {{- with include "sheaf.clientTlsArgs" $root }}
+        {{- . | nindent 8 }}
+        {{- end }}
         {{- include "sheaf.logArgs" $root | nindent 8 }}
         {{- with $v.router.extraArgs }}
         {{- toYaml . | nindent 8 }}
