@@ -30,17 +30,14 @@ KeyMetrics::KeyMetrics(prometheus::Registry& registry, size_t most_keys)
                             .Register(registry)) {}
 
 KeyMetrics::Series& KeyMetrics::Of(const std::string& key) {
-  const auto add = [this](const std::string& name) -> Series& {
-    const auto [at, added] = series_.try_emplace(name);
-    if (added) {
-      const prometheus::Labels labels = {{"key", name}};
-      at->second = {&requests_.Add(labels), &prompt_tokens_.Add(labels),
-                    &generated_tokens_.Add(labels)};
-    }
-    return at->second;
-  };
-  if (series_.contains(key) || series_.size() < most_keys_) return add(key);
-  return add("other");
+  const bool own = series_.contains(key) || series_.size() < most_keys_;
+  const auto [at, added] = series_.try_emplace(own ? key : "other");
+  if (added) {
+    const prometheus::Labels labels = {{"key", at->first}};
+    at->second = {&requests_.Add(labels), &prompt_tokens_.Add(labels),
+                  &generated_tokens_.Add(labels)};
+  }
+  return at->second;
 }
 
 void KeyMetrics::Ended(std::string_view fairness_key, int64_t prompt_tokens,

@@ -177,6 +177,7 @@ inline bool HasFormat(const std::string& format, const std::string& text) {
   }
   size_t begin = 0;
   for (int part = 0; part < 4; ++part) {
+    if (begin > text.size()) return false;  // fewer parts
     const size_t end = std::min(text.find('.', begin), text.size());
     const std::string number = text.substr(begin, end - begin);
     if (number.empty() || number.size() > 3 || !AllOf(number, IsDigit) || std::stoi(number) > 255) {
