@@ -43,9 +43,21 @@ struct LogWriter::Queue {
   uint64_t dropped ABSL_GUARDED_BY(mutex) = 0;
   uint64_t dropped_untold ABSL_GUARDED_BY(mutex) = 0;
   bool writing ABSL_GUARDED_BY(mutex) = false;
+  bool closed ABSL_GUARDED_BY(mutex) = false;
   bool ending ABSL_GUARDED_BY(mutex) = false;
   bool ended ABSL_GUARDED_BY(mutex) = false;
 
+  void Add(std::string line) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    if (closed) return;
+    bytes += line.size();
+    lines.push_back(std::move(line));
+    while (bytes > max_bytes && lines.size() > 1) {
+      bytes -= lines.front().size();
+      lines.pop_front();
+      ++dropped;
+      ++dropped_untold;
+    }
+  }
   bool HasWork() const ABSL_SHARED_LOCKS_REQUIRED(mutex) { return ending || !lines.empty(); }
   bool IsIdle() const ABSL_SHARED_LOCKS_REQUIRED(mutex) {
     return ended || (lines.empty() && !writing);
@@ -129,14 +141,13 @@ LogWriter::~LogWriter() {
 
 void LogWriter::Write(std::string line) {
   absl::MutexLock lock(&queue_->mutex);
-  queue_->bytes += line.size();
-  queue_->lines.push_back(std::move(line));
-  while (queue_->bytes > queue_->max_bytes && queue_->lines.size() > 1) {
-    queue_->bytes -= queue_->lines.front().size();
-    queue_->lines.pop_front();
-    ++queue_->dropped;
-    ++queue_->dropped_untold;
-  }
+  queue_->Add(std::move(line));
+}
+
+void LogWriter::WriteLast(std::string line) {
+  absl::MutexLock lock(&queue_->mutex);
+  queue_->Add(std::move(line));
+  queue_->closed = true;
 }
 
 bool LogWriter::Flush(std::chrono::milliseconds patience) {

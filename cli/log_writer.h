@@ -29,6 +29,9 @@ class LogWriter {
   // With its end of line.
   void Write(std::string line);
 
+  // The same; what is written afterwards, by whatever thread still runs, is not taken.
+  void WriteLast(std::string line);
+
   // True when everything written before is out; false at the deadline.
   bool Flush(std::chrono::milliseconds patience);
 

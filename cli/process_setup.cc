@@ -270,7 +270,7 @@ int Fail(const absl::Status& status) {
   const std::string line =
       "sheaf: " + OneLine(std::string_view(message.data(), message.size())) + "\n";
   if (const auto log = ProcessLog()) {
-    log->Write(line);
+    log->WriteLast(line);
     log->Flush(kLastLineTime);
   } else {
     std::fputs(line.c_str(), stderr);

@@ -73,7 +73,8 @@ class StopSignals {
 // Ends the process without waiting for its threads, after what was logged.
 [[noreturn]] void EndNow(int status);
 
-// Prints "sheaf: <message>" to stderr as one line, after what was logged; returns exit status 1.
+// Prints "sheaf: <message>" to stderr as one line, after what was logged, and ends the log: threads
+// that still run write nothing below it. Returns exit status 1.
 int Fail(const absl::Status& status);
 
 }  // namespace sheaf

@@ -90,6 +90,16 @@ TEST_P(LogWriterTest, ItsEndIsBoundedThoughNobodyReads) {
   EXPECT_LT(std::chrono::steady_clock::now() - begin, seconds(5));
 }
 
+TEST_P(LogWriterTest, NothingFollowsTheLastLine) {
+  LogWriter writer(ends_[1], 1 << 20, DroppedLine);
+  writer.Write("before\n");
+  writer.WriteLast("last\n");
+  writer.Write("after\n");
+  ASSERT_TRUE(writer.Flush(seconds(10)));
+  ASSERT_EQ(write(ends_[1], "end\n", 4), 4);
+  EXPECT_EQ(ReadUntil("end\n"), "before\nlast\nend\n");
+}
+
 TEST_P(LogWriterTest, TheModeOfTheDescriptorStaysAsItWas) {
   LogWriter writer(ends_[1], 1 << 20, DroppedLine);
   writer.Write("x\n");
