@@ -10,10 +10,6 @@ ExpertTable::ExpertTable(int num_layers, int first_moe_layer, int num_experts)
   coverage_[0] = static_cast<int64_t>(holders_.size());
 }
 
-size_t ExpertTable::Index(LayerId layer, ExpertId expert) const {
-  return size_t(layer.value() - first_moe_layer_) * size_t(num_experts_) + size_t(expert.value());
-}
-
 void ExpertTable::SetHoldings(WorkerId worker, const Holdings& holdings) {
   auto known = std::lower_bound(known_.begin(), known_.end(), worker,
                                 [](const auto& entry, WorkerId id) { return entry.first < id; });
@@ -50,14 +46,6 @@ void ExpertTable::Remove(WorkerId worker) {
   if (known == known_.end()) return;
   SetHoldings(worker, Holdings(num_layers_, num_experts_));
   known_.erase(known);
-}
-
-std::span<const WorkerId> ExpertTable::HoldersOf(LayerId layer, ExpertId expert) const {
-  if (layer.value() < first_moe_layer_ || layer.value() >= num_layers_ || expert.value() < 0 ||
-      expert.value() >= num_experts_) {
-    return {};
-  }
-  return holders_[Index(layer, expert)];
 }
 
 bool ExpertTable::Holds(WorkerId worker, LayerId layer, ExpertId expert) const {

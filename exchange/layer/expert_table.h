@@ -28,7 +28,13 @@ class ExpertTable {
   void SetHoldings(WorkerId worker, const Holdings& holdings);
   void Remove(WorkerId worker);
 
-  std::span<const WorkerId> HoldersOf(LayerId layer, ExpertId expert) const;  // ascending
+  std::span<const WorkerId> HoldersOf(LayerId layer, ExpertId expert) const {  // ascending
+    if (layer.value() < first_moe_layer_ || layer.value() >= num_layers_ || expert.value() < 0 ||
+        expert.value() >= num_experts_) {
+      return {};
+    }
+    return holders_[Index(layer, expert)];
+  }
   bool Holds(WorkerId worker, LayerId layer, ExpertId expert) const;
 
   // counts[n] = (layer, expert) pairs with n live holders; the last counts that many or more.
@@ -44,7 +50,9 @@ class ExpertTable {
   uint64_t version() const { return version_; }
 
  private:
-  size_t Index(LayerId layer, ExpertId expert) const;
+  size_t Index(LayerId layer, ExpertId expert) const {
+    return size_t(layer.value() - first_moe_layer_) * size_t(num_experts_) + size_t(expert.value());
+  }
 
   int num_layers_;
   int first_moe_layer_;

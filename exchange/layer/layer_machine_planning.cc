@@ -43,11 +43,21 @@ void LayerMachine::WasLate(WorkerState& state, TimePoint now) const {
 }
 
 WorkerId LayerMachine::Choose(const Need& need, TimePoint now, bool allow_overdue) {
+  const std::span<const WorkerId> holders = table_.HoldersOf(routes_.layer, ExpertId(need.expert));
+  if (holders.size() == 1 && need.tried.empty()) {  // most often, without replicas: no choice
+    const WorkerState& state = StateOf(holders.front());
+    if (state.full_until > now) {
+      waits_for_room_ = true;
+      return WorkerId(-1);
+    }
+    const bool overdue = state.owed.size() > size_t(options_.max_owed_asks);
+    return overdue && !allow_overdue ? WorkerId(-1) : holders.front();
+  }
   const double work = WorkOf(1, need.pairs);
   // In order: who answers, who is avoided, who owes too much.
   std::array<WorkerId, 3> best{WorkerId(-1), WorkerId(-1), WorkerId(-1)};
   std::array<double, 3> best_end{};
-  for (const WorkerId worker : table_.HoldersOf(routes_.layer, ExpertId(need.expert))) {
+  for (const WorkerId worker : holders) {
     if (std::any_of(need.tried.begin(), need.tried.end(),
                     [&](const Tried& tried) { return tried.worker == worker; })) {
       continue;
@@ -83,12 +93,19 @@ void LayerMachine::Choice(Need& need, WorkerId worker) {
 
 void LayerMachine::PlanFirst(TimePoint now) {
   order_.resize(num_needs_);
-  for (size_t i = 0; i < num_needs_; ++i) order_[i] = static_cast<int32_t>(i);
-  std::sort(order_.begin(), order_.end(), [&](int32_t a, int32_t b) {
-    const Need& x = needs_[size_t(a)];
-    const Need& y = needs_[size_t(b)];
-    return x.pairs != y.pairs ? x.pairs > y.pairs : x.expert < y.expert;
-  });
+  bool several_holders = false;
+  for (size_t i = 0; i < num_needs_; ++i) {
+    order_[i] = static_cast<int32_t>(i);
+    several_holders = several_holders ||
+                      table_.HoldersOf(routes_.layer, ExpertId(needs_[i].expert)).size() > 1;
+  }
+  if (several_holders) {
+    std::sort(order_.begin(), order_.end(), [&](int32_t a, int32_t b) {
+      const Need& x = needs_[size_t(a)];
+      const Need& y = needs_[size_t(b)];
+      return x.pairs != y.pairs ? x.pairs > y.pairs : x.expert < y.expert;
+    });
+  }
   for (const int32_t index : order_) {
     Need& need = needs_[size_t(index)];
     const WorkerId worker = Choose(need, now, true);
@@ -100,6 +117,7 @@ void LayerMachine::PlanFirst(TimePoint now) {
     Choice(need, worker);
   }
   PlanChosen(now);
+  if (!several_holders) return;  // nobody to compare with or to probe
 
   if (options_.verify_share > 0) {
     for (size_t i = 0; i < num_needs_; ++i) {
