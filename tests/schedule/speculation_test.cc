@@ -135,6 +135,12 @@ TEST(PlanDraftsTest, DraftsWhileTokensPerSecondRise) {
   EXPECT_EQ(plan(1.0, 0.0, 3), 3) << "within the budget";
 }
 
+TEST(PlanDraftsTest, ASecondRowThatCostsMuchDoesNotHideThatTheNextCostLittle) {
+  const auto jump = [](int rows) { return rows == 0 ? 1.0 : 2.2 + 0.01 * rows; };
+  EXPECT_THAT(PlanDrafts({{Candidate(4, 1.0)}}, 1, {99, jump}), ElementsAre(4));
+  EXPECT_THAT(PlanDrafts({{Candidate(4, 1.0)}}, 1, {1, jump}), ElementsAre(0));
+}
+
 TEST(PlanDraftsTest, TheMostProbableTokensOfAllSequencesComeFirst) {
   const std::vector<DraftCandidate> candidates = {Candidate(8, 0.9), Candidate(8, 0.5),
                                                   Candidate(2, 1.0), Candidate(8, 0.0)};

@@ -33,19 +33,22 @@ std::vector<int> PlanDrafts(std::span<const DraftCandidate> candidates, int sequ
     }
   }
   for (size_t i = 0; i < candidates.size(); ++i) offer(i);
-  double cost = budget.step_cost(rows);
+  // The best of all numbers of rows, not the first that no further row betters: the second row of a step can
+  // cost much (other kernels, the experts of another token) and those after it little.
+  std::vector<int> best_lengths = lengths;
+  double best_rate = tokens / budget.step_cost(rows);
   while (!next.empty() && rows < budget.tokens) {
     const Next best = next.top();
     next.pop();
-    const double grown = budget.step_cost(rows + 1);
-    // Gains only fall from here on; a cost that rises in jumps could still pay later, but not by
-    // much.
-    if ((tokens + best.gain) * cost <= tokens * grown) break;
     take(best.candidate, best.gain);
-    cost = grown;
+    const double rate = tokens / budget.step_cost(rows);
+    if (rate > best_rate) {
+      best_rate = rate;
+      best_lengths = lengths;
+    }
     offer(best.candidate);
   }
-  return lengths;
+  return best_lengths;
 }
 
 }  // namespace sheaf
