@@ -63,3 +63,15 @@ def test_every_test_file_is_registered() -> None:
 def test_no_folder_is_called_by_what_it_is_not() -> None:
     vague = {"utils", "util", "common", "helpers", "misc", "impl"}
     assert not [relative(path) for path in SOURCES if vague & {*path.parent.parts, path.stem}]
+
+
+def test_paths_that_documents_name_exist() -> None:
+    files = {relative(path) for path in ROOT.rglob("*") if path.is_file() and "build" not in path.relative_to(ROOT).parts[:1]}
+    folders = {parent.as_posix() for name in files for parent in Path(name).parents} - {"."}
+    bad = []
+    for document in sorted(name for name in files if name.endswith(".md")):
+        for name in re.findall(r"`([\w./-]+)`", (ROOT / document).read_text()):
+            name = name.rstrip("/")
+            if "/" in name and name.split("/")[0] in folders and name.split("/")[0] != "build" and name not in files | folders:
+                bad.append(f"{document}: {name}")
+    assert not bad, "\n".join(bad)
