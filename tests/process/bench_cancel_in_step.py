@@ -25,8 +25,8 @@ def send(server: SheafServer, **fields: object) -> http.client.HTTPConnection:
 
 
 def run(checkpoint: str, workers: int, tokens: int, rounds: int) -> None:
+    flags = ["--workers", str(workers), "--max-num-batched-tokens", str(tokens), "--no-enable-prefix-caching"]
     prompt = [7 + 13 * i % 1000 for i in range(tokens)]
-    flags = ["--workers", str(workers), "--max-num-batched-tokens", str(tokens)]
     with SheafServer(checkpoint, *flags) as server:
         server.patience_seconds = 600.0
         for _ in range(rounds):
