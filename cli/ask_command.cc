@@ -6,13 +6,16 @@
 #include <iostream>
 
 #include "cli/chat/answer_stream.h"
+#include "cli/client_tls.h"
 #include "cli/commands.h"
+#include "cli/process_setup.h"
 
 namespace sheaf {
 
 int RunAsk(const AskOptions& options) {
-  const auto stub =
-      v1::Inference::NewStub(grpc::CreateChannel(options.grpc, grpc::InsecureChannelCredentials()));
+  const auto dialer = OpenDialer(options.tls);
+  if (!dialer.ok()) return Fail(dialer.status());
+  const auto stub = v1::Inference::NewStub(DialGrpc(options.grpc, *dialer));
   v1::GenerateRequest request;
   if (options.raw) {
     request.set_text(options.question);
@@ -29,9 +32,7 @@ int RunAsk(const AskOptions& options) {
   const StreamedAnswer streamed =
       StreamAnswer(*stub, request, std::chrono::milliseconds(options.timeout_ms), printer, nullptr);
   if (!streamed.status.ok()) {
-    std::fprintf(stderr, "sheaf: %s: %s\n", options.grpc.c_str(),
-                 streamed.status.error_message().c_str());
-    return 1;
+    return Fail(ExplainUnreached(FromGrpc(streamed.status), options.grpc, *dialer));
   }
   const double decode_s = (streamed.total - streamed.first).count();
   const unsigned generated = streamed.usage.completion_tokens();

@@ -11,11 +11,13 @@
 #include <string>
 #include <utility>
 
+#include "base/one_line.h"
 #include "cli/chat/answer_stream.h"
 #include "cli/chat/chat_line.h"
 #include "cli/chat/conversation.h"
 #include "cli/chat/interrupts.h"
 #include "cli/chat/line_reader.h"
+#include "cli/client_tls.h"
 #include "cli/commands.h"
 #include "cli/process_setup.h"
 
@@ -31,11 +33,12 @@ constexpr char kHelp[] =
 
 class Chat {
  public:
-  Chat(const ChatOptions& options, Interrupts* interrupts)
+  // A null dialer: plaintext.
+  Chat(const ChatOptions& options, std::shared_ptr<TlsDialer> dialer, Interrupts* interrupts)
       : options_(options),
+        dialer_(std::move(dialer)),
         interrupts_(interrupts),
-        stub_(v1::Inference::NewStub(
-            grpc::CreateChannel(options.grpc, grpc::InsecureChannelCredentials()))),
+        stub_(v1::Inference::NewStub(DialGrpc(options.grpc, dialer_))),
         lines_(STDIN_FILENO, interrupts) {
     conversation_.SetSystem(options.system);
   }
@@ -52,6 +55,7 @@ class Chat {
   void Say(const std::string& text);
 
   const ChatOptions& options_;
+  const std::shared_ptr<TlsDialer> dialer_;
   Interrupts* const interrupts_;  // not owned; null: no terminal
   std::unique_ptr<v1::Inference::Stub> stub_;
   LineReader lines_;
@@ -98,8 +102,8 @@ void Chat::Say(const std::string& text) {
   if (streamed.status.ok() || (interrupted_ && streamed.answer.has_content())) {
     conversation_.AddTurn(text, streamed.answer.Message());
   } else if (!interrupted_) {
-    std::fprintf(stderr, "sheaf: %s: %s\n", options_.grpc.c_str(),
-                 streamed.status.error_message().c_str());
+    const absl::Status why = ExplainUnreached(FromGrpc(streamed.status), options_.grpc, dialer_);
+    std::fprintf(stderr, "sheaf: %s\n", OneLine(std::string(why.message())).c_str());
     failed_ = true;
   }
 }
@@ -158,10 +162,12 @@ int Chat::Run() {
 }  // namespace
 
 int RunChat(const ChatOptions& options) {
+  auto dialer = OpenDialer(options.tls);
+  if (!dialer.ok()) return Fail(dialer.status());
   // A pipe has no second line to say after a Ctrl-C: there it ends the program, as it always does.
   std::optional<Interrupts> interrupts;
   if (isatty(STDIN_FILENO) == 1) interrupts.emplace();
-  return Chat(options, interrupts ? &*interrupts : nullptr).Run();
+  return Chat(options, *std::move(dialer), interrupts ? &*interrupts : nullptr).Run();
 }
 
 }  // namespace sheaf

@@ -10,6 +10,7 @@ template <typename Options>
 void AddClientFlags(CLI::App& app, Options& options) {
   app.add_option("--grpc", options.grpc, "gRPC address of the router, host:port")
       ->capture_default_str();
+  AddDialTlsFlags(app, options.tls);
   app.add_flag("--no-thinking", options.no_thinking, "Have the model answer without thoughts");
   app.add_flag(
       "--show-thoughts", options.show_thoughts,
@@ -21,6 +22,31 @@ void AddClientFlags(CLI::App& app, Options& options) {
 }
 
 }  // namespace
+
+void AddDialTlsFlags(CLI::App& app, DialTlsOptions& options) {
+  app.add_flag("--tls", options.on, "Ask over TLS; any of the other --tls flags means it too");
+  app.add_option("--tls-ca", options.ca,
+                 "CAs (PEM) of the server's certificate; default: the system's");
+  app.add_option("--tls-cert", options.cert,
+                 "Certificate to show if the server wants one (PEM); default: none");
+  app.add_option("--tls-key", options.key, "Its private key (PEM, without a passphrase)");
+  app.add_option("--tls-server-name", options.server_name,
+                 "Name that the server's certificate must have: a DNS name, an address or a SPIFFE "
+                 "id; default: the host that is asked");
+}
+
+void AddTopFlags(CLI::App& app, TopOptions& options) {
+  app.add_option("--http", options.http, "HTTP address of the router, host:port")
+      ->capture_default_str();
+  AddDialTlsFlags(app, options.tls);
+  app.add_option("--interval", options.interval_s, "Seconds between two frames")
+      ->check(CLI::Range(0.1, 3600.0))
+      ->capture_default_str();
+  app.add_flag("--once", options.once, "Print one frame, without colours, and end");
+  app.add_option("--timeout-ms", options.timeout_ms, "Longest wait for an answer")
+      ->check(CLI::Range(1, 3600000))
+      ->capture_default_str();
+}
 
 void AddAskFlags(CLI::App& app, AskOptions& options) {
   app.add_option("question", options.question)->required();

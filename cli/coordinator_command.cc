@@ -20,6 +20,7 @@
 #include "cli/process_identity.h"
 #include "cli/process_setup.h"
 #include "cli/ready_file.h"
+#include "cli/service_manager.h"
 #include "coordinator/coordinator.h"
 #include "coordinator/coordinator_metrics.h"
 #include "coordinator/pool_server.h"
@@ -29,6 +30,7 @@ namespace sheaf {
 namespace {
 
 absl::Status RunUntilStopped(const CoordinatorCommandOptions& options, StopSignals& signals) {
+  const ServiceManagerAddress manager_address = ServiceManagerAddress::Take();
   if (!options.pool.tls.cert.empty()) WantNewestTls();
   SHEAF_RETURN_IF_ERROR(SetUpProcess(options.process));
   std::unique_ptr<ReadyFile> ready_file;
@@ -51,21 +53,26 @@ absl::Status RunUntilStopped(const CoordinatorCommandOptions& options, StopSigna
   CoordinatorMetrics metrics(*registry);
   const ExposedMetrics exposed(*registry);
   std::atomic<bool> listens{false};
+  SteadyClock clock;
+  const auto tls_report = std::make_shared<TlsReport>(registry.get(), clock);
+  SHEAF_ASSIGN_OR_RETURN(std::shared_ptr<TlsIdentity> metrics_tls,
+                         OpenMetricsTls(options.metrics_tls, options.pool.tls, tls_report));
+  WarnIfExposed("/metrics", options.host, metrics_tls != nullptr, "reads the pool's figures");
   SHEAF_ASSIGN_OR_RETURN(
       const std::unique_ptr<MetricsExposer> exposer,
-      MetricsExposer::Start(options.host, options.metrics_port, exposed, [&listens] {
-        return std::string(listens.load() ? "" : "the cluster port is not open yet");
-      }));
-  SteadyClock clock;
-  SHEAF_ASSIGN_OR_RETURN(
-      std::shared_ptr<TlsIdentity> tls,
-      OpenClusterTls(options.pool.tls, std::make_shared<TlsReport>(registry.get(), clock)));
+      MetricsExposer::Start(
+          options.host, options.metrics_port, exposed,
+          [&listens] {
+            return std::string(listens.load() ? "" : "the cluster port is not open yet");
+          },
+          std::move(metrics_tls)));
+  SHEAF_ASSIGN_OR_RETURN(std::shared_ptr<TlsIdentity> tls,
+                         OpenClusterTls(options.pool.tls, tls_report));
   const std::string& cluster_host =
       options.pool.cluster_host.empty() ? options.host : options.pool.cluster_host;
   WarnIfExposed("the cluster port", cluster_host, tls != nullptr,
                 pool.token.empty() ? "may join as a worker or a router, and drain the pool"
                                    : "and knows the token may join as a worker or a router");
-  WarnIfExposed("/metrics", options.host, false, "reads the pool's figures");
   Coordinator coordinator(coordinator_options, clock, nullptr, &metrics);
   SHEAF_ASSIGN_OR_RETURN(
       std::unique_ptr<PoolServer> server,
@@ -79,8 +86,12 @@ absl::Status RunUntilStopped(const CoordinatorCommandOptions& options, StopSigna
     info.coordinator_pid = getpid();
     SHEAF_RETURN_IF_ERROR(ready_file->Write(info));
   }
-  while (!signals.WaitFor(std::chrono::seconds(1))) {
-  }
+  ServiceManager manager(manager_address, clock);
+  manager.Ready();
+  do {
+    manager.TickRounds({coordinator.rounds()});
+  } while (!signals.WaitFor(std::chrono::milliseconds(250)));
+  manager.Stopping();
   spdlog::info("coordinator: asked to stop; routers and workers go on");
   server->Stop();
   return absl::OkStatus();

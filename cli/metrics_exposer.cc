@@ -53,7 +53,7 @@ MetricsExposer::MetricsExposer(const prometheus::Collectable& metrics, WhyNotRea
 
 absl::StatusOr<std::unique_ptr<MetricsExposer>> MetricsExposer::Start(
     const std::string& host, int port, const prometheus::Collectable& metrics,
-    WhyNotReady why_not_ready) {
+    WhyNotReady why_not_ready, std::shared_ptr<TlsIdentity> tls) {
   std::unique_ptr<MetricsExposer> exposer(new MetricsExposer(metrics, std::move(why_not_ready)));
   HttpServerOptions options;
   options.host = host;
@@ -61,6 +61,7 @@ absl::StatusOr<std::unique_ptr<MetricsExposer>> MetricsExposer::Start(
   options.num_threads = 1;
   options.max_connections = 256;
   options.idle_timeout = std::chrono::seconds(30);
+  options.tls = std::move(tls);
   auto server = HttpServer::Start(
       options, {exposer->router_, nullptr, nullptr, exposer->clock_,
                 [next = std::make_shared<std::atomic<uint64_t>>(0)] { return (*next)++; },

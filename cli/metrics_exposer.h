@@ -17,6 +17,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/clock.h"
+#include "network/tls/tls_identity.h"
 #include "prometheus/collectable.h"
 #include "router/api/http/http_router.h"
 #include "router/api/http/http_server.h"
@@ -28,10 +29,10 @@ class MetricsExposer {
   // Empty: it is ready. Called from the exposer's thread while it lives.
   using WhyNotReady = std::function<std::string()>;
 
-  // `port` 0: any free one.
+  // `port` 0: any free one. A null identity: plaintext.
   static absl::StatusOr<std::unique_ptr<MetricsExposer>> Start(
       const std::string& host, int port, const prometheus::Collectable& metrics,
-      WhyNotReady why_not_ready);
+      WhyNotReady why_not_ready, std::shared_ptr<TlsIdentity> tls);
 
   int port() const { return server_->port(); }
 

@@ -119,6 +119,7 @@ void AddPoolCommandFlags(CLI::App& app, PoolCommandOptions& options) {
                      "Cluster address of the router or the coordinator, host:port")
         ->capture_default_str();
     AddTokenFlag(*command, options.cluster_token_file);
+    AddDialTlsFlags(*command, options.dial);
     AddClusterTlsFlags(*command, options.tls);
     command
         ->add_option("--timeout-ms", options.timeout_ms, "Longest wait for the answer")
@@ -452,6 +453,7 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
   worker_app->add_option("--metrics-port", worker.metrics_port, "Port of /metrics; 0 = a free one")
       ->check(CLI::Range(0, 65535))
       ->capture_default_str();
+  AddMetricsTlsFlags(*worker_app, worker.metrics_tls);
   worker_app
       ->add_option("--worker-threads", worker.worker_threads,
                    "Compute threads; 0 = its cores, as its affinity mask and CPU quota allow")
@@ -497,6 +499,7 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
       ->add_option("--metrics-port", coordinator.metrics_port, "Port of /metrics; 0 = a free one")
       ->check(CLI::Range(0, 65535))
       ->capture_default_str();
+  AddMetricsTlsFlags(*coordinator_app, coordinator.metrics_tls);
   coordinator_app->add_option("--ready-file", coordinator.ready_file,
                               "Written when it listens: its address and process id as JSON");
 
@@ -508,15 +511,7 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
   TopOptions top;
   CLI::App* top_app = app.add_subcommand(
       "top", "A router and its pool, live in the terminal: load, speed, workers, losses");
-  top_app->add_option("--http", top.http, "HTTP address of the router, host:port")
-      ->capture_default_str();
-  top_app->add_option("--interval", top.interval_s, "Seconds between two frames")
-      ->check(CLI::Range(0.1, 3600.0))
-      ->capture_default_str();
-  top_app->add_flag("--once", top.once, "Print one frame, without colours, and end");
-  top_app->add_option("--timeout-ms", top.timeout_ms, "Longest wait for an answer")
-      ->check(CLI::Range(1, 3600000))
-      ->capture_default_str();
+  AddTopFlags(*top_app, top);
 
   CLI::App* inspect_app =
       app.add_subcommand("inspect", "What a checkpoint holds, and whether it can be served");
@@ -582,14 +577,20 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
       return status;
     }
     SHEAF_RETURN_IF_ERROR(CheckClusterTls(worker.tls));
+    SHEAF_RETURN_IF_ERROR(CheckMetricsTls(worker.metrics_tls, worker.tls));
     return WorkerCommand{std::move(worker)};
   }
   if (coordinator_app->parsed()) {
     SHEAF_RETURN_IF_ERROR(CheckClusterTls(coordinator.pool.tls));
+    SHEAF_RETURN_IF_ERROR(CheckMetricsTls(coordinator.metrics_tls, coordinator.pool.tls));
     return CoordinatorCommand{std::move(coordinator)};
   }
   if (pool_app->parsed()) {
     SHEAF_RETURN_IF_ERROR(CheckClusterTls(pool.tls));
+    if (pool.dial.wanted() && !pool.tls.cert.empty()) {
+      return absl::InvalidArgumentError(
+          "--tls, --cluster-tls-cert: wanted one of the two kinds of TLS flags, got both");
+    }
     return PoolCommand{std::move(pool)};
   }
   if (top_app->parsed()) return TopCommand{std::move(top)};

@@ -98,6 +98,7 @@ struct WorkerOptions {
   ClusterTlsOptions tls;                           // towards the coordinator
   std::string host = "127.0.0.1";                  // address that /metrics listens on
   int metrics_port = 0;                            // 0 = a free port
+  MetricsTlsOptions metrics_tls;
   int worker_threads = 0;                          // 0 = cores that it may use
   int id = -1;                                     // wanted worker id; -1 = any free one
   uint64_t memory_bytes = 0;                       // of experts that it may hold; 0 = no bound
@@ -132,6 +133,7 @@ struct RepackOptions {
 
 struct AskOptions {
   std::string grpc = "127.0.0.1:50051";
+  DialTlsOptions tls;
   std::string question;
   int max_tokens = 128;
   double temperature = 0.0;
@@ -143,6 +145,7 @@ struct AskOptions {
 
 struct ChatOptions {
   std::string grpc = "127.0.0.1:50051";
+  DialTlsOptions tls;
   std::string system;                 // system message; empty = none
   int max_tokens = 0;                 // of an answer; 0 = what is left of the context
   std::optional<double> temperature;  // absent = the checkpoint's
@@ -153,6 +156,7 @@ struct ChatOptions {
 
 struct TopOptions {
   std::string http = "127.0.0.1:8000";  // a router's HTTP address
+  DialTlsOptions tls;
   double interval_s = 1;                // between two frames
   bool once = false;                    // one frame, then the end
   int timeout_ms = 5000;                // of an answer

@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "base/clock.h"
 #include "base/status.h"
+#include "cli/client_tls.h"
 #include "cli/commands.h"
 #include "cli/pool_table.h"
 #include "cli/process_identity.h"
@@ -19,25 +20,25 @@
 namespace sheaf {
 namespace {
 
-absl::Status FromGrpc(const grpc::Status& status, const std::string& coordinator) {
-  if (status.ok()) return absl::OkStatus();
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
-                      absl::StrFormat("%s: %s", coordinator, status.error_message()));
-}
-
 absl::StatusOr<std::string> Ask(const PoolCommandOptions& options) {
   SHEAF_ASSIGN_OR_RETURN(const std::string token, ReadToken(options.cluster_token_file));
   const SteadyClock clock;
   SHEAF_ASSIGN_OR_RETURN(const std::shared_ptr<TlsIdentity> tls,
                          OpenClusterTls(options.tls, std::make_shared<TlsReport>(nullptr, clock)));
-  const auto stub =
-      v1::Pool::NewStub(grpc::CreateChannel(options.coordinator, GrpcChannelCredentials(tls)));
+  SHEAF_ASSIGN_OR_RETURN(const std::shared_ptr<TlsDialer> dialer, OpenDialer(options.dial));
+  const auto stub = v1::Pool::NewStub(
+      tls ? grpc::CreateChannel(options.coordinator, GrpcChannelCredentials(tls))
+          : DialGrpc(options.coordinator, dialer));
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() +
                        std::chrono::milliseconds(options.timeout_ms));
   if (!token.empty()) context.AddMetadata("authorization", "Bearer " + token);
-  const auto check = [&](const grpc::Status& status) {
-    return FromGrpc(status, options.coordinator);
+  const auto check = [&](const grpc::Status& ended) {
+    const absl::Status status = FromGrpc(ended);
+    if (status.ok()) return status;
+    if (dialer) return ExplainUnreached(status, options.coordinator, dialer);
+    return ExplainUnreached(status, options.coordinator, tls != nullptr,
+                            "--tls, --tls-ca or the --cluster-tls flags");
   };
   switch (options.action) {
     case PoolCommandOptions::Action::kStatus: {

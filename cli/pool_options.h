@@ -26,6 +26,7 @@ struct CoordinatorCommandOptions {
   PoolOptions pool;
   std::string host = "127.0.0.1";  // address that /metrics listens on
   int metrics_port = 0;            // 0 = a free one
+  MetricsTlsOptions metrics_tls;
   std::string ready_file;          // written when it listens; empty = none
 };
 
@@ -36,7 +37,8 @@ struct PoolCommandOptions {
   double replicas = 1;   // of replicas
   std::string coordinator = "127.0.0.1:50052";  // host:port
   std::string cluster_token_file;
-  ClusterTlsOptions tls;
+  ClusterTlsOptions tls;  // as a process of the cluster has it; or
+  DialTlsOptions dial;    // as a client has it, the coordinator known by the name of its host
   bool json = false;      // status as JSON
   int timeout_ms = 5000;  // of the answer
 };

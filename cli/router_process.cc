@@ -406,6 +406,8 @@ absl::StatusOr<std::unique_ptr<RouterProcess>> RouterProcess::Start(const Router
 
 bool RouterProcess::ready() const { return loaded() && impl_->gate->ready(); }
 
+bool RouterProcess::live() const { return impl_->gate->live(); }
+
 bool RouterProcess::loaded() const { return impl_->loaded.load(); }
 
 absl::Status RouterProcess::failure() const {

@@ -32,6 +32,7 @@ class RouterProcess {
 
   bool ready() const;
   bool loaded() const;           // the weights are there; for good
+  bool live() const;             // as Engine::live; true while it loads
   absl::Status failure() const;  // not OK: they never will be
   // Not OK: a worker cannot load an expert from the files that it has.
   absl::Status broken_checkpoint() const;

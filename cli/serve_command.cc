@@ -24,6 +24,7 @@
 #include "cli/process_setup.h"
 #include "cli/ready_file.h"
 #include "cli/router_process.h"
+#include "cli/service_manager.h"
 
 namespace sheaf {
 namespace {
@@ -158,6 +159,7 @@ int Run(RouterOptions options, const std::string& program) {
   } else if (options.transport == TransportKind::kTcp) {
     options.experts_share_cores = false;  // they are on other machines
   }
+  const ServiceManagerAddress manager_address = ServiceManagerAddress::Take();
   SteadyClock clock;
   auto started = Start(options, signals);
   if (!started.ok()) return Fail(started.status());
@@ -169,8 +171,13 @@ int Run(RouterOptions options, const std::string& program) {
                               : WorkerCommands(options, program, router.cluster_address()),
                           clock, division.worker_cpus);
   absl::Status why = children.StartAll();
+  // Its ports answer; others that are started after it may be what it waits for.
+  ServiceManager manager(manager_address, clock);
+  manager.StatusIs("loading");
+  manager.Ready();
   bool announced = false;
   while (why.ok() && !signals.WaitFor(milliseconds(50))) {
+    manager.Tick(router.live());
     if (children.Poll()) ready_file.SetStale();
     if (children.permanent_failure()) {
       why = absl::InternalError(children.permanent_reason());
@@ -182,12 +189,14 @@ int Run(RouterOptions options, const std::string& program) {
     if (why.ok() && !announced && !program.empty()) why = router.broken_checkpoint();
     if (!why.ok()) break;
     for (int pid : router.TakeHungPids()) children.Kill(pid);
+    if (router.loaded()) manager.StatusIs(router.ready() ? "ready" : "waits for workers");
     if (!router.ready()) continue;
     if (!announced) spdlog::info("ready");
     announced = true;
     ready_file.Update(Describe(router, children), clock.Now());
   }
   ready_file.Remove();
+  manager.Stopping();
   if (why.ok()) spdlog::info("stopping");
   if (!router.loaded() && router.failure().ok()) {
     // Nobody is served, and what is being loaded would only be waited for.

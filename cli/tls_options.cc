@@ -6,6 +6,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
+#include "base/status.h"
 
 namespace sheaf {
 namespace {
@@ -27,6 +28,13 @@ bool IsLoopback(const std::string& host) {
          absl::StartsWith(host, "127.");
 }
 
+absl::StatusOr<AllowedNames> AllowedNamesOf(const ClusterTlsOptions& options) {
+  auto allowed = AllowedNames::Parse(options.allowed_names);
+  if (allowed.ok()) return allowed;
+  return absl::InvalidArgumentError(
+      absl::StrFormat("--cluster-allowed-names: %s", allowed.status().message()));
+}
+
 }  // namespace
 
 void AddClientTlsFlags(CLI::App& app, ClientTlsOptions& options) {
@@ -46,8 +54,19 @@ void AddClusterTlsFlags(CLI::App& app, ClusterTlsOptions& options) {
   app.add_option("--cluster-tls-ca", options.ca, "CAs (PEM) of their certificates");
   app.add_option("--cluster-allowed-names", options.allowed_names,
                  "SPIFFE ids or DNS names, of which the other end's certificate must have one, "
-                 "e.g. spiffe://example.org/ns/sheaf/sa/sheaf-worker; several values")
+                 "each for every role or, as worker=NAME, router=NAME, coordinator=NAME or "
+                 "admin=NAME, for that one, e.g. worker=spiffe://example.org/ns/sheaf/sa/worker; "
+                 "several values")
       ->delimiter(',');
+}
+
+void AddMetricsTlsFlags(CLI::App& app, MetricsTlsOptions& options) {
+  app.add_flag("--metrics-tls", options.on,
+               "/metrics, /live and /ready over TLS, with the certificate of --cluster-tls-cert; "
+               "default: plaintext, as scrapers and probes expect it");
+  app.add_option("--metrics-tls-client-ca", options.client_ca,
+                 "CAs (PEM) of which who reads them must have a certificate, probes too; default: "
+                 "none is wanted");
 }
 
 absl::Status CheckClientTls(const ClientTlsOptions& options) {
@@ -69,13 +88,14 @@ absl::Status CheckClusterTls(const ClusterTlsOptions& options) {
   if (options.key.empty()) return Missing("--cluster-tls-key", others);
   if (options.ca.empty()) return Missing("--cluster-tls-ca", others);
   if (options.allowed_names.empty()) return Missing("--cluster-allowed-names", others);
-  for (const std::string& name : options.allowed_names) {
-    if (name.empty() || absl::StrContains(name, '*')) {
-      return absl::InvalidArgumentError(absl::StrFormat(
-          "--cluster-allowed-names: wanted a SPIFFE id or a DNS name (no pattern), got \"%s\"",
-          name));
-    }
+  return AllowedNamesOf(options).status();
+}
+
+absl::Status CheckMetricsTls(const MetricsTlsOptions& options, const ClusterTlsOptions& cluster) {
+  if (!options.on && !options.client_ca.empty()) {
+    return Missing("--metrics-tls", "--metrics-tls-client-ca");
   }
+  if (options.on && cluster.cert.empty()) return Missing("--cluster-tls-cert", "--metrics-tls");
   return absl::OkStatus();
 }
 
@@ -102,10 +122,22 @@ absl::StatusOr<std::shared_ptr<TlsIdentity>> OpenClientTls(const ClientTlsOption
 absl::StatusOr<std::shared_ptr<TlsIdentity>> OpenClusterTls(const ClusterTlsOptions& options,
                                                             std::shared_ptr<TlsReport> report) {
   if (options.cert.empty()) return nullptr;
+  SHEAF_ASSIGN_OR_RETURN(AllowedNames allowed, AllowedNamesOf(options));
   return Open({.listener = "cluster",
                .files = {options.cert, options.key, options.ca},
-               .allowed_names = options.allowed_names},
+               .allowed_names = std::move(allowed)},
               "--cluster-tls-cert, --cluster-tls-key, --cluster-tls-ca", std::move(report));
+}
+
+absl::StatusOr<std::shared_ptr<TlsIdentity>> OpenMetricsTls(const MetricsTlsOptions& options,
+                                                            const ClusterTlsOptions& cluster,
+                                                            std::shared_ptr<TlsReport> report) {
+  if (!options.on) return nullptr;
+  return Open({.listener = "metrics",
+               .files = {cluster.cert, cluster.key, options.client_ca},
+               .allowed_names = {}},
+              "--metrics-tls, --cluster-tls-cert, --cluster-tls-key, --metrics-tls-client-ca",
+              std::move(report));
 }
 
 void WarnIfExposed(const std::string& face, const std::string& host, bool protected_by_tls,

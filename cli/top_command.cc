@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdio>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -12,6 +13,7 @@
 #include "absl/strings/str_replace.h"
 #include "base/one_line.h"
 #include "base/status.h"
+#include "cli/client_tls.h"
 #include "cli/commands.h"
 #include "cli/process_setup.h"
 #include "cli/top/http_get.h"
@@ -28,9 +30,10 @@ struct Answer {
   steady_clock::time_point at;
 };
 
-absl::StatusOr<Answer> Ask(const TopOptions& options) {
-  SHEAF_ASSIGN_OR_RETURN(const std::string body, HttpGet(options.http, "/sheaf/v1/pool",
-                                                         milliseconds(options.timeout_ms)));
+absl::StatusOr<Answer> Ask(const TopOptions& options, const std::shared_ptr<TlsDialer>& dialer) {
+  SHEAF_ASSIGN_OR_RETURN(const std::string body,
+                         HttpGet(options.http, "/sheaf/v1/pool", milliseconds(options.timeout_ms),
+                                 dialer.get()));
   Answer answer{nlohmann::json::parse(body, nullptr, /*allow_exceptions=*/false),
                 steady_clock::now()};
   if (!answer.json.is_object()) {
@@ -80,8 +83,10 @@ std::string FrameOf(const Answer& now, const std::optional<Answer>& before, cons
 int RunTop(const TopOptions& options) {
   StopSignals signals;
   const milliseconds interval(static_cast<int64_t>(options.interval_s * 1000));
-  absl::StatusOr<Answer> first = Ask(options);
-  if (!first.ok()) return Fail(first.status());
+  const auto dialer = OpenDialer(options.tls);
+  if (!dialer.ok()) return Fail(dialer.status());
+  absl::StatusOr<Answer> first = Ask(options, *dialer);
+  if (!first.ok()) return Fail(ExplainUnreached(first.status(), options.http, *dialer));
   std::optional<Answer> before = *std::move(first);
   const bool live = !options.once && isatty(STDOUT_FILENO) == 1;
   std::optional<Screen> screen;
@@ -90,7 +95,7 @@ int RunTop(const TopOptions& options) {
     screen->Show(FrameOf(*before, std::nullopt, StyleOfTerminal()));
   }
   while (!signals.WaitFor(interval)) {
-    absl::StatusOr<Answer> now = Ask(options);
+    absl::StatusOr<Answer> now = Ask(options, *dialer);
     if (!now.ok() && !live) return Fail(now.status());
     std::string frame;
     if (now.ok()) {

@@ -1,6 +1,7 @@
 // `sheaf worker`: one expert worker, until SIGTERM (it leaves the pool in order) or a permanent
 // error.
 
+#include <pthread.h>
 #include <prometheus/registry.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
@@ -26,6 +27,7 @@
 #include "cli/preflight.h"
 #include "cli/process_identity.h"
 #include "cli/process_setup.h"
+#include "cli/service_manager.h"
 #include "cli/tls_options.h"
 #include "model/expert_reader.h"
 #include "network/tls/grpc_credentials.h"
@@ -37,6 +39,7 @@ namespace {
 
 absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals) {
   std::optional<StopSignals::NothingToFinish> until_it_joins(std::in_place, signals);
+  const ServiceManagerAddress manager_address = ServiceManagerAddress::Take();
   if (!options.tls.cert.empty()) WantNewestTls();
   SHEAF_RETURN_IF_ERROR(SetUpProcess(options.process));
   SHEAF_ASSIGN_OR_RETURN(WorkerPreflight preflight,
@@ -50,16 +53,17 @@ absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals)
   auto registry = std::make_shared<prometheus::Registry>();
   WorkerMetrics metrics(*registry, SHEAF_VERSION);
   const ExposedMetrics exposed(*registry);
+  const SteadyClock clock;
+  const auto tls_report = std::make_shared<TlsReport>(registry.get(), clock);
+  SHEAF_ASSIGN_OR_RETURN(std::shared_ptr<TlsIdentity> metrics_tls,
+                         OpenMetricsTls(options.metrics_tls, options.tls, tls_report));
+  WarnIfExposed("/metrics", options.host, metrics_tls != nullptr, "reads this worker's figures");
   SHEAF_ASSIGN_OR_RETURN(
       const std::unique_ptr<MetricsExposer> exposer,
-      MetricsExposer::Start(options.host, options.metrics_port, exposed,
-                            [&metrics] { return metrics.WhyNotReady(); }));
-
-  const SteadyClock clock;
-  SHEAF_ASSIGN_OR_RETURN(
-      worker_config.tls,
-      OpenClusterTls(options.tls, std::make_shared<TlsReport>(registry.get(), clock)));
-  WarnIfExposed("/metrics", options.host, false, "reads this worker's figures");
+      MetricsExposer::Start(
+          options.host, options.metrics_port, exposed,
+          [&metrics] { return metrics.WhyNotReady(); }, std::move(metrics_tls)));
+  SHEAF_ASSIGN_OR_RETURN(worker_config.tls, OpenClusterTls(options.tls, tls_report));
 
   worker_config.instance = RandomInstance();
   worker_config.secret = RandomSecret();
@@ -84,11 +88,19 @@ absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals)
   std::atomic<bool> ended{false};
   absl::Status result;
   std::thread control([&] {
+    pthread_setname_np(pthread_self(), "sheaf-control");
     result = worker.Run();
     ended.store(true);
   });
+  ServiceManager manager(manager_address, clock);
+  manager.Ready();  // to be asked; whether it is a member yet is the status
   while (!ended.load() && !signals.WaitFor(std::chrono::milliseconds(50))) {
+    const Worker::Rounds rounds = worker.rounds();
+    manager.TickRounds({rounds.control, rounds.compute});
+    const std::string why_not = metrics.WhyNotReady();
+    manager.StatusIs(why_not.empty() ? "ready" : why_not);
   }
+  manager.Stopping();
   worker.Stop();
   control.join();
   return result;

@@ -141,6 +141,7 @@ void Coordinator::Run() {
         End(FindPeer(one.session, true), absl::OkStatus());
       }
     }
+    rounds_.fetch_add(1, std::memory_order_relaxed);
   }
 }
 
@@ -216,6 +217,10 @@ v1::PoolStatus Coordinator::status() const {
 absl::Status Coordinator::Drain(WorkerId worker) {
   absl::MutexLock lock(&state_mutex_);
   return state_.Drain(worker, clock_.Now());
+}
+void Coordinator::NoteRefusedOperator(const absl::Status& why) {
+  absl::MutexLock lock(&state_mutex_);
+  state_.NoteRefusedOperator(why);
 }
 absl::Status Coordinator::Undrain(WorkerId worker) {
   absl::MutexLock lock(&state_mutex_);

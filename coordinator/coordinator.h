@@ -8,6 +8,7 @@
 //            the destructor) ends every session; call it before a gRPC server's Shutdown().
 // Bounds     sessions, and messages that wait: who sends more is cut off.
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <string>
@@ -68,6 +69,12 @@ class Coordinator {
   absl::Status SetReplicas(double replicas);
   int64_t Rebalance();
 
+  // Somebody without the token asked for one of these: told and counted.
+  void NoteRefusedOperator(const absl::Status& why);
+
+  // Rounds of its thread: grows each tick unless that stands still.
+  uint64_t rounds() const { return rounds_.load(std::memory_order_relaxed); }
+
   const std::string& token() const { return options_.pool.token; }
   void Stop();
 
@@ -106,6 +113,7 @@ class Coordinator {
   std::map<SessionId, PeerPtr> peers_ ABSL_GUARDED_BY(inbox_mutex_);
   uint64_t last_session_ ABSL_GUARDED_BY(inbox_mutex_) = 0;
   bool stopping_ ABSL_GUARDED_BY(inbox_mutex_) = false;
+  std::atomic<uint64_t> rounds_{0};
 
   std::thread thread_;
 };

@@ -1,8 +1,12 @@
 #include "coordinator/coordinator_service.h"
 
+#include <grpc/grpc_security_constants.h>
+
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "base/status.h"
 #include "coordinator/session_hello.h"
 #include "coordinator/stream_peer.h"
 
@@ -15,11 +19,33 @@ grpc::ServerUnaryReactor* Finish(grpc::CallbackServerContext& context, const abs
   return reactor;
 }
 
+absl::Status CheckRole(const TlsIdentity* tls, const grpc::CallbackServerContext& context,
+                       std::initializer_list<PeerRole> roles) {
+  if (tls == nullptr) return absl::OkStatus();
+  const auto about = context.auth_context();
+  std::vector<grpc::string_ref> pem;
+  if (about != nullptr) pem = about->FindPropertyValues(GRPC_X509_PEM_CERT_PROPERTY_NAME);
+  return tls->CheckRole(pem.empty() ? std::string_view()
+                                    : std::string_view(pem.front().data(), pem.front().size()),
+                        roles);
+}
+
+// A session that ends before it begins.
+template <typename From, typename To>
+class RefusedSession final : public grpc::ServerBidiReactor<From, To> {
+ public:
+  explicit RefusedSession(const absl::Status& why) { this->Finish(ToGrpc(why)); }
+  void OnDone() override { delete this; }
+};
+
 }  // namespace
 
 grpc::ServerBidiReactor<v1::FromWorker, v1::ToWorker>* CoordinatorService::WorkerSession(
-    grpc::CallbackServerContext*) {
+    grpc::CallbackServerContext* context) {
   using Reactor = SessionReactor<v1::FromWorker, v1::ToWorker>;
+  if (const absl::Status may = CheckRole(tls_.get(), *context, {PeerRole::kWorker}); !may.ok()) {
+    return new RefusedSession<v1::FromWorker, v1::ToWorker>(may);
+  }
   return new Reactor({[this](std::shared_ptr<WorkerPeer> peer) {
                         return coordinator_.AttachWorker(std::move(peer));
                       },
@@ -30,8 +56,11 @@ grpc::ServerBidiReactor<v1::FromWorker, v1::ToWorker>* CoordinatorService::Worke
 }
 
 grpc::ServerBidiReactor<v1::FromRouter, v1::ToRouter>* CoordinatorService::RouterSession(
-    grpc::CallbackServerContext*) {
+    grpc::CallbackServerContext* context) {
   using Reactor = SessionReactor<v1::FromRouter, v1::ToRouter>;
+  if (const absl::Status may = CheckRole(tls_.get(), *context, {PeerRole::kRouter}); !may.ok()) {
+    return new RefusedSession<v1::FromRouter, v1::ToRouter>(may);
+  }
   return new Reactor({[this](std::shared_ptr<RouterPeer> peer) {
                         return coordinator_.AttachRouter(std::move(peer));
                       },
@@ -50,21 +79,29 @@ absl::Status PoolService::CheckToken(const grpc::CallbackServerContext& context)
     if (value.substr(0, kBearer.size()) == kBearer) got = value.substr(kBearer.size());
   }
   if (SameToken(coordinator_.token(), got)) return absl::OkStatus();
-  return absl::UnauthenticatedError(got.empty() ? "the pool wants a token"
-                                                : "the token is not the pool's");
+  const absl::Status refusal = absl::UnauthenticatedError(
+      got.empty() ? "the pool wants a token" : "the token is not the pool's");
+  coordinator_.NoteRefusedOperator(refusal);
+  return refusal;
+}
+
+absl::Status PoolService::Admit(const grpc::CallbackServerContext& context,
+                                std::initializer_list<PeerRole> roles) const {
+  SHEAF_RETURN_IF_ERROR(CheckRole(tls_.get(), context, roles));
+  return CheckToken(context);
 }
 
 grpc::ServerUnaryReactor* PoolService::GetStatus(grpc::CallbackServerContext* context,
                                                  const v1::GetPoolStatusRequest*,
                                                  v1::PoolStatus* response) {
-  const absl::Status allowed = CheckToken(*context);
+  const absl::Status allowed = Admit(*context, {PeerRole::kRouter, PeerRole::kAdmin});
   if (allowed.ok()) *response = coordinator_.status();
   return Finish(*context, allowed);
 }
 
 grpc::ServerUnaryReactor* PoolService::Drain(grpc::CallbackServerContext* context,
                                              const v1::DrainRequest* request, v1::DrainResponse*) {
-  absl::Status status = CheckToken(*context);
+  absl::Status status = Admit(*context, {PeerRole::kAdmin});
   if (status.ok()) status = coordinator_.Drain(WorkerId(request->worker_id()));
   return Finish(*context, status);
 }
@@ -72,7 +109,7 @@ grpc::ServerUnaryReactor* PoolService::Drain(grpc::CallbackServerContext* contex
 grpc::ServerUnaryReactor* PoolService::Undrain(grpc::CallbackServerContext* context,
                                                const v1::UndrainRequest* request,
                                                v1::UndrainResponse*) {
-  absl::Status status = CheckToken(*context);
+  absl::Status status = Admit(*context, {PeerRole::kAdmin});
   if (status.ok()) status = coordinator_.Undrain(WorkerId(request->worker_id()));
   return Finish(*context, status);
 }
@@ -80,7 +117,7 @@ grpc::ServerUnaryReactor* PoolService::Undrain(grpc::CallbackServerContext* cont
 grpc::ServerUnaryReactor* PoolService::SetReplicas(grpc::CallbackServerContext* context,
                                                    const v1::SetReplicasRequest* request,
                                                    v1::SetReplicasResponse*) {
-  absl::Status status = CheckToken(*context);
+  absl::Status status = Admit(*context, {PeerRole::kAdmin});
   if (status.ok()) status = coordinator_.SetReplicas(request->replicas());
   return Finish(*context, status);
 }
@@ -88,7 +125,7 @@ grpc::ServerUnaryReactor* PoolService::SetReplicas(grpc::CallbackServerContext* 
 grpc::ServerUnaryReactor* PoolService::Rebalance(grpc::CallbackServerContext* context,
                                                  const v1::RebalanceRequest*,
                                                  v1::RebalanceResponse* response) {
-  const absl::Status status = CheckToken(*context);
+  const absl::Status status = Admit(*context, {PeerRole::kAdmin});
   if (status.ok()) response->set_moves(coordinator_.Rebalance());
   return Finish(*context, status);
 }

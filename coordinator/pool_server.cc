@@ -13,18 +13,19 @@ constexpr int kMaxMessageBytes = 4 << 20;
 
 }  // namespace
 
-PoolServer::PoolServer(Coordinator& coordinator)
-    : coordinator_(coordinator), sessions_(coordinator), operators_(coordinator) {}
+PoolServer::PoolServer(Coordinator& coordinator, const std::shared_ptr<TlsIdentity>& tls)
+    : coordinator_(coordinator), sessions_(coordinator, tls), operators_(coordinator, tls) {}
 
 absl::StatusOr<std::unique_ptr<PoolServer>> PoolServer::Start(const PoolServerOptions& options,
                                                               Coordinator& coordinator) {
-  std::unique_ptr<PoolServer> made(new PoolServer(coordinator));
+  std::unique_ptr<PoolServer> made(new PoolServer(coordinator, options.tls));
   grpc::ServerBuilder builder;
   auto listener = GrpcListener::Listen(
       {.name = "cluster",
        .host = options.host,
        .port = static_cast<uint16_t>(options.port),
-       .tls = options.tls},
+       .tls = options.tls,
+       .newest_tls_alone = true},
       builder);
   if (!listener.ok()) {
     return absl::UnavailableError(

@@ -36,7 +36,7 @@ class PoolServer {
   void Stop();
 
  private:
-  explicit PoolServer(Coordinator& coordinator);
+  PoolServer(Coordinator& coordinator, const std::shared_ptr<TlsIdentity>& tls);
 
   Coordinator& coordinator_;
   CoordinatorService sessions_;

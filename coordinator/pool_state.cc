@@ -65,6 +65,13 @@ void PoolState::Refuse(SessionId session, const char* who, const absl::Status& s
   Do(EndSession{session, status});
 }
 
+void PoolState::NoteRefusedOperator(const absl::Status& why) {
+  ++counters_.refused_hellos;
+  Do(LogNote{.warning = true,
+             .text = absl::StrFormat("an operator is refused: %s", std::string(why.message())),
+             .of_stranger = true});
+}
+
 void PoolState::OnWorkerMessage(SessionId session, const v1::FromWorker& message,
                                 TimePoint received, TimePoint now) {
   Member* member = MemberOf(session);

@@ -141,6 +141,7 @@ class PoolState {
   absl::Status Undrain(WorkerId worker, TimePoint now);
   absl::Status SetReplicas(double replicas, TimePoint now);
   int64_t Rebalance(TimePoint now);  // moves that it takes
+  void NoteRefusedOperator(const absl::Status& why);
 
   std::vector<PoolAction> TakeActions() { return std::exchange(actions_, {}); }
   v1::PoolStatus Status(TimePoint now) const;

@@ -80,7 +80,7 @@ absl::StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Listen(
 void GrpcListener::Start() {
   if (options_.tls != nullptr) {
     first_bytes_ = std::make_unique<FirstBytes>(
-        [this](int socket, bool is_tls) { OnFirstByte(socket, is_tls); });
+        [this](int socket, ClientHello hello) { OnFirstBytes(socket, hello); });
   }
   acceptor_->Start({[this](int socket, bool crowded) { OnConnection(socket, crowded); },
                     options_.on_refused});
@@ -107,10 +107,13 @@ void GrpcListener::OnConnection(int socket, bool crowded) {
   }
 }
 
-void GrpcListener::OnFirstByte(int socket, bool is_tls) {
-  if (is_tls) return HandOver(socket);
-  options_.tls->report().Refused(options_.tls->listener(), TlsRefusal::kPlaintext,
-                                 HostOf(PeerOf(socket)), "plaintext where TLS is wanted");
+void GrpcListener::OnFirstBytes(int socket, ClientHello hello) {
+  const bool tls = hello != ClientHello::kNoTls;
+  if (tls && !(hello == ClientHello::kOld && options_.newest_tls_alone)) return HandOver(socket);
+  options_.tls->report().Refused(
+      options_.tls->listener(), tls ? TlsRefusal::kOldVersion : TlsRefusal::kPlaintext,
+      HostOf(PeerOf(socket)),
+      tls ? "TLS 1.2 or older where 1.3 is wanted" : "plaintext where TLS is wanted");
   close(socket);
   options_.on_refused();
 }

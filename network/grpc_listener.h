@@ -7,8 +7,9 @@
 // Counting   gRPC owns the sockets and does not say when it closes them: they are known by number
 //            and inode, and looked at when the bound is reached (microseconds a connection, at most
 //            every kRecount).
-// TLS        with an identity: a connection that does not begin with a handshake is refused and
-//            reported before gRPC sees it (network/tls/).
+// TLS        with an identity: a connection that does not begin with a handshake, or with one of an
+//            old version where the newest alone is wanted, is refused and reported before gRPC sees
+//            it (network/tls/).
 // Order      Listen, before the builder's BuildAndStart; Start after it; Stop before the server's
 //            Shutdown.
 // Threads    one of its own (ConnectionAcceptor), with TLS a second one (FirstBytes).
@@ -41,6 +42,7 @@ struct GrpcListenerOptions {
   int descriptor_ceiling = 0;     // as ConnectionAcceptorOptions
   std::function<void()> on_refused = [] {};
   std::shared_ptr<TlsIdentity> tls = nullptr;  // null: plaintext
+  bool newest_tls_alone = false;               // 1.3
 };
 
 class GrpcListener {
@@ -61,7 +63,7 @@ class GrpcListener {
   explicit GrpcListener(const GrpcListenerOptions& options) : options_(options) {}
 
   void OnConnection(int socket, bool crowded);
-  void OnFirstByte(int socket, bool is_tls);
+  void OnFirstBytes(int socket, ClientHello hello);
   void HandOver(int socket);
   bool Full();
   // Forgets those that gRPC has closed.

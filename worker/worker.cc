@@ -63,6 +63,10 @@ class Worker::Life final : public HoldingEvents, public ServeObserver {
 
   absl::Status Run();
   void Stop() { inbox_.PostStop(); }
+  Rounds rounds() const {
+    return {control_rounds_.load(std::memory_order_relaxed),
+            compute_rounds_.load(std::memory_order_relaxed)};
+  }
 
  private:
   // HoldingEvents, from a lane.
@@ -85,6 +89,7 @@ class Worker::Life final : public HoldingEvents, public ServeObserver {
       pairs_.fetch_add(static_cast<uint64_t>(served.pairs), std::memory_order_relaxed);
     busy_ns_.fetch_add(std::chrono::nanoseconds(served.busy).count(), std::memory_order_relaxed);
   }
+  void OnRound() override { compute_rounds_.fetch_add(1, std::memory_order_relaxed); }
   void OnLinks(int live_links) override {
     metrics_.OnLinks(live_links);
     inbox_.PostLinks(live_links);
@@ -110,6 +115,8 @@ class Worker::Life final : public HoldingEvents, public ServeObserver {
   ExpertStore store_;
   std::atomic<uint64_t> pairs_{0};
   std::atomic<int64_t> busy_ns_{0};
+  std::atomic<uint64_t> control_rounds_{0};
+  std::atomic<uint64_t> compute_rounds_{0};
 
   // The control thread's.
   WorkerState state_;
@@ -164,6 +171,7 @@ absl::Status Worker::Life::Run() {
       }
     }
     if (state_.member() && announced_.number != told_holdings_) TellHoldings();
+    control_rounds_.fetch_add(1, std::memory_order_relaxed);
   }
   End();
   metrics_.SessionEnded();
@@ -361,5 +369,7 @@ Worker::~Worker() = default;
 absl::Status Worker::Run() { return life_->Run(); }
 
 void Worker::Stop() { life_->Stop(); }
+
+Worker::Rounds Worker::rounds() const { return life_->rounds(); }
 
 }  // namespace sheaf

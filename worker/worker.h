@@ -9,7 +9,7 @@
 //
 // None waits for another: a long batch or load ends no lease, a lost coordinator stops no answer.
 //
-// Threads    Run: one thread, once. Stop: any thread (not a signal handler).
+// Threads    Run: one thread, once. Stop, rounds: any thread (not a signal handler).
 // Ownership  borrows experts, links and metrics; they outlive it.
 // Errors     Run ends OK after Stop. kFailedPrecondition (another checkpoint or version),
 //            kUnauthenticated (token), kInvalidArgument: the coordinator refuses it, and the text says
@@ -63,6 +63,13 @@ class Worker {
   absl::Status Run();
   // Leaves in order; called again: at once.
   void Stop();
+  // Rounds of the threads that a worker lives by: each grows every few seconds, also while there is
+  // nothing to do, unless its thread stands still.
+  struct Rounds {
+    uint64_t control = 0;
+    uint64_t compute = 0;
+  };
+  Rounds rounds() const;
 
  private:
   class Life;

@@ -3,6 +3,7 @@
 #include <boost/asio/connect.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ssl.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http.hpp>
@@ -21,20 +22,38 @@ namespace beast = boost::beast;
 namespace http = beast::http;
 using Error = boost::system::error_code;
 
+net::ssl::context ContextOf(const TlsDialer* dialer) {
+  net::ssl::context context(net::ssl::context::tls_client);
+  SSL_CTX_set_min_proto_version(context.native_handle(), TLS1_2_VERSION);
+  // Who it is is looked at after the handshake, where the cause can be told.
+  context.set_verify_mode(net::ssl::verify_none);
+  if (dialer != nullptr && dialer->shows_certificate()) {
+    context.use_certificate_chain(net::buffer(dialer->material().cert_pem));
+    context.use_private_key(net::buffer(dialer->material().key_pem), net::ssl::context::pem);
+  }
+  return context;
+}
+
 // One exchange, from the lookup to the last byte of the answer.
 class Exchange {
  public:
-  Exchange(const HostPort& address, const std::string& path)
-      : request_(http::verb::get, path, 11), resolver_(io_), stream_(io_) {
+  Exchange(const HostPort& address, const std::string& path, TlsDialer* dialer)
+      : dialer_(dialer),
+        name_(dialer != nullptr ? dialer->NameFor(address.host) : std::string()),
+        request_(http::verb::get, path, 11),
+        resolver_(io_),
+        context_(ContextOf(dialer)),
+        stream_(io_, context_) {
     request_.set(http::field::host, JoinHostPort(address.host, address.port));
     request_.set(http::field::connection, "close");
     parser_.body_limit(uint64_t{64} << 20);
     resolver_.async_resolve(address.host, std::to_string(address.port),
                             [this](Error error, const auto& found) {
                               if (Failed(error)) return;
-                              stream_.async_connect(found, [this](Error failed, const auto&) {
-                                if (!Failed(failed)) Ask();
-                              });
+                              stream_.next_layer().async_connect(
+                                  found, [this](Error failed, const auto&) {
+                                    if (!Failed(failed)) Greet();
+                                  });
                             });
   }
 
@@ -50,32 +69,55 @@ class Exchange {
     if (error) result_ = error;
     return static_cast<bool>(error);
   }
-  void Ask() {
-    http::async_write(stream_, request_, [this](Error error, size_t) {
+  void Greet() {
+    if (dialer_ == nullptr) return Ask(stream_.next_layer());
+    Error no_address;
+    net::ip::make_address(name_, no_address);
+    if (no_address && name_.find(':') == std::string::npos) {
+      SSL_set_tlsext_host_name(stream_.native_handle(), name_.c_str());
+    }
+    stream_.async_handshake(net::ssl::stream_base::client, [this](Error error) {
       if (Failed(error)) return;
-      http::async_read(stream_, buffer_, parser_, [this](Error end, size_t) { result_ = end; });
+      if (!dialer_->Accepts(PeerPem(*stream_.native_handle()), name_)) {
+        result_ = net::error::make_error_code(net::error::no_permission);
+        return;
+      }
+      Ask(stream_);
+    });
+  }
+  template <typename Stream>
+  void Ask(Stream& stream) {
+    http::async_write(stream, request_, [this, &stream](Error error, size_t) {
+      if (Failed(error)) return;
+      http::async_read(stream, buffer_, parser_, [this](Error end, size_t) { result_ = end; });
     });
   }
 
+  TlsDialer* const dialer_;  // null: plaintext
+  const std::string name_;   // that the server must have
   http::request<http::empty_body> request_;
   http::response_parser<http::string_body> parser_;
   beast::flat_buffer buffer_;
   std::optional<Error> result_;
   net::io_context io_;
   net::ip::tcp::resolver resolver_;
-  beast::tcp_stream stream_;
+  net::ssl::context context_;
+  net::ssl::stream<beast::tcp_stream> stream_;
 };
 
 }  // namespace
 
 absl::StatusOr<std::string> HttpGet(const std::string& address, const std::string& path,
-                                    std::chrono::milliseconds timeout) {
+                                    std::chrono::milliseconds timeout, TlsDialer* dialer) {
   SHEAF_ASSIGN_OR_RETURN(const HostPort split, SplitHostPort(address));
-  Exchange exchange(split, path);
+  Exchange exchange(split, path, dialer);
   const std::optional<Error> error = exchange.Run(timeout);
   if (!error) {
     return absl::UnavailableError(
         absl::StrFormat("%s: no answer within %d ms", address, timeout.count()));
+  }
+  if (*error && dialer != nullptr && !dialer->refusal().empty()) {
+    return absl::UnavailableError(absl::StrFormat("%s: %s", address, dialer->refusal()));
   }
   if (*error) return absl::UnavailableError(absl::StrFormat("%s: %s", address, error->message()));
   const unsigned status = exchange.response().result_int();

@@ -13,12 +13,6 @@
 #include "base/check.h"
 
 namespace sheaf {
-namespace {
-
-constexpr unsigned char kHandshakeRecord = 0x16;
-
-}  // namespace
-
 FirstBytes::FirstBytes(Spoken spoken)
     : spoken_(std::move(spoken)),
       epoll_(epoll_create1(EPOLL_CLOEXEC)),
@@ -45,7 +39,7 @@ void FirstBytes::Add(int socket) {
   absl::MutexLock lock(&mutex_);
   const uint64_t number = next_number_++;
   epoll_event event{};
-  event.events = EPOLLIN | EPOLLRDHUP;
+  event.events = EPOLLIN | EPOLLRDHUP | EPOLLET;  // what has come stays, and is not told again
   event.data.fd = socket;
   if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, socket, &event) != 0) {
     close(socket);
@@ -55,19 +49,26 @@ void FirstBytes::Add(int socket) {
   silent_.push_back({socket, number, std::chrono::steady_clock::now() + kPatience});
 }
 
-void FirstBytes::Ready(int socket) {
-  unsigned char first = 0;
-  const ssize_t got = recv(socket, &first, 1, MSG_PEEK | MSG_DONTWAIT);
-  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+void FirstBytes::Ready(int socket, bool ended) {
+  uint8_t bytes[kMaxClientHelloBytes];
+  ssize_t got = 0;
+  do {
+    got = recv(socket, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT);
+  } while (got < 0 && errno == EINTR);
+  if (got < 0 && errno == EAGAIN && !ended) return;
+  const ClientHello hello = got > 0
+                                ? ReadClientHello({bytes, static_cast<size_t>(got)})
+                                : ClientHello::kUnfinished;
+  if (got > 0 && hello == ClientHello::kUnfinished && !ended) return;
   {
     absl::MutexLock lock(&mutex_);
     if (waiting_.erase(socket) == 0) return;
     epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, socket, nullptr);
   }
-  if (got <= 0) {
+  if (hello == ClientHello::kUnfinished) {
     close(socket);
   } else {
-    spoken_(socket, first == kHandshakeRecord);
+    spoken_(socket, hello);
   }
 }
 
@@ -98,7 +99,7 @@ void FirstBytes::Run() {
     const int count = epoll_wait(epoll_.get(), events, 64, CloseSilent());
     for (int i = 0; i < count; ++i) {
       if (events[i].data.fd == ending_.get()) return;
-      Ready(events[i].data.fd);
+      Ready(events[i].data.fd, (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0);
     }
   }
 }

@@ -1,9 +1,9 @@
 #pragma once
-// FirstBytes: what new connections begin with, before anybody reads them: a TLS handshake or
-// something else. Bytes stay where they are.
+// FirstBytes: what new connections begin with, before anybody reads them: a TLS handshake (and of
+// which versions) or something else. Bytes stay where they are.
 //
-// Bounds     a connection that says nothing for kPatience, or ends before it says anything, is
-//            closed; the owner bounds how many there are.
+// Bounds     a connection that has not said enough after kPatience, or ends before, is closed; the
+//            owner bounds how many there are.
 // Threads    one of its own, on which `spoken` runs (it must not block). Add: any thread.
 // Ownership  of sockets: taken by Add, handed over by `spoken`. Stop closes those that wait.
 
@@ -17,13 +17,15 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "base/unique_fd.h"
+#include "network/tls/client_hello.h"
 
 namespace sheaf {
 
 class FirstBytes {
  public:
   static constexpr std::chrono::seconds kPatience{10};
-  using Spoken = std::function<void(int socket, bool is_tls)>;
+  // Never kUnfinished.
+  using Spoken = std::function<void(int socket, ClientHello hello)>;
 
   explicit FirstBytes(Spoken spoken);
   ~FirstBytes() { Stop(); }
@@ -40,7 +42,7 @@ class FirstBytes {
   };
 
   void Run();
-  void Ready(int socket);
+  void Ready(int socket, bool ended);
   // Closes those whose time is over; how long the next one has, in milliseconds, at most 1000.
   int CloseSilent();
 

@@ -3,6 +3,7 @@
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 
@@ -51,11 +52,14 @@ std::vector<std::string> NamesIn(const X509& certificate) {
   return names;
 }
 
-bool IsAllowed(const std::string& name, const std::vector<std::string>& allowed) {
-  return std::any_of(allowed.begin(), allowed.end(), [&](const std::string& one) {
-    // A URI is compared as it is; a DNS name has no colon.
-    return absl::StrContains(one, ':') ? one == name : absl::AsciiStrToLower(one) == name;
-  });
+bool HasHost(X509& leaf, const std::vector<std::string>& names, const std::string& host) {
+  if (absl::StrContains(host, "://")) {
+    return std::find(names.begin(), names.end(), host) != names.end();
+  }
+  return X509_check_ip_asc(&leaf, host.c_str(), 0) == 1 ||
+         X509_check_host(&leaf, host.data(), host.size(),
+                         X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS,
+                         nullptr) == 1;
 }
 
 TlsRefusal CauseOf(int error) {
@@ -75,15 +79,6 @@ TlsRefusal CauseOf(int error) {
     default:
       return TlsRefusal::kBadCertificate;
   }
-}
-
-std::string Describe(const std::vector<std::string>& names) {
-  if (names.empty()) return "a certificate without names";
-  const size_t told = std::min<size_t>(names.size(), 4);
-  std::string text =
-      absl::StrJoin(names.begin(), names.begin() + static_cast<ptrdiff_t>(told), ", ");
-  if (text.size() > 256) text.resize(256);
-  return text;
 }
 
 // X509_V_OK, or why not.
@@ -111,7 +106,34 @@ int Verify(X509& leaf, std::string_view chain_pem, X509_STORE& roots, PeerUse us
   return error;
 }
 
+std::string PemOf(X509* certificate) {
+  const Bio bio(BIO_new(BIO_s_mem()), &BIO_free);
+  PEM_write_bio_X509(bio.get(), certificate);
+  char* data = nullptr;
+  const long size = BIO_get_mem_data(bio.get(), &data);
+  return std::string(data, static_cast<size_t>(size));
+}
+
 }  // namespace
+
+PeerPem::PeerPem(ssl_st& session) {
+  if (X509* const own = SSL_get1_peer_certificate(&session); own != nullptr) {
+    leaf = PemOf(own);
+    X509_free(own);
+  }
+  if (STACK_OF(X509)* const sent = SSL_get_peer_cert_chain(&session); sent != nullptr) {
+    for (int i = 0; i < sk_X509_num(sent); ++i) chain += PemOf(sk_X509_value(sent, i));
+  }
+}
+
+std::string DescribeNames(const std::vector<std::string>& names) {
+  if (names.empty()) return "a certificate without names";
+  const size_t told = std::min<size_t>(names.size(), 4);
+  std::string text =
+      absl::StrJoin(names.begin(), names.begin() + static_cast<ptrdiff_t>(told), ", ");
+  if (text.size() > 256) text.resize(256);
+  return text;
+}
 
 std::vector<std::string> NamesOf(std::string_view leaf_pem) {
   const Certificate leaf = ReadCertificate(Reading(leaf_pem).get());
@@ -120,8 +142,7 @@ std::vector<std::string> NamesOf(std::string_view leaf_pem) {
 }
 
 std::optional<PeerRefusal> RefusePeer(const PeerCertificate& peer, const TlsMaterial& material,
-                                      PeerUse use, const std::vector<std::string>& allowed_names,
-                                      int64_t now_unix_seconds) {
+                                      const PeerWish& wish, int64_t now_unix_seconds) {
   if (peer.leaf_pem.empty()) {
     return PeerRefusal{TlsRefusal::kNoCertificate, "no certificate",
                        "a certificate is wanted of it"};
@@ -133,17 +154,24 @@ std::optional<PeerRefusal> RefusePeer(const PeerCertificate& peer, const TlsMate
   }
   const std::vector<std::string> names = NamesIn(*leaf);
   const int error =
-      Verify(*leaf, peer.chain_pem, *material.roots, use, now_unix_seconds);
+      Verify(*leaf, peer.chain_pem, *material.roots, wish.use, now_unix_seconds);
   if (error != X509_V_OK) {
-    return PeerRefusal{CauseOf(error), Describe(names), X509_verify_cert_error_string(error)};
+    return PeerRefusal{CauseOf(error), DescribeNames(names), X509_verify_cert_error_string(error)};
   }
-  if (allowed_names.empty() ||
-      std::any_of(names.begin(), names.end(),
-                  [&](const std::string& name) { return IsAllowed(name, allowed_names); })) {
-    return std::nullopt;
+  if (!wish.host.empty() && !HasHost(*leaf, names, wish.host)) {
+    return PeerRefusal{TlsRefusal::kWrongName, DescribeNames(names),
+                       absl::StrFormat("none of its names is %s", wish.host)};
   }
-  return PeerRefusal{TlsRefusal::kWrongName, Describe(names),
-                     "none of its names is on the list of allowed names"};
+  if (wish.allowed.empty()) return std::nullopt;
+  if (!wish.allowed.HasAny(names)) {
+    return PeerRefusal{TlsRefusal::kWrongName, DescribeNames(names),
+                       "none of its names is on the list of allowed names"};
+  }
+  if (wish.use == PeerUse::kServer && !wish.allowed.May(PeerRole::kCoordinator, names)) {
+    return PeerRefusal{TlsRefusal::kWrongRole, DescribeNames(names),
+                       "none of its names may act as coordinator"};
+  }
+  return std::nullopt;
 }
 
 }  // namespace sheaf

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "base/one_line.h"
 #include "base/status.h"
 
@@ -47,10 +48,26 @@ std::shared_ptr<const TlsMaterial> TlsIdentity::current() const {
 bool TlsIdentity::Accepts(const PeerCertificate& peer, PeerUse use) const {
   if (!wants_peer_certificate()) return true;
   const std::optional<PeerRefusal> refusal =
-      RefusePeer(peer, *current(), use, options_.allowed_names, UnixSeconds());
+      RefusePeer(peer, *current(), {use, options_.allowed_names, {}}, UnixSeconds());
   if (!refusal) return true;
   report_->Refused(options_.listener, refusal->cause, refusal->peer, refusal->what);
   return false;
+}
+
+absl::Status TlsIdentity::CheckRole(std::string_view leaf_pem,
+                                    std::initializer_list<PeerRole> roles) const {
+  if (options_.allowed_names.empty()) return absl::OkStatus();
+  const std::vector<std::string> names = NamesOf(leaf_pem);
+  std::vector<std::string> wanted;
+  for (const PeerRole role : roles) {
+    if (options_.allowed_names.May(role, names)) return absl::OkStatus();
+    wanted.push_back(NameOf(role));
+  }
+  const std::string what =
+      absl::StrFormat("none of its names may act as %s", absl::StrJoin(wanted, " or "));
+  report_->Refused(options_.listener, TlsRefusal::kWrongRole, DescribeNames(names), what);
+  return absl::PermissionDeniedError(
+      absl::StrFormat("the certificate of %s: %s", DescribeNames(names), what));
 }
 
 void TlsIdentity::Subscribe(std::weak_ptr<void> alive, Changed changed) {

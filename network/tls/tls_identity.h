@@ -9,8 +9,10 @@
 // Errors     Open: as ReadTlsMaterial, with the flag named. Later ones: the log, the old ones stay.
 
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -25,9 +27,9 @@
 namespace sheaf {
 
 struct TlsIdentityOptions {
-  std::string listener;  // for log and figures: "clients" or "cluster"
+  std::string listener;  // for log and figures: "clients", "cluster" or "metrics"
   TlsFiles files;
-  std::vector<std::string> allowed_names;  // of the other end; empty: every one of the CAs
+  AllowedNames allowed_names;  // of the other end; empty: every one of the CAs
 };
 
 class TlsIdentity {
@@ -46,6 +48,9 @@ class TlsIdentity {
 
   // Everyone where there are no CAs. Refused ones are reported.
   bool Accepts(const PeerCertificate& peer, PeerUse use) const;
+  // Whether an accepted client may act in one of the roles, by the names of its certificate. OK where
+  // no names are listed; else kPermissionDenied, reported.
+  absl::Status CheckRole(std::string_view leaf_pem, std::initializer_list<PeerRole> roles) const;
   // `changed` runs on the thread that looks while `alive` is there, which must not own this.
   void Subscribe(std::weak_ptr<void> alive, Changed changed);
 

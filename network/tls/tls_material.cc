@@ -7,6 +7,7 @@
 #include <openssl/x509.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <ctime>
 #include <fstream>
@@ -67,10 +68,8 @@ absl::StatusOr<std::shared_ptr<X509_STORE>> Roots(const std::string& path, const
   return store;
 }
 
-}  // namespace
-
-absl::StatusOr<std::shared_ptr<const TlsMaterial>> ReadTlsMaterial(const TlsFiles& files,
-                                                                   int64_t now_unix_seconds) {
+absl::StatusOr<std::shared_ptr<TlsMaterial>> ReadOwn(const TlsFiles& files,
+                                                     int64_t now_unix_seconds) {
   auto made = std::make_shared<TlsMaterial>();
   SHEAF_ASSIGN_OR_RETURN(made->cert_pem, ReadFile(files.cert));
   SHEAF_ASSIGN_OR_RETURN(made->key_pem, ReadFile(files.key));
@@ -93,10 +92,39 @@ absl::StatusOr<std::shared_ptr<const TlsMaterial>> ReadTlsMaterial(const TlsFile
     return absl::InvalidArgumentError(
         absl::StrFormat("%s: the certificate has expired", files.cert));
   }
-  if (!files.ca.empty()) {
-    SHEAF_ASSIGN_OR_RETURN(made->ca_pem, ReadFile(files.ca));
-    SHEAF_ASSIGN_OR_RETURN(made->roots, Roots(files.ca, made->ca_pem));
+  return made;
+}
+
+absl::Status ReadRoots(const std::string& path, TlsMaterial& made) {
+  SHEAF_ASSIGN_OR_RETURN(made.ca_pem, ReadFile(path));
+  SHEAF_ASSIGN_OR_RETURN(made.roots, Roots(path, made.ca_pem));
+  return absl::OkStatus();
+}
+
+// As OpenSSL has them, or Debian's ca-certificates.
+std::string SystemCas() {
+  const char* const by_environment = std::getenv(X509_get_default_cert_file_env());
+  if (by_environment != nullptr) return by_environment;
+  const std::string built_in = X509_get_default_cert_file();
+  return std::ifstream(built_in).good() ? built_in : "/etc/ssl/certs/ca-certificates.crt";
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const TlsMaterial>> ReadTlsMaterial(const TlsFiles& files,
+                                                                   int64_t now_unix_seconds) {
+  SHEAF_ASSIGN_OR_RETURN(std::shared_ptr<TlsMaterial> made, ReadOwn(files, now_unix_seconds));
+  if (!files.ca.empty()) SHEAF_RETURN_IF_ERROR(ReadRoots(files.ca, *made));
+  return std::shared_ptr<const TlsMaterial>(std::move(made));
+}
+
+absl::StatusOr<std::shared_ptr<const TlsMaterial>> ReadDialerMaterial(const TlsFiles& files,
+                                                                      int64_t now_unix_seconds) {
+  auto made = std::make_shared<TlsMaterial>();
+  if (!files.cert.empty() || !files.key.empty()) {
+    SHEAF_ASSIGN_OR_RETURN(made, ReadOwn(files, now_unix_seconds));
   }
+  SHEAF_RETURN_IF_ERROR(ReadRoots(files.ca.empty() ? SystemCas() : files.ca, *made));
   return std::shared_ptr<const TlsMaterial>(std::move(made));
 }
 

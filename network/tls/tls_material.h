@@ -37,5 +37,9 @@ struct TlsMaterial {
 
 absl::StatusOr<std::shared_ptr<const TlsMaterial>> ReadTlsMaterial(const TlsFiles& files,
                                                                    int64_t now_unix_seconds);
+// Of somebody who dials: without certificate and key where neither file is named; without a file of
+// CAs they are the system's.
+absl::StatusOr<std::shared_ptr<const TlsMaterial>> ReadDialerMaterial(const TlsFiles& files,
+                                                                      int64_t now_unix_seconds);
 
 }  // namespace sheaf

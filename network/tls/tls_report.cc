@@ -11,7 +11,8 @@ namespace {
 
 constexpr TlsRefusal kCauses[] = {TlsRefusal::kPlaintext,  TlsRefusal::kNoCertificate,
                                   TlsRefusal::kWrongCa,    TlsRefusal::kExpired,
-                                  TlsRefusal::kWrongName,  TlsRefusal::kBadCertificate,
+                                  TlsRefusal::kWrongName,  TlsRefusal::kWrongRole,
+                                  TlsRefusal::kBadCertificate, TlsRefusal::kOldVersion,
                                   TlsRefusal::kHandshake};
 
 }  // namespace
@@ -28,6 +29,10 @@ const char* NameOf(TlsRefusal cause) {
       return "expired";
     case TlsRefusal::kWrongName:
       return "wrong_name";
+    case TlsRefusal::kWrongRole:
+      return "wrong_role";
+    case TlsRefusal::kOldVersion:
+      return "old_version";
     case TlsRefusal::kBadCertificate:
       return "bad_certificate";
     case TlsRefusal::kHandshake:

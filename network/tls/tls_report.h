@@ -28,7 +28,9 @@ enum class TlsRefusal {
   kWrongCa,        // of none of the CAs, or forged
   kExpired,        // or not valid yet
   kWrongName,      // not on the list of names
+  kWrongRole,      // on it, but not for what was asked
   kBadCertificate,  // anything else: unreadable, not for this use
+  kOldVersion,     // of TLS, where the newest alone is spoken
   kHandshake,      // it did not come to an end
 };
 
@@ -42,7 +44,7 @@ class TlsReport {
   // A null registry: the log alone.
   TlsReport(prometheus::Registry* registry, const Clock& clock);
 
-  // `listener`: "clients" or "cluster". `peer`: its address, or the names of its certificate.
+  // `listener`: "clients", "cluster" or "metrics". `peer`: its address, or the names of its certificate.
   // `what`: for people, e.g. "its certificate has expired".
   void Refused(const std::string& listener, TlsRefusal cause, const std::string& peer,
                const std::string& what);

@@ -63,3 +63,11 @@ def test_they_are_hardened(path: Path) -> None:
     found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
     assert found, done.stderr
     assert float(found[1]) <= MAX_EXPOSURE, done.stdout
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_progress_is_watched(path: Path) -> None:
+    own = settings(path)
+    assert own["Type"] == "notify"
+    assert int(own["WatchdogSec"].removesuffix("s")) >= 60 and int(own["TimeoutStartSec"].removesuffix("s")) >= 60
+    assert "AF_UNIX" in own["RestrictAddressFamilies"].split(), "the notify socket cannot be reached"

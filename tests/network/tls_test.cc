@@ -2,6 +2,7 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -17,6 +18,8 @@
 #include "base/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "network/tls/allowed_names.h"
+#include "network/tls/client_hello.h"
 #include "network/tls/first_bytes.h"
 #include "network/tls/peer_certificate.h"
 #include "network/tls/tls_identity.h"
@@ -118,7 +121,8 @@ class TlsTest : public testing::Test {
   std::string Refused(const Certificate& leaf, std::vector<std::string> allowed = {kWorker},
                       PeerUse use = PeerUse::kClient) {
     const std::string pem = leaf ? PemOf(leaf) : "";
-    const auto refusal = RefusePeer({pem, ""}, *material_, use, allowed, kNow);
+    const auto refusal =
+        RefusePeer({pem, ""}, *material_, {use, *AllowedNames::Parse(allowed), {}}, kNow);
     return refusal ? NameOf(refusal->cause) : "";
   }
   std::string Refused(const Issue& issue, std::vector<std::string> allowed = {kWorker}) {
@@ -149,6 +153,57 @@ TEST_F(TlsTest, OneOfTheNamesMustBeOnTheList) {
   EXPECT_EQ(Refused(Leaf(Issue()), {"sheaf-worker"}), "wrong_name");
 }
 
+TEST_F(TlsTest, AServerHasTheNameThatWasDialled) {
+  const auto refused = [&](const std::string& names, const std::string& host) {
+    const std::string pem = PemOf(Leaf({.names = names}));
+    const auto refusal = RefusePeer({pem, ""}, *material_, {PeerUse::kServer, {}, host}, kNow);
+    return std::string(refusal ? NameOf(refusal->cause) : "");
+  };
+  EXPECT_EQ(refused("DNS:router.example,IP:10.0.0.1,IP:fd00::1", "Router.Example"), "");
+  EXPECT_EQ(refused("DNS:router.example,IP:10.0.0.1,IP:fd00::1", "10.0.0.1"), "");
+  EXPECT_EQ(refused("DNS:router.example,IP:10.0.0.1,IP:fd00::1", "fd00:0::1"), "");
+  EXPECT_EQ(refused("DNS:*.example", "router.example"), "");
+  EXPECT_EQ(refused(std::string("URI:") + kWorker, kWorker), "");
+  EXPECT_EQ(refused("DNS:*.example", "a.router.example"), "wrong_name");
+  EXPECT_EQ(refused("DNS:router.example", "10.0.0.1"), "wrong_name");
+  EXPECT_EQ(refused("IP:10.0.0.1", "10.0.0.2"), "wrong_name");
+  EXPECT_EQ(refused(std::string("URI:") + kWorker, std::string(kWorker) + "x"), "wrong_name");
+  EXPECT_EQ(refused("DNS:other.example", "sheaf-worker"), "wrong_name");  // its common name
+}
+
+TEST_F(TlsTest, ARoleWantsItsNames) {
+  const auto allowed =
+      *AllowedNames::Parse({"worker=spiffe://x/w", "router=spiffe://x/r", "admin=ops.example",
+                            "router=both.example", "worker=both.example", "spiffe://x/any"});
+  const auto may = [&](const AllowedNames& list, const std::string& name) {
+    std::string roles;
+    for (const PeerRole role :
+         {PeerRole::kWorker, PeerRole::kRouter, PeerRole::kCoordinator, PeerRole::kAdmin}) {
+      if (list.May(role, {"other.example", name})) roles += NameOf(role)[0];
+    }
+    return roles;
+  };
+  EXPECT_EQ(may(allowed, "spiffe://x/w"), "w");
+  EXPECT_EQ(may(allowed, "spiffe://x/r"), "rc");  // has the coordinator inside
+  EXPECT_EQ(may(allowed, "both.example"), "wrc");
+  EXPECT_EQ(may(allowed, "ops.example"), "a");
+  EXPECT_EQ(may(allowed, "spiffe://x/any"), "wrca");
+  EXPECT_EQ(may(allowed, "spiffe://x/W"), "");
+  EXPECT_EQ(may(*AllowedNames::Parse({"router=r.example", "coordinator=c.example"}), "r.example"),
+            "r");
+  EXPECT_EQ(may(AllowedNames(), "r.example"), "");
+  for (const char* wrong : {"boss=x", "worker=", "", "=x", "a=b=c", "worker=*.x", "Worker=x"}) {
+    EXPECT_FALSE(AllowedNames::Parse({wrong}).ok()) << wrong;
+  }
+  // A worker is no coordinator, whoever it says it is.
+  const std::string names = std::string("URI:") + kWorker;
+  EXPECT_EQ(Refused(Leaf({.names = names}), {std::string("worker=") + kWorker}, PeerUse::kServer),
+            "wrong_role");
+  EXPECT_EQ(Refused(Leaf({.names = names}), {std::string("worker=") + kWorker}), "");
+  EXPECT_EQ(Refused(Leaf({.names = names}), {std::string("router=") + kWorker}, PeerUse::kServer),
+            "");
+}
+
 TEST_F(TlsTest, ForgedExpiredAndMissingOnesAreRefused) {
   const std::string names = std::string("URI:") + kWorker;
   EXPECT_EQ(Refused(Certificate()), "no_certificate");
@@ -164,7 +219,7 @@ TEST_F(TlsTest, ForgedExpiredAndMissingOnesAreRefused) {
   EXPECT_NE(Refused(Make(stranger, {.names = names}, leaf.get(), key_)), "");
   EXPECT_EQ(Refused(Leaf({.names = names, .usage = "serverAuth"})), "bad_certificate");
   EXPECT_EQ(Refused(Leaf({.names = names, .usage = "serverAuth"}), {kWorker}, PeerUse::kServer), "");
-  const auto text = RefusePeer({"not PEM", ""}, *material_, PeerUse::kClient, {kWorker}, kNow);
+  const auto text = RefusePeer({"not PEM", ""}, *material_, {}, kNow);
   ASSERT_TRUE(text.has_value());
   EXPECT_EQ(text->cause, TlsRefusal::kBadCertificate);
 }
@@ -206,31 +261,105 @@ TEST(TlsReport, CountsAllAndTellsFew) {
   EXPECT_THAT(figures, HasSubstr("cause=\"wrong_ca\",listener=\"clients\"} 0"));
 }
 
+// A hello of a client that offers these versions; none: without the extension.
+std::string Hello(const std::vector<uint16_t>& versions) {
+  const auto number = [](size_t value, size_t width) {
+    std::string text;
+    for (size_t i = width; i-- > 0;) text += static_cast<char>(value >> (8 * i));
+    return text;
+  };
+  std::string list;
+  for (const uint16_t version : versions) list += number(version, 2);
+  std::string extensions = number(0, 2) + number(3, 2) + "abc";  // some other one
+  if (!list.empty()) {
+    extensions += number(43, 2) + number(list.size() + 1, 2) + number(list.size(), 1) + list;
+  }
+  const std::string body = number(0x0303, 2) + std::string(32, 'r') + number(0, 1) + number(2, 2) +
+                           number(0x1301, 2) + number(1, 1) + number(0, 1) +
+                           number(extensions.size(), 2) + extensions;
+  const std::string message = number(1, 1) + number(body.size(), 3) + body;
+  return number(0x16, 1) + number(0x0301, 2) + number(message.size(), 2) + message;
+}
+
+ClientHello Read(const std::string& bytes) {
+  return ReadClientHello({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
+}
+
+TEST(ClientHello, TellsTheVersions) {
+  const std::string newest = Hello({0x0a0a, 0x0304, 0x0303});
+  EXPECT_EQ(Read(newest), ClientHello::kNewest);
+  EXPECT_EQ(Read(newest + "more"), ClientHello::kNewest);
+  EXPECT_EQ(Read(Hello({0x0303, 0x0302})), ClientHello::kOld);
+  EXPECT_EQ(Read(Hello({})), ClientHello::kOld);
+  EXPECT_EQ(Read("GET / HTTP/1.1"), ClientHello::kNoTls);
+  EXPECT_EQ(Read("PRI * HTTP/2.0"), ClientHello::kNoTls);
+  for (size_t size = 0; size < newest.size(); ++size) {
+    EXPECT_EQ(Read(newest.substr(0, size)), ClientHello::kUnfinished) << size;
+  }
+  // In two records.
+  const std::string message = newest.substr(5);
+  const std::string head("\x16\x03\x01\x00", 4);
+  EXPECT_EQ(Read(head + '\x09' + message.substr(0, 9) + head +
+                 static_cast<char>(message.size() - 9) + message.substr(9)),
+            ClientHello::kNewest);
+  // Lengths that lie, of whatever field: never more than what is there is read.
+  for (size_t at = 5; at < newest.size(); ++at) {
+    std::string broken = newest;
+    broken[at] = '\xff';
+    (void)Read(broken);
+  }
+  EXPECT_EQ(Read(head.substr(0, 3) + "\xff\xff\x01" + std::string(kMaxClientHelloBytes, 'x')),
+            ClientHello::kNoTls);
+}
+
 TEST(FirstBytes, TellsAHandshakeFromTheRestAndLeavesTheBytes) {
-  absl::Notification told[2];
-  int handed[2] = {-1, -1};
-  FirstBytes watch([&](int socket, bool is_tls) {
-    handed[is_tls ? 1 : 0] = socket;
-    told[is_tls ? 1 : 0].Notify();
-  });
-  for (const bool is_tls : {false, true}) {
+  struct Case {
+    std::string bytes;
+    ClientHello hello;
+  };
+  const Case cases[] = {{Hello({0x0304}), ClientHello::kNewest},
+                        {Hello({0x0303}), ClientHello::kOld},
+                        {"PRI", ClientHello::kNoTls}};
+  for (const Case& one : cases) {
+    absl::Notification told;
+    int handed = -1;
+    ClientHello hello = ClientHello::kUnfinished;
+    FirstBytes watch([&](int socket, ClientHello said) {
+      handed = socket;
+      hello = said;
+      told.Notify();
+    });
     int pair[2];
     ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
     watch.Add(pair[0]);
-    ASSERT_EQ(write(pair[1], is_tls ? "\x16\x03" : "PR", 2), 2);
-    ASSERT_TRUE(told[is_tls].WaitForNotificationWithTimeout(absl::Seconds(20)));
-    EXPECT_EQ(handed[is_tls], pair[0]);
-    char bytes[2] = {};
-    EXPECT_EQ(read(pair[0], bytes, 2), 2);
-    EXPECT_EQ(bytes[0], is_tls ? '\x16' : 'P');
+    const size_t half = one.bytes.size() / 2;
+    const auto size = static_cast<ssize_t>(one.bytes.size());
+    ASSERT_EQ(write(pair[1], one.bytes.data(), half), static_cast<ssize_t>(half));
+    ASSERT_EQ(write(pair[1], one.bytes.data() + half, one.bytes.size() - half),
+              size - static_cast<ssize_t>(half));
+    ASSERT_TRUE(told.WaitForNotificationWithTimeout(absl::Seconds(20)));
+    EXPECT_EQ(handed, pair[0]);
+    EXPECT_EQ(hello, one.hello);
+    std::string left(one.bytes.size(), '\0');
+    EXPECT_EQ(read(pair[0], left.data(), left.size()), size);
+    EXPECT_EQ(left, one.bytes);
     close(pair[0]);
     close(pair[1]);
   }
-  // One that leaves without a word is closed, and told to nobody.
-  int pair[2];
-  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
-  watch.Add(pair[0]);
-  close(pair[1]);
+  // One that leaves without a word, or in the middle of one, is closed, and told to nobody.
+  FirstBytes watch([](int, ClientHello) { ADD_FAILURE() << "it had not said enough"; });
+  for (const size_t said : {0, 40}) {
+    int pair[2];
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+    watch.Add(pair[0]);
+    ASSERT_EQ(write(pair[1], cases[0].bytes.data(), said), static_cast<ssize_t>(said));
+    ASSERT_EQ(shutdown(pair[1], SHUT_WR), 0);
+    pollfd closed{pair[1], POLLIN, 0};
+    ASSERT_EQ(poll(&closed, 1, 20'000), 1);
+    char byte = 0;
+    EXPECT_EQ(read(pair[1], &byte, 1), 0);
+    close(pair[1]);
+  }
   watch.Stop();
 }
 

@@ -16,6 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 DAY = datetime.timedelta(days=1)
 SPIFFE = "spiffe://example.org/ns/test/sa/"
 WORKER, ROUTER, COORDINATOR = SPIFFE + "sheaf-worker", SPIFFE + "sheaf-router", SPIFFE + "sheaf-coordinator"
+ADMIN = SPIFFE + "sheaf-admin"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Authority:
         return cert.not_valid_after.replace(tzinfo=datetime.timezone.utc).timestamp()
 
     def issue(self, name: str, uris: Sequence[str] = (), dns: Sequence[str] = ("localhost",),
-              until: datetime.timedelta = DAY) -> Pair:
+              until: datetime.timedelta = DAY, since: datetime.timedelta = -2 * DAY) -> Pair:
         """Files NAME.pem and NAME.key, written over earlier ones of that name; for both ends of a connection."""
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.utcnow()
@@ -70,7 +71,7 @@ class Authority:
         names.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
         cert = (x509.CertificateBuilder().subject_name(_name(name)).issuer_name(self._name)
                 .public_key(key.public_key()).serial_number(x509.random_serial_number())
-                .not_valid_before(now - 2 * DAY).not_valid_after(now + until)
+                .not_valid_before(now + since).not_valid_after(now + until)
                 .add_extension(x509.SubjectAlternativeName(names), critical=False)
                 .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
                 .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),

@@ -1,16 +1,13 @@
 """TLS: who gets in, who does not and how that is told, and certificates that change under load."""
 from __future__ import annotations
 
-import datetime
 import http.client
 import json
 import re
 import socket
 import ssl
-import subprocess
-import threading
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Iterator
 
 import grpc
 import pytest
@@ -18,14 +15,11 @@ import pytest
 pytest.importorskip("cryptography", reason="python3-cryptography is missing (deploy/install_dependencies.sh --tests)")
 
 import pool_client
-from certificates import COORDINATOR, ROUTER, SPIFFE, WORKER, Authority, Pair
-from pool_client import pool_pb
-from pool_harness import free_port
+from bench_tls_rotation import rotate_under_load
+from certificates import ROUTER, SPIFFE, WORKER, Authority
 from sheaf_grpc import Client, collect, tokens_request
-from sheaf_server import BINARY, SheafServer, run_to_end, wait_for
-
-ALLOWED = ",".join([WORKER, ROUTER, COORDINATOR])
-MINUTE = datetime.timedelta(minutes=1)
+from sheaf_server import SheafServer, run_to_end, wait_for
+from tls_harness import (ALLOWED, MINUTE, TlsPool, TlsServer, cluster_flags, over_grpc, over_https, presented, worker)
 
 
 @pytest.fixture(scope="module")
@@ -37,64 +31,6 @@ def ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def strangers_ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """Of the same name as ours, with another key."""
     return Authority(tmp_path_factory.mktemp("stranger"))
-
-
-def cluster_flags(ca: Authority, pair: Pair, allowed: str = ALLOWED) -> list[str]:
-    return ["--cluster-tls-cert", str(pair.cert), "--cluster-tls-key", str(pair.key), "--cluster-tls-ca", str(ca.cert),
-            "--cluster-allowed-names", allowed]
-
-
-class Process:
-    """A `sheaf` process with its log."""
-
-    def __init__(self, folder: Path, name: str, *command: str) -> None:
-        self.log_path = folder / f"{name}.log"
-        with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen([BINARY, *command], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-
-    def log(self) -> str:
-        return self.log_path.read_text(errors="replace")
-
-    def stop(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
-class TlsPool:
-    """A coordinator with mutual TLS, alone: who may join it?"""
-
-    def __init__(self, ca: Authority, checkpoint: Path, folder: Path) -> None:
-        self.folder, self.checkpoint = folder, checkpoint
-        self.port, self.metrics_port = free_port(), free_port()
-        pair = ca.issue("coordinator", uris=[COORDINATOR])
-        self.coordinator = Process(folder, "coordinator", "coordinator", str(checkpoint), "--cluster-port", str(self.port),
-                                   "--metrics-port", str(self.metrics_port), "--workers", "1",
-                                   *cluster_flags(ca, pair))
-        self.address = f"127.0.0.1:{self.port}"
-        wait_for(lambda: "cluster on" in self.coordinator.log() or self.coordinator.process.poll() is not None, 60,
-                 "the coordinator listens")
-        assert self.coordinator.process.poll() is None, self.coordinator.log()
-
-    def metric(self, name: str, **labels: str) -> float:
-        return pool_client.metric(f"127.0.0.1:{self.metrics_port}", name, **labels)
-
-    def refused(self, cause: str) -> float:
-        return self.metric("sheaf_tls_refused_total", listener="cluster", cause=cause)
-
-    def status(self, ca: Authority, pair: Pair | None) -> Any:
-        """Asks for the pool's status as a client with these certificates would."""
-        credentials = grpc.ssl_channel_credentials(ca.cert.read_bytes(),
-                                                   pair.key_bytes() if pair else None,
-                                                   pair.cert_bytes() if pair else None)
-        with grpc.secure_channel(self.address, credentials, [("grpc.use_local_subchannel_pool", 1)]) as channel:
-            method = channel.unary_unary("/sheaf.v1.Pool/GetStatus",
-                                         request_serializer=pool_pb.GetPoolStatusRequest.SerializeToString,
-                                         response_deserializer=pool_pb.PoolStatus.FromString)
-            return method(pool_pb.GetPoolStatusRequest(), timeout=10)
 
 
 @pytest.fixture(scope="module")
@@ -163,11 +99,6 @@ def test_only_the_newest_version_between_our_processes(pool: TlsPool, ca: Author
         handshake(ssl.TLSVersion.TLSv1_2)
 
 
-def worker(pool: TlsPool, name: str, *flags: str) -> Process:
-    return Process(pool.folder, name, "worker", str(pool.checkpoint), "--coordinator", pool.address, "--worker-threads",
-                   "1", *flags)
-
-
 def test_only_who_has_a_workers_identity_joins(pool: TlsPool, ca: Authority, strangers_ca: Authority) -> None:
     plain = worker(pool, "plain")
     thief_pair = strangers_ca.issue("thief", uris=[WORKER])
@@ -200,66 +131,6 @@ def test_a_worker_does_not_tell_a_false_coordinator(ca: Authority, strangers_ca:
     finally:
         honest.stop()
         false.coordinator.stop()
-
-
-class TlsServer(SheafServer):
-    """`sheaf serve`, clients and cluster over TLS."""
-
-    def __init__(self, checkpoint: Path, ca: Authority, *flags: str, client_ca: bool = False) -> None:
-        self.ca, self.pair = ca, ca.issue("server", uris=[COORDINATOR])
-        clients = ["--tls-cert", str(self.pair.cert), "--tls-key", str(self.pair.key)]
-        if client_ca:
-            clients += ["--tls-client-ca", str(ca.cert)]
-        super().__init__(checkpoint, *clients, *cluster_flags(ca, ca.issue("member", uris=[WORKER])), *flags)
-
-    def rotate(self) -> None:
-        """Another certificate of the same names, and another for the cluster; file after file."""
-        self.ca.issue("server", uris=[COORDINATOR])
-        self.ca.issue("member", uris=[WORKER])
-
-    def credentials(self, pair: Pair | None = None) -> grpc.ChannelCredentials:
-        return grpc.ssl_channel_credentials(self.ca.cert.read_bytes(), pair.key_bytes() if pair else None,
-                                            pair.cert_bytes() if pair else None)
-
-    def context(self, pair: Pair | None = None) -> ssl.SSLContext:
-        made = ssl.create_default_context(cafile=str(self.ca.cert))
-        if pair:
-            made.load_cert_chain(str(pair.cert), str(pair.key))
-        return made
-
-    def https(self, method: str, path: str, body: Any = None, pair: Pair | None = None) -> tuple[int, str]:
-        connection = http.client.HTTPSConnection(*self.ready["http"].rsplit(":", 1), timeout=60,
-                                                 context=self.context(pair))
-        try:
-            connection.request(method, path, json.dumps(body) if body is not None else None,
-                               {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            return response.status, response.read().decode()
-        finally:
-            connection.close()
-
-    def figure(self, name: str, **labels: str) -> float:
-        total = 0.0
-        for line in self.https("GET", "/metrics")[1].splitlines():
-            head, _, value = line.rpartition(" ")
-            if head.split("{")[0] == name and all(f'{k}="{v}"' in head for k, v in labels.items()):
-                total += float(value)
-        return total
-
-
-def over_grpc(server: TlsServer, prompt: list[int], tokens: int) -> tuple[list[int], str]:
-    client = Client(server.grpc, server.credentials())
-    try:
-        return collect(client.generate(tokens_request(prompt, tokens)))[:2]
-    finally:
-        client.close()
-
-
-def over_https(server: TlsServer, prompt: list[int], tokens: int) -> str:
-    status, text = server.https("POST", "/v1/completions", {"prompt": prompt, "max_tokens": tokens, "temperature": 0,
-                                                            "ignore_eos": True})
-    assert status == 200, text
-    return json.loads(text)["choices"][0]["text"]
 
 
 def test_a_pool_over_tls_answers_with_the_same_bytes(tiny: Path, ca: Authority) -> None:
@@ -332,51 +203,10 @@ def test_a_tls_client_that_leaves_is_noticed(tiny: Path, ca: Authority) -> None:
 
 
 def test_certificates_change_under_load(tiny: Path, ca: Authority) -> None:
-    rotations = 50
     with TlsServer(tiny, ca, "--workers", "2") as server:
-        wanted_ids, wanted_text = over_grpc(server, [4, 5, 6], 12)
-        failures: list[str] = []
-        counts = [0, 0]
-        stop = threading.Event()
-
-        def load(which: int) -> None:
-            while not stop.is_set():
-                try:
-                    if which == 0:
-                        assert over_grpc(server, [4, 5, 6], 12) == (wanted_ids, wanted_text)
-                    else:
-                        assert over_https(server, [4, 5, 6], 12) == wanted_text
-                    counts[which] += 1
-                except Exception as error:  # whatever it is, the test tells it
-                    failures.append(repr(error))
-
-        threads = [threading.Thread(target=load, args=(which,)) for which in (0, 1)]
-        for thread in threads:
-            thread.start()
-        try:
-            for number in range(rotations):
-                server.rotate()
-                if number % 10 == 9:  # also that they are taken up, not only that nothing breaks
-                    wanted_pem = ssl.PEM_cert_to_DER_cert(server.pair.cert.read_text())
-                    for port in (server.ready["http"], server.grpc):
-                        wait_for(lambda: presented(port) == wanted_pem, 20,  # pylint: disable=W0640
-                                 "the new certificate is presented")
-                else:
-                    stop.wait(0.1)
-        finally:
-            stop.set()
-            for thread in threads:
-                thread.join()
-        assert not failures, failures[:3]
-        assert min(counts) > 20
-
-
-def presented(address: str) -> bytes | None:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_alpn_protocols(["h2", "http/1.1"])
-    with socket.create_connection(address.rsplit(":", 1), timeout=10) as raw, context.wrap_socket(raw) as secure:
-        return secure.getpeercert(binary_form=True)
+        result = rotate_under_load(server, rotations=20, seconds_between=0.1, look_every=10)
+    assert not result.failures, result.failures[:3]
+    assert min(result.answers.values()) > 10, result
 
 
 def test_half_a_rotation_is_waited_out(tiny: Path, ca: Authority) -> None:

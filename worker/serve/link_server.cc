@@ -1,5 +1,6 @@
 #include "worker/serve/link_server.h"
 
+#include <pthread.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -76,6 +77,7 @@ void LinkServer::Announce(const Holdings& holdings) {
 }
 
 void LinkServer::Run() {
+  pthread_setname_np(pthread_self(), "sheaf-serve");
   pool_ = std::make_unique<ThreadPool>(num_threads_);
   runner_ = std::make_unique<ExpertRunner>(store_, model_, *pool_);
   for (;;) {
@@ -89,6 +91,7 @@ void LinkServer::Run() {
     if (num_clients > 0) next_client_ = (next_client_ + 1) % num_clients;
     ForgetBroken();
     TellSeen();
+    if (observer_ != nullptr) observer_->OnRound();
     if (worked) continue;
     pool_->Park();
     const bool full = std::any_of(clients_.begin(), clients_.end(), [](const Client& client) {

@@ -54,6 +54,8 @@ class ServeObserver {
   virtual ~ServeObserver() = default;
   virtual void OnServed(const ServedDispatch& /*served*/) {}
   virtual void OnLinks(int /*live_links*/) {}
+  // The compute thread has been round all its links; also when there was nothing to do, each second.
+  virtual void OnRound() {}
 };
 
 class LinkServer {

@@ -48,16 +48,6 @@ std::shared_ptr<ssl::context> MakeContext(const TlsMaterial& material, bool want
   return context;
 }
 
-std::string PemOf(X509* certificate) {
-  BIO* const bio = BIO_new(BIO_s_mem());
-  PEM_write_bio_X509(bio, certificate);
-  char* data = nullptr;
-  const long size = BIO_get_mem_data(bio, &data);
-  std::string pem(data, static_cast<size_t>(size));
-  BIO_free(bio);
-  return pem;
-}
-
 }  // namespace
 
 std::shared_ptr<ssl::context> HttpTls::Context() {
@@ -72,15 +62,7 @@ std::shared_ptr<ssl::context> HttpTls::Context() {
 
 bool HttpTls::Accepts(SSL& session) const {
   if (!identity_->wants_peer_certificate()) return true;
-  std::string leaf, chain;
-  if (X509* const own = SSL_get1_peer_certificate(&session); own != nullptr) {
-    leaf = PemOf(own);
-    X509_free(own);
-  }
-  if (STACK_OF(X509)* const sent = SSL_get_peer_cert_chain(&session); sent != nullptr) {
-    for (int i = 0; i < sk_X509_num(sent); ++i) chain += PemOf(sk_X509_value(sent, i));
-  }
-  return identity_->Accepts({leaf, chain}, PeerUse::kClient);
+  return identity_->Accepts(PeerPem(session), PeerUse::kClient);
 }
 
 void HttpTls::HandshakeFailed(const boost::system::error_code& error,

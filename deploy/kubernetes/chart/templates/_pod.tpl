@@ -132,6 +132,9 @@ startupProbe:
   httpGet:
     path: /live
     port: metrics
+    {{- if .tls }}
+    scheme: HTTPS
+    {{- end }}
   periodSeconds: 5
   timeoutSeconds: 2
   failureThreshold: {{ div (add .startupSeconds 4) 5 }}
@@ -139,6 +142,9 @@ livenessProbe:
   httpGet:
     path: /live
     port: metrics
+    {{- if .tls }}
+    scheme: HTTPS
+    {{- end }}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6
@@ -146,6 +152,9 @@ readinessProbe:
   httpGet:
     path: /ready
     port: metrics
+    {{- if .tls }}
+    scheme: HTTPS
+    {{- end }}
   periodSeconds: 2
   timeoutSeconds: 2
   failureThreshold: 3

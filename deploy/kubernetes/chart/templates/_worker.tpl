@@ -53,6 +53,9 @@ spec:
         {{- end }}
         - --host=$(POD_IP)
         - --metrics-port={{ $v.workers.metricsPort }}
+        {{- if and $v.tls.enabled $v.tls.metrics }}
+        - --metrics-tls
+        {{- end }}
         - --transport=tcp
         - --exchange-host=$(POD_IP)
         - --exchange-ports={{ $v.workers.exchangePort }}-{{ $v.workers.exchangePort }}
@@ -84,7 +87,7 @@ spec:
         {{- $resources := deepCopy $v.workers.resources }}
         {{- with $v.workers.hugepages2Mi }}{{ $_ := set $resources "hugepages-2Mi" . }}{{ end }}
         {{- include "sheaf.resources" $resources | trim | nindent 8 }}
-      {{- include "sheaf.quietProbes" $v.workers | nindent 6 }}
+      {{- include "sheaf.quietProbes" (dict "startupSeconds" $v.workers.startupSeconds "tls" (and $v.tls.enabled $v.tls.metrics)) | nindent 6 }}
       volumeMounts:
         {{- include "sheaf.mounts" $root | nindent 8 }}
   volumes:
