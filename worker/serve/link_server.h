@@ -26,6 +26,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "base/clock.h"
+#include "base/log_limit.h"
 #include "base/thread_pool.h"
 #include "exchange/link/bell.h"
 #include "exchange/link/frame_link.h"
@@ -54,6 +55,8 @@ class ServeObserver {
   virtual ~ServeObserver() = default;
   virtual void OnServed(const ServedDispatch& /*served*/) {}
   virtual void OnLinks(int /*live_links*/) {}
+  // kUnavailable: the router went, or made a new link; else as FrameLink says.
+  virtual void OnLinkEnded(const absl::Status& /*why*/) {}
 };
 
 class LinkServer {
@@ -108,6 +111,7 @@ class LinkServer {
   // The compute thread's.
   std::unique_ptr<ThreadPool> pool_;
   std::unique_ptr<ExpertRunner> runner_;
+  LogLimit forged_frames_;
   std::vector<Client> clients_;
   size_t next_client_ = 0;
   uint64_t number_ = 0;  // of encoded_
