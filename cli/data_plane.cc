@@ -28,12 +28,17 @@ std::unique_ptr<LinkMaker> MakeLinks(TransportKind kind, TcpOptions tcp) {
 
 }  // namespace
 
-std::unique_ptr<LinkMaker> MakeRouterLinks(TransportKind kind) { return MakeLinks(kind, {}); }
+std::unique_ptr<LinkMaker> MakeRouterLinks(TransportKind kind, FrameIntegrity integrity) {
+  TcpOptions tcp;
+  tcp.integrity = integrity;
+  return MakeLinks(kind, std::move(tcp));
+}
 
 absl::StatusOr<std::unique_ptr<LinkMaker>> MakeWorkerLinks(const WorkerOptions& options) {
   TcpOptions tcp;
   tcp.first_port = options.first_exchange_port;
   tcp.last_port = options.last_exchange_port;
+  tcp.integrity = options.exchange_integrity;
   if (!options.exchange_host.empty()) {
     tcp.host = options.exchange_host;
   } else if (!options.exchange_interface.empty()) {

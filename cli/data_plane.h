@@ -12,8 +12,8 @@
 
 namespace sheaf {
 
-// A router's: it connects. Not for kInProcess, which needs no other process.
-std::unique_ptr<LinkMaker> MakeRouterLinks(TransportKind kind);
+// A router's: it connects. Not for kInProcess, which needs no other process. `integrity`: of TCP.
+std::unique_ptr<LinkMaker> MakeRouterLinks(TransportKind kind, FrameIntegrity integrity);
 
 // A worker's: it listens; TCP where its options say.
 absl::StatusOr<std::unique_ptr<LinkMaker>> MakeWorkerLinks(const WorkerOptions& options);

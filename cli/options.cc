@@ -46,6 +46,16 @@ CLI::Validator SizeOrAuto() {
       "SIZE or auto");
 }
 
+void AddIntegrityFlag(CLI::App& app, FrameIntegrity& integrity) {
+  const std::map<std::string, FrameIntegrity> kinds = {{"mac", FrameIntegrity::kMac},
+                                                       {"none", FrameIntegrity::kNone}};
+  app.add_option("--exchange-integrity", integrity,
+                 "Frames between routers and workers over TCP: mac (each is authenticated) or "
+                 "none; the same on both sides. Shared memory has none")
+      ->transform(CLI::CheckedTransformer(kinds))
+      ->default_str(NameOf(integrity));
+}
+
 void AddProcessFlags(CLI::App& app, ProcessOptions& options) {
   app.add_option("checkpoint", options.checkpoint,
                  "Directory with config.json and safetensors files")
@@ -310,6 +320,7 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
                  "hosts), shm, tcp, or inprocess (workers are threads of this process)")
       ->transform(CLI::CheckedTransformer(kTransports))
       ->default_str(NameOf(options.transport));
+  AddIntegrityFlag(app, options.exchange_integrity);
   app.add_option("--expert-timeout-ms", options.expert_timeout_ms,
                  "A step whose layer gets no answer for this long, and 20 ms more for each of its "
                  "tokens, is given up and computed again")
@@ -485,6 +496,7 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
   std::string exchange_ports;
   worker_app->add_option("--exchange-ports", exchange_ports,
                          "FIRST-LAST port that TCP links may listen on; default: any free one");
+  AddIntegrityFlag(*worker_app, worker.exchange_integrity);
 
   CoordinatorCommandOptions coordinator;
   coordinator.pool.cluster_port = 50052;

@@ -19,6 +19,7 @@
 #include "cli/pool_options.h"
 #include "cli/process_options.h"
 #include "cli/tls_options.h"
+#include "exchange/link/frame_mac.h"
 #include "kernels/kv_format.h"
 #include "model/repack/file_linear.h"
 #include "router/schedule/speculation/speculator.h"
@@ -69,6 +70,7 @@ struct RouterOptions {
   bool workers_are_here = false;    // on this machine, children of this process
   bool experts_share_cores = true;  // with this process
   TransportKind transport = TransportKind::kAuto;
+  FrameIntegrity exchange_integrity = FrameIntegrity::kMac;  // of frames over TCP; the workers' too
   int expert_timeout_ms = 5000;  // without any answer in a layer (and 20 more a token): given up
   int late_floor_ms = 25;        // no answer is held for late before this
   bool int16_combine = false;    // answers as int16 groups: half the bytes
@@ -108,6 +110,7 @@ struct WorkerOptions {
   std::string exchange_interface;  // its address instead, e.g. eth1
   int first_exchange_port = 0;     // 0 = any free one
   int last_exchange_port = 0;
+  FrameIntegrity exchange_integrity = FrameIntegrity::kMac;  // of frames over TCP; the routers' too
 };
 
 struct InspectOptions {

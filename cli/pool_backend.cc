@@ -206,10 +206,12 @@ class InProcessBackend final : public LinkedBackend {
     }
     const int threads = parts.options.worker_threads > 0 ? parts.options.worker_threads
                                                          : DetectCpuTopology().default_threads();
+    const InstanceId router = RandomInstance();
     SHEAF_ASSIGN_OR_RETURN(
-        backend->workers_, InProcessWorkers::Start(backend->maker_, model, holdings, threads));
+        backend->workers_,
+        InProcessWorkers::Start(backend->maker_, model, router, holdings, threads));
     SHEAF_RETURN_IF_ERROR(
-        backend->Connect(parts, model, RandomInstance(), backend->maker_.NewConnector()));
+        backend->Connect(parts, model, router, backend->maker_.NewConnector()));
     backend->links_->SetWorkers(backend->workers_->endpoints());
     return backend;
   }
@@ -314,7 +316,7 @@ absl::Status PoolBackend::Open(const ExpertBackendParts& parts) {
   SHEAF_ASSIGN_OR_RETURN(const ModelIdentity model, IdentityOf(*parts.checkpoint, parts.config));
   SHEAF_ASSIGN_OR_RETURN(const std::string token, ReadToken(options.pool.cluster_token_file));
   host_ = HostName();
-  maker_ = MakeRouterLinks(options.transport);
+  maker_ = MakeRouterLinks(options.transport, options.exchange_integrity);
   PoolClientOptions client;
   client.model = model;
   client.instance = RandomInstance();

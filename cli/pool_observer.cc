@@ -2,6 +2,8 @@
 
 #include <spdlog/spdlog.h>
 
+#include <chrono>
+#include <optional>
 #include <utility>
 
 #include "base/one_line.h"
@@ -20,6 +22,8 @@ PoolMetrics::LinkEnd CauseOf(const absl::Status& why) {
       return PoolMetrics::LinkEnd::kSilent;
     case absl::StatusCode::kInvalidArgument:
       return PoolMetrics::LinkEnd::kNonsense;
+    case absl::StatusCode::kUnauthenticated:
+      return PoolMetrics::LinkEnd::kForged;
     case absl::StatusCode::kFailedPrecondition:
       return PoolMetrics::LinkEnd::kRefused;
     default:
@@ -41,14 +45,20 @@ void PoolObserver::OnLinkUp(WorkerId worker, const std::string& path) {
 }
 
 void PoolObserver::OnLinkDown(WorkerId worker, const absl::Status& why) {
-  spdlog::warn("worker {}: link lost: {}", worker.value(), Text(why));
   metrics_.LinkLost(CauseOf(why));
+  // Who sits between the two can cause as many forged frames as he likes.
+  std::optional<std::string> rest = "";
+  if (absl::IsUnauthenticated(why)) rest = forged_frames_.Say(std::chrono::steady_clock::now());
+  if (rest.has_value())
+    spdlog::warn("worker {}: link lost: {}{}", worker.value(), Text(why), *rest);
   on_urgent_();
 }
 
 void PoolObserver::OnConnectFailed(WorkerId worker, const absl::Status& why) {
   if (absl::IsFailedPrecondition(why)) {
     spdlog::error("worker {} cannot be linked: {}", worker.value(), Text(why));
+  } else if (absl::IsUnauthenticated(why)) {
+    spdlog::warn("worker {} is not linked: {}", worker.value(), Text(why));
   } else {
     spdlog::debug("worker {} is not reached: {}", worker.value(), Text(why));
   }

@@ -14,6 +14,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "base/log_limit.h"
 #include "exchange/pool/link_observer.h"
 #include "exchange/pool/pooled_expert_layer.h"
 #include "router/metrics/pool_metrics.h"
@@ -49,6 +50,7 @@ class PoolObserver final : public LinkPoolObserver, public PooledLayerObserver {
  private:
   PoolMetrics& metrics_;
   const std::function<void()> on_urgent_;
+  LogLimit forged_frames_;
 
   absl::Mutex mutex_;
   News news_ ABSL_GUARDED_BY(mutex_);

@@ -7,7 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/ids.h"
-#include "exchange/link/hello.h"
+#include "exchange/link/link_keys.h"
 
 namespace sheaf {
 

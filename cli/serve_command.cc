@@ -45,6 +45,7 @@ std::vector<std::vector<std::string>> WorkerCommands(const RouterOptions& option
                         coordinator, "--id", absl::StrFormat("%d", id), "--worker-threads",
                         absl::StrFormat("%d", options.worker_threads), "--cpu-target",
                         options.process.cpu_target, "--transport", NameOf(options.transport),
+                        "--exchange-integrity", NameOf(options.exchange_integrity),
                         "--log-level", options.process.log_level, "--log-format",
                         options.process.log_format});
     if (!options.pool.cluster_token_file.empty()) {

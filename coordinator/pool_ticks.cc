@@ -235,11 +235,17 @@ void PoolState::SendViews(TimePoint now) {
     worker.set_worker_id(id.value());
     worker.set_instance(member.facts.instance.value());
     for (const std::string& address : member.facts.addresses) worker.add_addresses(address);
-    worker.set_secret(member.facts.secret);
     worker.set_host(member.facts.host);
     worker.set_pid(member.facts.pid);
   }
   for (const auto& [session, router] : routers_) {
+    // Its own keys: a router can speak for no other.
+    for (v1::PoolMember& worker : *view.mutable_workers()) {
+      const Member& member = roster_.at(WorkerId(worker.worker_id()));
+      const LinkKey key =
+          LinkKeyFor(member.facts.secret, member.facts.instance, router.facts.instance);
+      worker.set_link_key(key.bytes.data(), key.bytes.size());
+    }
     Do(SendToRouter{session, message});
   }
 }

@@ -1,5 +1,6 @@
 #include "coordinator/session_hello.h"
 
+#include <algorithm>
 #include <span>
 
 #include "absl/strings/str_format.h"
@@ -12,7 +13,6 @@ namespace {
 
 constexpr size_t kMaxNameBytes = 255;
 constexpr int kMaxAddresses = 8;
-constexpr size_t kSecretBytes = 16;
 
 // Names come into logs and tables: bounded, and one line.
 absl::Status CheckName(const char* field, std::string_view text, size_t at_least = 0) {
@@ -110,9 +110,10 @@ absl::StatusOr<WorkerFacts> CheckWorkerHello(const v1::WorkerHello& hello,
                                              const ModelIdentity& model, std::string_view token) {
   SHEAF_RETURN_IF_ERROR(CheckCommon(hello, model, token));
   SHEAF_RETURN_IF_ERROR(CheckName("metrics_address", hello.metrics_address()));
-  if (hello.secret().size() != kSecretBytes) {
+  if (hello.secret().size() != sizeof(LinkSecret)) {
     return absl::InvalidArgumentError(
-        absl::StrFormat("secret: wanted %d bytes, got %d", kSecretBytes, hello.secret().size()));
+        absl::StrFormat("secret: wanted %d bytes, got %d", sizeof(LinkSecret),
+                        hello.secret().size()));
   }
   if (hello.addresses_size() < 1 || hello.addresses_size() > kMaxAddresses) {
     return absl::InvalidArgumentError(absl::StrFormat("addresses: wanted 1 to %d, got %d",
@@ -136,7 +137,7 @@ absl::StatusOr<WorkerFacts> CheckWorkerHello(const v1::WorkerHello& hello,
     facts.held = std::move(set.experts);
   }
   facts.instance = InstanceId(hello.instance());
-  facts.secret = hello.secret();
+  std::copy(hello.secret().begin(), hello.secret().end(), facts.secret.begin());
   facts.addresses.assign(hello.addresses().begin(), hello.addresses().end());
   facts.pid = hello.pid();
   facts.host = hello.host();

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "base/ids.h"
 #include "coordinator/expert_set.h"
+#include "exchange/link/link_keys.h"
 #include "exchange/model_identity.h"
 #include "sheaf/v1/pool.pb.h"
 
@@ -22,7 +23,7 @@ namespace sheaf {
 
 struct WorkerFacts {
   InstanceId instance;
-  std::string secret;
+  LinkSecret secret{};
   std::vector<std::string> addresses;
   int64_t pid = 0;
   std::string host;

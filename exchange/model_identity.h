@@ -24,6 +24,6 @@ struct ModelIdentity {
 };
 
 // Version of the control plane and of the frames together.
-inline constexpr uint32_t kPoolProtocolVersion = 2;
+inline constexpr uint32_t kPoolProtocolVersion = 3;
 
 }  // namespace sheaf

@@ -36,8 +36,8 @@ InProcessWorkers::InProcessWorkers() = default;
 InProcessWorkers::~InProcessWorkers() = default;
 
 absl::StatusOr<std::unique_ptr<InProcessWorkers>> InProcessWorkers::Start(
-    LinkMaker& links, const ModelIdentity& model, const std::vector<InProcessHolding>& holdings,
-    int threads_each) {
+    LinkMaker& links, const ModelIdentity& model, InstanceId router,
+    const std::vector<InProcessHolding>& holdings, int threads_each) {
   std::unique_ptr<InProcessWorkers> workers(new InProcessWorkers);
   std::random_device random;
   for (size_t i = 0; i < holdings.size(); ++i) {
@@ -60,10 +60,12 @@ absl::StatusOr<std::unique_ptr<InProcessWorkers>> InProcessWorkers::Start(
     WorkerEndpoint endpoint;
     endpoint.worker = WorkerId(static_cast<int32_t>(i));
     endpoint.instance = InstanceId((uint64_t{random()} << 32 | random()) | 1);
-    for (uint8_t& byte : endpoint.secret) byte = static_cast<uint8_t>(random());
+    LinkSecret secret{};
+    for (uint8_t& byte : secret) byte = static_cast<uint8_t>(random());
+    endpoint.key = LinkKeyFor(secret, endpoint.instance, router);
     endpoint.name = absl::StrFormat("thread %d of this process", i);
     LinkListenerOptions listen;
-    listen.self = {model.digest, endpoint.instance, endpoint.secret};
+    listen.self = {model.digest, endpoint.instance, secret};
     SHEAF_ASSIGN_OR_RETURN(
         member->listener,
         links.Listen(listen, *member->bell,

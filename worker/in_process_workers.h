@@ -25,9 +25,10 @@ struct InProcessHolding {
 
 class InProcessWorkers {
  public:
+  // For links of that router.
   static absl::StatusOr<std::unique_ptr<InProcessWorkers>> Start(
-      LinkMaker& links, const ModelIdentity& model, const std::vector<InProcessHolding>& holdings,
-      int threads_each);
+      LinkMaker& links, const ModelIdentity& model, InstanceId router,
+      const std::vector<InProcessHolding>& holdings, int threads_each);
   ~InProcessWorkers();
 
   // For LinkPool::SetWorkers: worker i holds holdings[i].

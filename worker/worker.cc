@@ -14,6 +14,7 @@
 #include "worker/holdings/expert_store.h"
 #include "worker/holdings/holding_loader.h"
 #include "worker/serve/link_server.h"
+#include "worker/serve/refused_hellos.h"
 #include "worker/session/coordinator_messages.h"
 #include "worker/session/coordinator_session.h"
 #include "worker/session/worker_state.h"
@@ -94,6 +95,13 @@ class Worker::Life final : public HoldingEvents, public ServeObserver {
     metrics_.OnLinks(live_links);
     inbox_.PostLinks(live_links);
   }
+  void OnLinkEnded(const absl::Status& why) override { metrics_.OnLinkEnded(why); }
+
+  // From the listener's thread.
+  void OnRefused(const RefusedHello& refused) {
+    metrics_.HelloRefused(refused.cause);
+    refused_hellos_.Tell(refused, Now());
+  }
 
   absl::Status Start();
   void End();
@@ -113,6 +121,7 @@ class Worker::Life final : public HoldingEvents, public ServeObserver {
   WorkerMetrics& metrics_;
   WorkerInbox inbox_;
   ExpertStore store_;
+  RefusedHellos refused_hellos_;
   std::atomic<uint64_t> pairs_{0};
   std::atomic<int64_t> busy_ns_{0};
   std::atomic<uint64_t> control_rounds_{0};
@@ -141,6 +150,7 @@ absl::Status Worker::Life::Start() {
       [loader = loader_.get()](uint64_t number) { loader->Seen(number); }, this);
   LinkListenerOptions listen;
   listen.self = {config_.model.digest, config_.instance, config_.secret};
+  listen.on_refused = [this](const RefusedHello& refused) { OnRefused(refused); };
   SHEAF_ASSIGN_OR_RETURN(
       listener_, links_.Listen(listen, *bell_,
                                [server = server_.get()](std::unique_ptr<FrameLink> link,

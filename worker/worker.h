@@ -23,7 +23,7 @@
 #include "absl/status/status.h"
 #include "base/clock.h"
 #include "base/ids.h"
-#include "exchange/link/hello.h"
+#include "exchange/link/link_keys.h"
 #include "exchange/link/link_maker.h"
 #include "exchange/model_identity.h"
 #include "network/tls/tls_identity.h"

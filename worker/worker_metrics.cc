@@ -16,6 +16,21 @@ prometheus::Gauge& AddGauge(prometheus::Registry& registry, const char* name, co
   return prometheus::BuildGauge().Name(name).Help(help).Register(registry).Add({});
 }
 
+constexpr const char* kLinkEnds[] = {"closed", "forged", "nonsense", "other"};
+
+size_t LinkEndOf(const absl::Status& why) {
+  switch (why.code()) {
+    case absl::StatusCode::kUnavailable:
+      return 0;
+    case absl::StatusCode::kUnauthenticated:
+      return 1;
+    case absl::StatusCode::kInvalidArgument:
+      return 2;
+    default:
+      return 3;
+  }
+}
+
 }  // namespace
 
 WorkerMetrics::WorkerMetrics(prometheus::Registry& registry, const std::string& version)
@@ -54,6 +69,18 @@ WorkerMetrics::WorkerMetrics(prometheus::Registry& registry, const std::string& 
       failed_loads_(AddCounter(registry, "sheaf_worker_failed_loads_total",
                                "experts that could not be loaded")) {
   id_.Set(-1);
+  auto& lost = prometheus::BuildCounter()
+                   .Name("sheaf_worker_links_lost_total")
+                   .Help("links to routers that ended")
+                   .Register(registry);
+  for (size_t i = 0; i < links_lost_.size(); ++i)
+    links_lost_[i] = &lost.Add({{"cause", kLinkEnds[i]}});
+  auto& refused = prometheus::BuildCounter()
+                      .Name("sheaf_worker_refused_hellos_total")
+                      .Help("connections that became no link")
+                      .Register(registry);
+  for (size_t i = 0; i < refused_hellos_.size(); ++i)
+    refused_hellos_[i] = &refused.Add({{"cause", NameOf(static_cast<HelloRefusal>(i))}});
   prometheus::BuildGauge()
       .Name("sheaf_build_info")
       .Help("what runs")
@@ -82,6 +109,14 @@ void WorkerMetrics::OnServed(const ServedDispatch& served) {
 }
 
 void WorkerMetrics::OnLinks(int live_links) { links_.Set(live_links); }
+
+void WorkerMetrics::OnLinkEnded(const absl::Status& why) {
+  links_lost_[LinkEndOf(why)]->Increment();
+}
+
+void WorkerMetrics::HelloRefused(HelloRefusal cause) {
+  refused_hellos_[static_cast<size_t>(cause)]->Increment();
+}
 
 void WorkerMetrics::JoinedAs(WorkerId id) {
   sessions_.Increment();

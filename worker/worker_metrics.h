@@ -4,12 +4,15 @@
 //
 // Threads    any. Ownership: the registry outlives this.
 
+#include <array>
 #include <cstdint>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "base/ids.h"
+#include "exchange/link/hello_refusal.h"
 #include "prometheus/counter.h"
 #include "prometheus/gauge.h"
 #include "prometheus/registry.h"
@@ -24,6 +27,8 @@ class WorkerMetrics final : public ServeObserver {
 
   void OnServed(const ServedDispatch& served) override;
   void OnLinks(int live_links) override;
+  void OnLinkEnded(const absl::Status& why) override;
+  void HelloRefused(HelloRefusal cause);
   // A session with the coordinator began.
   void JoinedAs(WorkerId id);
   void SessionEnded();
@@ -46,6 +51,9 @@ class WorkerMetrics final : public ServeObserver {
   prometheus::Gauge& joined_;
   prometheus::Gauge& id_;
   prometheus::Gauge& links_;
+  // Their ends by cause: closed, forged, nonsense, other.
+  std::array<prometheus::Counter*, 4> links_lost_{};
+  std::array<prometheus::Counter*, kHelloRefusals> refused_hellos_{};
   prometheus::Gauge& experts_;
   prometheus::Gauge& announced_experts_;
   prometheus::Gauge& resident_bytes_;

@@ -1,7 +1,7 @@
 // What a decode layer's exchange costs beside the machine's own floor, in one run.
 //
 //   exchange_bench [--transport=shm|tcp] [--workers=2] [--bytes=10400] [--reply_bytes=20480]
-//                  [--rounds=3000] [--pin=1]
+//                  [--rounds=3000] [--pin=1] [--mac=1]
 //
 // The layer: the router sends one dispatch to each worker process and waits for all combines, over
 // the real links, without compute. The floor: the same star over bare shared memory and futexes
@@ -52,12 +52,15 @@ struct Settings {
   int rounds = 3000;
   bool pin = true;
   bool tcp = false;
+  bool mac = true;  // over TCP: frames are authenticated
   // Vectors of at most kVectorBytes that the reply is made of.
   size_t pairs() const { return (reply_bytes + kVectorBytes - 1) / kVectorBytes; }
 };
 
 std::unique_ptr<LinkMaker> NewMaker(const Settings& settings) {
-  if (settings.tcp) return std::make_unique<TcpLinkMaker>(TcpOptions{});
+  TcpOptions tcp;
+  tcp.integrity = settings.mac ? FrameIntegrity::kMac : FrameIntegrity::kNone;
+  if (settings.tcp) return std::make_unique<TcpLinkMaker>(tcp);
   return std::make_unique<SharedMemoryLinkMaker>();
 }
 
@@ -241,7 +244,8 @@ class Router {
       auto link = connector->Connect(
           {board.address[worker]},
           {peer.model_digest, peer.instance, InstanceId(4),
-           LinkId(static_cast<uint64_t>(worker) + 1), peer.secret},
+           LinkId(static_cast<uint64_t>(worker) + 1),
+           LinkKeyFor(peer.secret, peer.instance, InstanceId(4))},
           *bell_, std::chrono::steady_clock::now() + std::chrono::seconds(20));
       status_ = link.status();
       if (link.ok()) links_.push_back(*std::move(link));
@@ -394,6 +398,7 @@ int main(int argc, char** argv) {
     }
     if (const char* text = value("--transport=")) settings.tcp = std::string(text) == "tcp";
     if (const char* text = value("--pin=")) settings.pin = std::atoi(text) != 0;
+    if (const char* text = value("--mac=")) settings.mac = std::atoi(text) != 0;
     if (const char* text = value("--rounds=")) settings.rounds = std::max(10, std::atoi(text));
   }
   settings.reply_bytes -= settings.reply_bytes % (4 * settings.pairs());

@@ -228,18 +228,21 @@ class InProcessListening {
   // Gives the worker's end to on_link; nullptr without a status: nobody there.
   absl::StatusOr<std::shared_ptr<InProcessPipe>> Greet(InProcessNetwork& network,
                                                        const InProcessOptions& options,
-                                                       const Hello& hello, Bell& router_bell) {
+                                                       const LinkRequest& request,
+                                                       Bell& router_bell) {
     absl::MutexLock lock(&mutex_);
     if (stopped_ || !reachable_) return std::shared_ptr<InProcessPipe>();
-    const absl::StatusOr<Hello> read = DecodeHello(EncodeHello(hello));
-    if (!read.ok()) return read.status();
-    HelloVerdict verdict = CheckHello(*read, options_.self);
+    RouterHandshake router(request, FrameIntegrity::kNone, FreshNonce());
+    WorkerHandshake worker(options_.self, FrameIntegrity::kNone, FreshNonce());
+    SHEAF_ASSIGN_OR_RETURN(HelloVerdict verdict, worker.TakeHello(router.hello()));
+    SHEAF_ASSIGN_OR_RETURN(const HelloProofBytes proof, router.Prove(worker.Answer(verdict)));
+    SHEAF_ASSIGN_OR_RETURN(verdict, worker.TakeProof(proof));
     if (verdict == HelloVerdict::kWelcome && live_->load() >= options_.max_links)
       verdict = HelloVerdict::kBusy;
-    SHEAF_RETURN_IF_ERROR(StatusOf(verdict));
-    auto pipe = std::make_shared<InProcessPipe>(hello.link, options, router_bell, bell_);
+    SHEAF_RETURN_IF_ERROR(router.Finish(worker.Answer(verdict)).status());
+    auto pipe = std::make_shared<InProcessPipe>(request.link, options, router_bell, bell_);
     live_->fetch_add(1);
-    on_link_(std::make_unique<InProcessLink>(network, pipe, 1, live_), hello);
+    on_link_(std::make_unique<InProcessLink>(network, pipe, 1, live_), worker.hello());
     return pipe;
   }
 
@@ -278,7 +281,7 @@ class InProcessConnector final : public LinkConnector {
   explicit InProcessConnector(InProcessNetwork& network) : network_(network) {}
 
   absl::StatusOr<std::unique_ptr<FrameLink>> Connect(const std::vector<std::string>& addresses,
-                                                     const Hello& hello, Bell& bell,
+                                                     const LinkRequest& request, Bell& bell,
                                                      TimePoint /*deadline*/) override {
     bool known_kind = false;
     for (const std::string& address : addresses) {
@@ -292,7 +295,7 @@ class InProcessConnector final : public LinkConnector {
       }
       if (listening == nullptr) continue;
       SHEAF_ASSIGN_OR_RETURN(auto pipe,
-                             listening->Greet(network_, network_.options_, hello, bell));
+                             listening->Greet(network_, network_.options_, request, bell));
       if (pipe == nullptr) continue;
       {
         absl::MutexLock lock(&network_.mutex_);

@@ -17,8 +17,9 @@
 //            No mover ever writes into memory of its caller. Destroying a link closes it.
 // Threads    one at a time (it may change hands between calls).
 // Errors     kResourceExhausted: too much is under way (unread by the peer); the link is still good.
-//            kUnavailable: the peer is gone. kInvalidArgument: the peer writes nonsense. After the
-//            last two the link is broken for good and every call says the same.
+//            kUnavailable: the peer is gone. kInvalidArgument: the peer writes nonsense.
+//            kUnauthenticated: a frame is not as the peer sent it, or not the peer's. After the
+//            last three the link is broken for good and every call says the same.
 
 #include <cstdint>
 #include <optional>

@@ -3,7 +3,9 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include <array>
 #include <cerrno>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -20,24 +22,40 @@ constexpr int kAcceptsAtOnce = 16;  // then others have their turn
 class HelloAcceptor::Pending final : public IoLoop::Handler {
  public:
   Pending(IoLoop& loop, std::shared_ptr<State> state, std::unique_ptr<Greeting> greeting)
-      : loop_(loop), state_(std::move(state)), greeting_(std::move(greeting)) {}
+      : loop_(loop),
+        state_(std::move(state)),
+        handshake_(state_->options.self, greeting->integrity(), FreshNonce()),
+        peer_(greeting->peer()),
+        greeting_(std::move(greeting)) {}
 
   void OnReady(IoLoop::Token self, uint32_t /*events*/) override {
     if (greeting_ == nullptr) return;
-    const absl::StatusOr<std::optional<HelloBytes>> bytes = greeting_->Read();
-    if (bytes.ok() && !bytes->has_value()) return;
+    const std::span<uint8_t> message(bytes_.data(), proving_ ? kHelloProofBytes : kHelloBytes);
+    const absl::StatusOr<bool> whole = greeting_->Read(message, have_);
+    if (whole.ok() && !*whole) return;
+    have_ = 0;
+    if (whole.ok() && !proving_ && TakeHello(message)) {
+      proving_ = true;
+      return;
+    }
     // From here on the connection is a link's or nobody's.
     loop_.Remove(self);
-    if (!bytes.ok() || !Answer(*greeting_, **bytes)) state_->turned_away.fetch_add(1);
+    if (!whole.ok()) {
+      Refused(absl::IsInvalidArgument(whole.status()) ? HelloRefusal::kMalformed
+                                                      : HelloRefusal::kUnfinished,
+              std::string(whole.status().message()));
+    } else if (proving_) {
+      TakeProof(message);
+    }
     Finish(self);
   }
 
-  void OnDeadline(IoLoop::Token self) override { GiveUp(self); }
+  void OnDeadline(IoLoop::Token self) override { GiveUp(self, "it was not finished in time"); }
 
-  void GiveUp(IoLoop::Token self) {
+  void GiveUp(IoLoop::Token self, const char* why) {
     if (greeting_ == nullptr) return;
     loop_.Remove(self);
-    state_->turned_away.fetch_add(1);
+    Refused(HelloRefusal::kUnfinished, why);
     Finish(self);
   }
 
@@ -49,34 +67,65 @@ class HelloAcceptor::Pending final : public IoLoop::Handler {
     state_->pending.erase(self);  // the caller holds this object
   }
 
-  bool Answer(Greeting& greeting, const HelloBytes& bytes) {
-    const absl::StatusOr<Hello> hello = DecodeHello(bytes);
-    if (absl::IsFailedPrecondition(hello.status())) {
-      greeting.Refuse(HelloVerdict::kOtherVersion);
+  void Refused(HelloRefusal cause, std::string why) {
+    if (state_->options.on_refused) state_->options.on_refused({cause, peer_, std::move(why)});
+  }
+
+  void Refuse(HelloVerdict verdict) {
+    greeting_->Answer(handshake_.Answer(verdict)).IgnoreError();
+    Refused(RefusalOf(verdict),
+            WhyRefused(verdict, handshake_.hello(), greeting_->integrity()));
+  }
+
+  // Whether the connection goes on.
+  bool TakeHello(std::span<const uint8_t> bytes) {
+    absl::StatusOr<HelloVerdict> verdict = handshake_.TakeHello(bytes);
+    if (!verdict.ok()) {
+      Refused(HelloRefusal::kMalformed, std::string(verdict.status().message()));
       return false;
     }
-    if (!hello.ok()) return false;
-    HelloVerdict verdict = CheckHello(*hello, state_->options.self);
+    if (*verdict == HelloVerdict::kProve && state_->recent.Has(handshake_.hello().nonce))
+      verdict = HelloVerdict::kReplayed;
+    if (*verdict != HelloVerdict::kProve) {
+      Refuse(*verdict);
+      return false;
+    }
+    const absl::Status sent = greeting_->Answer(handshake_.Answer(HelloVerdict::kProve));
+    if (!sent.ok()) Refused(HelloRefusal::kUnfinished, std::string(sent.message()));
+    return sent.ok();
+  }
+
+  void TakeProof(std::span<const uint8_t> bytes) {
+    absl::StatusOr<HelloVerdict> verdict = handshake_.TakeProof(bytes);
+    if (!verdict.ok())
+      return Refused(HelloRefusal::kMalformed, std::string(verdict.status().message()));
+    // One that is made a link meanwhile, on another connection.
+    if (state_->recent.Has(handshake_.hello().nonce)) verdict = HelloVerdict::kReplayed;
     LinkPlace place;
-    if (verdict == HelloVerdict::kWelcome) {
+    if (*verdict == HelloVerdict::kWelcome) {
       const int before = state_->links->fetch_add(1);
       place = LinkPlace(static_cast<void*>(nullptr),
                         [links = state_->links](void*) { links->fetch_sub(1); });
       if (before >= state_->options.max_links) verdict = HelloVerdict::kBusy;
     }
-    if (verdict != HelloVerdict::kWelcome) {
-      greeting.Refuse(verdict);
-      return false;
-    }
-    absl::StatusOr<std::unique_ptr<FrameLink>> link = greeting.Welcome(*hello, std::move(place));
-    if (!link.ok()) return false;
-    state_->on_link(*std::move(link), *hello);
-    return true;
+    if (*verdict != HelloVerdict::kWelcome) return Refuse(*verdict);
+    state_->recent.Add(handshake_.hello().nonce);
+    absl::StatusOr<std::unique_ptr<FrameLink>> link =
+        greeting_->Welcome(handshake_, std::move(place));
+    if (!link.ok())
+      return Refused(HelloRefusal::kUnfinished, std::string(link.status().message()));
+    state_->on_link(*std::move(link), handshake_.hello());
   }
 
   IoLoop& loop_;
   const std::shared_ptr<State> state_;
+  WorkerHandshake handshake_;
+  const std::string peer_;
   std::unique_ptr<Greeting> greeting_;  // null once it is over
+  bool proving_ = false;                // the hello was right so far
+  std::array<uint8_t, kHelloBytes> bytes_{};
+  static_assert(kHelloProofBytes <= kHelloBytes);
+  size_t have_ = 0;
 };
 
 class HelloAcceptor::Accepting final : public IoLoop::Handler {
@@ -123,7 +172,7 @@ class HelloAcceptor::Accepting final : public IoLoop::Handler {
       if (state_->pending.size() < static_cast<size_t>(state_->options.max_links)) return;
       oldest = *state_->pending.begin();
     }
-    oldest.second->GiveUp(oldest.first);
+    oldest.second->GiveUp(oldest.first, "it gave way to newer ones");
   }
 
   IoLoop& loop_;

@@ -1,13 +1,16 @@
 #pragma once
-// HelloAcceptor: a worker's side of the hello over any stream of connections: accepts, reads one
-// hello each, judges it, answers, and hands out the link. What is special to a byte mover (how bytes
-// are read, what a link is made of) is its Greeting.
+// HelloAcceptor: a worker's side of the hello (link_handshake.h) over any stream of connections:
+// accepts, reads, judges, answers, and hands out the link. What is special to a byte mover (how
+// bytes are read, what a link is made of) is its Greeting.
 //
 // Bounds     max_links links that live, as many unfinished hellos (the oldest gives way to a new
-//            one: a right hello takes no time), hello_timeout each. A connection that says anything
-//            but a right hello is closed and counted; it costs nobody else anything.
-// Threads    all of it happens on the loop's thread, on_link too. Destroy: any other thread; after
-//            that on_link is not called any more.
+//            one: a right hello takes no time), hello_timeout for the whole of each. A connection
+//            that says anything but a right hello is closed and told to on_refused; it costs nobody
+//            else anything.
+// Replay     a hello heard again is refused by its proof, which fits one nonce of this side alone.
+//            The nonces of the last links are kept, so that it can also be called what it is.
+// Threads    all of it happens on the loop's thread, on_link and on_refused too. Destroy: any other
+//            thread; after that neither is called any more.
 // Ownership  keeps the loop; new_greeting must not (it may go on the loop's own thread).
 // Errors     Start: as IoLoop::Add. Too few descriptors to accept: tried again 100 ms later.
 
@@ -16,14 +19,16 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "base/unique_fd.h"
-#include "exchange/link/hello.h"
 #include "exchange/link/io_loop.h"
+#include "exchange/link/link_handshake.h"
 #include "exchange/link/link_maker.h"
+#include "exchange/link/recent_nonces.h"
 
 namespace sheaf {
 
@@ -35,11 +40,15 @@ class Greeting {
  public:
   virtual ~Greeting() = default;
   virtual int fd() const = 0;
-  // nullopt: not whole yet. Never reads past the hello.
-  virtual absl::StatusOr<std::optional<HelloBytes>> Read() = 0;
-  virtual void Refuse(HelloVerdict verdict) = 0;
-  // Answers kWelcome and turns the connection into a link.
-  virtual absl::StatusOr<std::unique_ptr<FrameLink>> Welcome(const Hello& hello,
+  virtual std::string peer() const = 0;  // for the log
+  // What links of this mover have.
+  virtual FrameIntegrity integrity() const = 0;
+  // Reads more of one message into `bytes`, of which `have` are there; true: it is whole. Never
+  // reads past it.
+  virtual absl::StatusOr<bool> Read(std::span<uint8_t> bytes, size_t& have) = 0;
+  virtual absl::Status Answer(const HelloAnswerBytes& answer) = 0;
+  // Sends the welcome and turns the connection into a link.
+  virtual absl::StatusOr<std::unique_ptr<FrameLink>> Welcome(const WorkerHandshake& handshake,
                                                              LinkPlace place) = 0;
 };
 
@@ -54,9 +63,6 @@ class HelloAcceptor {
                                                               NewGreeting new_greeting,
                                                               OnLink on_link);
   ~HelloAcceptor();
-
-  // Connections closed without a link: wrong, late or too many.
-  uint64_t turned_away() const { return state_->turned_away.load(); }
 
  private:
   class Accepting;
@@ -74,7 +80,7 @@ class HelloAcceptor {
     const NewGreeting new_greeting;
     const OnLink on_link;
     const std::shared_ptr<std::atomic<int>> links;
-    std::atomic<uint64_t> turned_away{0};
+    RecentNonces recent;  // the loop's thread's
     absl::Mutex mutex;
     std::map<IoLoop::Token, std::shared_ptr<Pending>> pending ABSL_GUARDED_BY(mutex);
   };

@@ -6,6 +6,10 @@
 
 namespace sheaf {
 
+absl::Status AsConnectError(const absl::Status& status) {
+  return absl::IsInvalidArgument(status) ? absl::UnavailableError(status.message()) : status;
+}
+
 absl::Status NothingInCommon(const std::string& reach, const std::vector<std::string>& addresses) {
   constexpr size_t kShown = 256;  // the addresses come from a peer
   const std::string all = OneLine(absl::StrJoin(addresses, ", ").substr(0, kShown));

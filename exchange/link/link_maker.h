@@ -5,14 +5,16 @@
 //
 // LinkListener   accepts in the background, checks hellos, gives each good link to on_link. Bounded:
 //                at most max_links links and as many unfinished hellos at a time, each with a deadline;
-//                who says anything else than a right hello is closed and counted.
+//                who says anything else than a right hello is closed and told to on_refused.
 // LinkConnector  one attempt with a deadline.
 //
-// Threads    on_link is called from the listener's thread and must not block. Connect: any thread.
+// Threads    on_link and on_refused are called from the listener's thread and must not block.
+//            Connect: any thread.
 // Ownership  bells outlive the links that ring them.
 // Errors     Connect: kUnavailable: nobody there, in time, or that reaches it (all addresses named);
-//            kFailedPrecondition: it is there but will never take this router (other version or
-//            model, no transport in common: both sides named).
+//            kUnauthenticated: one of the two does not know the link's key;
+//            kFailedPrecondition: it is there but will never take this router (other version, model
+//            or integrity, no transport in common: both sides named).
 
 #include <atomic>
 #include <functional>
@@ -24,7 +26,8 @@
 #include "base/clock.h"
 #include "exchange/link/bell.h"
 #include "exchange/link/frame_link.h"
-#include "exchange/link/hello.h"
+#include "exchange/link/hello_refusal.h"
+#include "exchange/link/link_handshake.h"
 
 namespace sheaf {
 
@@ -42,6 +45,7 @@ struct LinkListenerOptions {
   Duration hello_timeout = std::chrono::seconds(2);
   // Counts links together with the other listeners that share it; nullptr: its own alone.
   std::shared_ptr<std::atomic<int>> live_links;
+  std::function<void(const RefusedHello&)> on_refused;
 };
 
 class LinkConnector {
@@ -49,13 +53,17 @@ class LinkConnector {
   virtual ~LinkConnector() = default;
   // `bell` rings for the new link.
   virtual absl::StatusOr<std::unique_ptr<FrameLink>> Connect(
-      const std::vector<std::string>& addresses, const Hello& hello, Bell& bell,
+      const std::vector<std::string>& addresses, const LinkRequest& request, Bell& bell,
       TimePoint deadline) = 0;
   // Whether an address is of this mover's kind and of a place that it can get to.
   virtual bool Reaches(const std::string& /*address*/) const { return true; }
   // What it can get to, for messages: "shm on host X", "tcp".
   virtual std::string reach() const { return ""; }
 };
+
+// How a connector says what a peer's answer to the hello came to: nonsense of whoever is there now
+// is kUnavailable.
+absl::Status AsConnectError(const absl::Status& status);
 
 // kFailedPrecondition naming what this side reaches and what the worker listens on.
 absl::Status NothingInCommon(const std::string& reach, const std::vector<std::string>& addresses);

@@ -31,7 +31,7 @@ class ReachConnector final : public LinkConnector {
       : connectors_(std::move(connectors)) {}
 
   absl::StatusOr<std::unique_ptr<FrameLink>> Connect(const std::vector<std::string>& addresses,
-                                                     const Hello& hello, Bell& bell,
+                                                     const LinkRequest& request, Bell& bell,
                                                      TimePoint deadline) override {
     std::vector<std::pair<LinkConnector*, std::string>> ways;
     for (const std::string& address : addresses) {
@@ -40,15 +40,18 @@ class ReachConnector final : public LinkConnector {
     if (ways.empty()) return NothingInCommon(reach(), addresses);
 
     std::vector<std::string> failures;
+    bool wrong_key = false;
     for (size_t i = 0; i < ways.size(); ++i) {
       const TimePoint now = std::chrono::steady_clock::now();
       const auto share = (deadline - now) / static_cast<int64_t>(ways.size() - i);
       absl::StatusOr<std::unique_ptr<FrameLink>> link =
-          ways[i].first->Connect({ways[i].second}, hello, bell, now + share);
+          ways[i].first->Connect({ways[i].second}, request, bell, now + share);
       if (link.ok() || absl::IsFailedPrecondition(link.status())) return link;
       failures.emplace_back(link.status().message());
+      wrong_key = wrong_key || absl::IsUnauthenticated(link.status());
     }
-    return absl::UnavailableError(absl::StrJoin(failures, "; "));
+    const std::string all = absl::StrJoin(failures, "; ");
+    return wrong_key ? absl::UnauthenticatedError(all) : absl::UnavailableError(all);
   }
 
   bool Reaches(const std::string& address) const override { return Find(address) != nullptr; }

@@ -97,8 +97,8 @@ void LinkPool::ConnectLoop() {
       absl::MutexLock lock(&inbox_mutex_);
       if (stopping_) return;
     }
-    ConnectResult result{job->worker, job->hello.link,
-                         connector_->Connect(job->addresses, job->hello, *bell_,
+    ConnectResult result{job->worker, job->request.link,
+                         connector_->Connect(job->addresses, job->request, *bell_,
                                              clock_.Now() + options_.connect_timeout)};
     {
       absl::MutexLock lock(&inbox_mutex_);
@@ -140,7 +140,7 @@ void LinkPool::Turn(TimePoint now, bool idle) {
   PoolLinks::ConnectJob job;
   while (links_.NextConnect(now, job)) {
     if (jobs_.TryPush(job)) continue;
-    links_.Connected(job.worker, job.hello.link,
+    links_.Connected(job.worker, job.request.link,
                      absl::ResourceExhaustedError("too many connections are being made"), now);
   }
   Publish(now, idle && now - published_at_ >= kPublishAtLeast);

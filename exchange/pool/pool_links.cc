@@ -96,8 +96,8 @@ bool PoolLinks::NextConnect(TimePoint now, ConnectJob& job) {
     while (entry->connecting == LinkId(0));
     job.worker = entry->endpoint.worker;
     job.addresses = entry->endpoint.addresses;
-    job.hello = {options_.model.digest, entry->endpoint.instance, options_.router,
-                 entry->connecting, entry->endpoint.secret};
+    job.request = {options_.model.digest, entry->endpoint.instance, options_.router,
+                   entry->connecting, entry->endpoint.key};
     return true;
   }
   return false;

@@ -30,7 +30,7 @@
 #include "exchange/layer/answer_times.h"
 #include "exchange/layer/expert_table.h"
 #include "exchange/link/frame_link.h"
-#include "exchange/link/hello.h"
+#include "exchange/link/link_handshake.h"
 #include "exchange/model_identity.h"
 #include "exchange/pool/link_life.h"
 #include "exchange/pool/link_observer.h"
@@ -41,7 +41,7 @@ struct WorkerEndpoint {
   WorkerId worker;
   InstanceId instance;
   std::vector<std::string> addresses;
-  LinkSecret secret{};
+  LinkKey key;
   std::string name;  // for the log: "pid 12 on host a"
   friend bool operator==(const WorkerEndpoint&, const WorkerEndpoint&) = default;
 };
@@ -84,7 +84,7 @@ class PoolLinks {
   struct ConnectJob {
     WorkerId worker;
     std::vector<std::string> addresses;
-    Hello hello;
+    LinkRequest request;
   };
 
   PoolLinks(const PoolLinksOptions& options, LinkPoolObserver* observer);

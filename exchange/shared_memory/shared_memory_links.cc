@@ -23,28 +23,32 @@ class SharedMemoryGreeting final : public Greeting {
 
   int fd() const override { return socket_.get(); }
 
-  absl::StatusOr<std::optional<HelloBytes>> Read() override {
-    HelloBytes bytes{};
+  std::string peer() const override { return "a process of this host"; }
+  FrameIntegrity integrity() const override { return FrameIntegrity::kNone; }
+
+  absl::StatusOr<bool> Read(std::span<uint8_t> bytes, size_t& have) override {
     SHEAF_ASSIGN_OR_RETURN(auto message, ReceiveMessage(socket_.get(), bytes));
-    if (!message.has_value()) return std::optional<HelloBytes>();
-    message_ = *std::move(message);
-    return std::optional<HelloBytes>(bytes);
+    if (!message.has_value()) return false;
+    message_ = *std::move(message);  // the proof brings lane and bell
+    have = bytes.size();
+    return true;
   }
 
-  void Refuse(HelloVerdict verdict) override {
-    SendMessage(socket_.get(), EncodeHelloAnswer(verdict), -1, -1).IgnoreError();
+  absl::Status Answer(const HelloAnswerBytes& answer) override {
+    return SendMessage(socket_.get(), answer, -1, -1);
   }
 
-  absl::StatusOr<std::unique_ptr<FrameLink>> Welcome(const Hello& hello, LinkPlace place) override {
+  absl::StatusOr<std::unique_ptr<FrameLink>> Welcome(const WorkerHandshake& handshake,
+                                                     LinkPlace place) override {
     SHEAF_ASSIGN_OR_RETURN(LaneWriter out, LaneWriter::Create(max_lane_bytes_));
     const int lane = out.fd();
     const int socket = socket_.get();
     SHEAF_ASSIGN_OR_RETURN(
-        auto link, SharedMemoryLink::Open(loop_, std::move(socket_), hello.link, std::move(out),
-                                          std::move(message_.lane), std::move(message_.bell),
-                                          bell_, std::move(place)));
+        auto link, SharedMemoryLink::Open(loop_, std::move(socket_), handshake.hello().link,
+                                          std::move(out), std::move(message_.lane),
+                                          std::move(message_.bell), bell_, std::move(place)));
     SHEAF_RETURN_IF_ERROR(
-        SendMessage(socket, EncodeHelloAnswer(HelloVerdict::kWelcome), lane, bell_.fd()));
+        SendMessage(socket, handshake.Answer(HelloVerdict::kWelcome), lane, bell_.fd()));
     return link;
   }
 
@@ -79,11 +83,12 @@ class SharedMemoryConnector final : public LinkConnector {
   std::string reach() const override { return absl::StrFormat("shm on host %s", host_); }
 
   absl::StatusOr<std::unique_ptr<FrameLink>> Connect(const std::vector<std::string>& addresses,
-                                                     const Hello& hello, Bell& bell,
+                                                     const LinkRequest& request, Bell& bell,
                                                      TimePoint deadline) override {
     for (const std::string& address : addresses) {
       if (!Reaches(address)) continue;
-      absl::StatusOr<std::unique_ptr<FrameLink>> link = ConnectOne(address, hello, bell, deadline);
+      absl::StatusOr<std::unique_ptr<FrameLink>> link =
+          ConnectOne(address, request, bell, deadline);
       if (link.ok()) return link;
       return absl::Status(link.status().code(),
                           absl::StrFormat("%s: %s", address,
@@ -94,28 +99,36 @@ class SharedMemoryConnector final : public LinkConnector {
 
  private:
   absl::StatusOr<std::unique_ptr<FrameLink>> ConnectOne(const std::string& address,
-                                                        const Hello& hello, Bell& bell,
+                                                        const LinkRequest& request, Bell& bell,
                                                         TimePoint deadline) {
     SHEAF_ASSIGN_OR_RETURN(const std::shared_ptr<IoLoop> loop, loop_->Get());
     SHEAF_ASSIGN_OR_RETURN(const SharedMemoryAddress at, SharedMemoryAddress::Parse(address));
     SHEAF_ASSIGN_OR_RETURN(UniqueFd socket, ConnectTo(at.name));
     SHEAF_ASSIGN_OR_RETURN(LaneWriter out, LaneWriter::Create(options_.max_lane_bytes));
-    SHEAF_RETURN_IF_ERROR(SendMessage(socket.get(), EncodeHello(hello), out.fd(), bell.fd()));
-    HelloAnswerBytes bytes{};
+    RouterHandshake handshake(request, FrameIntegrity::kNone, FreshNonce());
+    SHEAF_RETURN_IF_ERROR(SendMessage(socket.get(), handshake.hello(), -1, -1));
+    HelloAnswerBytes answer{};
+    SHEAF_RETURN_IF_ERROR(ReadAnswer(socket.get(), answer, deadline).status());
+    const absl::StatusOr<HelloProofBytes> proof = handshake.Prove(answer);
+    if (!proof.ok()) return AsConnectError(proof.status());
+    SHEAF_RETURN_IF_ERROR(SendMessage(socket.get(), *proof, out.fd(), bell.fd()));
+    SHEAF_ASSIGN_OR_RETURN(ReceivedMessage theirs, ReadAnswer(socket.get(), answer, deadline));
+    const auto keys = handshake.Finish(answer);  // none: frames have no tags
+    if (!keys.ok()) return AsConnectError(keys.status());
+    absl::StatusOr<std::unique_ptr<SharedMemoryLink>> link = SharedMemoryLink::Open(
+        loop, std::move(socket), request.link, std::move(out), std::move(theirs.lane),
+        std::move(theirs.bell), bell, nullptr);
+    if (!link.ok()) return absl::UnavailableError(link.status().message());
+    return *std::move(link);
+  }
+
+  static absl::StatusOr<ReceivedMessage> ReadAnswer(int socket, HelloAnswerBytes& bytes,
+                                                    TimePoint deadline) {
     for (;;) {
-      SHEAF_RETURN_IF_ERROR(WaitUntilReadable(socket.get(), deadline));
-      absl::StatusOr<std::optional<ReceivedMessage>> message =
-          ReceiveMessage(socket.get(), bytes);
+      SHEAF_RETURN_IF_ERROR(WaitUntilReadable(socket, deadline));
+      absl::StatusOr<std::optional<ReceivedMessage>> message = ReceiveMessage(socket, bytes);
       if (!message.ok()) return absl::UnavailableError(message.status().message());
-      if (!message->has_value()) continue;
-      const absl::StatusOr<HelloVerdict> verdict = DecodeHelloAnswer(bytes);
-      if (!verdict.ok()) return absl::UnavailableError(verdict.status().message());
-      SHEAF_RETURN_IF_ERROR(StatusOf(*verdict));
-      absl::StatusOr<std::unique_ptr<SharedMemoryLink>> link = SharedMemoryLink::Open(
-          loop, std::move(socket), hello.link, std::move(out), std::move((*message)->lane),
-          std::move((*message)->bell), bell, nullptr);
-      if (!link.ok()) return absl::UnavailableError(link.status().message());
-      return *std::move(link);
+      if (message->has_value()) return **std::move(message);
     }
   }
 

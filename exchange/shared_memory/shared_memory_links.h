@@ -1,7 +1,8 @@
 #pragma once
 // SharedMemoryLinkMaker: links between processes of one host. A worker listens on a Unix socket
-// ("shm:HOST:NAME", exchange/shared_memory/unix_socket.h); a router connects and sends its hello
-// with its lane and bell; the worker answers with its verdict, lane and bell.
+// ("shm:HOST:NAME", exchange/shared_memory/unix_socket.h); a router connects, says hello and sends
+// its lane and bell with its proof; the worker sends its own with its welcome. Frames have no tags:
+// they never leave the host, and who may write into a process's memory needs no link.
 //
 // Threads    one, started by the first Listen or Connect; it watches the sockets of all links.
 // Errors     as LinkConnector says. The links may outlive the maker.

@@ -1,7 +1,7 @@
 #pragma once
 // How two ends in one host find each other: a Unix socket in the abstract namespace (no file; it
 // vanishes with its process), over which each sends the other its lane and its bell as descriptors
-// with its half of the hello. Afterwards the socket carries nothing; that it breaks is how a death
+// with the last of its hello. Afterwards the socket carries nothing; that it breaks is how a death
 // is seen.
 //
 //   address    "shm:HOST:NAME". HOST is one boot of one machine and one network namespace: what can

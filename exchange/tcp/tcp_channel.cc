@@ -26,13 +26,22 @@ constexpr size_t kKeptBuffers = 16;
 
 }  // namespace
 
-TcpChannel::TcpChannel(UniqueFd socket, LinkId link, const TcpLimits& limits, Bell& bell)
+absl::StatusOr<TcpMacs> TcpMacs::Of(const FrameKey& out, const FrameKey& in) {
+  SHEAF_ASSIGN_OR_RETURN(FrameMac to_peer, FrameMac::Create(out));
+  SHEAF_ASSIGN_OR_RETURN(FrameMac from_peer, FrameMac::Create(in));
+  return TcpMacs{std::move(to_peer), std::move(from_peer)};
+}
+
+TcpChannel::TcpChannel(UniqueFd socket, LinkId link, const TcpLimits& limits,
+                       std::optional<TcpMacs> macs, Bell& bell)
     : socket_(std::move(socket)),
       peer_(PeerName(socket_.get())),
       link_(link),
       limits_(limits),
       bell_(bell),
-      input_(kInputBytes) {}
+      input_(kInputBytes),
+      macs_(std::move(macs)),
+      head_bytes_(kFrameHeaderBytes + (macs_.has_value() ? kFrameTagBytes : 0)) {}
 
 absl::Status TcpChannel::Join(std::shared_ptr<IoLoop> loop) {
   loop_ = std::move(loop);
@@ -145,12 +154,12 @@ absl::Status TcpChannel::WriteSome(Unsent& frame) {
     iovec pieces[2];
     int count = 0;
     size_t at = frame.sent;
-    if (at < kFrameHeaderBytes) {
-      pieces[count++] = {frame.header.data() + at, kFrameHeaderBytes - at};
-      at = kFrameHeaderBytes;
+    if (at < frame.head_bytes) {
+      pieces[count++] = {frame.head.data() + at, frame.head_bytes - at};
+      at = frame.head_bytes;
     }
     if (at < frame.size())
-      pieces[count++] = {frame.payload.data() + (at - kFrameHeaderBytes), frame.size() - at};
+      pieces[count++] = {frame.payload.data() + (at - frame.head_bytes), frame.size() - at};
     msghdr message{};
     message.msg_iov = pieces;
     message.msg_iovlen = static_cast<size_t>(count);
@@ -165,7 +174,18 @@ absl::Status TcpChannel::WriteSome(Unsent& frame) {
 }
 
 absl::Status TcpChannel::Send(const FrameHeader& header, ByteBuffer payload) {
-  Unsent frame{EncodeFrameHeader(header), std::move(payload), header.payload_bytes, 0};
+  Unsent frame;
+  frame.head_bytes = head_bytes_;
+  frame.payload = std::move(payload);
+  frame.payload_bytes = header.payload_bytes;
+  const FrameHeaderBytes bytes = EncodeFrameHeader(header);
+  std::copy(bytes.begin(), bytes.end(), frame.head.begin());
+  if (macs_.has_value()) {
+    macs_->out.Begin(bytes);
+    macs_->out.Add({frame.payload.data(), frame.payload_bytes});
+    const FrameTag tag = macs_->out.Finish();
+    std::copy(tag.begin(), tag.end(), frame.head.begin() + kFrameHeaderBytes);
+  }
   absl::MutexLock lock(&mutex_);
   SHEAF_RETURN_IF_ERROR(broken_);
   if (unsent_.empty()) {
@@ -225,8 +245,7 @@ void TcpChannel::Receive(bool to_the_end) {
     if (!to_the_end && !MayReceive()) return;
     // A long payload is read to where it stays; headers and short ones pass through input_, so that
     // a small frame costs one call.
-    const size_t left =
-        header_have_ == kFrameHeaderBytes ? header_.payload_bytes - payload_have_ : 0;
+    const size_t left = head_have_ == head_bytes_ ? header_.payload_bytes - payload_have_ : 0;
     const bool straight = left >= kInputBytes;
     uint8_t* const to = straight ? payload_.data() + payload_have_ : input_.data();
     const size_t wanted = straight ? left : kInputBytes;
@@ -235,48 +254,64 @@ void TcpChannel::Receive(bool to_the_end) {
     if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
     if (got <= 0) return EndReceiving(Failed(got == 0 ? 0 : errno));
     const auto count = static_cast<size_t>(got);
-    if (straight) {
-      payload_have_ += count;
-      if (payload_have_ == header_.payload_bytes) Deliver();
-    } else if (absl::Status status = Consume({input_.data(), count}); !status.ok()) {
-      return EndReceiving(status);
+    absl::Status taken;
+    if (!straight) {
+      taken = Consume({input_.data(), count});
+    } else {
+      GotPayload({to, count});
+      if (payload_have_ == header_.payload_bytes) taken = Deliver();
     }
+    if (!taken.ok()) return EndReceiving(taken);
     if (count < wanted && !to_the_end) return;  // the kernel has no more for now
   }
 }
 
 absl::Status TcpChannel::Consume(std::span<const uint8_t> bytes) {
   while (!bytes.empty()) {
-    if (header_have_ < kFrameHeaderBytes) {
-      const size_t count = std::min(bytes.size(), kFrameHeaderBytes - header_have_);
-      std::memcpy(header_bytes_.data() + header_have_, bytes.data(), count);
-      header_have_ += count;
+    if (head_have_ < head_bytes_) {
+      const size_t count = std::min(bytes.size(), head_bytes_ - head_have_);
+      std::memcpy(head_.data() + head_have_, bytes.data(), count);
+      head_have_ += count;
       bytes = bytes.subspan(count);
-      if (header_have_ < kFrameHeaderBytes) break;
+      if (head_have_ < head_bytes_) break;
       SHEAF_RETURN_IF_ERROR(BeginPayload());
     } else {
       const size_t count =
           std::min<size_t>(bytes.size(), header_.payload_bytes - payload_have_);
       std::memcpy(payload_.data() + payload_have_, bytes.data(), count);
-      payload_have_ += count;
+      GotPayload(bytes.first(count));
       bytes = bytes.subspan(count);
     }
-    if (payload_have_ == header_.payload_bytes) Deliver();
+    if (payload_have_ == header_.payload_bytes) {
+      SHEAF_RETURN_IF_ERROR(Deliver());
+    }
   }
   return absl::OkStatus();
 }
 
+// While it is still in the cache.
+void TcpChannel::GotPayload(std::span<const uint8_t> bytes) {
+  if (macs_.has_value()) macs_->in.Add(bytes);
+  payload_have_ += bytes.size();
+}
+
+absl::Status TcpChannel::Nonsense(const std::string& what) const {
+  const std::string text = absl::StrFormat("tcp %s: %s", peer_, what);
+  // A peer that knows the key writes none: somebody changed it on the way.
+  if (macs_.has_value()) return absl::UnauthenticatedError(text);
+  return absl::InvalidArgumentError(text);
+}
+
 absl::Status TcpChannel::BeginPayload() {
-  absl::StatusOr<FrameHeader> header = DecodeFrameHeader(header_bytes_);
-  if (!header.ok()) {
-    return absl::InvalidArgumentError(absl::StrFormat("tcp %s: %s", peer_,
-                                                      std::string(header.status().message())));
-  }
+  const std::span<const uint8_t> bytes(head_.data(), kFrameHeaderBytes);
+  absl::StatusOr<FrameHeader> header = DecodeFrameHeader(bytes);
+  if (!header.ok()) return Nonsense(std::string(header.status().message()));
+  if (macs_.has_value()) macs_->in.Begin(bytes);
   header_ = *header;
   if (header_.payload_bytes > limits_.max_frame_bytes) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("tcp %s: %s: wanted at most %d bytes of payload, got %d", peer_,
-                        Describe(header_), limits_.max_frame_bytes, header_.payload_bytes));
+    return Nonsense(absl::StrFormat("%s: wanted at most %d bytes of payload, got %d",
+                                    Describe(header_), limits_.max_frame_bytes,
+                                    header_.payload_bytes));
   }
   payload_have_ = 0;
   try {
@@ -288,8 +323,14 @@ absl::Status TcpChannel::BeginPayload() {
   return absl::OkStatus();
 }
 
-void TcpChannel::Deliver() {
-  header_have_ = 0;
+absl::Status TcpChannel::Deliver() {
+  if (macs_.has_value() &&
+      !SameBytes(macs_->in.Finish(), {head_.data() + kFrameHeaderBytes, kFrameTagBytes})) {
+    return absl::UnauthenticatedError(absl::StrFormat(
+        "tcp %s: %s: its tag is wrong: changed on the way, or not of this link", peer_,
+        Describe(header_)));
+  }
+  head_have_ = 0;
   payload_have_ = 0;
   const bool of_this_link = header_.link == link_;
   {
@@ -305,6 +346,7 @@ void TcpChannel::Deliver() {
   payload_ = ByteBuffer();
   header_.payload_bytes = 0;
   if (of_this_link) bell_.Ring();
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::optional<TcpChannel::Arrived>> TcpChannel::Next() {

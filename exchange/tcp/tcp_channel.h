@@ -6,11 +6,16 @@
 //         memory and the loop writes it when there is room.
 //   in    the loop reads headers, proves them, reads each payload into memory of its own and rings.
 //         While too much is unreleased it does not read: the peer's sends then fill up.
+//   tags  with macs a frame is header, tag, payload; nobody sees a frame whose tag is wrong. How
+//         long the payload is must be believed before (at most max_frame_bytes): who changes it on
+//         the way makes this end wait, as by holding the frame back.
 //
 // Buffers    payload memory is used again, up to kKeptBytes that wait for it.
 // Threads    as said; every public call of any thread.
-// Errors     as FrameLink's. The first one stays. Next gives all that arrived before.
+// Errors     as FrameLink's; with macs kUnauthenticated: a frame that is not as the peer
+//            sent it. The first one stays. Next gives all that arrived before.
 
+#include <array>
 #include <deque>
 #include <memory>
 #include <optional>
@@ -23,6 +28,7 @@
 #include "base/unique_fd.h"
 #include "base/byte_buffer.h"
 #include "exchange/link/bell.h"
+#include "exchange/link/frame_mac.h"
 #include "exchange/link/io_loop.h"
 #include "exchange/wire/frame.h"
 
@@ -38,6 +44,13 @@ struct TcpLimits {
   size_t max_frame_bytes = size_t{1} << 30;
 };
 
+// Of both directions of a link.
+struct TcpMacs {
+  FrameMac out;
+  FrameMac in;
+  static absl::StatusOr<TcpMacs> Of(const FrameKey& out, const FrameKey& in);
+};
+
 class TcpChannel final : public IoLoop::Handler {
  public:
   struct Arrived {
@@ -45,7 +58,9 @@ class TcpChannel final : public IoLoop::Handler {
     ByteBuffer payload;
   };
 
-  TcpChannel(UniqueFd socket, LinkId link, const TcpLimits& limits, Bell& bell);
+  // macs: nullopt: frames have no tags.
+  TcpChannel(UniqueFd socket, LinkId link, const TcpLimits& limits, std::optional<TcpMacs> macs,
+             Bell& bell);
 
   // Joins the loop; Leave before it goes.
   absl::Status Join(std::shared_ptr<IoLoop> loop);
@@ -55,7 +70,7 @@ class TcpChannel final : public IoLoop::Handler {
   absl::Status MaySend(size_t bytes);
   // Memory for a payload, of what was used before if there is any.
   ByteBuffer TakeBuffer(size_t bytes);
-  // The first header.payload_bytes of `payload`.
+  // The first header.payload_bytes of `payload`. One at a time.
   absl::Status Send(const FrameHeader& header, ByteBuffer payload);
 
   absl::StatusOr<std::optional<Arrived>> Next();
@@ -67,19 +82,23 @@ class TcpChannel final : public IoLoop::Handler {
   void OnReady(IoLoop::Token self, uint32_t events) override;
 
  private:
+  // Header and, with macs, tag.
+  using Head = std::array<uint8_t, kFrameHeaderBytes + kFrameTagBytes>;
   struct Unsent {
-    FrameHeaderBytes header;
+    Head head{};
+    size_t head_bytes = kFrameHeaderBytes;
     ByteBuffer payload;
     size_t payload_bytes = 0;
-    size_t sent = 0;  // of header and payload
-    size_t size() const { return kFrameHeaderBytes + payload_bytes; }
+    size_t sent = 0;  // of head and payload
+    size_t size() const { return head_bytes + payload_bytes; }
   };
 
   // Receiving; the loop's thread only.
   void Receive(bool to_the_end);
   absl::Status Consume(std::span<const uint8_t> bytes);
   absl::Status BeginPayload();
-  void Deliver();
+  void GotPayload(std::span<const uint8_t> bytes);
+  absl::Status Deliver();
   bool MayReceive();
 
   absl::Status WriteUnsent() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -87,6 +106,8 @@ class TcpChannel final : public IoLoop::Handler {
   void KeepLocked(ByteBuffer buffer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   ByteBuffer TakeLocked(size_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Failed(int error) const;
+  // What no peer of ours would have written.
+  absl::Status Nonsense(const std::string& what) const;
   // No more is sent or read, and the peer sees it. Locked and not.
   void BreakLocked(const absl::Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void EndReceiving(const absl::Status& why);
@@ -100,9 +121,12 @@ class TcpChannel final : public IoLoop::Handler {
   std::shared_ptr<IoLoop> loop_;
   std::vector<uint8_t> input_;
 
+  std::optional<TcpMacs> macs_;  // out: the sender's; in: the loop's thread only
+  const size_t head_bytes_;
+
   // The frame that is arriving; the loop's thread only.
-  FrameHeaderBytes header_bytes_{};
-  size_t header_have_ = 0;
+  Head head_{};
+  size_t head_have_ = 0;
   FrameHeader header_;
   ByteBuffer payload_;
   size_t payload_have_ = 0;

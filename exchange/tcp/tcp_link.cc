@@ -11,9 +11,11 @@ namespace sheaf {
 
 absl::StatusOr<std::unique_ptr<TcpLink>> TcpLink::Open(std::shared_ptr<IoLoop> loop,
                                                        UniqueFd socket, LinkId id,
-                                                       const TcpLimits& limits, Bell& bell,
+                                                       const TcpLimits& limits,
+                                                       std::optional<TcpMacs> macs, Bell& bell,
                                                        LinkPlace place) {
-  std::unique_ptr<TcpLink> link(new TcpLink(std::move(socket), id, limits, bell, std::move(place)));
+  std::unique_ptr<TcpLink> link(
+      new TcpLink(std::move(socket), id, limits, std::move(macs), bell, std::move(place)));
   SHEAF_RETURN_IF_ERROR(link->channel_.Join(std::move(loop)));
   return link;
 }

@@ -2,6 +2,7 @@
 // TcpLink: a FrameLink over a TcpChannel.
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,7 +17,8 @@ class TcpLink final : public FrameLink {
   // Of a socket whose hello is over.
   static absl::StatusOr<std::unique_ptr<TcpLink>> Open(std::shared_ptr<IoLoop> loop,
                                                        UniqueFd socket, LinkId id,
-                                                       const TcpLimits& limits, Bell& bell,
+                                                       const TcpLimits& limits,
+                                                       std::optional<TcpMacs> macs, Bell& bell,
                                                        LinkPlace place);
   ~TcpLink() override;
 
@@ -28,8 +30,11 @@ class TcpLink final : public FrameLink {
   std::string path() const override { return "tcp " + channel_.peer(); }
 
  private:
-  TcpLink(UniqueFd socket, LinkId id, const TcpLimits& limits, Bell& bell, LinkPlace place)
-      : place_(std::move(place)), id_(id), channel_(std::move(socket), id, limits, bell) {}
+  TcpLink(UniqueFd socket, LinkId id, const TcpLimits& limits, std::optional<TcpMacs> macs,
+          Bell& bell, LinkPlace place)
+      : place_(std::move(place)),
+        id_(id),
+        channel_(std::move(socket), id, limits, std::move(macs), bell) {}
 
   const LinkPlace place_;
   const LinkId id_;

@@ -41,34 +41,44 @@ absl::Status Write(int socket, std::span<const uint8_t> bytes) {
 class TcpGreeting final : public Greeting {
  public:
   TcpGreeting(std::shared_ptr<IoLoop> loop, UniqueFd socket, const TcpOptions& options, Bell& bell)
-      : loop_(std::move(loop)), socket_(std::move(socket)), limits_(options.limits), bell_(bell) {
+      : loop_(std::move(loop)),
+        socket_(std::move(socket)),
+        limits_(options.limits),
+        integrity_(options.integrity),
+        bell_(bell) {
     SetLinkOptions(socket_.get(), options.dead_after);
   }
 
   int fd() const override { return socket_.get(); }
 
-  absl::StatusOr<std::optional<HelloBytes>> Read() override {
-    SHEAF_ASSIGN_OR_RETURN(const bool whole, ReadInto(socket_.get(), bytes_, have_));
-    if (!whole) return std::optional<HelloBytes>();
-    return std::optional<HelloBytes>(bytes_);
+  std::string peer() const override { return PeerName(socket_.get()); }
+  FrameIntegrity integrity() const override { return integrity_; }
+
+  absl::StatusOr<bool> Read(std::span<uint8_t> bytes, size_t& have) override {
+    return ReadInto(socket_.get(), bytes, have);
   }
 
-  void Refuse(HelloVerdict verdict) override {
-    Write(socket_.get(), EncodeHelloAnswer(verdict)).IgnoreError();
+  absl::Status Answer(const HelloAnswerBytes& answer) override {
+    return Write(socket_.get(), answer);
   }
 
-  absl::StatusOr<std::unique_ptr<FrameLink>> Welcome(const Hello& hello, LinkPlace place) override {
-    SHEAF_RETURN_IF_ERROR(Write(socket_.get(), EncodeHelloAnswer(HelloVerdict::kWelcome)));
-    return TcpLink::Open(loop_, std::move(socket_), hello.link, limits_, bell_, std::move(place));
+  absl::StatusOr<std::unique_ptr<FrameLink>> Welcome(const WorkerHandshake& handshake,
+                                                     LinkPlace place) override {
+    std::optional<TcpMacs> macs;
+    if (const std::optional<FrameKeys> keys = handshake.keys(); keys.has_value()) {
+      SHEAF_ASSIGN_OR_RETURN(macs, TcpMacs::Of(keys->to_router, keys->to_worker));
+    }
+    SHEAF_RETURN_IF_ERROR(Write(socket_.get(), handshake.Answer(HelloVerdict::kWelcome)));
+    return TcpLink::Open(loop_, std::move(socket_), handshake.hello().link, limits_,
+                         std::move(macs), bell_, std::move(place));
   }
 
  private:
   const std::shared_ptr<IoLoop> loop_;
   UniqueFd socket_;
   const TcpLimits limits_;
+  const FrameIntegrity integrity_;
   Bell& bell_;
-  HelloBytes bytes_{};
-  size_t have_ = 0;
 };
 
 class TcpListener final : public LinkListener {
@@ -93,26 +103,27 @@ class TcpConnector final : public LinkConnector {
   std::string reach() const override { return "tcp"; }
 
   absl::StatusOr<std::unique_ptr<FrameLink>> Connect(const std::vector<std::string>& addresses,
-                                                     const Hello& hello, Bell& bell,
+                                                     const LinkRequest& request, Bell& bell,
                                                      TimePoint deadline) override {
     absl::Status last;
     for (const std::string& address : addresses) {
       const absl::StatusOr<TcpAddress> to = TcpAddress::Parse(address);
       if (!to.ok()) continue;
-      absl::StatusOr<std::unique_ptr<FrameLink>> link = ConnectOne(*to, hello, bell, deadline);
+      absl::StatusOr<std::unique_ptr<FrameLink>> link = ConnectOne(*to, request, bell, deadline);
       if (link.ok()) return link;
       last = absl::Status(link.status().code(),
                           absl::StrFormat("%s: %s", to->ToString(),
                                           std::string(link.status().message())));
-      if (!absl::IsUnavailable(last)) return last;
+      if (!absl::IsUnavailable(last) && !absl::IsUnauthenticated(last)) return last;
     }
     if (!last.ok()) return last;
     return NothingInCommon(reach(), addresses);
   }
 
  private:
-  absl::StatusOr<std::unique_ptr<FrameLink>> ConnectOne(const TcpAddress& to, const Hello& hello,
-                                                        Bell& bell, TimePoint deadline) {
+  absl::StatusOr<std::unique_ptr<FrameLink>> ConnectOne(const TcpAddress& to,
+                                                        const LinkRequest& request, Bell& bell,
+                                                        TimePoint deadline) {
     SHEAF_ASSIGN_OR_RETURN(const std::shared_ptr<IoLoop> loop, loop_->Get());
     std::optional<TcpAddress> source;
     if (!options_.source_host.empty()) {
@@ -123,17 +134,30 @@ class TcpConnector final : public LinkConnector {
     SHEAF_ASSIGN_OR_RETURN(UniqueFd socket,
                            ConnectTcp(to, source.has_value() ? &*source : nullptr, deadline));
     SetLinkOptions(socket.get(), options_.dead_after);
-    SHEAF_RETURN_IF_ERROR(Write(socket.get(), EncodeHello(hello)));
+    RouterHandshake handshake(request, options_.integrity, FreshNonce());
+    SHEAF_RETURN_IF_ERROR(Write(socket.get(), handshake.hello()));
+    SHEAF_ASSIGN_OR_RETURN(const HelloAnswerBytes challenge, ReadAnswer(socket.get(), deadline));
+    const absl::StatusOr<HelloProofBytes> proof = handshake.Prove(challenge);
+    if (!proof.ok()) return AsConnectError(proof.status());
+    SHEAF_RETURN_IF_ERROR(Write(socket.get(), *proof));
+    SHEAF_ASSIGN_OR_RETURN(const HelloAnswerBytes welcome, ReadAnswer(socket.get(), deadline));
+    const absl::StatusOr<std::optional<FrameKeys>> keys = handshake.Finish(welcome);
+    if (!keys.ok()) return AsConnectError(keys.status());
+    std::optional<TcpMacs> macs;
+    if (keys->has_value()) {
+      SHEAF_ASSIGN_OR_RETURN(macs, TcpMacs::Of((*keys)->to_worker, (*keys)->to_router));
+    }
+    return TcpLink::Open(loop, std::move(socket), request.link, options_.limits, std::move(macs),
+                         bell, nullptr);
+  }
+
+  static absl::StatusOr<HelloAnswerBytes> ReadAnswer(int socket, TimePoint deadline) {
     HelloAnswerBytes bytes{};
     for (size_t have = 0;;) {
-      SHEAF_ASSIGN_OR_RETURN(const bool whole, ReadInto(socket.get(), bytes, have));
-      if (whole) break;
-      SHEAF_RETURN_IF_ERROR(WaitUntilReadable(socket.get(), deadline));
+      SHEAF_ASSIGN_OR_RETURN(const bool whole, ReadInto(socket, bytes, have));
+      if (whole) return bytes;
+      SHEAF_RETURN_IF_ERROR(WaitUntilReadable(socket, deadline));
     }
-    const absl::StatusOr<HelloVerdict> verdict = DecodeHelloAnswer(bytes);
-    if (!verdict.ok()) return absl::UnavailableError(verdict.status().message());
-    SHEAF_RETURN_IF_ERROR(StatusOf(*verdict));
-    return TcpLink::Open(loop, std::move(socket), hello.link, options_.limits, bell, nullptr);
   }
 
   const TcpOptions options_;

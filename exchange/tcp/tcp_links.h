@@ -30,6 +30,8 @@ struct TcpOptions {
   // A peer that acknowledges nothing for this long is gone.
   Duration dead_after = std::chrono::seconds(2);
   TcpLimits limits;
+  // Of every frame; both ends must have the same.
+  FrameIntegrity integrity = FrameIntegrity::kMac;
 };
 
 class TcpLinkMaker final : public LinkMaker {

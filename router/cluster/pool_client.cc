@@ -21,14 +21,14 @@ std::vector<WorkerEndpoint> EndpointsOf(const v1::PoolView& view) {
   std::vector<WorkerEndpoint> endpoints;
   for (const v1::PoolMember& worker : view.workers()) {
     WorkerEndpoint endpoint;
-    if (worker.secret().size() != endpoint.secret.size() || worker.addresses_size() == 0 ||
+    if (worker.link_key().size() != endpoint.key.bytes.size() || worker.addresses_size() == 0 ||
         worker.instance() == 0 || worker.worker_id() < 0) {
       continue;
     }
     endpoint.worker = WorkerId(worker.worker_id());
     endpoint.instance = InstanceId(worker.instance());
     endpoint.addresses.assign(worker.addresses().begin(), worker.addresses().end());
-    std::copy(worker.secret().begin(), worker.secret().end(), endpoint.secret.begin());
+    std::copy(worker.link_key().begin(), worker.link_key().end(), endpoint.key.bytes.begin());
     endpoint.name = absl::StrFormat("pid %d on %s", worker.pid(), OneLine(worker.host()));
     endpoints.push_back(std::move(endpoint));
   }

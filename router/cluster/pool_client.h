@@ -109,7 +109,7 @@ class PoolClient {
   std::thread thread_;
 };
 
-// Wire form to what a link pool takes; views with nonsense in them (no secret, no address) lose
+// Wire form to what a link pool takes; views with nonsense in them (no key, no address) lose
 // those workers.
 std::vector<WorkerEndpoint> EndpointsOf(const v1::PoolView& view);
 

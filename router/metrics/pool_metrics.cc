@@ -33,7 +33,8 @@ prometheus::Histogram& Histogram(prometheus::Registry& registry, const char* nam
 
 double Seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
 
-constexpr const char* kLinkEnds[] = {"closed", "silent", "nonsense", "refused", "other"};
+constexpr const char* kLinkEnds[] = {"closed", "silent", "nonsense", "forged", "refused",
+                                         "other"};
 constexpr const char* kHolders[] = {"0", "1", "2", "3+"};
 constexpr const char* kAskedAgain[] = {"link_lost", "not_held", "late", "error"};
 

@@ -30,7 +30,7 @@ class PoolMetrics {
 
   // --- links, when one changes.
   void LiveLinksAre(int links);
-  enum class LinkEnd { kClosed, kSilent, kNonsense, kRefused, kOther };
+  enum class LinkEnd { kClosed, kSilent, kNonsense, kForged, kRefused, kOther };
   void LinkLost(LinkEnd cause);
   // (layer, expert) pairs with 0, 1, 2, and 3 or more live holders.
   void CoverageIs(const std::array<int64_t, 4>& pairs);
@@ -65,7 +65,7 @@ class PoolMetrics {
   prometheus::Histogram& step_combine_;
   prometheus::Gauge& imbalance_;
   prometheus::Gauge& live_links_;
-  std::array<prometheus::Counter*, 5> links_lost_;
+  std::array<prometheus::Counter*, 6> links_lost_;
   std::array<prometheus::Gauge*, 4> coverage_;
   std::array<prometheus::Counter*, 4> asked_again_;
   prometheus::Counter* hedges_won_;

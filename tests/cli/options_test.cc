@@ -131,6 +131,13 @@ TEST(Options, TakesVllmNames) {
   EXPECT_EQ(options.transport, TransportKind::kInProcess);
 }
 
+TEST(Options, FramesBetweenHostsHaveTagsUnlessToldOtherwise) {
+  EXPECT_EQ(Serve({}).exchange_integrity, FrameIntegrity::kMac);
+  EXPECT_EQ(Serve({"--exchange-integrity", "none"}).exchange_integrity, FrameIntegrity::kNone);
+  EXPECT_THAT(ErrorOf({"serve", "dir", "--exchange-integrity", "crc"}),
+              HasSubstr("--exchange-integrity"));
+}
+
 TEST(Options, AllowedOriginsAreValuesOrAJsonList) {
   EXPECT_TRUE(Serve({}).allowed_origins.empty());
   EXPECT_THAT(Serve({"--allowed-origins", "*"}).allowed_origins, ElementsAre("*"));

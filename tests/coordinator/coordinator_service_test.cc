@@ -142,7 +142,9 @@ TEST(CoordinatorService, AWorkerIsWelcomedToldWhatToHoldAndShown) {
   EXPECT_EQ(endpoint.worker, WorkerId(0));
   EXPECT_EQ(endpoint.instance, InstanceId(7));
   EXPECT_EQ(endpoint.addresses, std::vector<std::string>{"tcp:10.0.0.2:7001"});
-  EXPECT_EQ(endpoint.secret[3], 's');
+  LinkSecret secret;
+  secret.fill('s');
+  EXPECT_EQ(endpoint.key, LinkKeyFor(secret, InstanceId(7), InstanceId(50)));
   EXPECT_EQ(endpoint.name, "pid 107 on a");
   EXPECT_TRUE(client.snapshot().connected);
 

@@ -36,6 +36,30 @@ void Link(ScriptedPool& pool, v1::RouterReport& report, size_t worker, bool live
   if (!live) link.set_reason("connection refused");
 }
 
+// Each router gets its own keys, and the worker's secret goes to nobody.
+TEST(PoolState, ARouterGetsTheKeysOfItsOwnLinks) {
+  auto pool = std::make_unique<ScriptedPool>(ScriptedPool::Options(1));
+  const SessionId first = pool->JoinRouter(50);
+  const SessionId second = pool->JoinRouter(51);
+  v1::FromWorker hello = HelloOf(7);
+  LinkSecret secret{1, 2, 3};
+  hello.mutable_hello()->set_secret(std::string(secret.begin(), secret.end()));
+  pool->Join(7, hello);
+  pool->Run(std::chrono::seconds(1));
+  const auto key_of = [&](SessionId router) {
+    const v1::PoolView& view = pool->views[router].back();
+    EXPECT_EQ(view.workers_size(), 1);
+    EXPECT_EQ(view.SerializeAsString().find(hello.hello().secret()), std::string::npos);
+    return view.workers(0).link_key();
+  };
+  const auto wanted = [&](uint64_t router) {
+    const LinkKey key = LinkKeyFor(secret, InstanceId(7), InstanceId(router));
+    return std::string(key.bytes.begin(), key.bytes.end());
+  };
+  EXPECT_EQ(key_of(first), wanted(50));
+  EXPECT_EQ(key_of(second), wanted(51));
+}
+
 TEST(PoolState, WaitsForTheExpectedAndThenPlansOnce) {
   ScriptedPool pool(ScriptedPool::Options(2));
   ScriptedPool::Worker& first = pool.Join(1);

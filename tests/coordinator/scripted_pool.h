@@ -32,7 +32,7 @@ inline v1::FromWorker HelloOf(uint64_t instance, const ModelIdentity& model = Sm
   hello.set_protocol_version(kPoolProtocolVersion);
   ToProto(model, *hello.mutable_model());
   hello.set_instance(instance);
-  hello.set_secret(std::string(16, 's'));
+  hello.set_secret(std::string(32, 's'));
   hello.add_addresses("tcp:10.0.0.2:7001");
   hello.set_pid(100 + static_cast<int64_t>(instance));
   hello.set_host("a");

@@ -61,7 +61,7 @@ def test_every_value_is_explained_and_known() -> None:
     ("router.replicas", "two"), ("router.httpPort", 70000), ("router.kvCacheDtype", "int4"), ("router.kvCacheMemory", "1 GB"),
     ("router.kvOffload", "64GB/s"), ("router.surprise", 1), ("surprise", 1), ("coordinator.expertReplicas", 0.5),
     ("log.level", "loud"), ("networkPolicy.monitoring", []), ("sharedMemory", "lots"), ("tls.certManager.enabled", True),
-    ("clusterToken.existingSecret", ""),
+    ("clusterToken.existingSecret", ""), ("exchangeIntegrity", "crc"),
 ])
 def test_a_wrong_value_is_refused(path: str, value: Any) -> None:
     values = merged(CHART / "values.yaml")

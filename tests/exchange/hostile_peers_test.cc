@@ -27,6 +27,13 @@ namespace {
 
 using testing::HasSubstr;
 
+HelloBytes HelloOf(const LinkRequest& request, FrameIntegrity integrity) {
+  return RouterHandshake(request, integrity, FreshNonce()).hello();
+}
+FrameIntegrity IntegrityOf(Mover mover) {
+  return mover == Mover::kTcp ? FrameIntegrity::kMac : FrameIntegrity::kNone;
+}
+
 // A plain connection to a rig's listener, of either kind, that does not block.
 UniqueFd RawConnection(const LinkRig& rig) {
   const std::string& address = rig.addresses()[0];
@@ -92,15 +99,15 @@ TEST_P(HostilePeersTest, ManyWhoSayNothingDoNotKeepOthersOut) {
 TEST_P(HostilePeersTest, AnotherVersionIsToldSo) {
   LinkRig rig(GetParam());
   const UniqueFd socket = RawConnection(rig);
-  HelloBytes hello = EncodeHello(rig.GoodHello());
+  HelloBytes hello = HelloOf(rig.GoodRequest(), IntegrityOf(GetParam()));
   hello[4] += 1;
   ASSERT_TRUE(SendAll(socket.get(), hello));
   const auto answer = ReadToTheEnd(socket.get());
   ASSERT_TRUE(answer.has_value());
-  const auto verdict = DecodeHelloAnswer(
+  const auto decoded = DecodeHelloAnswer(
       {reinterpret_cast<const uint8_t*>(answer->data()), answer->size()});
-  ASSERT_TRUE(verdict.ok()) << verdict.status();
-  EXPECT_EQ(*verdict, HelloVerdict::kOtherVersion);
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  EXPECT_EQ(decoded->verdict, HelloVerdict::kOtherVersion);
 }
 
 TEST_P(HostilePeersTest, RandomBytesForAWhileLeaveLiveLinksAlone) {
@@ -117,10 +124,10 @@ TEST_P(HostilePeersTest, RandomBytesForAWhileLeaveLiveLinksAlone) {
       if (!socket.valid()) continue;
       std::vector<uint8_t> bytes(random() % 300);
       for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
-      const HelloBytes start = EncodeHello(rig.GoodHello());
+      const HelloBytes start = HelloOf(rig.GoodRequest(), IntegrityOf(GetParam()));
       // Half of them begin as a hello does.
       if (random() % 2 == 0) {
-        std::copy_n(start.begin(), std::min<size_t>(bytes.size(), 4 + random() % 12),
+        std::copy_n(start.begin(), std::min<size_t>(bytes.size(), 4 + random() % 61),
                     bytes.begin());
       }
       SendAll(socket.get(), bytes);
@@ -143,16 +150,20 @@ INSTANTIATE_TEST_SUITE_P(Movers, HostilePeersTest,
                          testing::Values(Mover::kSharedMemory, Mover::kTcp),
                          [](const auto& mover) { return NameOf(mover.param); });
 
-// --- TCP: a peer with the secret that then writes what it likes.
+// --- TCP without tags: a peer with the key that then writes what it likes.
 
 class RawTcpRouter {
  public:
   explicit RawTcpRouter(LinkRig& rig) : socket_(RawConnection(rig)) {
-    const Hello hello = rig.GoodHello();
-    // One byte at a time: a hello may come in pieces.
-    for (const uint8_t byte : EncodeHello(hello)) EXPECT_TRUE(SendAll(socket_.get(), {&byte, 1}));
-    link_ = hello.link;
-    worker_ = rig.Accepted(hello.link);
+    const LinkRequest request = rig.GoodRequest();
+    RouterHandshake handshake(request, FrameIntegrity::kNone, FreshNonce());
+    InPieces(handshake.hello());
+    const auto proof = handshake.Prove(ReadAnswer());
+    EXPECT_TRUE(proof.ok()) << proof.status();
+    InPieces(*proof);
+    EXPECT_TRUE(handshake.Finish(ReadAnswer()).ok());
+    link_ = request.link;
+    worker_ = rig.Accepted(request.link);
   }
   void Write(FrameHeader header, size_t payload_bytes) {
     header.link = header.link == LinkId() ? link_ : header.link;
@@ -168,13 +179,29 @@ class RawTcpRouter {
   LinkId link() const { return link_; }
 
  private:
+  // One byte at a time: a hello may come so.
+  void InPieces(std::span<const uint8_t> bytes) {
+    for (const uint8_t& byte : bytes) EXPECT_TRUE(SendAll(socket_.get(), {&byte, 1}));
+  }
+  HelloAnswerBytes ReadAnswer() {
+    HelloAnswerBytes bytes{};
+    for (size_t have = 0; have < bytes.size();) {
+      pollfd waiting{socket_.get(), POLLIN, 0};
+      if (poll(&waiting, 1, 60'000) <= 0) break;
+      const ssize_t got = recv(socket_.get(), bytes.data() + have, bytes.size() - have, 0);
+      if (got <= 0) break;
+      have += static_cast<size_t>(got);
+    }
+    return bytes;
+  }
+
   UniqueFd socket_;
   LinkId link_;
   std::unique_ptr<FrameLink> worker_;
 };
 
 TEST(TcpLinks, FramesOfAnotherLifeAreVoid) {
-  LinkRig rig(Mover::kTcp);
+  LinkRig rig(Mover::kTcpWithoutMac);
   RawTcpRouter peer(rig);
   FrameHeader header = DispatchHeader(1, 100'000);
   header.link = LinkId(peer.link().value() + 1);
@@ -187,7 +214,7 @@ TEST(TcpLinks, FramesOfAnotherLifeAreVoid) {
 
 TEST(TcpLinks, NonsenseEndsThatLinkAndSaysWhose) {
   const auto broken_by = [](const std::function<void(RawTcpRouter&)>& write) {
-    LinkRig rig(Mover::kTcp);
+    LinkRig rig(Mover::kTcpWithoutMac);
     RawTcpRouter peer(rig);
     peer.Write(DispatchHeader(1, 10), 10);  // what came before is still read
     write(peer);
@@ -196,7 +223,7 @@ TEST(TcpLinks, NonsenseEndsThatLinkAndSaysWhose) {
     frame = WaitNext(peer.worker(), rig.worker_bell(), In(kPatience));
     EXPECT_EQ(frame.status().code(), absl::StatusCode::kInvalidArgument) << frame.status();
     EXPECT_EQ(peer.worker().Reserve(1).status(), frame.status());
-    EXPECT_EQ(ReadToTheEnd(peer.socket()).value_or("still open").size(), kHelloAnswerBytes);
+    EXPECT_EQ(ReadToTheEnd(peer.socket()).value_or("still open"), "");
     EXPECT_THAT(std::string(frame.status().message()), HasSubstr("tcp 127.0.0.1:"));
     return std::string(frame.status().message());
   };
@@ -213,7 +240,7 @@ TEST(TcpLinks, NonsenseEndsThatLinkAndSaysWhose) {
 }
 
 TEST(TcpLinks, AFrameThatIsCutShortIsNoFrame) {
-  LinkRig rig(Mover::kTcp);
+  LinkRig rig(Mover::kTcpWithoutMac);
   auto peer = std::make_unique<RawTcpRouter>(rig);
   peer->Write(DispatchHeader(1, 1000), 999);
   shutdown(peer->socket(), SHUT_WR);
@@ -228,7 +255,7 @@ TEST(TcpLinks, AWorkerThatDoesNotAnswerCostsTheDeadline) {
   LinkRig rig(Mover::kTcp);
   const absl::Status status =
       rig.connector()
-          .Connect({at->ToString()}, rig.GoodHello(), rig.router_bell(),
+          .Connect({at->ToString()}, rig.GoodRequest(), rig.router_bell(),
                    In(std::chrono::milliseconds(60)))
           .status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
@@ -289,7 +316,22 @@ TEST(TcpAddress, RoundTripsAndRefusesWhatIsNone) {
   EXPECT_FALSE(AddressOfInterface("none9", AF_INET).ok());
 }
 
-// --- Shared memory: a peer with the secret that then writes what it likes.
+// --- Shared memory: a peer with the key that then writes what it likes.
+
+// Hello and proof, the latter with these descriptors.
+void ProveOver(int socket, const LinkRequest& request, int lane, int bell) {
+  RouterHandshake handshake(request, FrameIntegrity::kNone, FreshNonce());
+  EXPECT_TRUE(SendMessage(socket, handshake.hello(), -1, -1).ok());
+  HelloAnswerBytes answer{};
+  pollfd waiting{socket, POLLIN, 0};
+  EXPECT_EQ(poll(&waiting, 1, 60'000), 1);
+  const auto received = ReceiveMessage(socket, answer);
+  EXPECT_TRUE(received.ok() && received->has_value()) << received.status();
+  const auto proof = handshake.Prove(answer);
+  EXPECT_TRUE(proof.ok()) << proof.status();
+  if (!proof.ok()) return;
+  EXPECT_TRUE(SendMessage(socket, *proof, lane, bell).ok());
+}
 
 class RawSharedMemoryRouter {
  public:
@@ -297,10 +339,10 @@ class RawSharedMemoryRouter {
     auto out = LaneWriter::Create();
     EXPECT_TRUE(out.ok());
     out_ = *std::move(out);
-    const Hello hello = rig.GoodHello();
-    EXPECT_TRUE(SendMessage(socket_.get(), EncodeHello(hello), out_.fd(), bell_->fd()).ok());
-    link_ = hello.link;
-    worker_ = rig.Accepted(hello.link);
+    const LinkRequest request = rig.GoodRequest();
+    ProveOver(socket_.get(), request, out_.fd(), bell_->fd());
+    link_ = request.link;
+    worker_ = rig.Accepted(request.link);
   }
   void Publish(FrameHeader header, size_t bytes) {
     EXPECT_TRUE(out_.Reserve(bytes, 0).ok());
@@ -358,16 +400,14 @@ TEST(SharedMemoryLinks, AWildReleaseEndsTheLink) {
   EXPECT_EQ(peer.worker().Reserve(1).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
-TEST(SharedMemoryLinks, AHelloWithOtherDescriptorsMakesNoLink) {
+TEST(SharedMemoryLinks, AProofWithOtherDescriptorsMakesNoLink) {
   LinkRig rig(Mover::kSharedMemory);
   const UniqueFd no_memory(eventfd(0, EFD_CLOEXEC));
   const UniqueFd socket = RawConnection(rig);
-  ASSERT_TRUE(SendMessage(socket.get(), EncodeHello(rig.GoodHello()), no_memory.get(),
-                          no_memory.get())
-                  .ok());
+  ProveOver(socket.get(), rig.GoodRequest(), no_memory.get(), no_memory.get());
   EXPECT_EQ(ReadToTheEnd(socket.get()), "");
   const UniqueFd bare = RawConnection(rig);
-  ASSERT_TRUE(SendMessage(bare.get(), EncodeHello(rig.GoodHello()), -1, -1).ok());
+  ProveOver(bare.get(), rig.GoodRequest(), -1, -1);
   EXPECT_EQ(ReadToTheEnd(bare.get()), "");
   EXPECT_TRUE(rig.NewPair().worker != nullptr);
 }

@@ -116,7 +116,8 @@ class RouterEnd {
     const LinkIdentity peer = EchoWorker::Identity();
     return connector_->Connect({worker.address()},
                                {peer.model_digest, peer.instance, InstanceId(8),
-                                LinkId(++last_link_), peer.secret},
+                                LinkId(++last_link_),
+                                LinkKeyFor(peer.secret, peer.instance, InstanceId(8))},
                                *bell_, In(timeout));
   }
   Bell& bell() { return *bell_; }

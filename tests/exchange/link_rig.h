@@ -26,7 +26,7 @@ inline constexpr auto kPatience = std::chrono::seconds(60);
 
 inline TimePoint In(Duration duration) { return std::chrono::steady_clock::now() + duration; }
 
-enum class Mover { kInProcess, kSharedMemory, kTcp, kReach };
+enum class Mover { kInProcess, kSharedMemory, kTcp, kTcpWithoutMac, kReach };
 
 inline std::string NameOf(Mover mover) {
   switch (mover) {
@@ -36,6 +36,8 @@ inline std::string NameOf(Mover mover) {
       return "SharedMemory";
     case Mover::kTcp:
       return "Tcp";
+    case Mover::kTcpWithoutMac:
+      return "TcpWithoutMac";
     case Mover::kReach:
       return "Reach";
   }
@@ -54,6 +56,9 @@ inline std::unique_ptr<LinkMaker> NewMaker(Mover mover, InProcessNetwork& networ
       return std::make_unique<InProcessLinkMaker>(network);
     case Mover::kSharedMemory:
       return std::make_unique<SharedMemoryLinkMaker>(memory);
+    case Mover::kTcpWithoutMac:
+      tcp.integrity = FrameIntegrity::kNone;
+      return std::make_unique<TcpLinkMaker>(tcp);
     case Mover::kTcp:
       return std::make_unique<TcpLinkMaker>(tcp);
     case Mover::kReach: {
@@ -138,19 +143,19 @@ class LinkRig {
 
   ~LinkRig() { StopListening(); }
 
-  Hello GoodHello() {
-    Hello hello;
-    hello.model_digest = options_.self.model_digest;
-    hello.worker = options_.self.instance;
-    hello.router = InstanceId(6);
-    hello.link = LinkId(++last_link_);
-    hello.secret = options_.self.secret;
-    return hello;
+  LinkRequest GoodRequest() {
+    LinkRequest request;
+    request.model_digest = options_.self.model_digest;
+    request.worker = options_.self.instance;
+    request.router = InstanceId(6);
+    request.link = LinkId(++last_link_);
+    request.key = LinkKeyFor(options_.self.secret, request.worker, request.router);
+    return request;
   }
 
-  absl::StatusOr<std::unique_ptr<FrameLink>> Connect(const Hello& hello,
+  absl::StatusOr<std::unique_ptr<FrameLink>> Connect(const LinkRequest& request,
                                                      Duration timeout = kPatience) {
-    return connector_->Connect(addresses_, hello, *router_bell_, In(timeout));
+    return connector_->Connect(addresses_, request, *router_bell_, In(timeout));
   }
 
   // The worker's end of a link that was connected.
@@ -178,11 +183,11 @@ class LinkRig {
     std::unique_ptr<FrameLink> worker;
   };
   Pair NewPair() {
-    const Hello hello = GoodHello();
-    auto router = Connect(hello);
+    const LinkRequest request = GoodRequest();
+    auto router = Connect(request);
     EXPECT_TRUE(router.ok()) << router.status();
     if (!router.ok()) return {};
-    return {*std::move(router), Accepted(hello.link)};
+    return {*std::move(router), Accepted(request.link)};
   }
 
   void StopListening() { listener_ = nullptr; }

@@ -155,19 +155,23 @@ TEST_P(LinksTest, AFullLinkSaysSoAndStaysGood) {
 
 TEST_P(LinksTest, OnlyTheRightHelloMakesALink) {
   LinkRig rig(GetParam());
-  Hello other_model = rig.GoodHello(), other_instance = rig.GoodHello(), secret = rig.GoodHello();
+  LinkRequest other_model = rig.GoodRequest(), other_instance = rig.GoodRequest(),
+              other_key = rig.GoodRequest(), other_router = rig.GoodRequest();
   other_model.model_digest ^= 1;
   other_instance.worker = InstanceId(4);
-  secret.secret[15] ^= 1;
+  other_key.key.bytes[31] ^= 1;
+  other_router.router = InstanceId(7);  // whose key it does not have
   const absl::Status model = rig.Connect(other_model).status();
   EXPECT_EQ(model.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(model.message()), HasSubstr("another checkpoint"));
   const absl::Status instance = rig.Connect(other_instance).status();
   EXPECT_EQ(instance.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(instance.message()), HasSubstr("another process"));
-  const absl::Status wrong = rig.Connect(secret).status();
-  EXPECT_EQ(wrong.code(), absl::StatusCode::kUnavailable);
-  EXPECT_THAT(std::string(wrong.message()), HasSubstr("secret"));
+  for (const LinkRequest& request : {other_key, other_router}) {
+    const absl::Status wrong = rig.Connect(request).status();
+    EXPECT_EQ(wrong.code(), absl::StatusCode::kUnauthenticated);
+    EXPECT_THAT(std::string(wrong.message()), HasSubstr("refused the key"));
+  }
   const auto pair = rig.NewPair();
   EXPECT_TRUE(pair.router && pair.worker);
 }
@@ -178,7 +182,7 @@ TEST_P(LinksTest, AWorkerTakesSoManyLinksAndNoMore) {
   LinkRig rig(GetParam(), options);
   auto first = rig.NewPair();
   auto second = rig.NewPair();
-  const absl::Status busy = rig.Connect(rig.GoodHello()).status();
+  const absl::Status busy = rig.Connect(rig.GoodRequest()).status();
   EXPECT_EQ(busy.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(busy.message()), HasSubstr("no room"));
   first = {};
@@ -220,7 +224,7 @@ TEST_P(LinksTest, LinksGoOnWithoutTheirListener) {
   ASSERT_TRUE(SendPattern(*router, 1, 5000).ok());
   const auto frame = WaitNext(*worker, rig.worker_bell(), In(kPatience));
   ASSERT_TRUE(frame.ok() && frame->has_value()) << frame.status();
-  const absl::Status nobody = rig.Connect(rig.GoodHello()).status();
+  const absl::Status nobody = rig.Connect(rig.GoodRequest()).status();
   EXPECT_EQ(nobody.code(), absl::StatusCode::kUnavailable) << nobody;
   EXPECT_THAT(std::string(nobody.message()), HasSubstr(rig.addresses()[0]));
 }
@@ -230,7 +234,7 @@ TEST_P(LinksTest, NoTransportInCommonNamesBothSides) {
   const absl::Status status =
       rig.connector()
           .Connect({"pigeon:7", "shm:elsewhere:0123456789abcdef0123456789abcdef\nforged"},
-                   rig.GoodHello(), rig.router_bell(), In(kPatience))
+                   rig.GoodRequest(), rig.router_bell(), In(kPatience))
           .status();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
   const std::string text(status.message());
@@ -290,7 +294,7 @@ TEST(InProcessLinks, ACutBreaksBothEnds) {
   EXPECT_EQ(worker->Next().status().code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(rig.network().links(), testing::IsEmpty());
   rig.network().SetReachable(rig.addresses()[0], false);
-  EXPECT_EQ(rig.Connect(rig.GoodHello()).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(rig.Connect(rig.GoodRequest()).status().code(), absl::StatusCode::kUnavailable);
   rig.network().SetReachable(rig.addresses()[0], true);
   EXPECT_TRUE(rig.NewPair().worker != nullptr);
 }

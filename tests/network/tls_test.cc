@@ -162,9 +162,9 @@ TEST_F(TlsTest, AServerHasTheNameThatWasDialled) {
   EXPECT_EQ(refused("DNS:router.example,IP:10.0.0.1,IP:fd00::1", "Router.Example"), "");
   EXPECT_EQ(refused("DNS:router.example,IP:10.0.0.1,IP:fd00::1", "10.0.0.1"), "");
   EXPECT_EQ(refused("DNS:router.example,IP:10.0.0.1,IP:fd00::1", "fd00:0::1"), "");
-  EXPECT_EQ(refused("DNS:*.example", "router.example"), "");
+  EXPECT_EQ(refused("DNS:*.example.org", "router.example.org"), "");
   EXPECT_EQ(refused(std::string("URI:") + kWorker, kWorker), "");
-  EXPECT_EQ(refused("DNS:*.example", "a.router.example"), "wrong_name");
+  EXPECT_EQ(refused("DNS:*.example.org", "a.router.example.org"), "wrong_name");
   EXPECT_EQ(refused("DNS:router.example", "10.0.0.1"), "wrong_name");
   EXPECT_EQ(refused("IP:10.0.0.1", "10.0.0.2"), "wrong_name");
   EXPECT_EQ(refused(std::string("URI:") + kWorker, std::string(kWorker) + "x"), "wrong_name");
@@ -357,7 +357,8 @@ TEST(FirstBytes, TellsAHandshakeFromTheRestAndLeavesTheBytes) {
     pollfd closed{pair[1], POLLIN, 0};
     ASSERT_EQ(poll(&closed, 1, 20'000), 1);
     char byte = 0;
-    EXPECT_EQ(read(pair[1], &byte, 1), 0);
+    // A reset where what was said was left unread.
+    EXPECT_TRUE(read(pair[1], &byte, 1) == 0 || errno == ECONNRESET);
     close(pair[1]);
   }
   watch.Stop();

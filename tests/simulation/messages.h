@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "exchange/link/hello.h"
+#include "exchange/link/link_handshake.h"
 #include "exchange/wire/frame.h"
 #include "sheaf/v1/pool.pb.h"
 #include "tests/simulation/simulated_network.h"
@@ -23,6 +23,9 @@ struct HelloMessage final : Message {
 };
 struct HelloAnswerMessage final : Message {
   HelloAnswerBytes bytes{};
+};
+struct HelloProofMessage final : Message {
+  HelloProofBytes bytes{};
 };
 struct FrameMessage final : Message {
   FrameHeaderBytes header{};

@@ -74,12 +74,10 @@ class LinkServerTest : public testing::Test {
     });
   }
   TestRouter Router(uint64_t instance) {
-    Hello hello;
-    hello.model_digest = TestModel().digest;
-    hello.worker = InstanceId(7);
-    hello.router = InstanceId(instance);
-    hello.link = LinkId(++last_link_);
-    return TestRouter(*maker_, listener_->addresses(), hello);
+    const InstanceId to(7), from(instance);
+    return TestRouter(*maker_, listener_->addresses(),
+                      {TestModel().digest, to, from, LinkId(++last_link_),
+                       LinkKeyFor(LinkSecret{}, to, from)});
   }
   bool WaitSeen(uint64_t number) {
     absl::MutexLock lock(&mutex_);

@@ -52,9 +52,10 @@ struct TestAnswer {
 
 class TestRouter {
  public:
-  TestRouter(LinkMaker& maker, const std::vector<std::string>& addresses, Hello hello)
+  TestRouter(LinkMaker& maker, const std::vector<std::string>& addresses,
+             const LinkRequest& request)
       : bell_(*Bell::Create()) {
-    auto link = maker.NewConnector()->Connect(addresses, hello, *bell_,
+    auto link = maker.NewConnector()->Connect(addresses, request, *bell_,
                                               std::chrono::steady_clock::now() +
                                                   std::chrono::seconds(20));
     status_ = link.status();

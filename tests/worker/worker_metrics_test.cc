@@ -71,6 +71,29 @@ TEST(WorkerMetrics, CountsWhatIsServed) {
   EXPECT_EQ(values.at("sheaf_worker_links"), 2);
 }
 
+TEST(WorkerMetrics, CountsLinksThatEndAndThatNeverWereByCause) {
+  prometheus::Registry registry;
+  WorkerMetrics metrics(registry, "1");
+  metrics.OnLinkEnded(absl::UnavailableError("gone"));
+  metrics.OnLinkEnded(absl::UnauthenticatedError("its tag is wrong"));
+  metrics.OnLinkEnded(absl::UnauthenticatedError("its tag is wrong"));
+  metrics.OnLinkEnded(absl::InvalidArgumentError("nonsense"));
+  metrics.HelloRefused(HelloRefusal::kReplay);
+  std::map<std::string, double> by_cause;
+  for (const prometheus::MetricFamily& family : registry.Collect()) {
+    for (const prometheus::ClientMetric& metric : family.metric) {
+      if (metric.label.size() == 1 && metric.label[0].name == "cause" && metric.counter.value > 0)
+        by_cause[family.name + " " + metric.label[0].value] = metric.counter.value;
+    }
+  }
+  const std::map<std::string, double> wanted = {
+      {"sheaf_worker_links_lost_total closed", 1},
+      {"sheaf_worker_links_lost_total forged", 2},
+      {"sheaf_worker_links_lost_total nonsense", 1},
+      {"sheaf_worker_refused_hellos_total replay", 1}};
+  EXPECT_EQ(by_cause, wanted);
+}
+
 TEST(WorkerMetrics, CountsMovesOnceAndKnowsItsMembership) {
   prometheus::Registry registry;
   WorkerMetrics metrics(registry, "1");

@@ -59,13 +59,12 @@ class WorkerTest : public testing::Test {
     return ended_;
   }
   TestRouter Router(const v1::WorkerHello& worker, uint64_t instance) {
-    Hello hello;
-    hello.model_digest = TestModel().digest;
-    hello.worker = InstanceId(worker.instance());
-    hello.router = InstanceId(instance);
-    hello.link = LinkId(++last_link_);
-    std::copy(worker.secret().begin(), worker.secret().end(), hello.secret.begin());
-    return TestRouter(maker_, {worker.addresses().begin(), worker.addresses().end()}, hello);
+    LinkSecret secret{};
+    std::copy(worker.secret().begin(), worker.secret().end(), secret.begin());
+    const InstanceId to(worker.instance()), from(instance);
+    return TestRouter(maker_, {worker.addresses().begin(), worker.addresses().end()},
+                      {TestModel().digest, to, from, LinkId(++last_link_),
+                       LinkKeyFor(secret, to, from)});
   }
   void ExpectAnswer(TestRouter& router, int num_experts = kTestExperts) {
     const RandomBatch batch(random_, LayerId(1), 3, kTestHidden, num_experts, 2);
@@ -97,7 +96,7 @@ TEST_F(WorkerTest, JoinsBeforeItHoldsAnythingLoadsAndServes) {
   ASSERT_TRUE(coordinator.WaitForHellos(1));
   const v1::WorkerHello hello = coordinator.hello(0);
   EXPECT_EQ(hello.instance(), 77u);
-  EXPECT_EQ(hello.secret().size(), 16u);
+  EXPECT_EQ(hello.secret().size(), 32u);
   EXPECT_EQ(hello.addresses_size(), 1);
   EXPECT_EQ(hello.token(), "secret token");
   EXPECT_EQ(hello.expert_bytes(), kTestExpertBytes);
@@ -264,7 +263,8 @@ TEST(InProcessWorkersTest, EachHoldsItsPartAndAnswersForIt) {
   InProcessNetwork network;
   InProcessLinkMaker maker(network);
   const auto workers = InProcessWorkers::Start(
-      maker, TestModel(), {{&experts, Pairs(1, 0, 8)}, {&experts, Pairs(2, 0, 8)}}, 1);
+      maker, TestModel(), InstanceId(1),
+      {{&experts, Pairs(1, 0, 8)}, {&experts, Pairs(2, 0, 8)}}, 1);
   ASSERT_TRUE(workers.ok()) << workers.status();
   ASSERT_EQ((*workers)->endpoints().size(), 2u);
   for (int i = 0; i < 2; ++i) {
@@ -272,7 +272,7 @@ TEST(InProcessWorkersTest, EachHoldsItsPartAndAnswersForIt) {
     EXPECT_EQ(endpoint.worker, WorkerId(i));
     TestRouter router(maker, endpoint.addresses,
                       {TestModel().digest, endpoint.instance, InstanceId(1), LinkId(9),
-                       endpoint.secret});
+                       endpoint.key});
     ASSERT_TRUE(router.status().ok()) << router.status();
     ASSERT_TRUE(router.WaitForHoldings(Pairs(1 + i, 0, 8)));
     const RandomBatch batch(random, LayerId(1 + i), 2, kTestHidden, kTestExperts, 3);

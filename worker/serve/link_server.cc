@@ -218,6 +218,15 @@ absl::Status LinkServer::MarkSeen(Client& client, uint64_t number) {
 void LinkServer::Break(Client& client, const absl::Status& why) {
   if (client.broken) return;
   client.broken = true;
+  if (observer_ != nullptr) observer_->OnLinkEnded(why);
+  if (absl::IsUnauthenticated(why)) {
+    // Who sits between the two can cause as many as he likes.
+    if (const auto rest = forged_frames_.Say(Now()); rest.has_value()) {
+      spdlog::warn("link {:016x} to router {:016x} closed: {}{}", client.link->id().value(),
+                   client.router.value(), OneLine(std::string(why.message())), *rest);
+    }
+    return;
+  }
   spdlog::info("link {:016x} to router {:016x} closed: {}", client.link->id().value(),
                client.router.value(), OneLine(std::string(why.message())));
 }

@@ -26,6 +26,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "base/clock.h"
+#include "base/log_limit.h"
 #include "base/thread_pool.h"
 #include "exchange/link/bell.h"
 #include "exchange/link/frame_link.h"
@@ -56,6 +57,8 @@ class ServeObserver {
   virtual void OnLinks(int /*live_links*/) {}
   // The compute thread has been round all its links; also when there was nothing to do, each second.
   virtual void OnRound() {}
+  // kUnavailable: the router went, or made a new link; else as FrameLink says.
+  virtual void OnLinkEnded(const absl::Status& /*why*/) {}
 };
 
 class LinkServer {
@@ -110,6 +113,7 @@ class LinkServer {
   // The compute thread's.
   std::unique_ptr<ThreadPool> pool_;
   std::unique_ptr<ExpertRunner> runner_;
+  LogLimit forged_frames_;
   std::vector<Client> clients_;
   size_t next_client_ = 0;
   uint64_t number_ = 0;  // of encoded_

@@ -73,7 +73,7 @@ class PoolFixture : public testing::Test {
   LinkPoolOptions PoolOptions() const {
     LinkPoolOptions options;
     options.model = {kDigest, kLayers, 0, kExperts, kHidden, "random"};
-    options.router = InstanceId(99);
+    options.router = kTestRouter;
     options.seed = 5;
     return options;
   }

@@ -22,6 +22,8 @@
 
 namespace sheaf {
 
+inline constexpr InstanceId kTestRouter{99};  // whose links they take
+
 class TestWorker {
  public:
   TestWorker(InProcessNetwork& network, WorkerId id, uint64_t model_digest,
@@ -53,7 +55,8 @@ class TestWorker {
   ~TestWorker() { Kill(); }
 
   WorkerEndpoint endpoint() const {
-    return {id_, instance_, addresses_, secret_, "test worker " + std::to_string(id_.value())};
+    return {id_, instance_, addresses_, LinkKeyFor(secret_, instance_, kTestRouter),
+            "test worker " + std::to_string(id_.value())};
   }
   WorkerId id() const { return id_; }
 

@@ -57,7 +57,7 @@ void SimulatedRouter::TakeView(const v1::PoolView& view) {
     endpoint.worker = WorkerId(member.worker_id());
     endpoint.instance = InstanceId(member.instance());
     endpoint.addresses.assign(member.addresses().begin(), member.addresses().end());
-    std::copy(member.secret().begin(), member.secret().end(), endpoint.secret.begin());
+    std::copy(member.link_key().begin(), member.link_key().end(), endpoint.key.bytes.begin());
     life_->instance_of[endpoint.worker] = endpoint.instance;
     int host = 0;
     if (absl::SimpleAtoi(member.addresses(0).substr(4), &host)) {
@@ -111,7 +111,7 @@ void SimulatedRouter::StartConnect(const PoolLinks::ConnectJob& job) {
   if (!job.addresses.empty()) (void)absl::SimpleAtoi(job.addresses[0].substr(4), &host);
   const auto target = world_.workers.find(host);
   const WorkerId worker = job.worker;
-  const LinkId link = job.hello.link;
+  const LinkId link = job.request.link;
   if (target == world_.workers.end()) {
     return life_->links.Connected(worker, link, absl::UnavailableError("no such host"),
                                   world_.now());
@@ -126,12 +126,24 @@ void SimulatedRouter::StartConnect(const PoolLinks::ConnectJob& job) {
     Wake();
   };
   channel->on_closed = [fail](const std::string& why) { fail(absl::UnavailableError(why)); };
-  channel->on_message = [this, fail, over, worker, link, channel](const MessagePtr& message) {
+  LinkNonce nonce{};
+  for (uint8_t& byte : nonce) byte = static_cast<uint8_t>(random_.Next());
+  const auto handshake =
+      std::make_shared<RouterHandshake>(job.request, FrameIntegrity::kNone, nonce);
+  const auto proved = std::make_shared<bool>(false);
+  channel->on_message = [this, fail, over, worker, link, channel, handshake,
+                         proved](const MessagePtr& message) {
     const auto* bytes = dynamic_cast<const HelloAnswerMessage*>(message.get());
     if (bytes == nullptr || *over) return;
-    const absl::StatusOr<HelloVerdict> verdict = DecodeHelloAnswer(bytes->bytes);
-    if (!verdict.ok()) return fail(verdict.status());
-    if (const absl::Status status = StatusOf(*verdict); !status.ok()) return fail(status);
+    if (!std::exchange(*proved, true)) {
+      const absl::StatusOr<HelloProofBytes> proof = handshake->Prove(bytes->bytes);
+      if (!proof.ok()) return fail(proof.status());
+      auto answer = std::make_shared<HelloProofMessage>();
+      answer->bytes = *proof;
+      channel->Send(std::move(answer), kHelloProofBytes);
+      return;
+    }
+    if (const auto keys = handshake->Finish(bytes->bytes); !keys.ok()) return fail(keys.status());
     *over = true;
     // The handlers that are running now are replaced by the link's own.
     const ChannelPtr end = channel;
@@ -147,7 +159,7 @@ void SimulatedRouter::StartConnect(const PoolLinks::ConnectJob& job) {
   process_.After(kConnectTimeout,
                  [fail] { fail(absl::UnavailableError("no answer to the hello")); });
   auto hello = std::make_shared<HelloMessage>();
-  hello->bytes = EncodeHello(job.hello);
+  hello->bytes = handshake->hello();
   channel->Send(std::move(hello), kHelloBytes);
 }
 

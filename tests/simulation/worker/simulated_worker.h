@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "exchange/link/hello.h"
+#include "exchange/link/link_handshake.h"
 #include "tests/simulation/messages.h"
 #include "tests/simulation/simulated_disk.h"
 #include "tests/simulation/world.h"
@@ -76,6 +76,8 @@ class SimulatedWorker {
 
   void Accept(const ChannelPtr& channel);
   void TakeHello(const ChannelPtr& channel, const MessagePtr& message);
+  static void AnswerHello(Channel& channel, const WorkerHandshake& handshake, HelloVerdict verdict);
+  void TakeProof(const ChannelPtr& channel, WorkerHandshake& handshake, const MessagePtr& message);
   void TakeFrame(const std::shared_ptr<Link>& link, const MessagePtr& message);
   void DropLink(const std::shared_ptr<Link>& link);
   void LinksChanged();

@@ -17,25 +17,48 @@ void SimulatedWorker::Accept(const ChannelPtr& channel) {
 void SimulatedWorker::TakeHello(const ChannelPtr& channel, const MessagePtr& message) {
   const auto* bytes = dynamic_cast<const HelloMessage*>(message.get());
   if (bytes == nullptr) return;  // a stray; the real listener closes such a connection
-  const absl::StatusOr<Hello> hello = DecodeHello(bytes->bytes);
-  if (!hello.ok()) return channel->Close();
-  const HelloVerdict verdict =
-      CheckHello(*hello, LinkIdentity{world_.model.digest, instance_, secret_});
-  auto answer = std::make_shared<HelloAnswerMessage>();
-  answer->bytes = EncodeHelloAnswer(verdict);
-  channel->Send(std::move(answer), kHelloAnswerBytes);
-  if (verdict != HelloVerdict::kWelcome) return channel->Close();
+  LinkNonce nonce{};
+  for (uint8_t& byte : nonce) byte = static_cast<uint8_t>(random_.Next());
+  const auto handshake = std::make_shared<WorkerHandshake>(
+      LinkIdentity{world_.model.digest, instance_, secret_}, FrameIntegrity::kNone, nonce);
+  const absl::StatusOr<HelloVerdict> verdict = handshake->TakeHello(bytes->bytes);
+  if (!verdict.ok()) return channel->Close();
+  AnswerHello(*channel, *handshake, *verdict);
+  if (*verdict != HelloVerdict::kProve) return channel->Close();
+  channel->on_message = [this, handshake, weak = std::weak_ptr(channel)](const MessagePtr& proof) {
+    const ChannelPtr end = weak.lock();
+    const auto kept = handshake;  // this handler is replaced meanwhile
+    if (end != nullptr) TakeProof(end, *kept, proof);
+  };
+}
 
+void SimulatedWorker::AnswerHello(Channel& channel, const WorkerHandshake& handshake,
+                                  HelloVerdict verdict) {
+  auto answer = std::make_shared<HelloAnswerMessage>();
+  answer->bytes = handshake.Answer(verdict);
+  channel.Send(std::move(answer), kHelloAnswerBytes);
+}
+
+void SimulatedWorker::TakeProof(const ChannelPtr& channel, WorkerHandshake& handshake,
+                                const MessagePtr& message) {
+  const auto* bytes = dynamic_cast<const HelloProofMessage*>(message.get());
+  if (bytes == nullptr) return;  // a stray
+  const absl::StatusOr<HelloVerdict> verdict = handshake.TakeProof(bytes->bytes);
+  if (!verdict.ok()) return channel->Close();
+  AnswerHello(*channel, handshake, *verdict);
+  if (*verdict != HelloVerdict::kWelcome) return channel->Close();
+
+  const Hello& hello = handshake.hello();
   for (const auto& old : std::vector(life_->links)) {
-    if (old->router == hello->router) {
+    if (old->router == hello.router) {
       old->channel->Close();
       DropLink(old);
     }
   }
   auto link = std::make_shared<Link>();
   link->channel = channel;
-  link->id = hello->link;
-  link->router = hello->router;
+  link->id = hello.link;
+  link->router = hello.router;
   channel->on_message = [this, link](const MessagePtr& frame) { TakeFrame(link, frame); };
   channel->on_closed = [this, link](const std::string&) { DropLink(link); };
   TellHoldings(*link);

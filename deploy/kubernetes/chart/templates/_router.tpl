@@ -30,6 +30,9 @@ spec:
         - --port={{ $v.router.httpPort }}
         - --grpc-port={{ $v.router.grpcPort }}
         - --transport=tcp
+        {{- if eq $v.exchangeIntegrity "none" }}
+        - --exchange-integrity=none
+        {{- end }}
         - --served-model-name
         - {{ $v.checkpoint.name }}
         {{- range $v.checkpoint.servedNames }}

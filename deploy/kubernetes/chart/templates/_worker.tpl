@@ -59,6 +59,9 @@ spec:
         - --transport=tcp
         - --exchange-host=$(POD_IP)
         - --exchange-ports={{ $v.workers.exchangePort }}-{{ $v.workers.exchangePort }}
+        {{- if eq $v.exchangeIntegrity "none" }}
+        - --exchange-integrity=none
+        {{- end }}
         {{- with $v.workers.memory }}
         - --memory-bytes={{ . }}
         {{- end }}
