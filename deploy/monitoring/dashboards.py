@@ -101,7 +101,7 @@ CLUSTER = Dashboard("sheaf-cluster", "Sheaf: cluster", "What clients see: traffi
     Row("Processes", [
         Panel("Alerts", "That fire now.", [('sum by (alertname) (ALERTS{alertstate="firing",alertname=~"Sheaf.*"})', "{{alertname}}")], kind="stacked"),
         Panel("CPU", "Cores in use.", [(rate("process_cpu_seconds_total", "job, instance"), "{{job}} {{instance}}")]),
-        Panel("Resident memory", "Of each process.", [("process_resident_memory_bytes{$s}", "{{job}} {{instance}}")], "bytes"),
+        Panel("Resident memory", "Of each process. A router's grows until its KV cache has been in use once.", [("process_resident_memory_bytes{$s}", "{{job}} {{instance}}")], "bytes"),
     ]),
 ])
 
@@ -198,7 +198,7 @@ CAPACITY = Dashboard("sheaf-capacity", "Sheaf: capacity", "How much is left, and
         Panel("Cores", "In use, by process.", [(rate("process_cpu_seconds_total", "job, instance"), "{{job}} {{instance}}")]),
         Panel("Descriptors", "Share of the limit.", [("process_open_fds{$s} / process_max_fds{$s}", "{{job}} {{instance}}")], "percentunit", limits=[0.8]),
         Panel("Weights loaded", "Of routers that start.", [("sheaf_load_progress_ratio{$s}", "{{instance}}")], "percentunit"),
-        Panel("Certificates", "Days until they end.", [("(sheaf_tls_certificate_expiry_timestamp_seconds{$s} - time()) / 86400", "{{instance}}")], limits=[1, 7]),
+        Panel("Certificates", "Days until they end. Nothing without TLS.", [("(sheaf_tls_certificate_expiry_timestamp_seconds{$s} - time()) / 86400", "{{instance}}")], limits=[1, 7]),
     ]),
 ])
 

@@ -22,6 +22,8 @@ from watched_prometheus import WatchedPrometheus
 sys.path.insert(0, str(ROOT / "tests/process"))
 from pool_harness import Pool  # noqa: E402  (found through the path above)
 
+DRAFTS = json.dumps({"method": "ngram", "num_speculative_tokens": 3})
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -29,7 +31,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--clients", type=int, default=4)
     options = parser.parse_args()
-    pool = Pool(CHECKPOINT, workers=4, replicas=2, routers=2, router_flags=["--verify-share", "0.01"])
+    pool = Pool(CHECKPOINT, workers=4, replicas=2, routers=2, router_flags=["--verify-share", "0.01", "--speculative-config", DRAFTS])
     scraped = targets_of(pool)
     with pool, WatchedPrometheus(scraped, hurry=20) as prometheus, Clients([router.http for router in pool.routers], options.clients, 60):
         started = time.monotonic()
