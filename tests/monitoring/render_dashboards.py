@@ -59,6 +59,8 @@ COLORS = ["#4c78a8", "#f58518", "#72b7b2", "#b279a2", "#eeca3b", "#9d755d", "#54
 MEANING = {"#3a8f4a": ("ready", "2 holders", "stop", "same"), "#1f5f2f": ("3+ holders", "length"), "#e8a33d": ("loading", "1 holders", "draining"),
            "#b03030": ("0 holders", "quarantined", "error", "different", "unavailable")}
 
+THRESHOLDS = {"green": "#3a8f4a", "orange": "#e8a33d", "red": "#b03030"}
+
 
 def color_of(name: str, number: int) -> str:
     """As its meaning, where it has one."""
@@ -129,9 +131,9 @@ def draw(axes: Any, panel: dict[str, Any], series: list[tuple[str, list[float], 
         for i, (name, column) in enumerate(zip(names, columns)):
             axes.plot(minutes, column, linewidth=1, label=name, color=color_of(name, i), clip_on=False)  # zero is on the edge
     top = axes.get_ylim()[1]
-    for step, color in zip(panel["fieldConfig"]["defaults"]["thresholds"]["steps"][1:], ("#e8a33d", "#b03030")):
+    for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"][1:]:
         if step["value"] <= 2.5 * top:
-            axes.axhline(step["value"], color=color, linewidth=0.8, linestyle="--")
+            axes.axhline(step["value"], color=THRESHOLDS[step["color"]], linewidth=0.8, linestyle="--")
     scale(axes, unit, (len(names) + 1) // 2)
     axes.set_xlim(0, (end - start) / 60)
     axes.grid(axis="y", linewidth=0.3)
