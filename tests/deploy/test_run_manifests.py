@@ -11,9 +11,11 @@ import policy
 from charts import EXAMPLE, EXAMPLE_TLS
 
 
-# With TLS everything happens once (two minutes); run_manifests.py --load-seconds goes on for longer.
+# Two minutes; run_manifests.py --load-seconds goes on for longer.
 @pytest.mark.skipif(not Path(policy.binary()).exists(), reason=f"no program at {policy.binary()}")
-@pytest.mark.parametrize("manifests, flags", [(EXAMPLE_TLS, []), (EXAMPLE, ["--events", "kill-worker", "node"])],
+@pytest.mark.parametrize("manifests, flags", [
+    (EXAMPLE_TLS, ["--events", "kill-worker", "node", "roll-worker", "roll-coordinator", "roll-router"]),
+    (EXAMPLE, ["--events", "kill-worker", "kill-coordinator"])],
                          ids=lambda value: value.parent.name if isinstance(value, Path) else "")
 def test_requests_go_on(manifests: Path, flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     done = subprocess.run([sys.executable, str(Path(__file__).with_name("run_manifests.py")), str(manifests), *flags],
