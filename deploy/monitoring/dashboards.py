@@ -27,7 +27,7 @@ class Panel:
     unit: str = "short"  # Grafana's: s, bytes, Bps, percentunit, reqps, short
     kind: str = "timeseries"  # timeseries, stacked, stat, heatmap, bars
     width: int = 8
-    limits: list[float] = field(default_factory=list)  # drawn as lines: warning, then bad
+    limits: list[float] = field(default_factory=list)  # drawn as lines: warning, then bad; [7, 1]: it is less that is bad
 
 
 @dataclass
@@ -101,7 +101,7 @@ CLUSTER = Dashboard("sheaf-cluster", "Sheaf: cluster", "What clients see: traffi
     Row("Processes", [
         Panel("Alerts", "That fire now.", [('sum by (alertname) (ALERTS{alertstate="firing",alertname=~"Sheaf.*"})', "{{alertname}}")], kind="stacked"),
         Panel("CPU", "Cores in use.", [(rate("process_cpu_seconds_total", "job, instance"), "{{job}} {{instance}}")]),
-        Panel("Resident memory", "Of each process.", [("process_resident_memory_bytes{$s}", "{{job}} {{instance}}")], "bytes"),
+        Panel("Resident memory", "Of each process. A router's grows until its KV cache has been in use once.", [("process_resident_memory_bytes{$s}", "{{job}} {{instance}}")], "bytes"),
     ]),
 ])
 
@@ -198,7 +198,7 @@ CAPACITY = Dashboard("sheaf-capacity", "Sheaf: capacity", "How much is left, and
         Panel("Cores", "In use, by process.", [(rate("process_cpu_seconds_total", "job, instance"), "{{job}} {{instance}}")]),
         Panel("Descriptors", "Share of the limit.", [("process_open_fds{$s} / process_max_fds{$s}", "{{job}} {{instance}}")], "percentunit", limits=[0.8]),
         Panel("Weights loaded", "Of routers that start.", [("sheaf_load_progress_ratio{$s}", "{{instance}}")], "percentunit"),
-        Panel("Certificates", "Days until they end.", [("(sheaf_tls_certificate_expiry_timestamp_seconds{$s} - time()) / 86400", "{{instance}}")], limits=[1, 7]),
+        Panel("Certificates", "Days until they end. Nothing without TLS.", [("(sheaf_tls_certificate_expiry_timestamp_seconds{$s} - time()) / 86400", "{{instance}}")], limits=[7, 1]),
     ]),
 ])
 
@@ -214,8 +214,10 @@ def variable(name: str, query: str, all_value: str | None) -> dict:
 
 def panel_json(panel: Panel, number: int, x: int, y: int) -> dict:
     kinds = {"timeseries": "timeseries", "stacked": "timeseries", "stat": "stat", "heatmap": "status-history", "bars": "bargauge"}
-    steps = [{"color": "green", "value": None}] + [
-        {"color": color, "value": limit} for limit, color in zip(panel.limits, ["orange", "red"])]
+    colors = ["green", "orange", "red"][:len(panel.limits) + 1]
+    if panel.limits != sorted(panel.limits):
+        colors.reverse()
+    steps = [{"color": color, "value": limit} for color, limit in zip(colors, [None, *sorted(panel.limits)])]
     defaults: dict = {"unit": panel.unit, "min": 0, "thresholds": {"mode": "absolute", "steps": steps}}
     options: dict = {}
     if kinds[panel.kind] == "timeseries":

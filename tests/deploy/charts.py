@@ -14,6 +14,7 @@ KUBERNETES = REPOSITORY / "deploy/kubernetes"
 CHART = KUBERNETES / "chart"
 VALUES = sorted((KUBERNETES / "values").glob("*.yaml"))
 EXAMPLE = KUBERNETES / "rendered/example/sheaf.yaml"
+EXAMPLE_TLS = KUBERNETES / "rendered/example_tls/sheaf.yaml"
 TOOLS = Path(os.environ.get("SHEAF_KUBE_TOOLS", REPOSITORY / "build/kube-tools"))
 KUBERNETES_VERSION = "1.36.3"
 

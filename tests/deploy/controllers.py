@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from pods import Pod, PodNetwork, Root
+from secret_volumes import Issuer, SecretVolume
 
 USER = 65532
 Object = dict[str, Any]
@@ -120,7 +121,14 @@ class Cluster:
         folder.chmod(0o755)
         self.network = PodNetwork(folder)
         self._root = Root(folder, binary, image)
-        self._volumes = {"checkpoint": self._checkpoint(checkpoint), "token": self._token()}
+        self._checkpoints = self._checkpoint(checkpoint)
+        self.token = secrets.token_hex(16)
+        self._certificates = [thing for thing in objects if thing["kind"] == "Certificate"]
+        self.issuer = Issuer(folder / "ca") if self._certificates else None
+        self._secrets = {name: SecretVolume(folder / f"secret-{name}", USER)
+                         for name in ("sheaf-cluster-token", *(thing["spec"]["secretName"] for thing in self._certificates))}
+        self._secrets["sheaf-cluster-token"].write({"token": self.token.encode() + b"\n"})
+        self.renew_certificates()
         self._services = [thing for thing in objects if thing["kind"] == "Service"]
         self.workloads = {f"{thing['kind']}/{thing['metadata']['name']}": Workload(thing, self._pod, thing["spec"].get("replicas", 1))
                           for thing in objects if thing["kind"] in ("Deployment", "StatefulSet")}
@@ -135,14 +143,10 @@ class Cluster:
             path.chmod(0o755 if path.is_dir() else 0o644)
         return self.folder / "checkpoints"
 
-    def _token(self) -> Path:
-        token = self.folder / "token"
-        token.mkdir(mode=0o755)
-        self.token = secrets.token_hex(16)
-        (token / "token").write_text(self.token + "\n")
-        os.chown(token / "token", 0, USER)
-        (token / "token").chmod(0o440)
-        return token
+    def renew_certificates(self) -> None:
+        for certificate in self._certificates:
+            assert self.issuer is not None
+            self._secrets[certificate["spec"]["secretName"]].write(self.issuer.issue(certificate))
 
     def _volume(self, volume: Object) -> Path:
         if "emptyDir" in volume:
@@ -150,7 +154,10 @@ class Cluster:
             path.mkdir()
             os.chown(path, USER, USER)
             return path
-        return self._volumes[volume["name"]]
+        if "secret" in volume:
+            return self._secrets[volume["secret"]["secretName"]].folder
+        assert "persistentVolumeClaim" in volume, volume
+        return self._checkpoints
 
     def _pod(self, name: str, template: Object) -> Pod:
         pod = Pod(name, template, self.network, self._root, self.folder, self._volume)

@@ -279,6 +279,22 @@ def joining_is_guarded(objects: list[Object]) -> Iterator[str]:
                 yield f"{pod.where}: secret {volume['name']} is readable by all"
 
 
+def certificates(objects: list[Object]) -> Iterator[str]:
+    """Where one process of the cluster has a certificate all have; probes speak TLS where their port does."""
+    pods = pods_of(objects)
+    flags = ("--cluster-tls-cert", "--cluster-tls-key", "--cluster-tls-ca", "--cluster-allowed-names")
+    wanted = any(value_of(pod.main()["args"], flag) for pod in pods for flag in flags)
+    for pod in pods:
+        missing = [flag for flag in flags if not value_of(pod.main()["args"], flag)]
+        if wanted and missing:
+            yield f"{pod.where}: no {', '.join(missing)}, which other processes of the cluster have"
+        for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
+            probe = pod.main().get(kind, {}).get("httpGet", {})
+            speaks = probe.get("scheme", "HTTP") == "HTTPS"
+            if probe.get("port") == "http" and speaks != bool(value_of(pod.main()["args"], "--tls-cert")):
+                yield f"{pod.where}: {kind}: its scheme is not that of the port"
+
+
 def spread(objects: list[Object]) -> Iterator[str]:
     for pod in pods_of(objects):
         if pod.labels["app.kubernetes.io/component"] == "coordinator":
@@ -308,6 +324,7 @@ RULES: list[tuple[str, Callable[[list[Object]], Iterator[str]]]] = [
     ("grace is longer than the drain", grace),
     ("no tag latest", tags),
     ("joining needs the token, secrets are private", joining_is_guarded),
+    ("certificates everywhere or nowhere", certificates),
     ("spread over nodes", spread),
 ]
 
@@ -331,7 +348,7 @@ def table(results: dict[str, list[tuple[str, list[str]]]]) -> str:
 
 
 def main(paths: list[str]) -> int:
-    results = {Path(path).stem: check(load(Path(path).read_text(encoding="utf-8"))) for path in paths}
+    results = {f"{Path(path).parent.name}/{Path(path).stem}": check(load(Path(path).read_text(encoding="utf-8"))) for path in paths}
     print(table(results))
     return 1 if any(faults for result in results.values() for _, faults in result) else 0
 

@@ -11,7 +11,7 @@ import yaml
 
 import policy
 from api_server import ApiServer
-from charts import KUBERNETES, TOOLS, VALUES, render
+from charts import EXAMPLE, EXAMPLE_TLS, KUBERNETES, TOOLS, VALUES, render
 
 STRICT = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "--namespace", "sheaf", "-f", "-")
 
@@ -35,8 +35,9 @@ def server() -> Iterator[ApiServer]:
         yield running
 
 
-def test_the_committed_folder_is_taken(server: ApiServer) -> None:
-    done = server.kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-k", str(KUBERNETES / "rendered/example"))
+@pytest.mark.parametrize("folder", [EXAMPLE.parent, EXAMPLE_TLS.parent], ids=lambda path: path.name)
+def test_the_committed_folders_are_taken(server: ApiServer, folder: Path) -> None:
+    done = server.kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-k", str(folder))
     assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
     print(done.stdout)
 

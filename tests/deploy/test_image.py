@@ -122,22 +122,3 @@ def test_the_file_for_container_engines_names_what_is_here() -> None:
     copied = [word for line in re.findall(r"^COPY (?!--)(.*)$", text, re.MULTILINE) for word in line.split()[:-1]]
     assert copied and all((REPOSITORY / name).exists() for name in copied)
     assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", text, re.MULTILINE) and ":latest" not in text
-
-
-@needs_binary
-@pytest.mark.skipif("SHEAF_ASSEMBLE_IMAGE" not in os.environ, reason="takes minutes: SHEAF_ASSEMBLE_IMAGE=1 has it run")
-def test_the_assembled_root_starts_the_program(tmp_path: Path) -> None:
-    """Every library is there. Debian's packages are fetched."""
-    root = tmp_path / "root"
-    done = subprocess.run([str(CONTAINER / "assemble_root.sh"), policy.binary(), str(root)], capture_output=True, text=True,
-                          timeout=800, check=False)
-    if done.returncode == 77:
-        pytest.skip(done.stderr.strip())
-    assert done.returncode == 0, done.stderr
-    said = subprocess.run(["chroot", "--userspec=65532:65532", str(root), "/usr/bin/sheaf", "--version"], capture_output=True,
-                          text=True, check=False)
-    assert said.returncode == 0 and said.stdout.startswith("sheaf "), said.stderr
-    megabytes = sum(path.lstat().st_size for path in root.rglob("*") if path.is_file() and not path.is_symlink()) / 1e6
-    print(f"{megabytes:.0f} MB")
-    assert megabytes < 200
-    assert not list((root / "var/lib/apt/lists").glob("*")) and (root / "usr/share/doc/libssl3/copyright").exists()

@@ -8,7 +8,7 @@ from typing import Any, Callable
 import pytest
 
 import policy
-from charts import EXAMPLE
+from charts import EXAMPLE, EXAMPLE_TLS
 
 Object = dict[str, Any]
 
@@ -21,9 +21,10 @@ def example() -> list[Object]:
 
 
 @needs_binary
-def test_the_committed_manifests_keep_every_rule(example: list[Object]) -> None:
-    results = policy.check(example)
-    print(policy.table({"example": results}))
+@pytest.mark.parametrize("path", [EXAMPLE, EXAMPLE_TLS], ids=lambda path: path.parent.name)
+def test_the_committed_manifests_keep_every_rule(path: Path) -> None:
+    results = policy.check(policy.load(path.read_text(encoding="utf-8")))
+    print(policy.table({path.parent.name: results}))
     assert not [fault for _, faults in results for fault in faults]
 
 
@@ -91,6 +92,8 @@ BREAKS: list[tuple[str, Callable[[list[Object]], Any]]] = [
     ("no tag latest", lambda o: container(o, WORKER).update(image="host:5000/sheaf")),
     ("joining needs the token, secrets are private",
      lambda o: replace_argument(container(o, WORKER), "--cluster-token-file=", "--no=")),
+    ("certificates everywhere or nowhere", lambda o: container(o, ROUTER)["args"].append("--tls-cert=/etc/sheaf/tls/tls.crt")),
+    ("certificates everywhere or nowhere", lambda o: container(o, WORKER)["args"].append("--cluster-tls-cert=/etc/sheaf/tls/tls.crt")),
     ("spread over nodes", lambda o: pod(o, ROUTER).pop("topologySpreadConstraints")),
 ]
 

@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 
 import policy
-from charts import CHART, EXAMPLE, VALUES, helm, render, run_helm
+from charts import CHART, EXAMPLE, EXAMPLE_TLS, VALUES, helm, render, run_helm
 
 pytestmark = pytest.mark.skipif(helm() is None, reason="no helm: tests/deploy/build_kube_tools.sh build/kube-tools makes one")
 
 
-def test_the_committed_manifests_are_what_the_chart_renders() -> None:
-    wanted = render(CHART.parent / "values/example.yaml")
-    assert EXAMPLE.read_text(encoding="utf-8") == wanted, "run deploy/kubernetes/render.sh"
+@pytest.mark.parametrize("committed", [EXAMPLE, EXAMPLE_TLS], ids=lambda path: path.parent.name)
+def test_the_committed_manifests_are_what_the_chart_renders(committed: Path) -> None:
+    wanted = render(CHART.parent / f"values/{committed.parent.name}.yaml")
+    assert committed.read_text(encoding="utf-8") == wanted, "run deploy/kubernetes/render.sh"
 
 
 def test_helm_finds_no_fault() -> None:

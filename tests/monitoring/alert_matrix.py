@@ -9,6 +9,7 @@ divided by --hurry; thresholds are as they are. Needs prometheus; about a minute
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shutil
 import signal
@@ -21,10 +22,11 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, ContextManager
 
 from watched_prometheus import WatchedPrometheus
 from figures import ROOT
+from tls_router import TlsRouter
 
 sys.path.insert(0, str(ROOT / "tests/process"))
 from pool_harness import Pool, free_port  # noqa: E402  (found through the path above)
@@ -74,6 +76,7 @@ class Fault:
     clients: int = 2
     max_tokens: int = 24
     damaged_worker: bool = False  # the first one reads a damaged copy of the checkpoint
+    certificate_days: float = 0   # a third router has a certificate that ends so soon; 0: there is none
 
 
 def nothing(pool: Pool) -> None:
@@ -103,6 +106,10 @@ def stop_coordinator(pool: Pool) -> None:
     assert pool.coordinator is not None
     pool.coordinator.restarts = False
     pool.coordinator.signal(signal.SIGTERM)
+
+
+def freeze_worker(pool: Pool) -> None:
+    pool.workers[0].signal(signal.SIGSTOP)
 
 
 def freeze_router(pool: Pool) -> None:
@@ -135,12 +142,13 @@ def damaged_copy(folder: Path) -> Path:
 
 
 FAULTS = {
-    "none": Fault(set(), nothing),
+    "none": Fault(set(), nothing, certificate_days=30),
     "worker killed, comes back": Fault({"SheafWorkerLost"}, kill_worker),
     "worker killed, stays away": Fault({"SheafWorkerLost", "SheafTargetDown"}, lose_worker),
     "worker leaves in order, comes back": Fault(set(), worker_leaves),
     "all workers lost": Fault({"SheafWorkerLost", "SheafTargetDown", "SheafExpertsMissing", "SheafCoverageBelowWanted"}, lose_all_workers, seconds=50),
     "coordinator stopped": Fault({"SheafTargetDown", "SheafWorkerWithoutCoordinator"}, stop_coordinator),
+    "a worker hangs": Fault({"SheafWorkerLost", "SheafTargetDown"}, freeze_worker),
     "a router hangs": Fault({"SheafTargetDown"}, freeze_router),
     "strangers without the token": Fault({"SheafHellosRefused"}, strangers, pool={"token": "secret"}),
     "a worker computes wrongly": Fault({"SheafVerificationDiffers", "SheafWorkerQuarantined"}, nothing, damaged_worker=True,
@@ -149,6 +157,8 @@ FAULTS = {
                                        pool={"router_flags": ["--max-num-seqs", "1", "--max-num-queued-reqs", "1"]}),
     "KV cache too small": Fault({"SheafKvCacheExhausted", "SheafPreemptionStorm"}, nothing, clients=8, max_tokens=160,
                                 pool={"router_flags": ["--kv-cache-memory-bytes", "4MiB", "--max-num-seqs", "8"]}),
+    "a certificate ends this week": Fault({"SheafCertificateExpiring"}, nothing, certificate_days=3),
+    "a certificate ends today": Fault({"SheafCertificateEnds"}, nothing, certificate_days=0.5),
 }
 
 
@@ -169,11 +179,17 @@ def run(fault: Fault, hurry: float) -> set[str]:
     with tempfile.TemporaryDirectory(prefix="sheaf-damaged-") as folder:
         if fault.damaged_worker:
             pool.workers[0].command[1] = str(damaged_copy(Path(folder)))
-        return watch(fault, pool, scraped, hurry)
+        beside: ContextManager[None] = contextlib.nullcontext()
+        if fault.certificate_days:
+            router = TlsRouter(Path(folder), fault.certificate_days)
+            scraped["sheaf-router-tls"] = [router.address]
+            beside = router.of(pool)
+        with pool, beside:
+            return watch(fault, pool, scraped, hurry)
 
 
 def watch(fault: Fault, pool: Pool, scraped: dict[str, list[str]], hurry: float) -> set[str]:
-    with pool, WatchedPrometheus(scraped, hurry) as prometheus, Clients([router.http for router in pool.routers], fault.clients, fault.max_tokens) as clients:
+    with WatchedPrometheus(scraped, hurry) as prometheus, Clients([router.http for router in pool.routers], fault.clients, fault.max_tokens) as clients:
         started = time.monotonic()
         while time.monotonic() < started + 8 or clients.answers == 0:
             time.sleep(0.5)

@@ -5,7 +5,7 @@
         prometheus.fired()     # of those that fired since the start
 
 `hurry` divides every window and waiting time of the rules, so that an hour's story takes three minutes; scrapes come each second.
-Thresholds stay. Needs the program prometheus (Debian package).
+Thresholds stay. A job whose name ends with -tls is scraped over TLS, whatever the certificate. Needs the program prometheus (Debian package).
 """
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from pool_harness import free_port  # noqa: E402  (found through the path above)
 from sheaf_server import wait_for  # noqa: E402
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+OVER_TLS = {"scheme": "https", "tls_config": {"insecure_skip_verify": True}}
 LEAST_WINDOW_SECONDS = 4  # a rate needs a few scrapes
 
 
@@ -57,7 +58,8 @@ class WatchedPrometheus:
         (folder / "prometheus.yaml").write_text(yaml.safe_dump({
             "global": {"scrape_interval": f"{round(scrape_seconds * 1000)}ms", "scrape_timeout": f"{round(scrape_seconds * 900)}ms", "evaluation_interval": "1s"},
             "rule_files": ["rules.yaml", "alerts.yaml"],
-            "scrape_configs": [{"job_name": job, "static_configs": [{"targets": addresses}]} for job, addresses in targets.items()]}))
+            "scrape_configs": [{"job_name": job, "static_configs": [{"targets": addresses}], **(OVER_TLS if job.endswith("-tls") else {})}
+                               for job, addresses in targets.items()]}))
         self.address = f"http://127.0.0.1:{free_port()}"
         self._command = [shutil.which("prometheus") or "prometheus", f"--config.file={folder}/prometheus.yaml", f"--storage.tsdb.path={folder}/data",
                          f"--web.listen-address={self.address.removeprefix('http://')}", "--log.level=warn"]

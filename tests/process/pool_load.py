@@ -8,13 +8,15 @@
 
 Every stream asks one question after another over HTTP (server-sent events) until the load ends; the running ones are
 finished then. A stream that breaks is asked for again at the next address with what it has as prior_output, where
-resume=True; else it has failed. One thread with an event loop reads everything, so a token's time is when it was read.
+resume=True; else it has failed. With tls every question has a connection of its own, whose certificate must have the
+name tls_name. One thread with an event loop reads everything, so a token's time is when it was read.
 """
 from __future__ import annotations
 
 import asyncio
 import json
 import random
+import ssl
 import threading
 import time
 from dataclasses import dataclass, field
@@ -99,15 +101,15 @@ async def _events(reader: asyncio.StreamReader) -> Any:
             return
 
 
-async def _ask(address: str, question: Question, record: Record) -> None:
-    """Adds what comes to the record. Raises _Broken when it ends otherwise than with [DONE]."""
+async def _ask(address: str, question: Question, record: Record, **connection: Any) -> None:
+    """Adds what comes to the record. Raises _Broken when it ends otherwise than with [DONE]. connection: as asyncio has it."""
     body = {**question, "stream": True}
     if record.ids:
         body["prior_output"] = record.ids
     data = json.dumps(body).encode()
     writer = None
     try:
-        reader, writer = await asyncio.open_connection(*address.rsplit(":", 1), limit=1 << 22)
+        reader, writer = await asyncio.open_connection(*address.rsplit(":", 1), limit=1 << 22, **connection)
         writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: sheaf\r\nConnection: close\r\n"
                      b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
@@ -142,11 +144,13 @@ class Load:
     """See the module. requests_per_second None: a stream asks again at once (saturation)."""
 
     def __init__(self, addresses: Sequence[str], questions: Sequence[Question], streams: int, seed: int = 0,
-                 requests_per_second: float | None = None, resume: bool = False) -> None:
+                 requests_per_second: float | None = None, resume: bool = False, tls: ssl.SSLContext | None = None,
+                 tls_name: str = "") -> None:
         self.addresses, self.questions, self.streams = list(addresses), list(questions), streams
         self.records: list[Record] = []  # of questions whose answer ended, in that order
         self.running: dict[int, Record] = {}  # by stream
         self._seed, self._rate, self._resume = seed, requests_per_second, resume
+        self._connection: dict[str, Any] = {"ssl": tls, "server_hostname": tls_name} if tls else {}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -211,7 +215,7 @@ class Load:
             if not record.addresses or record.addresses[-1] != address:
                 record.addresses.append(address)
             try:
-                await _ask(address, self.questions[question], record)
+                await _ask(address, self.questions[question], record, **self._connection)
                 record.error = ""
                 break
             except _Broken as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -289,3 +290,29 @@ def test_a_hidden_page_asks_seldom(page: Page) -> None:
     assert page.eval(f"new Promise(done => setTimeout(() => done({asked}), 3000))") - seen <= 1
     page.eval("Object.defineProperty(document, 'hidden', {get: () => false}), document.dispatchEvent(new Event('visibilitychange'))")
     page.until(f"{asked} > {seen}", 2, "a question as soon as it is seen again")
+
+
+@pytest.mark.skipif("SHEAF_SCREENSHOTS" not in os.environ, reason="makes pictures alone: SHEAF_SCREENSHOTS=DIRECTORY")
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_pool_under_load_for_the_pictures(browser: Browser, pool: SheafServer, dark: bool) -> None:
+    page = opened(browser, pool, view="#pool", dark=dark, width=1280, height=900, still=True)  # no bar on its way
+    page.until("document.querySelectorAll('#rows tr').length === 3 && map", 20, "three workers and the map")
+    process = page.eval("document.querySelector('#rows tr[data-id=\"2\"]').textContent.match(/pid (\\d+) on/)[1]")
+    os.kill(int(process), signal.SIGKILL)
+    ending = threading.Event()
+
+    def load() -> None:
+        while not ending.is_set():
+            pool.completion(prompt="What is an expert worker?", max_tokens=120, temperature=1, ignore_eos=True)
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    if dark:
+        page.eval("document.getElementById('colour').value = 'load', document.getElementById('colour').dispatchEvent(new Event('change'))")
+    page.until("document.querySelectorAll('#events li').length >= 2 && map.levels.length && speeds.length >= 15", 60, "a story to show")
+    picture(page, "pool-dark" if dark else "pool-light")
+    ending.set()
+    for thread in threads:
+        thread.join()
+    page.close()

@@ -50,7 +50,7 @@ spec:
         {{- end }}
         - --shutdown-timeout-ms={{ mul $v.router.drainSeconds 1000 }}
         {{- include "sheaf.trustArgs" $root | nindent 8 }}
-        {{- with include "sheaf.clientTlsArgs" $root }}
+        {{- with include "sheaf.clientTlsArgs" $root | trim }}
         {{- . | nindent 8 }}
         {{- end }}
         {{- include "sheaf.logArgs" $root | nindent 8 }}
