@@ -6,9 +6,9 @@
 
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
-#include "cli/commands.h"
-#include "cli/options.h"
-#include "cli/process_setup.h"
+#include "cli/commands/commands.h"
+#include "cli/options/options.h"
+#include "cli/process/process_setup.h"
 
 namespace {
 

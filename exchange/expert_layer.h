@@ -23,7 +23,7 @@
 
 #include "absl/status/status.h"
 #include "base/ids.h"
-#include "kernels/quantized_rows.h"
+#include "kernels/linear/quantized_rows.h"
 
 namespace sheaf {
 

@@ -5,7 +5,7 @@
 //            model/expert_slice.h.
 
 #include "base/ids.h"
-#include "kernels/expert_ffn.h"
+#include "kernels/experts/expert_ffn.h"
 
 namespace sheaf {
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/expert_gate.h"
+#include "kernels/experts/expert_gate.h"
 
 namespace sheaf {
 namespace {

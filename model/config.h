@@ -18,7 +18,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/ids.h"
-#include "kernels/rope.h"
+#include "kernels/attention/rope.h"
 #include "model/attention/attention_shape.h"
 #include "model/quantization/module_overrides.h"
 

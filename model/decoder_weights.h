@@ -15,7 +15,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/thread_pool.h"
-#include "kernels/linear.h"
+#include "kernels/linear/linear.h"
 #include "model/attention/attention_weights.h"
 #include "model/checkpoint.h"
 #include "model/config.h"

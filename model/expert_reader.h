@@ -17,7 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/ids.h"
-#include "kernels/expert_ffn.h"
+#include "kernels/experts/expert_ffn.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
 #include "model/linear_loader.h"

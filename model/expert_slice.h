@@ -17,7 +17,7 @@
 #include "absl/status/statusor.h"
 #include "base/ids.h"
 #include "base/thread_pool.h"
-#include "kernels/expert_ffn.h"
+#include "kernels/experts/expert_ffn.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
 

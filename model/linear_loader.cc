@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"
-#include "kernels/packed_integers.h"
+#include "kernels/linear/packed_integers.h"
 #include "model/formats/formats.h"
 #include "model/formats/tensor_checks.h"
 #include "model/quantization/zero_points.h"

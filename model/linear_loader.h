@@ -3,7 +3,7 @@
 //
 // The storage is decided from the tensors that exist under the prefix (.qweight / .weight_packed /
 // .weight), then from the hints: models differ tensor by tensor. Integer formats are read a piece at a
-// time into scratch memory and repacked into kernels/packed_w4.h or packed_w8.h; float formats are
+// time into scratch memory and repacked into kernels/linear/packed_w4.h or packed_w8.h; float formats are
 // read to where they stay.
 //
 // Ownership  LoadedLinear owns its memory (a part of the arena); nothing of the Checkpoint is
@@ -22,7 +22,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "kernels/linear.h"
+#include "kernels/linear/linear.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
 #include "model/files/row_reader.h"

@@ -20,14 +20,14 @@
 #include <span>
 #include <vector>
 
-#include "base/thread_pool.h"
 #include "base/byte_buffer.h"
+#include "base/thread_pool.h"
 #include "exchange/layer/layer_machine.h"
 #include "exchange/pool/answer_comparison.h"
 #include "exchange/pool/exchange_totals.h"
 #include "exchange/pool/pool_links.h"
 #include "exchange/wire/combine_payload.h"
-#include "kernels/quantized_rows.h"
+#include "kernels/linear/quantized_rows.h"
 
 namespace sheaf {
 

@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
-#include "kernels/quantized_rows.h"
+#include "kernels/linear/quantized_rows.h"
 
 namespace sheaf {
 namespace {

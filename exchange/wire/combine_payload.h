@@ -4,7 +4,7 @@
 //
 //   float32       [pairs][hidden]
 //   int16 groups  planes [pairs][groups][256] signed bytes, then scales [pairs][groups] float32
-//                 (kernels/quantized_rows.h): half the bytes. A vector is rounded by itself, so the
+//                 (kernels/linear/quantized_rows.h): half the bytes. A vector is rounded by itself, so the
 //                 numbers depend neither on who computed it nor on its neighbours.
 //
 // CombineView   proves the sizes once, then gives rows as float32. float32 rows are read where they

@@ -2,7 +2,7 @@
 // The payload of a dispatch: the quantized rows that a worker needs and which expert reads which of
 // them.
 //
-//   planes  [tokens][groups][256]   signed bytes, kernels/quantized_rows.h
+//   planes  [tokens][groups][256]   signed bytes, kernels/linear/quantized_rows.h
 //   scales  [tokens][groups]        float32
 //   runs    [experts]{expert, rows} int32 each, ascending expert, rows >= 1
 //   rows    [pairs]                 int32 index of a token, expert by expert, there ascending
@@ -23,7 +23,7 @@
 #include "base/thread_pool.h"
 #include "exchange/wire/frame.h"
 #include "exchange/wire/worker_plan.h"
-#include "kernels/quantized_rows.h"
+#include "kernels/linear/quantized_rows.h"
 
 namespace sheaf {
 

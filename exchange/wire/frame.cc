@@ -2,7 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "kernels/quantized_rows.h"
+#include "kernels/linear/quantized_rows.h"
 
 namespace sheaf {
 namespace {

@@ -54,7 +54,7 @@ enum class FrameKind : uint8_t {
 
 enum class FrameElement : uint8_t {
   kNone = 0,
-  kInt16Groups = 1,  // kernels/quantized_rows.h: planes and scales
+  kInt16Groups = 1,  // kernels/linear/quantized_rows.h: planes and scales
   kFloat32 = 2,
   kText = 3,
   kExpertIds = 4,

@@ -27,7 +27,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "kernels/linear.h"
+#include "kernels/linear/linear.h"
 #include "model/linear_plan.h"
 #include "model/packed_arena.h"
 

@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "kernels/rope.h"
+#include "kernels/attention/rope.h"
 #include "model/config_json.h"
 
 namespace sheaf {

@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"
-#include "kernels/packed_w4.h"
+#include "kernels/linear/packed_w4.h"
 #include "model/formats/formats.h"
 #include "model/formats/tensor_checks.h"
 

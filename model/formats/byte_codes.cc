@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/packed_w8.h"
+#include "kernels/linear/packed_w8.h"
 
 namespace sheaf {
 namespace {

@@ -1,5 +1,5 @@
 #pragma once
-// 8-bit codes of the file formats into kernels/packed_w8.h.
+// 8-bit codes of the file formats into kernels/linear/packed_w8.h.
 //
 // Shapes     as formats.h's Unpack: `codes` are zeroed memory of the packed size; places past the
 //            range stay zero.

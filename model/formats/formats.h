@@ -1,7 +1,7 @@
 #pragma once
 // One weight format = one file here, with the same two functions: Plan (headers only: are its
 // tensors there and of the right shape) and Unpack (its words and zero points into
-// kernels/packed_w4.h or packed_w8.h, by the plan's bits).
+// kernels/linear/packed_w4.h or packed_w8.h, by the plan's bits).
 //
 // Plan functions are called when the format's tensor exists; n and k are the whole matrix, and
 // group_size and claim what the config says of it. They fill the plan's tensors, groups and zero
@@ -20,7 +20,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "kernels/dense_matrix.h"
+#include "kernels/linear/dense_matrix.h"
 #include "model/files/row_reader.h"
 #include "model/formats/weight_groups.h"
 #include "model/linear_plan.h"

@@ -8,7 +8,7 @@
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"
-#include "kernels/dense_matrix.h"
+#include "kernels/linear/dense_matrix.h"
 #include "model/formats/formats.h"
 #include "model/formats/tensor_checks.h"
 

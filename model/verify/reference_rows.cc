@@ -10,8 +10,8 @@
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"
-#include "kernels/linear.h"
-#include "kernels/packed_w4.h"
+#include "kernels/linear/linear.h"
+#include "kernels/linear/packed_w4.h"
 #include "model/linear_loader.h"
 #include "model/verify/tensor_roles.h"
 

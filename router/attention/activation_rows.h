@@ -3,8 +3,8 @@
 //
 // Ownership  views of the caller's buffers. Threads: QuantizeInto writes one row, any thread.
 
-#include "kernels/linear.h"
-#include "kernels/quantized_rows.h"
+#include "kernels/linear/linear.h"
+#include "kernels/linear/quantized_rows.h"
 
 namespace sheaf {
 

@@ -16,8 +16,8 @@
 #include <span>
 
 #include "base/thread_pool.h"
-#include "kernels/linear.h"
-#include "kernels/rope.h"
+#include "kernels/attention/rope.h"
+#include "kernels/linear/linear.h"
 #include "model/config.h"
 #include "model/decoder_weights.h"
 #include "router/attention/kv_cache.h"

@@ -23,7 +23,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "kernels/kv_format.h"
+#include "kernels/attention/kv_format.h"
 #include "model/config.h"
 #include "model/decoder_weights.h"
 

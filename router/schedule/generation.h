@@ -26,7 +26,7 @@
 #include "absl/status/statusor.h"
 #include "base/clock.h"
 #include "base/ids.h"
-#include "kernels/sampling.h"
+#include "kernels/sampling/sampling.h"
 #include "router/schedule/prompt_tokens.h"
 #include "router/text/guide/guide_plan.h"
 

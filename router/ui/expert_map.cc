@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "absl/strings/escaping.h"
-#include "router/api/request/json_fields.h"
+#include "router/api/request/json/json_fields.h"
 
 namespace sheaf {
 namespace {

@@ -1,12 +1,12 @@
 // Integers of any length come through a request's JSON with their digits.
-#include "router/api/request/exact_json.h"
+#include "router/api/request/json/exact_json.h"
 
 #include <string>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "router/api/openai/openai_request.h"
-#include "router/api/request/json_fields.h"
+#include "router/api/request/json/json_fields.h"
 
 namespace sheaf {
 namespace {

@@ -3,7 +3,7 @@
 #include <random>
 
 #include "gtest/gtest.h"
-#include "router/api/request/json_fields.h"
+#include "router/api/request/json/json_fields.h"
 #include "tests/text/random_seed.h"
 
 namespace sheaf {

@@ -6,11 +6,11 @@
 #include "gtest/gtest.h"
 #include "router/api/generation/token_service.h"
 #include "router/api/openai/openai_request.h"
-#include "router/api/request/excerpt.h"
 #include "router/api/request/fairness_key.h"
-#include "router/api/request/json_fields.h"
-#include "router/api/request/json_shape.h"
-#include "router/api/request/text_bounds.h"
+#include "router/api/request/json/excerpt.h"
+#include "router/api/request/json/json_fields.h"
+#include "router/api/request/json/json_shape.h"
+#include "router/api/request/prompt/text_bounds.h"
 #include "tests/api/api_fixture.h"
 
 namespace sheaf {

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "exchange/layer/local_expert_layer.h"
-#include "kernels/latent_attention.h"
-#include "kernels/paged_attention.h"
+#include "kernels/attention/latent_attention.h"
+#include "kernels/attention/paged_attention.h"
 #include "router/attention/decoder.h"
 #include "tests/attention/tiny_checkpoint.h"
 

@@ -1,4 +1,4 @@
-#include "cli/access_log.h"
+#include "cli/process/access_log.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "cli/child_processes.h"
+#include "cli/process/child_processes.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "cli/inspect_parsers.h"
+#include "cli/commands/inspect_parsers.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <memory>
 
-#include "cli/checkpoint_text.h"
+#include "cli/commands/checkpoint_text.h"
 #include "nlohmann/json.hpp"
 
 namespace sheaf {

@@ -1,4 +1,4 @@
-#include "cli/kv_memory.h"
+#include "cli/process/kv_memory.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

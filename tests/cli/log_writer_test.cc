@@ -1,4 +1,4 @@
-#include "cli/log_writer.h"
+#include "cli/process/log_writer.h"
 
 #include <gtest/gtest.h>
 #include <fcntl.h>

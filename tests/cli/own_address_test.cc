@@ -1,4 +1,4 @@
-#include "cli/own_address.h"
+#include "cli/process/own_address.h"
 
 #include <gtest/gtest.h>
 

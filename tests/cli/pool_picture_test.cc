@@ -1,4 +1,4 @@
-#include "cli/pool_picture.h"
+#include "cli/router/pool_picture.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

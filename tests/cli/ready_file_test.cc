@@ -1,4 +1,4 @@
-#include "cli/ready_file.h"
+#include "cli/process/ready_file.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // What a service manager is told, over a socket like systemd's.
-#include "cli/service_manager.h"
+#include "cli/process/service_manager.h"
 
 #include <sys/socket.h>
 #include <sys/un.h>

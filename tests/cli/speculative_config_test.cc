@@ -1,4 +1,4 @@
-#include "cli/speculative_config.h"
+#include "cli/options/speculative_config.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

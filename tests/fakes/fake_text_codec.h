@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "nlohmann/json.hpp"
-#include "router/api/request/text_codec.h"
+#include "router/api/request/prompt/text_codec.h"
 
 namespace sheaf {
 

@@ -1,10 +1,10 @@
-#include "kernels/cpu_target.h"
+#include "kernels/simd/cpu_target.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 
-#include "kernels/reference_switch.h"
+#include "kernels/simd/reference_switch.h"
 
 namespace sheaf::kernels {
 namespace {

@@ -16,26 +16,26 @@
 #include <vector>
 
 #include "base/thread_pool.h"
-#include "kernels/exp.h"
-#include "kernels/expert_gate.h"
-#include "kernels/index_scores.h"
-#include "kernels/kv_format.h"
-#include "kernels/latent_attention.h"
-#include "kernels/layer_norm.h"
-#include "kernels/linear.h"
-#include "kernels/log.h"
-#include "kernels/paged_attention.h"
-#include "kernels/reference_switch.h"
-#include "kernels/rms_norm.h"
-#include "kernels/rope.h"
-#include "kernels/scaled_fp8.h"
-#include "kernels/silu_mul.h"
-#include "kernels/softmax.h"
-#include "kernels/top_positions.h"
+#include "kernels/attention/index_scores.h"
+#include "kernels/attention/kv_format.h"
+#include "kernels/attention/latent_attention.h"
+#include "kernels/attention/paged_attention.h"
+#include "kernels/attention/rope.h"
+#include "kernels/attention/top_positions.h"
+#include "kernels/experts/expert_gate.h"
+#include "kernels/linear/linear.h"
+#include "kernels/linear/scaled_fp8.h"
+#include "kernels/simd/reference_switch.h"
+#include "kernels/vector/exp.h"
+#include "kernels/vector/layer_norm.h"
+#include "kernels/vector/log.h"
+#include "kernels/vector/rms_norm.h"
+#include "kernels/vector/silu_mul.h"
+#include "kernels/vector/softmax.h"
 
 namespace sheaf::kernels {
 
-// Stands in for kernels/cpu_target.cc: always the SIMD code.
+// Stands in for kernels/simd/cpu_target.cc: always the SIMD code.
 namespace internal {
 constinit std::atomic<ReferenceMode> reference_mode{ReferenceMode::kSimd};
 ReferenceMode DetectReferenceMode() { return ReferenceMode::kSimd; }

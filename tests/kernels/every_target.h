@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/cpu_target.h"
+#include "kernels/simd/cpu_target.h"
 
 namespace sheaf::kernels::testing {
 

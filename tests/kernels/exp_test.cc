@@ -1,11 +1,11 @@
-#include "kernels/exp.h"
+#include "kernels/vector/exp.h"
 
 #include <cfloat>
 #include <cmath>
 #include <limits>
 
-#include "kernels/lanes_ref.h"
-#include "kernels/log.h"
+#include "kernels/simd/lanes_ref.h"
+#include "kernels/vector/log.h"
 #include "tests/kernels/every_target.h"
 
 namespace sheaf::kernels {

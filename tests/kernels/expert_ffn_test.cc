@@ -1,4 +1,4 @@
-#include "kernels/expert_ffn.h"
+#include "kernels/experts/expert_ffn.h"
 
 #include <cmath>
 #include <memory>
@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "kernels/cpu_target.h"
+#include "kernels/simd/cpu_target.h"
 #include "tests/kernels/random_weights.h"
 
 namespace sheaf::kernels {

@@ -1,4 +1,4 @@
-#include "kernels/expert_gate.h"
+#include "kernels/experts/expert_gate.h"
 
 #include <limits>
 #include <algorithm>

@@ -1,4 +1,4 @@
-#include "kernels/index_scores.h"
+#include "kernels/attention/index_scores.h"
 
 #include <algorithm>
 

@@ -1,4 +1,4 @@
-#include "kernels/kv_format.h"
+#include "kernels/attention/kv_format.h"
 
 #include <cstring>
 #include <fstream>

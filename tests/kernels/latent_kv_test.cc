@@ -1,6 +1,6 @@
-#include "kernels/latent_kv.h"
+#include "kernels/attention/latent_kv.h"
 
-#include "kernels/scaled_fp8.h"
+#include "kernels/linear/scaled_fp8.h"
 #include "tests/kernels/every_target.h"
 
 namespace sheaf::kernels {

@@ -1,4 +1,4 @@
-#include "kernels/layer_norm.h"
+#include "kernels/vector/layer_norm.h"
 
 #include "tests/kernels/every_target.h"
 

@@ -1,4 +1,4 @@
-#include "kernels/linear.h"
+#include "kernels/linear/linear.h"
 
 #include <cmath>
 #include <cstring>
@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "kernels/cpu_target.h"
+#include "kernels/simd/cpu_target.h"
 #include "tests/kernels/random_weights.h"
 
 namespace sheaf::kernels {

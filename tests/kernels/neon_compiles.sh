@@ -21,10 +21,10 @@ flags="-std=c++20 -O2 -Wall -Wextra -Wshadow -Werror -ffp-contract=off -I$source
 
 # Everything but what needs abseil's libraries: the choice of target and the sampler (no SIMD in either).
 sources="tests/kernels/cross_target_bits.cc base/thread_pool.cc"
-for file in "$source_dir"/kernels/*.cc; do
+for file in "$source_dir"/kernels/*/*.cc; do
   case $file in
     *_bench.cc | */cpu_target.cc | */sampling.cc) ;;
-    *) sources="$sources kernels/$(basename "$file")" ;;
+    *) sources="$sources ${file#"$source_dir"/}" ;;
   esac
 done
 

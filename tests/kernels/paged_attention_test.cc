@@ -1,4 +1,4 @@
-#include "kernels/paged_attention.h"
+#include "kernels/attention/paged_attention.h"
 
 #include <algorithm>
 #include <limits>

@@ -1,4 +1,4 @@
-#include "kernels/quantized_rows.h"
+#include "kernels/linear/quantized_rows.h"
 
 #include <cmath>
 #include <limits>
@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "kernels/cpu_target.h"
+#include "kernels/simd/cpu_target.h"
 #include "tests/kernels/random_weights.h"
 
 namespace sheaf::kernels {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/linear.h"
+#include "kernels/linear/linear.h"
 
 namespace sheaf::kernels {
 

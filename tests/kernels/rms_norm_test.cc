@@ -1,4 +1,4 @@
-#include "kernels/rms_norm.h"
+#include "kernels/vector/rms_norm.h"
 
 #include "tests/kernels/every_target.h"
 

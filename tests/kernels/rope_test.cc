@@ -1,4 +1,4 @@
-#include "kernels/rope.h"
+#include "kernels/attention/rope.h"
 
 #include "tests/kernels/every_target.h"
 

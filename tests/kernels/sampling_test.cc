@@ -1,4 +1,4 @@
-#include "kernels/sampling.h"
+#include "kernels/sampling/sampling.h"
 
 #include <algorithm>
 #include <array>
@@ -8,7 +8,7 @@
 #include <random>
 
 #include "gmock/gmock.h"
-#include "kernels/philox.h"
+#include "kernels/sampling/philox.h"
 #include "tests/kernels/every_target.h"
 #include "tests/text/random_seed.h"
 

@@ -1,9 +1,9 @@
-#include "kernels/scaled_fp8.h"
+#include "kernels/linear/scaled_fp8.h"
 
 #include <cstring>
 #include <limits>
 
-#include "kernels/kv_format.h"
+#include "kernels/attention/kv_format.h"
 #include "tests/kernels/every_target.h"
 
 namespace sheaf::kernels {

@@ -1,4 +1,4 @@
-#include "kernels/silu_mul.h"
+#include "kernels/vector/silu_mul.h"
 
 #include "tests/kernels/every_target.h"
 

@@ -1,4 +1,4 @@
-#include "kernels/softmax.h"
+#include "kernels/vector/softmax.h"
 
 #include <limits>
 #include <algorithm>

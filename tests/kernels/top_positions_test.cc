@@ -1,4 +1,4 @@
-#include "kernels/top_positions.h"
+#include "kernels/attention/top_positions.h"
 
 #include <algorithm>
 #include <limits>

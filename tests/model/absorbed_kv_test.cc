@@ -7,7 +7,7 @@
 #include <random>
 #include <string>
 
-#include "kernels/half_float.h"
+#include "kernels/simd/half_float.h"
 #include "model/linear_loader.h"
 #include "tests/model/checkpoint_writer.h"
 #include "tests/model/weight_packers.h"

@@ -12,7 +12,7 @@
 #include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "base/thread_pool.h"
-#include "kernels/linear.h"
+#include "kernels/linear/linear.h"
 #include "model/attention/absorbed_kv.h"
 #include "model/linear_loader.h"
 #include "model/model_layout.h"

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/linear.h"
+#include "kernels/linear/linear.h"
 #include "tests/model/checkpoint_writer.h"
 
 namespace sheaf::testing {
@@ -61,7 +61,7 @@ TestTensor PlainTensor(const std::string& dtype, std::vector<int64_t> shape,
                        std::mt19937_64& random);
 std::vector<float> Widened(const TestTensor& tensor);
 
-// [n][k], as kernels/packed_w4.h, packed_w8.h and kernels/dense_matrix.h define them.
+// [n][k], as kernels/linear/packed_w4.h, packed_w8.h and kernels/linear/dense_matrix.h define them.
 std::vector<float> MatrixOf(const kernels::Linear& linear);
 
 }  // namespace sheaf::testing

@@ -28,7 +28,7 @@ def test_every_file_keeps_the_include_rule() -> None:
     ("router/attention/x.cc", "worker/worker.h"),
     ("kernels/x.h", "model/config.h"),
     ("model/x.cc", "exchange/frame.h"),
-    ("base/x.h", "kernels/linear.h"),
+    ("base/x.h", "kernels/linear/linear.h"),
     ("router/text/x.cc", "router/api/http/http_server.h"),
     ("router/api/openai/x.cc", "router/api/grpc/grpc_server.h"),
     ("router/api/request/x.cc", "router/api/http/http_message.h"),

@@ -16,7 +16,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/ids.h"
-#include "kernels/expert_ffn.h"
+#include "kernels/experts/expert_ffn.h"
 #include "model/expert_reader.h"
 
 namespace sheaf {

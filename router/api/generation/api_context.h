@@ -14,9 +14,9 @@
 #include "router/api/generation/wake_queue.h"
 #include "router/api/request/api_settings.h"
 #include "router/api/request/limits.h"
+#include "router/api/request/prompt/text_codec.h"
 #include "router/api/request/request_validation.h"
 #include "router/api/request/served_model.h"
-#include "router/api/request/text_codec.h"
 #include "router/metrics/router_metrics.h"
 #include "router/schedule/generation.h"
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "router/api/request/answer_plan.h"
-#include "router/api/request/text_codec.h"
+#include "router/api/request/prompt/text_codec.h"
 #include "router/schedule/generation.h"
 #include "router/text/guide/thought_tracker.h"
 #include "router/text/output/output_parser.h"

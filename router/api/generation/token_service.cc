@@ -2,9 +2,9 @@
 
 #include <utility>
 
-#include "router/api/request/chat_checks.h"
-#include "router/api/request/chat_prompt.h"
-#include "router/api/request/text_bounds.h"
+#include "router/api/request/prompt/chat_checks.h"
+#include "router/api/request/prompt/chat_prompt.h"
+#include "router/api/request/prompt/text_bounds.h"
 
 namespace sheaf {
 

@@ -13,8 +13,8 @@
 #include "router/api/generation/generation_call.h"
 #include "router/api/grpc/grpc_delta_writer.h"
 #include "router/api/request/parsed_request.h"
+#include "router/api/request/prompt/text_codec.h"
 #include "router/api/request/request_validation.h"
-#include "router/api/request/text_codec.h"
 #include "sheaf/v1/inference.pb.h"
 
 namespace sheaf {

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "router/api/generation/generation_call.h"
-#include "router/api/request/text_codec.h"
+#include "router/api/request/prompt/text_codec.h"
 #include "sheaf/v1/inference.pb.h"
 
 namespace sheaf {

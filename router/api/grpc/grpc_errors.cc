@@ -7,7 +7,7 @@
 #include "absl/strings/str_replace.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
-#include "router/api/request/excerpt.h"
+#include "router/api/request/json/excerpt.h"
 
 namespace sheaf {
 namespace {

@@ -23,7 +23,7 @@
 #include "router/api/grpc/grpc_request.h"
 #include "router/api/grpc/grpc_request_bytes.h"
 #include "router/api/request/fairness_key.h"
-#include "router/api/request/text_bounds.h"
+#include "router/api/request/prompt/text_bounds.h"
 #include "sheaf/v1/inference.pb.h"
 
 namespace sheaf {

@@ -9,7 +9,7 @@
 #include "router/api/grpc/grpc_messages.h"
 #include "router/api/grpc/grpc_request.h"
 #include "router/api/grpc/grpc_unary_call.h"
-#include "router/api/request/text_bounds.h"
+#include "router/api/request/prompt/text_bounds.h"
 #include "sheaf/v1/inference.grpc.pb.h"
 
 namespace sheaf {

@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "router/api/grpc/grpc_chat.h"
-#include "router/api/request/json_fields.h"
+#include "router/api/request/json/json_fields.h"
 
 namespace sheaf {
 namespace {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <chrono>
 
-#include "router/api/request/excerpt.h"
-#include "router/api/request/json_fields.h"
+#include "router/api/request/json/excerpt.h"
+#include "router/api/request/json/json_fields.h"
 
 namespace sheaf {
 namespace {

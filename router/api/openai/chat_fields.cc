@@ -4,7 +4,7 @@
 #include <string>
 #include <utility>
 
-#include "router/api/request/excerpt.h"
+#include "router/api/request/json/excerpt.h"
 
 namespace sheaf {
 namespace {

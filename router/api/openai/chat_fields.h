@@ -3,7 +3,7 @@
 //
 // Threads: pure functions. Errors: violations are collected in `fields`.
 
-#include "router/api/request/json_fields.h"
+#include "router/api/request/json/json_fields.h"
 #include "router/api/request/parsed_request.h"
 
 namespace sheaf {

@@ -5,7 +5,7 @@
 // Threads: pure. Errors: violations are collected in `fields`; what the schema or grammar itself has
 // wrong is found when it is compiled.
 
-#include "router/api/request/json_fields.h"
+#include "router/api/request/json/json_fields.h"
 #include "router/api/request/parsed_request.h"
 
 namespace sheaf {

@@ -18,7 +18,7 @@
 #include "router/api/http/http_message.h"
 #include "router/api/openai/openai_request.h"
 #include "router/api/request/api_settings.h"
-#include "router/api/request/json_fields.h"
+#include "router/api/request/json/json_fields.h"
 
 namespace sheaf {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
-#include "router/api/request/json_fields.h"
+#include "router/api/request/json/json_fields.h"
 
 namespace sheaf {
 namespace {

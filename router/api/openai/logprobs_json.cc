@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "router/api/openai/json_append.h"
-#include "router/api/request/json_fields.h"
+#include "router/api/request/json/json_fields.h"
 
 namespace sheaf {
 namespace {

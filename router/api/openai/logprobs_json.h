@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "router/api/request/text_codec.h"
+#include "router/api/request/prompt/text_codec.h"
 #include "router/schedule/generation.h"
 #include "router/text/utf8_stream.h"
 

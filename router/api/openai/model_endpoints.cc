@@ -1,7 +1,7 @@
 // GET /v1/models and /v1/models/{id}.
 #include "router/api/http/http_errors.h"
 #include "router/api/openai/openai_endpoints.h"
-#include "router/api/request/json_fields.h"
+#include "router/api/request/json/json_fields.h"
 
 namespace sheaf {
 namespace {

@@ -7,7 +7,7 @@
 #include "absl/strings/numbers.h"
 #include "router/api/openai/chat_fields.h"
 #include "router/api/openai/constraint_fields.h"
-#include "router/api/request/json_fields.h"
+#include "router/api/request/json/json_fields.h"
 
 namespace sheaf {
 namespace {

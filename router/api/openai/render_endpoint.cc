@@ -6,7 +6,7 @@
 #include "router/api/http/http_errors.h"
 #include "router/api/openai/openai_endpoints.h"
 #include "router/api/openai/openai_request.h"
-#include "router/api/request/json_fields.h"
+#include "router/api/request/json/json_fields.h"
 
 namespace sheaf {
 namespace {

@@ -1,7 +1,7 @@
 #include "router/api/openai/unknown_fields.h"
 
 #include "absl/strings/str_format.h"
-#include "router/api/request/json_fields.h"
+#include "router/api/request/json/json_fields.h"
 #include "spdlog/spdlog.h"
 
 namespace sheaf {

@@ -19,7 +19,7 @@
 #include "router/api/request/api_error.h"
 #include "router/api/request/api_settings.h"
 #include "router/api/request/parsed_request.h"
-#include "router/api/request/text_codec.h"
+#include "router/api/request/prompt/text_codec.h"
 #include "router/text/guide/guide_plan.h"
 #include "router/text/output/declared_tools.h"
 #include "router/text/output/output_format.h"

@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
-#include "router/api/request/excerpt.h"
+#include "router/api/request/json/excerpt.h"
 
 namespace sheaf {
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "router/api/request/api_error.h"
-#include "router/api/request/text_codec.h"
+#include "router/api/request/prompt/text_codec.h"
 
 namespace sheaf {
 

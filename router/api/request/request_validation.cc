@@ -6,8 +6,8 @@
 
 #include "absl/strings/str_format.h"
 #include "router/api/request/bad_words.h"
-#include "router/api/request/tokenize_prompts.h"
-#include "router/api/request/text_bounds.h"
+#include "router/api/request/prompt/text_bounds.h"
+#include "router/api/request/prompt/tokenize_prompts.h"
 
 namespace sheaf {
 namespace {

@@ -24,8 +24,8 @@
 #include "router/api/request/api_settings.h"
 #include "router/api/request/limits.h"
 #include "router/api/request/parsed_request.h"
+#include "router/api/request/prompt/text_codec.h"
 #include "router/api/request/served_model.h"
-#include "router/api/request/text_codec.h"
 #include "router/schedule/generation.h"
 
 namespace sheaf {

@@ -7,7 +7,7 @@
 
 #include "prometheus/text_serializer.h"
 #include "router/api/http/http_errors.h"
-#include "router/api/request/json_fields.h"
+#include "router/api/request/json/json_fields.h"
 
 namespace sheaf {
 namespace {

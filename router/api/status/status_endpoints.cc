@@ -1,7 +1,7 @@
 #include "router/api/status/status_endpoints.h"
 
 #include "prometheus/text_serializer.h"
-#include "router/api/request/json_fields.h"
+#include "router/api/request/json/json_fields.h"
 
 namespace sheaf {
 namespace {

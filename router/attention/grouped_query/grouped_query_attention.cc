@@ -3,7 +3,7 @@
 #include <array>
 #include <cmath>
 
-#include "kernels/rms_norm.h"
+#include "kernels/vector/rms_norm.h"
 #include "router/attention/activation_rows.h"
 
 namespace sheaf {

@@ -11,8 +11,8 @@
 
 #include <vector>
 
-#include "kernels/paged_attention.h"
-#include "kernels/quantized_rows.h"
+#include "kernels/attention/paged_attention.h"
+#include "kernels/linear/quantized_rows.h"
 #include "router/attention/attention.h"
 #include "router/attention/scratch.h"
 

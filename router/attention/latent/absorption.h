@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "base/thread_pool.h"
-#include "kernels/linear.h"
-#include "kernels/quantized_rows.h"
+#include "kernels/linear/linear.h"
+#include "kernels/linear/quantized_rows.h"
 #include "model/attention/absorbed_kv.h"
 #include "router/attention/scratch.h"
 

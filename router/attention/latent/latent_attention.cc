@@ -5,7 +5,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "kernels/rms_norm.h"
+#include "kernels/vector/rms_norm.h"
 #include "router/attention/activation_rows.h"
 
 namespace sheaf {

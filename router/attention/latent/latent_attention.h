@@ -20,8 +20,8 @@
 
 #include <vector>
 
-#include "kernels/latent_attention.h"
-#include "kernels/quantized_rows.h"
+#include "kernels/attention/latent_attention.h"
+#include "kernels/linear/quantized_rows.h"
 #include "router/attention/attention.h"
 #include "router/attention/latent/absorption.h"
 #include "router/attention/latent/sparse_indexer.h"

@@ -18,10 +18,10 @@
 #include <random>
 #include <vector>
 
-#include "kernels/cpu_target.h"
-#include "kernels/latent_attention.h"
-#include "kernels/machine_limits_bench.h"
-#include "kernels/paged_attention.h"
+#include "kernels/attention/latent_attention.h"
+#include "kernels/attention/paged_attention.h"
+#include "kernels/machine/machine_limits_bench.h"
+#include "kernels/simd/cpu_target.h"
 #include "router/attention/activation_rows.h"
 #include "router/attention/latent/absorption.h"
 

@@ -4,8 +4,8 @@
 #include <array>
 #include <cmath>
 
-#include "kernels/layer_norm.h"
-#include "kernels/top_positions.h"
+#include "kernels/attention/top_positions.h"
+#include "kernels/vector/layer_norm.h"
 
 namespace sheaf {
 namespace {

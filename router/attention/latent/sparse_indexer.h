@@ -10,7 +10,7 @@
 // the choice of the last one before it. In a model without indexers every token attends to all.
 //
 // Numbers    queries, scores and head weights in float32; a key is rounded as the cache holds it
-//            (kernels/index_scores.h), nothing else is. The choice is exact for the scores.
+//            (kernels/attention/index_scores.h), nothing else is. The choice is exact for the scores.
 // Cache      one plane for each full layer, kernels::IndexKeyPool.
 // Cost       a scan of all the keys of a sequence for each token beyond index_topk: 8,192 fused
 //            multiply-adds a position at 32 heads of 128, then one selection, O(positions).
@@ -21,9 +21,9 @@
 #include <span>
 #include <vector>
 
-#include "kernels/aligned_floats.h"
-#include "kernels/index_scores.h"
-#include "kernels/rope.h"
+#include "kernels/attention/index_scores.h"
+#include "kernels/attention/rope.h"
+#include "kernels/simd/aligned_floats.h"
 #include "router/attention/attention.h"
 #include "router/attention/scratch.h"
 

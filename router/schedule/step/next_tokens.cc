@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "base/status.h"
-#include "kernels/sampling.h"
+#include "kernels/sampling/sampling.h"
 
 namespace sheaf {
 namespace {

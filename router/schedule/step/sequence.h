@@ -26,9 +26,9 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "kernels/token_counts.h"
-#include "router/schedule/delivery/output_teller.h"
+#include "kernels/sampling/token_counts.h"
 #include "router/schedule/blocks/prefix_cache.h"
+#include "router/schedule/delivery/output_teller.h"
 #include "router/schedule/generation.h"
 #include "router/text/guide/output_guide.h"
 

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "absl/strings/str_format.h"
-#include "kernels/softmax.h"
+#include "kernels/vector/softmax.h"
 
 namespace sheaf {
 

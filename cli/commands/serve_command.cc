@@ -1,0 +1,224 @@
+// `sheaf serve` (router and worker children) and `sheaf router` (router alone).
+
+#include <sched.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/core_division.h"
+#include "base/cpu_topology.h"
+#include "base/host_port.h"
+#include "base/status.h"
+#include "cli/commands/commands.h"
+#include "cli/process/child_processes.h"
+#include "cli/process/process_setup.h"
+#include "cli/process/ready_file.h"
+#include "cli/process/service_manager.h"
+#include "cli/router/router_process.h"
+
+namespace sheaf {
+namespace {
+
+using std::chrono::milliseconds;
+
+std::vector<std::vector<std::string>> WorkerCommands(const RouterOptions& options,
+                                                     const std::string& program,
+                                                     const std::string& cluster_address) {
+  if (cluster_address.empty()) return {};
+  // Children join over loopback also when the router listens on every interface.
+  const auto split = SplitHostPort(cluster_address);
+  SHEAF_CHECK(split.ok(), "the router's own address is one");
+  const std::string coordinator = JoinHostPort(LocalHostOf(split->host), split->port);
+  std::vector<std::vector<std::string>> commands;
+  for (int id = 0; id < options.pool.workers; ++id) {
+    commands.push_back({program, "worker", options.process.checkpoint, "--coordinator",
+                        coordinator, "--id", absl::StrFormat("%d", id), "--worker-threads",
+                        absl::StrFormat("%d", options.worker_threads), "--cpu-target",
+                        options.process.cpu_target, "--transport", NameOf(options.transport),
+                        "--exchange-integrity", NameOf(options.exchange_integrity),
+                        "--log-level", options.process.log_level, "--log-format",
+                        options.process.log_format});
+    if (!options.pool.cluster_token_file.empty()) {
+      commands.back().push_back("--cluster-token-file");
+      commands.back().push_back(options.pool.cluster_token_file);
+    }
+    for (std::string& flag : FlagsOf(options.pool.tls)) {
+      commands.back().push_back(std::move(flag));
+    }
+  }
+  return commands;
+}
+
+// Nothing on a machine of few cores, and where the operator has said how many threads there shall be:
+// then router and workers share all cores.
+CoreDivision DivideCoresOf(const RouterOptions& options) {
+  if (options.threads > 0 || options.worker_threads > 0 ||
+      options.transport == TransportKind::kInProcess) {
+    return {};
+  }
+  return DivideCores(UsableCpuCores(), options.pool.workers, DetectCpuTopology().cpu_quota);
+}
+
+// Of this thread and of those that it starts from now on.
+absl::Status RunOn(const std::vector<int>& cpus) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (const int cpu : cpus) {
+    if (cpu < CPU_SETSIZE) CPU_SET(cpu, &set);
+  }
+  if (sched_setaffinity(0, sizeof(set), &set) == 0) return absl::OkStatus();
+  return absl::InternalError(absl::StrFormat("cannot run on %d of the machine's CPUs: %s",
+                                             cpus.size(), std::strerror(errno)));
+}
+
+// Keeps the ready file true. A disk that is full for now is no reason to end.
+class ReadyFileKeeper {
+ public:
+  explicit ReadyFileKeeper(std::unique_ptr<ReadyFile> file) : file_(std::move(file)) {}
+
+  // The file does not tell the present process ids.
+  void SetStale() { stale_ = true; }
+
+  void Update(const ReadyInfo& info, TimePoint now) {
+    if (!file_ || !stale_ || now < next_try_) return;
+    const absl::Status written = file_->Write(info);
+    stale_ = !written.ok();
+    if (written.ok()) {
+      if (std::exchange(warned_, false)) spdlog::info("--ready-file: written again");
+      return;
+    }
+    next_try_ = now + kRetry;
+    if (!std::exchange(warned_, true)) {
+      spdlog::warn("{}; tried again every second", std::string(written.message()));
+    }
+  }
+
+  void Remove() { file_.reset(); }
+
+ private:
+  static constexpr std::chrono::seconds kRetry{1};
+
+  std::unique_ptr<ReadyFile> file_;
+  bool stale_ = true;
+  bool warned_ = false;
+  TimePoint next_try_{};
+};
+
+ReadyInfo Describe(const RouterProcess& router, const ChildProcesses& children) {
+  ReadyInfo info;
+  info.http = router.http_address();
+  info.grpc = router.grpc_address();
+  info.cluster = router.cluster_address();
+  info.router_pid = static_cast<int>(getpid());
+  for (const ChildProcesses::Child& child : children.children()) {
+    if (child.pid > 0) info.workers.push_back({child.id, static_cast<int>(child.pid)});
+  }
+  return info;
+}
+
+struct Started {
+  std::unique_ptr<RouterProcess> router;
+  std::unique_ptr<ReadyFile> ready_file;  // null: none is wanted
+};
+
+absl::StatusOr<Started> Start(const RouterOptions& options, StopSignals& signals) {
+  const StopSignals::NothingToFinish until_ports_answer(signals);
+  SHEAF_RETURN_IF_ERROR(SetUpProcess(options.process));
+  Started started;
+  if (!options.ready_file.empty()) {
+    SHEAF_ASSIGN_OR_RETURN(started.ready_file, ReadyFile::Claim(options.ready_file));
+  }
+  SHEAF_ASSIGN_OR_RETURN(started.router, RouterProcess::Start(options));
+  return started;
+}
+
+// Runs until SIGINT or SIGTERM; `program` empty: no children.
+int Run(RouterOptions options, const std::string& program) {
+  StopSignals signals;  // before any thread: the mask is inherited
+  // Children are on this host.
+  if (!program.empty() && options.transport == TransportKind::kAuto) {
+    options.transport = TransportKind::kSharedMemory;
+  }
+  CoreDivision division;
+  if (!program.empty()) {
+    options.workers_are_here = true;
+    division = DivideCoresOf(options);
+    if (!division.router_cpus.empty()) {
+      if (const absl::Status bound = RunOn(division.router_cpus); !bound.ok()) return Fail(bound);
+      options.experts_share_cores = false;
+    }
+  } else if (options.transport == TransportKind::kTcp) {
+    options.experts_share_cores = false;  // they are on other machines
+  }
+  const ServiceManagerAddress manager_address = ServiceManagerAddress::Take();
+  SteadyClock clock;
+  auto started = Start(options, signals);
+  if (!started.ok()) return Fail(started.status());
+  RouterProcess& router = *started->router;
+  ReadyFileKeeper ready_file(std::move(started->ready_file));
+
+  ChildProcesses children(program.empty()
+                              ? std::vector<std::vector<std::string>>{}
+                              : WorkerCommands(options, program, router.cluster_address()),
+                          clock, division.worker_cpus);
+  absl::Status why = children.StartAll();
+  // Its ports answer; others that are started after it may be what it waits for.
+  ServiceManager manager(manager_address, clock);
+  manager.StatusIs("loading");
+  manager.Ready();
+  bool announced = false;
+  while (why.ok() && !signals.WaitFor(milliseconds(50))) {
+    manager.Tick(router.live());
+    if (children.Poll()) ready_file.SetStale();
+    if (children.permanent_failure()) {
+      why = absl::InternalError(children.permanent_reason());
+    } else {
+      why = router.failure();
+    }
+    // The workers of this machine read these very files: no other one can do better. Once it has
+    // served, it goes on with what is in memory.
+    if (why.ok() && !announced && !program.empty()) why = router.broken_checkpoint();
+    if (!why.ok()) break;
+    for (int pid : router.TakeHungPids()) children.Kill(pid);
+    if (router.loaded()) manager.StatusIs(router.ready() ? "ready" : "waits for workers");
+    if (!router.ready()) continue;
+    if (!announced) spdlog::info("ready");
+    announced = true;
+    ready_file.Update(Describe(router, children), clock.Now());
+  }
+  ready_file.Remove();
+  manager.Stopping();
+  if (why.ok()) spdlog::info("stopping");
+  if (!router.loaded() && router.failure().ok()) {
+    // Nobody is served, and what is being loaded would only be waited for.
+    children.StopAll(milliseconds(100));
+    EndNow(why.ok() ? 0 : Fail(why));
+  }
+  router.Drain(milliseconds(why.ok() ? options.shutdown_timeout_ms : 0));
+  children.StopAll(milliseconds(3000));
+  router.Stop();
+  return why.ok() ? 0 : Fail(why);  // last of all, where an operator looks first
+}
+
+}  // namespace
+
+int RunServe(const RouterOptions& options, const char* program) {
+  char path[PATH_MAX];
+  const ssize_t length = readlink(program, path, sizeof(path) - 1);
+  return Run(options,
+             length > 0 ? std::string(path, static_cast<size_t>(length)) : std::string(program));
+}
+
+int RunRouter(const RouterOptions& options) { return Run(options, ""); }
+
+}  // namespace sheaf

@@ -1,0 +1,120 @@
+#include "cli/process/preflight.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "base/status.h"
+#include "model/absent_tensors.h"
+#include "model/model_layout.h"
+
+namespace sheaf {
+namespace {
+
+// Positions that the RoPE table and one sequence can have.
+absl::StatusOr<int> MaxModelLen(const RouterOptions& options, const ModelConfig& config,
+                                const KvCacheOptions& kv_cache) {
+  SHEAF_ASSIGN_OR_RETURN(const int blocks, KvCache::NumBlocks(config, AllHeads(config), kv_cache));
+  const int64_t capacity_tokens = int64_t{blocks} * options.block_size;
+  if (options.max_model_len == 0) {
+    return static_cast<int>(std::min<int64_t>(config.max_position_embeddings, capacity_tokens));
+  }
+  if (options.max_model_len > config.max_position_embeddings) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("--max-model-len: wanted at most the model's %d positions, got %d",
+                        config.max_position_embeddings, options.max_model_len));
+  }
+  if (options.max_model_len > capacity_tokens) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("--max-model-len: %d tokens do not fit the KV cache, which holds %d; raise "
+                        "--kv-cache-memory-bytes",
+                        options.max_model_len, capacity_tokens));
+  }
+  return static_cast<int>(options.max_model_len);
+}
+
+// Of every process of this server on this machine.
+uint64_t WeightBytes(const RouterOptions& options, const InspectReport& report) {
+  const bool with_workers =
+      options.workers_are_here || options.transport == TransportKind::kInProcess;
+  uint64_t bytes = 0;
+  for (const ProcessShare& share : report.processes) {
+    bytes += share.bytes + share.absorbed_bytes;
+    if (!with_workers) break;  // the router's is the first
+  }
+  return bytes;
+}
+
+absl::StatusOr<KvCacheOptions> PlanKvCache(const RouterOptions& options,
+                                           const InspectReport& report,
+                                           const MemoryLimits* memory) {
+  KvCacheOptions plan{.format = options.kv_format, .block_size = options.block_size};
+  int64_t bytes = options.kv_cache_memory_bytes;
+  if (memory != nullptr) {
+    SHEAF_ASSIGN_OR_RETURN(bytes, KvMemory(bytes, WeightBytes(options, report), *memory));
+  }
+  plan.memory_bytes = static_cast<size_t>(bytes);
+  return plan;
+}
+
+// What comes after the tensors.
+absl::Status OpenText(const RouterOptions& options, const MemoryLimits* memory,
+                      Preflight& preflight) {
+  ModelConfig& config = *preflight.config;
+  SHEAF_ASSIGN_OR_RETURN(
+      preflight.text,
+      CheckpointText::Load(options.process.checkpoint, static_cast<size_t>(config.vocab_size),
+                           {options.tool_call_parser, options.reasoning_parser},
+                           options.escape_special_tokens));
+  preflight.stop_ids = preflight.text->StopIds(config.eos_token_ids);
+  config.eos_token_ids = preflight.stop_ids.Ids();
+  const auto remark = [&](const std::vector<std::string>& more) {
+    preflight.report.remarks.insert(preflight.report.remarks.end(), more.begin(), more.end());
+  };
+  remark(preflight.text->remarks());
+  remark(preflight.stop_ids.remarks);
+  SHEAF_ASSIGN_OR_RETURN(preflight.kv_cache, PlanKvCache(options, preflight.report, memory));
+  SHEAF_ASSIGN_OR_RETURN(preflight.max_model_len, MaxModelLen(options, config, preflight.kv_cache));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+Preflight RunPreflight(const RouterOptions& options, const MemoryLimits* memory) {
+  Preflight preflight;
+  const std::string& directory = options.process.checkpoint;
+  auto checkpoint = Checkpoint::Open(directory);
+  if (!checkpoint.ok()) {
+    preflight.report.directory = directory;
+    preflight.report.refusal = std::string(checkpoint.status().message());
+    return preflight;
+  }
+  preflight.checkpoint = *std::move(checkpoint);
+  auto config = LoadModelConfig(directory);
+  if (config.ok()) FitVocabulary(*preflight.checkpoint, *config);
+  preflight.report = InspectTensors(*preflight.checkpoint, config, options.pool.workers);
+  if (!config.ok()) return preflight;
+  preflight.config = *std::move(config);
+  const absl::Status text = OpenText(options, memory, preflight);
+  if (!text.ok() && preflight.report.refusal.empty()) {
+    preflight.report.refusal = std::string(text.message());
+    preflight.report.processes.clear();
+  }
+  return preflight;
+}
+
+absl::StatusOr<WorkerPreflight> RunWorkerPreflight(const std::string& checkpoint_dir) {
+  WorkerPreflight preflight;
+  SHEAF_ASSIGN_OR_RETURN(preflight.checkpoint, Checkpoint::Open(checkpoint_dir));
+  SHEAF_ASSIGN_OR_RETURN(preflight.config, LoadModelConfig(checkpoint_dir));
+  SHEAF_RETURN_IF_ERROR(
+      JudgeAbsentTensors(*preflight.checkpoint, preflight.config).status());
+  FitVocabulary(*preflight.checkpoint, preflight.config);
+  const absl::Status experts = CheckExperts(*preflight.checkpoint, preflight.config);
+  // Its files are all there, so no second look finds the tensor: not like a file that is absent.
+  if (absl::IsNotFound(experts)) return absl::FailedPreconditionError(experts.message());
+  SHEAF_RETURN_IF_ERROR(experts);
+  return preflight;
+}
+
+}  // namespace sheaf

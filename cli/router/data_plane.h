@@ -1,0 +1,21 @@
+#pragma once
+// The byte movers that --transport names, built.
+//
+// Errors     kInvalidArgument: an interface without an address.
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "cli/options/options.h"
+#include "exchange/link/link_maker.h"
+
+namespace sheaf {
+
+// A router's: it connects. Not for kInProcess, which needs no other process. `integrity`: of TCP.
+std::unique_ptr<LinkMaker> MakeRouterLinks(TransportKind kind, FrameIntegrity integrity);
+
+// A worker's: it listens; TCP where its options say.
+absl::StatusOr<std::unique_ptr<LinkMaker>> MakeWorkerLinks(const WorkerOptions& options);
+
+}  // namespace sheaf

@@ -1,0 +1,54 @@
+#pragma once
+// Routed experts: out = down(silu(gate x) * up x) for every (token, expert) pair of a layer, several experts in
+// one call.
+//
+// Input rows are the int16 groups that the router quantized; the inner activations are quantized again in groups
+// of 128 before `down`. No weighting here: one float32 vector per (token, expert), so that the router can add
+// them in expert order whatever worker they came from.
+//
+// Shapes     x [tokens][hidden]; job.rows indexes x; job.out [rows.size()][hidden], row stride hidden floats.
+// Numbers    as kernels/linear/linear.h and kernels/vector/silu_mul.h; independent of the other jobs, threads and target.
+//            Float-stored experts read DequantizeRow(x).
+// Threads    splits (expert, 128 output rows) over the pool: two loops with one barrier.
+// Cost       reads each touched expert's bytes once from memory, once per 12 rows from the cache; scratch = two
+//            bytes per row and inner activation.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "kernels/linear/linear.h"
+#include "kernels/linear/quantized_rows.h"
+
+namespace sheaf::kernels {
+
+struct ExpertWeights {
+  Linear gate;  // [intermediate][hidden]
+  Linear up;    // [intermediate][hidden]
+  Linear down;  // [hidden][intermediate]
+};
+
+struct ExpertJob {
+  const ExpertWeights* weights = nullptr;
+  std::span<const int32_t> rows;  // of x
+  float* out = nullptr;
+};
+
+// Scratch memory, reused from call to call; one per calling thread.
+class ExpertScratch {
+ public:
+  QuantizedRowsBuffer inner_quantized;  // silu(gate) * up of all integer experts' rows
+  // For experts with float weights or permuted inputs, which run one after the other.
+  QuantizedRowsBuffer gathered;  // the expert's rows of x
+  std::vector<float> inner;      // gate, then silu(gate) * up; up
+};
+
+void RunExperts(ThreadPool& pool, const QuantizedRows& x, std::span<const ExpertJob> jobs,
+                ExpertScratch& scratch);
+
+namespace ref {
+void RunExpert(const QuantizedRows& x, const ExpertJob& job);
+}  // namespace ref
+
+}  // namespace sheaf::kernels
