@@ -19,6 +19,7 @@
 #include "cli/pool_options.h"
 #include "cli/process_options.h"
 #include "cli/tls_options.h"
+#include "cli/trace_options.h"
 #include "kernels/kv_format.h"
 #include "model/repack/file_linear.h"
 #include "router/schedule/speculation/speculator.h"
@@ -76,6 +77,7 @@ struct RouterOptions {
   int shutdown_timeout_ms = 10000;  // running requests may finish for this long after SIGTERM
   std::string ready_file;           // written when ready; empty = none
   bool access_log = true;    // a line for each request
+  TraceOptions traces;
   bool vllm_metrics = true;  // aliases at /metrics
   int metrics_keys = 32;     // fairness keys with figures of their own; 0 = no figures by key
   SpeculationOptions speculation{};  // by prompt lookup; off
