@@ -348,6 +348,7 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
                "A log line for each request at its end: id, hash of its key, tokens, times, outcome, "
                "bytes; never its text")
       ->capture_default_str();
+  AddTraceFlags(app, options.traces);
   app.add_option("--metrics-compat", text.metrics_compat,
                  "vllm: figures at /metrics also under the names that tools made for vLLM read; none")
       ->check(CLI::IsMember({"vllm", "none"}))
@@ -394,6 +395,7 @@ absl::Status FinishRouter(RouterOptions& options, const RouterText& text) {
   }
   options.kv_format = *format;
   SHEAF_RETURN_IF_ERROR(CheckClientTls(options.tls));
+  SHEAF_RETURN_IF_ERROR(SettingsOf(options.traces, [](const char*) { return nullptr; }).status());
   SHEAF_RETURN_IF_ERROR(CheckClusterTls(options.pool.tls));
   SHEAF_ASSIGN_OR_RETURN(options.speculation, ParseSpeculativeConfig(text.speculative_config));
   options.vllm_metrics = text.metrics_compat == "vllm";

@@ -18,6 +18,7 @@
 #include "cli/options/pool_options.h"
 #include "cli/options/process_options.h"
 #include "cli/options/tls_options.h"
+#include "cli/options/trace_options.h"
 #include "cli/process/kv_memory.h"
 #include "exchange/link/frame_mac.h"
 #include "kernels/attention/kv_format.h"
@@ -78,6 +79,7 @@ struct RouterOptions {
   int shutdown_timeout_ms = 10000;  // running requests may finish for this long after SIGTERM
   std::string ready_file;           // written when ready; empty = none
   bool access_log = true;    // a line for each request
+  TraceOptions traces;
   bool vllm_metrics = true;  // aliases at /metrics
   int metrics_keys = 32;     // fairness keys with figures of their own; 0 = no figures by key
   SpeculationOptions speculation{};  // by prompt lookup; off

@@ -56,6 +56,9 @@ std::string AccessLine(const EndedRequest& request, const AccessLogFormat& forma
       fmt::format_to(out, R"("first_token_seconds":{:.6f},)", Seconds(*request.first_token));
     }
     fmt::format_to(out, R"("total_seconds":{:.6f},"outcome":"{}")", Seconds(request.total), outcome);
+    if (request.trace != nullptr) {
+      fmt::format_to(out, R"(,"trace_id":"{}")", HexOf(request.trace->trace_id));
+    }
   } else {
     fmt::format_to(out,
                    "request id={} face={} key={} model={} choices={} in={} cached={} out={} "
@@ -69,6 +72,9 @@ std::string AccessLine(const EndedRequest& request, const AccessLogFormat& forma
       fmt::format_to(out, "ttft_s=- ");
     }
     fmt::format_to(out, "total_s={:.3f} outcome={}", Seconds(request.total), outcome);
+    if (request.trace != nullptr) {
+      fmt::format_to(out, " trace_id={}", HexOf(request.trace->trace_id));
+    }
   }
   return fmt::to_string(line);
 }

@@ -25,6 +25,7 @@
 #include "router/schedule/engine_observer.h"
 #include "router/ui/expert_map.h"
 #include "router/ui/pool_picture.h"
+#include "tracing/dispatch_history.h"
 
 namespace sheaf {
 
@@ -37,6 +38,7 @@ struct ExpertBackendParts {
   const Clock& clock;
   prometheus::Registry& registry;
   std::shared_ptr<TlsReport> tls_report;
+  DispatchHistory* dispatches = nullptr;  // hears of each step's; null: nobody asks
 };
 
 class ExpertBackend {

@@ -50,7 +50,10 @@ constexpr seconds kReportEvery{1};
 class LinkedBackend : public ExpertBackend, private EngineObserver {
  public:
   explicit LinkedBackend(const ExpertBackendParts& parts)
-      : metrics_(parts.registry), observer_(metrics_, [this] { OnUrgent(); }), clock_(parts.clock) {}
+      : metrics_(parts.registry),
+        observer_(metrics_, [this] { OnUrgent(); }),
+        clock_(parts.clock),
+        dispatches_(parts.dispatches) {}
 
   ExpertLayer& layer() override { return *layer_; }
   absl::Status Ready() override { return links_->Ready(); }
@@ -110,6 +113,7 @@ class LinkedBackend : public ExpertBackend, private EngineObserver {
   PoolMetrics metrics_;
   PoolObserver observer_;
   const Clock& clock_;
+  DispatchHistory* const dispatches_;
   std::unique_ptr<LinkPool> links_;
   std::unique_ptr<PooledExpertLayer> layer_;
 
@@ -152,7 +156,17 @@ class LinkedBackend : public ExpertBackend, private EngineObserver {
       const int live = std::max(1, links_->snapshot().live_links);
       metrics_.ImbalanceIs(static_cast<double>(most) * live / static_cast<double>(sum));
     }
+    if (dispatches_ != nullptr) Remember(totals, report.duration);
     CountPairs();
+  }
+  void Remember(const ExchangeTotals& totals, Duration duration) {
+    step_dispatches_.clear();
+    for (const ExchangeTotals::Worker& worker : totals.workers) {
+      step_dispatches_.push_back({worker.worker, worker.answers, worker.pairs,
+                                  worker.answer_seconds, worker.longest_answer_seconds});
+    }
+    const TimePoint now = clock_.Now();
+    dispatches_->Add(now - duration, now, step_dispatches_);
   }
   void CountPairs() {
     const TimePoint now = clock_.Now();
@@ -170,7 +184,8 @@ class LinkedBackend : public ExpertBackend, private EngineObserver {
   static constexpr seconds kLoadHalfLife{60};
 
   EngineObserver* next_ = nullptr;
-  TimePoint pairs_taken_at_;  // the step thread's
+  TimePoint pairs_taken_at_;                       // the step thread's, as is:
+  std::vector<WorkerDispatches> step_dispatches_;  // of the last step
   mutable absl::Mutex load_mutex_;
   std::optional<ExpertLoad> load_ ABSL_GUARDED_BY(load_mutex_);  // once connected
   std::function<bool()> step_is_moot_;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <random>
 #include <thread>
@@ -24,6 +25,7 @@
 #include "cli/process/preflight.h"
 #include "cli/router/expert_backend.h"
 #include "cli/router/metrics_observer.h"
+#include "cli/router/request_tracing.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
 #include "model/decoder_weights.h"
@@ -54,6 +56,9 @@ namespace sheaf {
 namespace {
 
 using std::chrono::milliseconds;
+
+// For the last spans, when all else has stopped.
+constexpr milliseconds kTracePatience{1000};
 
 // Seeds and request names. Thread-safe.
 class RandomSource {
@@ -117,6 +122,8 @@ struct RouterProcess::Impl {
   std::unique_ptr<KeyMetrics> key_metrics;  // null: none by key
   std::unique_ptr<ExposedMetrics> exposed;
   std::unique_ptr<AccessLog> access_log;
+  TraceSettings trace_settings;
+  std::unique_ptr<RequestTracing> tracing;
   std::unique_ptr<MetricsObserver> observer;
   std::shared_ptr<const Checkpoint> checkpoint;  // until everything is loaded
   ModelConfig config;
@@ -173,7 +180,8 @@ struct RouterProcess::Impl {
 absl::Status RouterProcess::Impl::MakeExperts() {
   SHEAF_ASSIGN_OR_RETURN(
       experts,
-      ExpertBackend::Create({options, checkpoint, config, *pool, clock, registry, tls_report}));
+      ExpertBackend::Create({options, checkpoint, config, *pool, clock, registry, tls_report,
+                             tracing->dispatches()}));
   return absl::OkStatus();
 }
 
@@ -308,10 +316,17 @@ absl::Status RouterProcess::Impl::OpenPorts() {
   access_log = std::make_unique<AccessLog>(
       AccessLogFormat{options.process.log_format == "json", model.names.front()},
       options.access_log, key_metrics.get());
+  tracing = std::make_unique<RequestTracing>(
+      RequestTracing::Parts{.settings = trace_settings,
+                            .registry = registry,
+                            .clock = clock,
+                            .random = [this] { return random(); },
+                            .model = model.names.front(),
+                            .next = *access_log});
   context = std::make_unique<ApiContext>(ApiContext{*gate, *text, model, limits, settings,
                                                     *metrics, *preparation, *wakes, clock,
                                                     [this] { return random(); }, UnixSeconds,
-                                                    request_bytes.get(), access_log.get()});
+                                                    request_bytes.get(), tracing->log()});
   inference = MakeInferenceService(*context, &resets);
   const std::vector<HttpRoute> for_people = RoutesForPeople();
   loading_router = std::make_unique<HttpRouter>(
@@ -396,6 +411,8 @@ absl::StatusOr<std::unique_ptr<RouterProcess>> RouterProcess::Start(const Router
   }
   impl.observer = std::make_unique<MetricsObserver>(
       *impl.metrics, *impl.queue_metrics, *impl.speculation_metrics, *impl.sequence_metrics);
+  SHEAF_ASSIGN_OR_RETURN(impl.trace_settings, SettingsOf(options.traces, std::getenv));
+  for (const std::string& remark : impl.trace_settings.remarks) spdlog::warn("{}", remark);
   SHEAF_RETURN_IF_ERROR(impl.CheckCheckpoint());
   SHEAF_RETURN_IF_ERROR(impl.OpenPorts());
   impl.loader = std::thread([&impl] { impl.Load(); });
@@ -453,6 +470,7 @@ void RouterProcess::Stop() {
     impl_->experts->Stop();
   }
   if (impl_->grpc) impl_->grpc->Stop(milliseconds(1000));
+  if (impl_->tracing) impl_->tracing->Stop(kTracePatience);
 }
 
 }  // namespace sheaf

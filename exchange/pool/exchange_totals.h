@@ -27,6 +27,7 @@ struct ExchangeTotals {
     double units = 0;            // of work (answer_times.h) asked for
     int64_t answers = 0;         // in time
     double answer_seconds = 0;   // of those
+    double longest_answer_seconds = 0;
     std::array<int64_t, kAnswerBuckets.size() + 1> answer_buckets{};  // of those, not cumulative
   };
   std::vector<Worker> workers;  // by ascending id

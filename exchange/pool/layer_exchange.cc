@@ -156,6 +156,7 @@ void LayerExchange::TakeCombine(const PoolEvent& event, TimePoint now) {
   const double seconds = std::chrono::duration<double>(arrival.took).count();
   ++totals.answers;
   totals.answer_seconds += seconds;
+  totals.longest_answer_seconds = std::max(totals.longest_answer_seconds, seconds);
   ++totals.answer_buckets[size_t(
       std::lower_bound(kAnswerBuckets.begin(), kAnswerBuckets.end(), seconds) -
       kAnswerBuckets.begin())];

@@ -119,6 +119,8 @@ class GenerationSink {
   // Before anything else, if the request has prior output: its tokens and the text that each gave
   // where it was generated. Not news to the client; what follows goes on from there.
   virtual void OnPriorOutput(std::vector<TokenEvent> /*tokens*/) {}
+  // Before the first token: submit to first admission.
+  virtual void OnAdmitted(Duration /*queued*/) {}
   // Before the first token, if prompt_logprobs was asked: one entry a prompt token; the first has
   // none. They come in pieces, as they are computed: `first` is the prompt's token of a piece's
   // first entry, and each piece begins where the last one ended.

@@ -200,9 +200,15 @@ class Heard final : public RequestLog {
   struct Line {
     std::string id, key;
     EndedRequest request;
+    std::string response_id;
+    std::vector<FinishReason> finish_reasons;
+    std::string trace;
   };
   void Ended(const EndedRequest& request) override {
-    lines.push_back({std::string(request.id), std::string(request.fairness_key), request});
+    lines.push_back({std::string(request.id), std::string(request.fairness_key), request,
+                     std::string(request.response_id),
+                     {request.finish_reasons.begin(), request.finish_reasons.end()},
+                     request.trace == nullptr ? "" : FormatTraceparent(*request.trace)});
   }
   std::vector<Line> lines;
 };
@@ -218,7 +224,7 @@ TEST_F(GenerationCallTest, TheLogHearsOfItOnceAtItsEnd) {
   first.request_id = "r-0";
   first.fairness_key = "key:a";
   auto started = GenerationCall::Start(services, RequestFace::kHttp, api_.clock.Now(),
-                                       {first, first, second}, "r");
+                                       {first, first, second}, {.id = "r"});
   const auto call = std::get<std::shared_ptr<GenerationCall>>(started);
   api_.engine.Emit(0, ByteToken('a'));
   api_.engine.Emit(0, ByteToken('b'));
@@ -246,6 +252,34 @@ TEST_F(GenerationCallTest, TheLogHearsOfItOnceAtItsEnd) {
   EXPECT_EQ(line.request.queued, std::chrono::milliseconds(30));
   ASSERT_TRUE(line.request.first_token.has_value());
   EXPECT_LE(*line.request.first_token, line.request.total);
+}
+
+TEST_F(GenerationCallTest, TheLogHearsOfWhatATraceSays) {
+  Heard heard;
+  GenerationCall::Services services = api_.context.services();
+  services.log = &heard;
+  const std::string parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+  GenerationRequest request;
+  request.stop.max_tokens = 7;
+  request.sampling.temperature = 0.5f;
+  auto started = GenerationCall::Start(
+      services, RequestFace::kHttp, api_.clock.Now(), {request, request},
+      {.id = "r", .response_id = "chatcmpl-r", .chat = true, .trace = ParseTraceparent(parent)});
+  const auto call = std::get<std::shared_ptr<GenerationCall>>(started);
+  api_.engine.Admit(0, std::chrono::milliseconds(30));
+  api_.engine.Emit(0, ByteToken('a'));
+  api_.engine.End(1, End(FinishReason::kLength));
+  call->Abandon(RequestOutcome::kCancelled);
+  ASSERT_EQ(heard.lines.size(), 1u);
+  const Heard::Line& line = heard.lines.front();
+  EXPECT_EQ(line.response_id, "chatcmpl-r");
+  EXPECT_EQ(line.trace, parent);
+  EXPECT_EQ(line.finish_reasons, std::vector<FinishReason>{FinishReason::kLength});
+  EXPECT_TRUE(line.request.chat);
+  EXPECT_EQ(line.request.asked->max_tokens, 7);
+  EXPECT_EQ(line.request.asked->temperature, 0.5f);
+  EXPECT_TRUE(line.request.submitted.has_value());
+  EXPECT_EQ(line.request.queued, std::chrono::milliseconds(30)) << "though it never ended";
 }
 
 TEST_F(GenerationCallTest, TheLogHearsOfWhatIsRefusedOrLeft) {

@@ -114,6 +114,9 @@ class FakeGenerationEngine final : public GenerationEngine {
     return sequences_.size();
   }
 
+  void Admit(size_t index, Duration queued) {
+    if (const auto sink = SinkOf(index)) sink->OnAdmitted(queued);
+  }
   // False when the sequence has ended or was cancelled.
   bool Emit(size_t index, TokenEvent event) {
     const auto sink = SinkOf(index);

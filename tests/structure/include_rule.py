@@ -8,7 +8,7 @@ import re
 from pathlib import PurePosixPath
 
 _FACES = {"router/api/openai", "router/api/status", "router/api/grpc"}
-_API = {"base", "network", "kernels", "model", "router/text", "router/schedule", "router/metrics", "router/api/request", "router/api/generation"}
+_API = {"base", "network", "tracing", "kernels", "model", "router/text", "router/schedule", "router/metrics", "router/api/request", "router/api/generation"}
 _MOVER = {"base", "exchange/wire", "exchange/link"}
 _LINKS = {"exchange", "exchange/wire", "exchange/link", "exchange/layer", "exchange/pool"}
 
@@ -17,6 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "base": set(),
     "network": {"base"},
     "proto": set(),
+    "tracing": {"base", "proto"},
     "kernels": {"base"},
     "model": {"base", "kernels"},
     # A frame, a link, its byte movers; then what a router makes of them.
@@ -38,8 +39,8 @@ ALLOWED: dict[str, set[str]] = {
     "router/cluster": {"base", "network", "proto", "coordinator", *_LINKS},
     # What requests are and how they run; the faces over it (http is the protocol, openai and status speak it) know nothing of
     # each other.
-    "router/api/request": {"base", "kernels", "model", "router/text", "router/schedule"},
-    "router/api/generation": {"router/api/request", "base", "kernels", "model", "router/text", "router/schedule", "router/metrics"},
+    "router/api/request": {"base", "tracing", "kernels", "model", "router/text", "router/schedule"},
+    "router/api/generation": {"router/api/request", "base", "tracing", "kernels", "model", "router/text", "router/schedule", "router/metrics"},
     "router/api/http": {*_API},
     "router/api/openai": {*_API, "router/api/http"},
     "router/api/status": {*_API, "router/api/http"},
@@ -47,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     # The page and what it shows; cli fills it in.
     "router/ui": {*_API, "router/api/http"},
     "router/api": {*_API, "router/api/http", *_FACES},
-    "cli": {"base", "network", "proto", "kernels", "model", *_LINKS, "exchange/in_process", "exchange/shared_memory", "exchange/tcp",
+    "cli": {"base", "network", "proto", "tracing", "kernels", "model", *_LINKS, "exchange/in_process", "exchange/shared_memory", "exchange/tcp",
             "coordinator", "worker", "router/text",
             "router/metrics", "router/attention", "router/schedule", "router/cluster", "router/api", "router/api/request",
             "router/api/generation", "router/api/http", "router/ui", *_FACES},

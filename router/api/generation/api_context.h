@@ -47,7 +47,8 @@ struct ApiContext {
   }
   // Counts a request that ended before there was a call.
   void Refused(RequestFace face, RequestOutcome outcome, std::string_view id,
-               std::string_view fairness_key, TimePoint arrival) const {
+               std::string_view fairness_key, TimePoint arrival,
+               const std::optional<TraceContext>& trace) const {
     const Duration total = clock.Now() - arrival;
     metrics.RequestEnded(face, outcome, total);
     if (request_log == nullptr) return;
@@ -55,7 +56,8 @@ struct ApiContext {
                         .outcome = outcome,
                         .id = id,
                         .fairness_key = fairness_key,
-                        .total = total});
+                        .total = total,
+                        .trace = trace ? &*trace : nullptr});
   }
 };
 

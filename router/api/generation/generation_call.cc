@@ -63,6 +63,7 @@ class GenerationCall::Sink final : public GenerationSink {
     event.what.emplace<PromptLogprobs>(std::move(logprobs));
     call_->Append(std::move(event), bytes, /*counts=*/false);
   }
+  void OnAdmitted(Duration queued) override { call_->OnAdmitted(queued); }
   void OnToken(TokenEvent event) override { call_->OnToken(choice_, std::move(event)); }
   void OnEnd(GenerationEnd end) override { call_->OnEnd(choice_, std::move(end)); }
 
@@ -72,15 +73,20 @@ class GenerationCall::Sink final : public GenerationSink {
 };
 
 GenerationCall::GenerationCall(const Services& services, RequestFace face, TimePoint arrival,
-                               const std::vector<GenerationRequest>& choices, std::string id)
+                               const std::vector<GenerationRequest>& choices, Origin origin)
     : services_(services),
       face_(face),
       arrival_(arrival),
       choices_(choices.size()),
       running_(choices.size()) {
   if (services.log == nullptr || choices.empty()) return;
-  facts_.id = id.empty() ? choices.front().request_id : std::move(id);
-  facts_.fairness_key = choices.front().fairness_key;
+  const GenerationRequest& first = choices.front();
+  facts_.origin = std::move(origin);
+  if (facts_.origin.id.empty()) facts_.origin.id = first.request_id;
+  facts_.fairness_key = first.fairness_key;
+  facts_.asked = {first.stop.max_tokens, first.sampling.temperature, first.sampling.top_p,
+                  first.sampling.top_k};
+  facts_.submitted = services.clock.Now() - arrival;
   for (size_t i = 0; i < choices.size(); ++i) {
     const PromptTokens& prompt = choices[i].prompt;
     choices_[i].first_of_prompt = i == 0 || prompt.begin() != choices[i - 1].prompt.begin();
@@ -92,9 +98,9 @@ GenerationCall::~GenerationCall() = default;
 
 ApiResult<std::shared_ptr<GenerationCall>> GenerationCall::Start(
     const Services& services, RequestFace face, TimePoint arrival,
-    std::vector<GenerationRequest> choices, std::string id) {
+    std::vector<GenerationRequest> choices, Origin origin) {
   std::shared_ptr<GenerationCall> call(
-      new GenerationCall(services, face, arrival, choices, std::move(id)));
+      new GenerationCall(services, face, arrival, choices, std::move(origin)));
   std::vector<GenerationEngine::Submission> submissions;
   for (size_t i = 0; i < choices.size(); ++i) {
     submissions.push_back(
@@ -200,6 +206,11 @@ void GenerationCall::Append(ChoiceEvent event, size_t bytes, bool counts) {
   if (notify) Notify();
 }
 
+void GenerationCall::OnAdmitted(Duration queued) {
+  absl::MutexLock lock(&mutex_);
+  facts_.queued = std::max(facts_.queued, queued);
+}
+
 void GenerationCall::OnToken(int choice, TokenEvent event) {
   const TimePoint now = services_.clock.Now();
   std::optional<TimePoint> previous;
@@ -228,6 +239,7 @@ void GenerationCall::OnEnd(int choice, GenerationEnd end) {
     --running_;
     Choice& ended = choices_[static_cast<size_t>(choice)];
     ended.ended = true;
+    ended.reason = end.reason;
     if (ended.first_of_prompt) facts_.cached_tokens += end.cached_tokens;
     facts_.queued = std::max(facts_.queued, end.queued);
     facts_.text_bytes += static_cast<int64_t>(end.text.size());
@@ -272,9 +284,14 @@ void GenerationCall::Count(RequestOutcome outcome) {
   const Duration total = services_.clock.Now() - arrival_;
   services_.metrics.RequestEnded(face_, outcome, total);
   if (services_.log == nullptr) return;
+  std::vector<FinishReason> reasons;
+  for (const Choice& choice : choices_) {
+    if (choice.reason) reasons.push_back(*choice.reason);
+  }
+  const Origin& origin = facts_.origin;
   services_.log->Ended({.face = face_,
                         .outcome = outcome,
-                        .id = facts_.id,
+                        .id = origin.id,
                         .fairness_key = facts_.fairness_key,
                         .choices = static_cast<int>(choices_.size()),
                         .prompt_tokens = facts_.prompt_tokens,
@@ -283,7 +300,13 @@ void GenerationCall::Count(RequestOutcome outcome) {
                         .text_bytes = facts_.text_bytes,
                         .queued = facts_.queued,
                         .first_token = facts_.first_token,
-                        .total = total});
+                        .total = total,
+                        .chat = origin.chat,
+                        .response_id = origin.response_id,
+                        .asked = facts_.asked,
+                        .submitted = facts_.submitted,
+                        .finish_reasons = reasons,
+                        .trace = origin.trace ? &*origin.trace : nullptr});
 }
 
 }  // namespace sheaf

@@ -66,11 +66,22 @@ class GenerationCall final : public Wakeable, public std::enable_shared_from_thi
     bool ended = false;               // every choice has ended, or error; nothing follows
   };
 
-  // `id`: of the request, for its log; empty: its first choice's.
+  // Of the request, for its log.
+  struct Origin {
+    std::string id{};           // empty: its first choice's
+    std::string response_id{};  // empty: the same
+    bool chat = false;
+    std::optional<TraceContext> trace{};
+  };
   static ApiResult<std::shared_ptr<GenerationCall>> Start(const Services& services,
                                                           RequestFace face, TimePoint arrival,
                                                           std::vector<GenerationRequest> choices,
-                                                          std::string id = {});
+                                                          Origin origin);
+  static ApiResult<std::shared_ptr<GenerationCall>> Start(const Services& services,
+                                                          RequestFace face, TimePoint arrival,
+                                                          std::vector<GenerationRequest> choices) {
+    return Start(services, face, arrival, std::move(choices), Origin{});
+  }
   ~GenerationCall() override;
 
   enum class WakeFor { kEveryEvent, kMuch };
@@ -92,20 +103,25 @@ class GenerationCall final : public Wakeable, public std::enable_shared_from_thi
     std::optional<TimePoint> last_token;
     bool ended = false;
     bool first_of_prompt = true;  // whose prompt no choice before it has
+    std::optional<FinishReason> reason;
   };
   // For the request log.
   struct Facts {
-    std::string id, fairness_key;
+    Origin origin;
+    std::string fairness_key;
+    AskedGeneration asked;
+    Duration submitted{0};
     int64_t prompt_tokens = 0, cached_tokens = 0, output_tokens = 0, text_bytes = 0;
     Duration queued{0};
     std::optional<Duration> first_token;
   };
 
   GenerationCall(const Services& services, RequestFace face, TimePoint arrival,
-                 const std::vector<GenerationRequest>& choices, std::string id);
+                 const std::vector<GenerationRequest>& choices, Origin origin);
 
   // `counts`: towards max_unsent_bytes.
   void Append(ChoiceEvent event, size_t bytes, bool counts);
+  void OnAdmitted(Duration queued);
   void OnToken(int choice, TokenEvent event);
   void OnEnd(int choice, GenerationEnd end);
   void Notify();

@@ -75,7 +75,7 @@ ApiResult<StartedRequest> StartRequest(const ParsedRequest& request, RequestFace
   }
   if (auto* error = std::get_if<ApiError>(&prepared)) {
     context.Refused(face, OutcomeOf(error->status), request.request_id.value_or(""),
-                    request.fairness_key, arrival);
+                    request.fairness_key, arrival, request.trace);
     return std::move(*error);
   }
   NoteDoubledPrefixes(std::get<PreparedRequest>(prepared), context);
@@ -87,7 +87,10 @@ ApiResult<StartedRequest> StartRequest(const ParsedRequest& request, RequestFace
   // From here on the call counts itself.
   auto call = GenerationCall::Start(context.services(), face, arrival,
                                     std::exchange(started.prepared.choices, {}),
-                                    started.prepared.request_id);
+                                    {.id = started.prepared.request_id,
+                                     .response_id = request.response_id,
+                                     .chat = request.chat.has_value(),
+                                     .trace = request.trace});
   if (auto* error = std::get_if<ApiError>(&call)) return std::move(*error);
   started.call = std::get<std::shared_ptr<GenerationCall>>(std::move(call));
   return started;

@@ -36,6 +36,16 @@ std::string_view Metadata(const grpc::CallbackServerContext& server, const char*
   return {found->second.data(), found->second.size()};
 }
 
+std::vector<std::string_view> AllMetadata(const grpc::CallbackServerContext& server,
+                                          const char* name) {
+  std::vector<std::string_view> values;
+  const auto found = server.client_metadata().equal_range(name);
+  for (auto entry = found.first; entry != found.second; ++entry) {
+    values.emplace_back(entry->second.data(), entry->second.size());
+  }
+  return values;
+}
+
 // How long one message may wait for its client: for the first byte, and then for each 16 KiB.
 Duration WriteTimeout(size_t bytes) {
   return std::chrono::seconds(10 + static_cast<int64_t>(bytes >> 14));
@@ -87,6 +97,8 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
         deadline_(*server),
         fairness_key_(FairnessKeyOf(Metadata(*server, "x-fairness-key"),
                                     Metadata(*server, "authorization"))),
+        trace_(ReadTraceContext(AllMetadata(*server, "traceparent"),
+                                AllMetadata(*server, "tracestate"))),
         arrival_(context.clock.Now()) {
     context_.metrics.ConnectionsChanged(RequestFace::kGrpc, 1);
   }
@@ -109,6 +121,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     ParsedRequest& request = std::get<ParsedRequest>(parsed);
     request.deadline = deadline_.ForEngine(context_.clock);
     request.fairness_key = fairness_key_;
+    request.trace = trace_;
     if (!request.seed) request.seed = context_.random();
     const bool prompt_ids = message.output().prompt_token_ids();
     if (PreparationLaneOf(request) == PreparationLane::kOrdinary) return Begin(request, prompt_ids);
@@ -156,7 +169,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   }
 
   void Count(RequestOutcome outcome) {
-    context_.Refused(RequestFace::kGrpc, outcome, /*id=*/{}, fairness_key_, arrival_);
+    context_.Refused(RequestFace::kGrpc, outcome, /*id=*/{}, fairness_key_, arrival_, trace_);
   }
 
   void OnWriteDone(bool ok) override {
@@ -294,6 +307,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   const std::string peer_;  // once it has gone gRPC does not know it any more
   const CallDeadline deadline_;
   const std::string fairness_key_;
+  const std::optional<TraceContext> trace_;
   const TimePoint arrival_;
   size_t request_bytes_ = 0;  // written before anybody else knows the call
   std::shared_ptr<GenerateReactor> self_;

@@ -198,6 +198,7 @@ net::awaitable<bool> HttpConnection::ServeOne() {
   request->path = head.path;
   request->request_id = framing.request_id;
   request->fairness_key = head.fairness_key;
+  request->trace = head.trace;
   request->body = std::move(parser.get().body());
   request->arrival = shared_.parts.clock.Now();
   request->lease = std::move(lease);

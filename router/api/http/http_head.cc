@@ -91,6 +91,15 @@ const char* ReadTarget(std::string_view target, HttpHead& head) {
   return nullptr;
 }
 
+std::vector<std::string_view> ValuesOf(const Message& message, const char* name) {
+  std::vector<std::string_view> values;
+  const auto fields = message.equal_range(name);
+  for (auto field = fields.first; field != fields.second; ++field) {
+    values.push_back(View(field->value()));
+  }
+  return values;
+}
+
 const char* ReadHost(const Message& message, HttpHead& head) {
   const auto hosts = message.equal_range(http::field::host);
   const auto count = std::distance(hosts.first, hosts.second);
@@ -210,6 +219,8 @@ std::variant<HttpHead, HttpResponse> ParseHead(std::string_view bytes, HttpSizeL
   head.request_id = HarmlessRequestId(View(message["X-Request-Id"]));
   head.fairness_key =
       FairnessKeyOf(View(message["X-Fairness-Key"]), View(message["Authorization"]));
+  head.trace =
+      ReadTraceContext(ValuesOf(message, "traceparent"), ValuesOf(message, "tracestate"));
   const auto bad = [](const char* problem) {
     return ErrorResponse(400, absl::StrFormat("Not an HTTP request: %s.", problem));
   };

@@ -64,6 +64,7 @@ struct HttpHead {
   std::string host;        // "name", "name:port", or empty; of an absolute target, else of Host
   std::string request_id;  // X-Request-Id, if it is harmless in a header, an id and a log line
   std::string fairness_key;  // whose share the request is counted on
+  std::optional<TraceContext> trace;  // of traceparent and tracestate
   std::optional<std::string> origin;
   std::vector<std::string> content_types;
   std::string preflight_headers;  // Access-Control-Request-Headers

@@ -17,6 +17,7 @@
 
 #include "base/byte_budget.h"
 #include "base/clock.h"
+#include "tracing/trace_context.h"
 
 namespace sheaf {
 
@@ -27,6 +28,7 @@ struct HttpRequest {
   std::string path;        // decoded, without query and trailing slash: "/v1/models"
   std::string request_id;  // the client's X-Request-Id, else one made for it; never empty
   std::string fairness_key;  // fairness_key.h
+  std::optional<TraceContext> trace = {};  // of traceparent and tracestate
   std::string body;          // may be taken by the handler
   TimePoint arrival;
   // What the body takes of the server's budget, for as long as something made of it is held.

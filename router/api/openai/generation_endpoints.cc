@@ -31,7 +31,7 @@ HttpReply Answer(Kind kind, HttpRequest& http, const ApiContext& context,
   auto body = kind == Kind::kChat ? ParseChatBody(http.body) : ParseCompletionBody(http.body);
   if (const auto* error = std::get_if<ApiError>(&body)) {
     context.Refused(RequestFace::kHttp, OutcomeOf(error->status), http.request_id,
-                    http.fairness_key, http.arrival);
+                    http.fairness_key, http.arrival, http.trace);
     return ErrorResponse(*error);
   }
   const size_t bytes = http.body.size();
@@ -40,9 +40,11 @@ HttpReply Answer(Kind kind, HttpRequest& http, const ApiContext& context,
   options.parsed = std::get<OpenAiRequest>(std::move(body));
   ParsedRequest& request = options.parsed.request;
   request.fairness_key = http.fairness_key;
+  request.trace = http.trace;
   unknown.Count(http.path, options.parsed.unknown_fields);
   options.id = (kind == Kind::kChat ? "chatcmpl-" : "cmpl-") + http.request_id;
   if (!request.request_id) request.request_id = options.id;
+  request.response_id = options.id;
   options.object = kind == Kind::kCompletion ? "text_completion"
                    : options.parsed.stream   ? "chat.completion.chunk"
                                              : "chat.completion";

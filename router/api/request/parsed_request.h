@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "router/text/grammar/grammar_spec.h"
+#include "tracing/trace_context.h"
 
 namespace sheaf {
 
@@ -92,6 +93,10 @@ struct ParsedRequest {
   std::optional<int64_t> priority;         // lower is earlier
   std::string fairness_key;                // fairness_key.h; empty: none
   std::optional<std::string> cache_salt;
+
+  // For whoever looks at what happened; nothing of it changes the answer.
+  std::optional<TraceContext> trace;  // that the client asks to belong to
+  std::string response_id;            // of the answer, where it is not the request's
 };
 
 }  // namespace sheaf

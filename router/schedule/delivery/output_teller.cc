@@ -54,7 +54,10 @@ bool OutputTeller::Tell(NewToken token, EngineObserver& observer) {
   TellBeginning();
   cached_tokens_ = token.cached_tokens;
   queued_ = token.queued;
-  if (!first_token_) first_token_ = token.at;
+  if (!first_token_) {
+    first_token_ = token.at;
+    sink_->OnAdmitted(queued_);
+  }
   if (last_token_.has_value()) {
     observer.OnNextToken(token.at - *last_token_);
   } else {

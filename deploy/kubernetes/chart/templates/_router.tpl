@@ -54,6 +54,10 @@ spec:
         {{- . | nindent 8 }}
         {{- end }}
         {{- include "sheaf.logArgs" $root | nindent 8 }}
+        {{- if $v.tracing.endpoint }}
+        - --otlp-endpoint={{ $v.tracing.endpoint }}
+        - --trace-sample-ratio={{ $v.tracing.sampleRatio }}
+        {{- end }}
         {{- with $v.router.extraArgs }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
