@@ -114,6 +114,20 @@ TEST(HttpHead, RequestIdsThatAreHarmless) {
   EXPECT_EQ(id(std::string(129, 'a')), "");
 }
 
+TEST(HttpHead, TheTraceThatAClientBelongsTo) {
+  const std::string parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+  const auto trace = [](const std::string& fields) {
+    return Head("GET / HTTP/1.1\r\nHost: h\r\n" + fields + "\r\n").trace;
+  };
+  EXPECT_FALSE(trace("").has_value());
+  const auto one = trace("TraceParent:  " + parent + "\r\ntracestate: a=1\r\nTracestate: b=2\r\n");
+  ASSERT_TRUE(one.has_value());
+  EXPECT_EQ(FormatTraceparent(*one), parent);
+  EXPECT_EQ(one->trace_state, "a=1,b=2");
+  EXPECT_FALSE(trace("traceparent: " + parent + "\r\ntraceparent: " + parent + "\r\n").has_value());
+  EXPECT_FALSE(trace("traceparent: 00-x\r\n").has_value());
+}
+
 TEST(HeadScanner, EndsAtTheEmptyLine) {
   HeadScanner scanner;
   EXPECT_EQ(scanner.Scan("\r\n\r\nGET / HTTP/1.1\r\nA: b\r\n"), State::kMore);

@@ -57,6 +57,17 @@ TEST(AccessLog, MembersOfAnObject) {
                    .contains("first_token_seconds"));
 }
 
+TEST(AccessLog, ATraceIsNamed) {
+  TraceContext trace;
+  trace.trace_id.fill(0xa1);
+  EndedRequest request = Ended();
+  request.trace = &trace;
+  const std::string id = "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1";
+  EXPECT_TRUE(AccessLine(request, {.json = false, .model = "m"}).ends_with(" trace_id=" + id));
+  const std::string members = AccessLine(request, {.json = true, .model = "m"});
+  EXPECT_EQ(nlohmann::json::parse("{" + members + "}")["trace_id"], id);
+}
+
 TEST(AccessLog, AnIdOfAClientBreaksNoLine) {
   EndedRequest request = Ended();
   request.id = "x outcome=stop\n\"\xff\u2028";

@@ -37,10 +37,17 @@ class RecordingSink final : public GenerationSink {
     std::move(piece.begin(), piece.end(), std::back_inserter(*prompt_logprobs_));
     ++prompt_pieces_;
   }
+  void OnAdmitted(Duration queued) override {
+    std::lock_guard lock(mutex_);
+    EXPECT_TRUE(tokens_.empty() && !admitted_.has_value()) << "before the first token, once";
+    EXPECT_GE(queued, Duration(0));
+    admitted_ = queued;
+  }
   void OnToken(TokenEvent event) override {
     size_t count;
     {
       std::lock_guard lock(mutex_);
+      EXPECT_TRUE(admitted_.has_value());
       EXPECT_FALSE(end_.has_value()) << "nothing after the end";
       tokens_.push_back(event.token);
       text_ += event.text;
@@ -56,6 +63,7 @@ class RecordingSink final : public GenerationSink {
   void OnEnd(GenerationEnd end) override {
     std::lock_guard lock(mutex_);
     EXPECT_FALSE(end_.has_value()) << "one end";
+    EXPECT_TRUE(!admitted_.has_value() || *admitted_ == end.queued) << "the same wait";
     text_ += end.text;
     end_ = std::move(end);
     changed_.notify_all();
@@ -103,6 +111,7 @@ class RecordingSink final : public GenerationSink {
   std::vector<TokenLogprobs> logprobs_;
   std::optional<std::vector<std::optional<TokenLogprobs>>> prompt_logprobs_;
   size_t prompt_pieces_ = 0;
+  std::optional<Duration> admitted_;
   std::optional<GenerationEnd> end_;
 };
 
