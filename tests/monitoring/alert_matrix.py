@@ -126,8 +126,15 @@ def strangers(pool: Pool) -> None:
             guest.wait()
 
 
+def looked_at(at: int, begin: int, end: int) -> bool:
+    """Whether the digest by which a pool knows its checkpoint may read this byte: 64 blocks of 4 KiB, spread evenly over the tensors."""
+    step = (end - begin - 4096) / 63
+    place = (at - begin) % step
+    return place < 4096 + 64 or place > step - 64
+
+
 def damaged_copy(folder: Path) -> Path:
-    """The checkpoint with one bit of each 4,096 bytes of its experts' weights turned over."""
+    """The checkpoint with one bit of each 4,096 bytes of its experts' weights turned over, but where who joins is told apart by it."""
     copy = Path(shutil.copytree(CHECKPOINT, folder / CHECKPOINT.name))
     for path in copy.glob("*.safetensors"):
         data = bytearray(path.read_bytes())
@@ -136,7 +143,8 @@ def damaged_copy(folder: Path) -> Path:
             if ".experts." in name and name.endswith("qweight"):
                 begin, end = (8 + header_bytes + offset for offset in tensor["data_offsets"])
                 for at in range(begin, end, 4096):
-                    data[at] ^= 0x40
+                    if not looked_at(at, 8 + header_bytes, len(data)):
+                        data[at] ^= 0x40
         path.write_bytes(data)
     return copy
 
