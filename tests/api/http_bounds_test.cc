@@ -88,12 +88,12 @@ TEST_F(HttpBounds, AGuidedRequestCountsThroughBothLanes) {
   const std::string body = R"({"prompt":"x","guided_regex":"a+"})";
   ASSERT_TRUE(client.SendRequest("POST", "/v1/completions", body));
   ASSERT_TRUE(WaitForBudget(body.size()));
-  std::latch both(2);
+  const auto both = std::make_shared<std::latch>(2);  // who waits on it may leave after this test
   for (int i = 0; i < 2; ++i) {
     ASSERT_TRUE(
-        api_.preparation.TrySubmit(PreparationLane::kOrdinary, [&] { both.arrive_and_wait(); }));
+        api_.preparation.TrySubmit(PreparationLane::kOrdinary, [both] { both->arrive_and_wait(); }));
   }
-  both.wait();
+  both->wait();
   EXPECT_EQ(used_bytes(), body.size());
   open->count_down();
   ASSERT_TRUE(api_.engine.WaitForSubmit(0));

@@ -36,6 +36,7 @@ class NextTokensTest : public ::testing::Test {
     request_.guide = std::make_shared<GuidePlan>(plan_);
     auto guide = OutputGuide::Create(request_.guide, runs);
     ASSERT_TRUE(guide.ok()) << guide.status();
+    sink_ = std::make_shared<testing::RecordingSink>();
     sequence_ = std::make_unique<Sequence>(SequenceId(1), request_, sink_, testing::ByteTokenizer(),
                                            nullptr, Sequence::Limits{eos_, 1000}, TimePoint{},
                                            *std::move(guide));
@@ -69,7 +70,7 @@ class NextTokensTest : public ::testing::Test {
   const std::vector<TokenId> eos_ = {kEos};
   GenerationRequest request_;
   GuidePlan plan_;
-  std::shared_ptr<testing::RecordingSink> sink_ = std::make_shared<testing::RecordingSink>();
+  std::shared_ptr<testing::RecordingSink> sink_ = std::make_shared<testing::RecordingSink>();  // of sequence_
   std::unique_ptr<Sequence> sequence_;
   NextTokens next_;
   std::optional<FinishReason> end_;
