@@ -8,6 +8,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "base/host_port.h"
 #include "base/status.h"
 #include "cli/options/client_flags.h"
@@ -46,13 +47,21 @@ CLI::Validator SizeOrAuto() {
       "SIZE or auto");
 }
 
+// A name of the map, which help lists by its names alone.
+template <typename T>
+CLI::Validator OneOf(const std::map<std::string, T>& values) {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : values) names.push_back(name);
+  return CLI::CheckedTransformer(values).description("{" + absl::StrJoin(names, ",") + "}");
+}
+
 void AddIntegrityFlag(CLI::App& app, FrameIntegrity& integrity) {
   const std::map<std::string, FrameIntegrity> kinds = {{"mac", FrameIntegrity::kMac},
                                                        {"none", FrameIntegrity::kNone}};
   app.add_option("--exchange-integrity", integrity,
                  "Frames between routers and workers over TCP: mac (each is authenticated) or "
                  "none; the same on both sides. Shared memory has none")
-      ->transform(CLI::CheckedTransformer(kinds))
+      ->transform(OneOf(kinds))
       ->default_str(NameOf(integrity));
 }
 
@@ -318,7 +327,7 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterText& text) {
   app.add_option("--transport", options.transport,
                  "Between router and workers: auto (shared memory within a host, TCP between "
                  "hosts), shm, tcp, or inprocess (workers are threads of this process)")
-      ->transform(CLI::CheckedTransformer(kTransports))
+      ->transform(OneOf(kTransports))
       ->default_str(NameOf(options.transport));
   AddIntegrityFlag(app, options.exchange_integrity);
   app.add_option("--expert-timeout-ms", options.expert_timeout_ms,
@@ -479,7 +488,7 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
       ->add_option(
           "--transport", worker.transport,
           "What routers may reach it by: auto (shared memory and TCP), shm or tcp")
-      ->transform(CLI::CheckedTransformer(between_processes))
+      ->transform(OneOf(between_processes))
       ->default_str(NameOf(worker.transport));
   worker_app->add_option("--id,--slot", worker.id, "Wanted worker id; -1 = any free one")
       ->check(CLI::Range(-1, 1023))
@@ -555,7 +564,7 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
   repack_app->add_option("checkpoint", repack.checkpoint, "Directory")->required();
   repack_app->add_option("output", repack.output, "Directory to make; must not exist")->required();
   repack_app->add_option("--format", repack.format, "What to write")
-      ->transform(CLI::CheckedTransformer(kRepackFormats))
+      ->transform(OneOf(kRepackFormats))
       ->required();
 
   CLI::App* ask_app = app.add_subcommand("ask", "Asks a running router one question over gRPC");

@@ -240,6 +240,12 @@ TEST(Options, HelpIsNoError) {
   const auto command = Parse({"serve", "--help"});
   ASSERT_TRUE(command.ok());
   EXPECT_THAT(std::get<HelpText>(*command).text, HasSubstr("--kv-cache-dtype"));
+  for (const char* name : {"serve", "router", "worker", "coordinator", "repack"}) {
+    const auto help = Parse({name, "--help"});
+    ASSERT_TRUE(help.ok()) << help.status();
+    const std::string& text = std::get<HelpText>(*help).text;
+    EXPECT_EQ(text.find('\0'), std::string::npos) << name << ": it would end there on a terminal";
+  }
 }
 
 TEST(Options, APoolIsToldToWhoeverHasItsCoordinator) {

@@ -165,7 +165,7 @@ def pages() -> Iterator[dict[str, str]]:
 
 
 def test_a_server_exposes_what_the_page_lists(pages: dict[str, str]) -> None:
-    wanted = {name for name, figure in FIGURES.items() if figure.sections & {"Router", "Coordinator", "Every process"}}
+    wanted = {name for name, figure in FIGURES.items() if figure.sections & {"Router", "Coordinator", "Every process", "Traces"}}
     only_with_tls = {name for name in wanted if name.startswith("sheaf_tls_")}
     assert families(pages["none"]) | only_with_tls == wanted
     wanted = {name for name, figure in FIGURES.items() if figure.sections & {"Expert worker", "Every process"}}
