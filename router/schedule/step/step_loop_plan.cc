@@ -78,9 +78,9 @@ void StepLoop::Admit(std::span<const SequenceId> ids, TimePoint now) {
     sequence.computed_tokens =
         cache_.Take(sequence.prefix, most, sequence.blocks) * cache_.block_size();
     if (sequence.admitted.has_value()) continue;
-    sequence.admitted = now;
+    sequence.admitted = std::max(now, sequence.submitted());  // it may have come since `now`
     sequence.cached_tokens = std::min(sequence.computed_tokens, sequence.prompt_tokens());
-    parts_.observer->OnAdmitted(now - sequence.submitted());
+    parts_.observer->OnAdmitted(*sequence.admitted - sequence.submitted());
     if (cache_.enabled()) {
       parts_.observer->OnPrefixLookup(sequence.total_tokens(), sequence.computed_tokens);
     }
