@@ -5,8 +5,8 @@
 // path that does not end with it, as OTEL_EXPORTER_OTLP_ENDPOINT wants it.
 //
 // Threads  pure.
-// Errors   kInvalidArgument naming the URL: https (not implemented), another scheme, a user, a
-//          query, no host, a wrong port.
+// Errors   kInvalidArgument naming the URL: https (traces go in plaintext), another scheme,
+//          a user, a query, no host, a wrong port.
 
 #include <cstdint>
 #include <string>
