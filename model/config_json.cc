@@ -4,6 +4,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
+#include "base/json_nul.h"
 
 namespace sheaf {
 namespace {
@@ -107,6 +108,10 @@ absl::Status JsonObject::String(Keys keys, std::string& out) const {
 }
 
 absl::StatusOr<nlohmann::json> ParseJsonObject(std::string_view text, std::string_view source) {
+  if (HasNul(text)) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("%s: not JSON: byte %d is NUL", source, text.find('\0')));
+  }
   // nlohmann's parser recurses no deeper than the text nests; its DOM destructor does, so bound the
   // nesting.
   constexpr int kMaxDepth = 64;

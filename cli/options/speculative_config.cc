@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/strings/str_format.h"
+#include "base/json_nul.h"
 #include "base/status.h"
 #include "nlohmann/json.hpp"
 
@@ -48,7 +49,7 @@ absl::StatusOr<SpeculationOptions> ParseSpeculativeConfig(std::string_view text)
   SpeculationOptions options;
   if (text.empty()) return options;
   const Json config = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!config.is_object()) {
+  if (!config.is_object() || HasNul(text)) {
     return absl::InvalidArgumentError(
         absl::StrFormat("%s: wanted a JSON object, got %s", kFlag, std::string(text.substr(0, 64))));
   }

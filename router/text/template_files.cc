@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "base/json_nul.h"
 #include "base/status.h"
 #include "nlohmann/json.hpp"
 #include "router/text/checkpoint_file.h"
@@ -22,7 +23,7 @@ absl::StatusOr<Json> ReadObject(const std::string& path) {
   SHEAF_ASSIGN_OR_RETURN(const std::string text, ReadOptionalCheckpointFile(path));
   if (text.empty()) return Json::object();
   Json object = Json::parse(text, /*cb=*/nullptr, /*allow_exceptions=*/false);
-  if (!object.is_object()) {
+  if (!object.is_object() || HasNul(text)) {
     return absl::InvalidArgumentError(absl::StrFormat("%s: not a JSON object", path));
   }
   return object;

@@ -41,6 +41,18 @@ TEST(ExactJson, IsWhatTheParserOfTheLibrarySays) {
   }
 }
 
+// The library's parser would end there.
+TEST(ExactJson, ANulByteEndsNothing) {
+  using std::string_literals::operator""s;
+  for (const std::string& text : {"{}\0"s, "{\"a\": 1}\0{\"a\": 2}"s, "\0{}"s, "[1\0]"s, "\"a\0b\""s}) {
+    std::string error;
+    EXPECT_TRUE(ParseExactJson(text, &error).is_discarded());
+    EXPECT_EQ(error, "a NUL byte");
+  }
+  EXPECT_EQ(ParseExactJson(R"("a\u0000b")"), Json("a\0b"s));
+  EXPECT_TRUE(std::holds_alternative<ApiError>(ParseRequestJson("{\"prompt\": \"a\"}\0x"s)));
+}
+
 TEST(ExactJson, ChatsToolsAndTemplateArgumentsArriveWithTheirDigits) {
   const std::string body = R"({"messages": [{"role": "user", "content": "x"}, {"role": "assistant",
       "tool_calls": [{"function": {"name": "f", "arguments": {"n": )" + kDigits + R"(}}}]}],

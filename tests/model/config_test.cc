@@ -163,6 +163,9 @@ TEST(Config, TextThatIsNoObjectIsRefused) {
         << text;
   }
   EXPECT_FALSE(ParseModelConfig(std::string(100000, '['), "", "c").ok());
+  // What a torn write leaves behind a whole object is not passed over.
+  EXPECT_THAT(ParseModelConfig(OldSpelling().dump() + '\0', "", "c").status().message(),
+              HasSubstr("c: not JSON: byte"));
 }
 
 struct HintsCase {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "base/json_nul.h"
 #include "base/status.h"
 #include "router/text/grammar/forced_text.h"
 
@@ -154,6 +155,9 @@ absl::StatusOr<SchemaJson> ParseSchemaText(std::string_view text, std::string_vi
   if (text.size() > kMaxSchemaBytes) {
     return absl::InvalidArgumentError(absl::StrFormat(
         "%sthe text has %d bytes, more than the limit of %d", where, text.size(), kMaxSchemaBytes));
+  }
+  if (HasNul(text)) {
+    return absl::InvalidArgumentError(absl::StrFormat("%snot valid JSON: a NUL byte", where));
   }
   const Extent extent = ExtentOf(text);
   if (extent.levels > static_cast<int>(kMaxLevels)) {

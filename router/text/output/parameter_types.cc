@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "base/json_nul.h"
 #include "nlohmann/json.hpp"
 
 namespace sheaf {
@@ -271,7 +272,7 @@ JsonTypes ParameterTypes::Of(std::string_view name) const {
 absl::StatusOr<ParameterTypes> ReadParameterTypes(std::string_view schema_json) {
   if (schema_json.empty()) return ParameterTypes();
   const Json schema = Json::parse(schema_json, /*cb=*/nullptr, /*allow_exceptions=*/false);
-  if (!schema.is_object()) {
+  if (!schema.is_object() || HasNul(schema_json)) {
     return absl::InvalidArgumentError("the schema of the parameters is not a JSON object");
   }
   return SchemaReader(schema).Read();

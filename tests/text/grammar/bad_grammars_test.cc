@@ -71,6 +71,7 @@ std::vector<Case> WrongGrammars() {
   };
   return {
       schema("not JSON", "{\"type\":", "JSON schema not valid JSON"),
+      schema("text behind a NUL", std::string("{}\0{", 4), "JSON schema not valid JSON: a NUL byte"),
       schema("not a schema", "[1]", "$: a schema is an object or a boolean"),
       schema("remote", R"({"properties":{"a":{"$ref":"https://example.com/a.json"}}})",
              "$.properties.a.$ref: \"https://example.com/a.json\" is another document"),

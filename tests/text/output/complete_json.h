@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/json_nul.h"
 #include "nlohmann/json.hpp"
 
 namespace sheaf::testing {
@@ -32,6 +33,7 @@ inline std::string ShortNumbers(std::string_view json) {
 
 // The value, discarded (is_discarded()) when it is not JSON.
 inline nlohmann::json ParseCompletely(std::string_view json) {
+  if (HasNul(json)) return nlohmann::json(nlohmann::json::value_t::discarded);
   return nlohmann::json::parse(ShortNumbers(json), /*cb=*/nullptr, /*allow_exceptions=*/false);
 }
 

@@ -111,10 +111,10 @@ TEST(JsonTextTest, AgreesWithACompleteParser) {
   const uint64_t seed = testing::RandomSeed();
   SCOPED_TRACE(seed);
   std::mt19937_64 random(seed);
-  constexpr const char* kPieces[] = {
+  constexpr std::string_view kPieces[] = {
       "{",  "}",  "[",   "]",       ",",  ":",     "\"a\"",   "\"\"",    "1",    "0",
       "-",  ".5", "e3",  " ",       "\n", "true",  "[]",      "false",   "null", "{}",
-      "\\", "\"", "\\n", "\\ud83d", "é",  "\\u0a", "\\udc00", "\"x\":1", "\x01", "+"};
+      "\\", "\"", "\\n", "\\ud83d", "é",  "\\u0a", "\\udc00", "\"x\":1", "\x01", "+", {"\0", 1}};
   int num_valid = 0;
   for (int round = 0; round < 200'000; ++round) {
     std::string text;

@@ -5,6 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/json_nul.h"
+
 namespace sheaf {
 namespace {
 
@@ -115,6 +117,10 @@ void Write(const Json& value, std::string& out) {
 }  // namespace
 
 Json ParseExactJson(std::string_view text, std::string* error) {
+  if (HasNul(text)) {
+    if (error != nullptr) *error = "a NUL byte";
+    return Json(Json::value_t::discarded);
+  }
   Builder builder;
   if (Json::sax_parse(text.begin(), text.end(), &builder)) return builder.Take();
   if (error != nullptr) *error = builder.error();
