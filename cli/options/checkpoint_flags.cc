@@ -1,0 +1,52 @@
+#include "cli/options/checkpoint_flags.h"
+
+#include <CLI/CLI.hpp>
+#include <map>
+#include <string>
+
+#include "cli/options/one_of.h"
+
+namespace sheaf {
+namespace {
+
+const std::map<std::string, RepackFormat> kRepackFormats = {
+    {"gptq", RepackFormat::kGptq},
+    {"gptq_v2", RepackFormat::kGptqV2},
+    {"auto-round", RepackFormat::kAutoRound},
+    {"compressed-tensors", RepackFormat::kCompressedTensors},
+};
+
+}  // namespace
+
+void AddInspectFlags(CLI::App& app, InspectOptions& options) {
+  app.add_option("checkpoint", options.checkpoint, "Directory")->required();
+  app.add_flag("--json", options.json, "One JSON object instead of text");
+  app.add_option("--workers", options.workers, "Divide the experts among this many")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+}
+
+void AddVerifyFlags(CLI::App& app, VerifyOptions& options) {
+  app.add_option("checkpoint", options.checkpoint, "Directory")->required();
+  app.add_flag("--json", options.json, "One JSON object instead of text");
+  app.add_flag("--reference", options.reference,
+               "Compare rows of every Linear with the scalar kernels too");
+  app.add_option("--rows", options.rows, "Rows of each Linear that --reference compares")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--seed", options.seed, "Of those rows; default: random")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--threads", options.threads, "0 = the cores that it may use")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+}
+
+void AddRepackFlags(CLI::App& app, RepackOptions& options) {
+  app.add_option("checkpoint", options.checkpoint, "Directory")->required();
+  app.add_option("output", options.output, "Directory to make; must not exist")->required();
+  app.add_option("--format", options.format, "What to write")
+      ->transform(OneOf(kRepackFormats))
+      ->required();
+}
+
+}  // namespace sheaf
