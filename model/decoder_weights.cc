@@ -2,9 +2,9 @@
 
 #include <utility>
 
-#include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "model/absent_tensors.h"
+#include "model/attention/attention_tensors.h"
 #include "model/linear_loads.h"
 #include "model/model_layout.h"
 
@@ -18,44 +18,52 @@ size_t MatrixBytes(const kernels::DenseMatrix& matrix) {
 // Plans the Linears of the model and reads what is not one.
 class DecoderLoader {
  public:
-  DecoderLoader(const Checkpoint& checkpoint, const ModelConfig& config, HeadRange heads,
+  DecoderLoader(const Checkpoint& checkpoint, const ModelConfig& config, const RankShare& share,
                 DecoderWeights& weights)
       : checkpoint_(checkpoint),
         config_(config),
         head_is_embedding_(HeadIsEmbedding(checkpoint, config)),
-        heads_(heads),
+        one_matrix_(head_is_embedding_ && share.num_ranks == 1),
+        share_(share),
         weights_(weights),
         loads_(checkpoint, config.quantization) {}
 
   absl::Status Plan() {
     weights_.layers.resize(static_cast<size_t>(config_.num_layers));
     gates_.resize(weights_.layers.size());
-    SHEAF_RETURN_IF_ERROR(
-        loads_.AddPlain(kEmbeddingName, config_.vocab_size, config_.hidden_size,
-                        head_is_embedding_ ? weights_.lm_head : embedding_));
+    SHEAF_RETURN_IF_ERROR(loads_.AddPlain(kEmbeddingName, config_.vocab_size, config_.hidden_size, {},
+                                          one_matrix_ ? weights_.lm_head : embedding_));
     SHEAF_ASSIGN_OR_RETURN(weights_.final_norm,
                            LoadFloats(checkpoint_, kFinalNormName, config_.hidden_size));
     for (int layer = 0; layer < config_.num_layers; ++layer)
       SHEAF_RETURN_IF_ERROR(PlanLayer(layer));
-    return head_is_embedding_ ? absl::OkStatus() : loads_.Add(LmHead(config_), {}, weights_.lm_head);
+    if (one_matrix_) return absl::OkStatus();
+    const LinearSlice rows = RowsOf(share_.vocabulary);
+    if (!head_is_embedding_) return loads_.Add(LmHead(config_), rows, weights_.lm_head);
+    return loads_.AddPlain(kEmbeddingName, config_.vocab_size, config_.hidden_size, rows,
+                           weights_.lm_head);
   }
 
   absl::Status Load(ThreadPool& pool, const LoadProgress& progress) {
     SHEAF_RETURN_IF_ERROR(loads_.Load(pool, progress));
     weights_.memory = loads_.arena();
-    weights_.embedding = (head_is_embedding_ ? weights_.lm_head : embedding_).view().dense;
+    weights_.embedding = (one_matrix_ ? weights_.lm_head : embedding_).view().dense;
     for (size_t layer = 0; layer < gates_.size(); ++layer)
       weights_.layers[layer].gate = gates_[layer].view().dense;
     return absl::OkStatus();
   }
 
  private:
-  absl::Status PlanMlp(const std::string& prefix, int width, ModelPart part,
+  static LinearSlice RowsOf(const IndexRange& range) {
+    return {.first_row = range.first, .num_rows = range.count};
+  }
+
+  absl::Status PlanMlp(const std::string& prefix, int width, const IndexRange& inner, ModelPart part,
                        FeedForwardWeights& out) {
     const auto linears = MlpLinears(prefix, config_.hidden_size, width, part);
-    SHEAF_RETURN_IF_ERROR(loads_.Add(linears[0], {}, out.gate));
-    SHEAF_RETURN_IF_ERROR(loads_.Add(linears[1], {}, out.up));
-    return loads_.Add(linears[2], {}, out.down);
+    SHEAF_RETURN_IF_ERROR(loads_.Add(linears[0], RowsOf(inner), out.gate));
+    SHEAF_RETURN_IF_ERROR(loads_.Add(linears[1], RowsOf(inner), out.up));
+    return loads_.Add(linears[2], RowsOf(share_.hidden), out.down);
   }
 
   absl::Status PlanLayer(int layer) {
@@ -69,25 +77,28 @@ class DecoderLoader {
     SHEAF_RETURN_IF_ERROR(floats(".input_layernorm.weight", config_.hidden_size, out.input_norm));
     SHEAF_RETURN_IF_ERROR(
         floats(".post_attention_layernorm.weight", config_.hidden_size, out.post_attention_norm));
-    SHEAF_RETURN_IF_ERROR(PlanAttentionWeights(config_, layer, heads_, loads_, out.attention));
+    SHEAF_RETURN_IF_ERROR(PlanAttentionWeights(config_, layer, share_.heads, loads_, out.attention));
+    SHEAF_RETURN_IF_ERROR(
+        loads_.Add(OutputLinear(config_, layer), RowsOf(share_.hidden), out.attention_out));
     if (!config_.is_moe_layer(layer)) {
-      return PlanMlp(prefix + ".mlp", config_.intermediate_size, ModelPart::kDenseMlp,
-                     out.feed_forward);
+      return PlanMlp(prefix + ".mlp", config_.intermediate_size, share_.dense_inner,
+                     ModelPart::kDenseMlp, out.feed_forward);
     }
     SHEAF_RETURN_IF_ERROR(loads_.AddPlain(prefix + ".mlp.gate.weight", config_.num_experts,
-                                          config_.hidden_size,
+                                          config_.hidden_size, RowsOf(share_.gate),
                                           gates_[static_cast<size_t>(layer)]));
     SHEAF_RETURN_IF_ERROR(
         floats(".mlp.gate.e_score_correction_bias", config_.num_experts, out.correction_bias));
     if (config_.num_shared_experts == 0) return absl::OkStatus();
     return PlanMlp(prefix + ".mlp.shared_experts", config_.shared_intermediate_size(),
-                   ModelPart::kSharedExperts, out.feed_forward);
+                   share_.shared_inner, ModelPart::kSharedExperts, out.feed_forward);
   }
 
   const Checkpoint& checkpoint_;
   const ModelConfig& config_;
   const bool head_is_embedding_;
-  const HeadRange heads_;
+  const bool one_matrix_;  // a rank has all of the embedding and some rows of the head
+  const RankShare& share_;
   DecoderWeights& weights_;
   LinearLoads loads_;
   LoadedLinear embedding_;
@@ -105,7 +116,7 @@ size_t DecoderWeights::resident_bytes() const {
                               layer.correction_bias.size());
     bytes += MatrixBytes(layer.gate) + ResidentBytes(layer.attention);
     for (const LoadedLinear* linear :
-         {&layer.feed_forward.gate, &layer.feed_forward.up, &layer.feed_forward.down}) {
+         {&layer.attention_out, &layer.feed_forward.gate, &layer.feed_forward.up, &layer.feed_forward.down}) {
       bytes += linear->owned_bytes();
     }
   }
@@ -113,17 +124,12 @@ size_t DecoderWeights::resident_bytes() const {
 }
 
 absl::StatusOr<std::unique_ptr<DecoderWeights>> DecoderWeights::Load(
-    const Checkpoint& checkpoint, const ModelConfig& config, HeadRange heads,
+    const Checkpoint& checkpoint, const ModelConfig& config, const RankShare& share,
     ThreadPool& pool, const LoadProgress& progress) {
-  const int all = AllHeads(config).count;
-  if (heads.first < 0 || heads.count < 1 || heads.count > all - heads.first) {
-    return absl::InvalidArgumentError(absl::StrFormat("heads %d + %d: wanted a range of 0..%d",
-                                                      heads.first, heads.count, all - 1));
-  }
   SHEAF_RETURN_IF_ERROR(JudgeAbsentTensors(checkpoint, config).status());
   SHEAF_RETURN_IF_ERROR(CheckExpertCounts(checkpoint, config));
   auto weights = std::make_unique<DecoderWeights>();
-  DecoderLoader loader(checkpoint, config, heads, *weights);
+  DecoderLoader loader(checkpoint, config, share, *weights);
   absl::Status loaded = loader.Plan();
   if (loaded.ok()) loaded = loader.Load(pool, progress);
   // First: what was read of a file that changed is no fault of the values.

@@ -2,8 +2,8 @@
 // DecoderWeights: everything of a checkpoint but the routed experts, as the router's attention
 // decoder reads it.
 //
-// `heads` restricts attention to a range of its heads (one rank of tensor parallelism); the whole
-// model is AllHeads(config).
+// `share` restricts it to what one rank of tensor parallelism makes (model/rank_share.h): the rows of every
+// product that are the rank's. The embedding is whole on every rank.
 //
 // Ownership  owns all of it; the Checkpoint and its files are not needed after Load.
 // Threads    Load uses the pool; afterwards constant.
@@ -21,6 +21,7 @@
 #include "model/config.h"
 #include "model/expert_slice.h"
 #include "model/linear_loader.h"
+#include "model/rank_share.h"
 
 namespace sheaf {
 
@@ -30,10 +31,11 @@ struct FeedForwardWeights {
 
 struct LayerWeights {
   std::vector<float> input_norm, post_attention_norm;  // [hidden]
-  AttentionWeights attention;                          // of the head range
+  AttentionWeights attention;                          // of the rank's heads
+  LoadedLinear attention_out;                          // o_proj
   FeedForwardWeights
       feed_forward;  // dense layers: the MLP; MoE layers: the shared expert (empty if none)
-  kernels::DenseMatrix gate;           // MoE: [num_experts][hidden]
+  kernels::DenseMatrix gate;           // MoE: [experts][hidden]
   std::vector<float> correction_bias;  // MoE: [num_experts]
 };
 
@@ -42,12 +44,12 @@ struct DecoderWeights {
   kernels::DenseMatrix embedding;  // [vocab][hidden]
   std::vector<LayerWeights> layers;
   std::vector<float> final_norm;
-  LoadedLinear lm_head;  // [vocab][hidden]
+  LoadedLinear lm_head;  // [vocab][hidden], the rank's rows
 
   size_t resident_bytes() const;
 
   static absl::StatusOr<std::unique_ptr<DecoderWeights>> Load(
-      const Checkpoint& checkpoint, const ModelConfig& config, HeadRange heads,
+      const Checkpoint& checkpoint, const ModelConfig& config, const RankShare& share,
       ThreadPool& pool, const LoadProgress& progress);
 };
 

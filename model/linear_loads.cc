@@ -17,9 +17,10 @@ absl::Status LinearLoads::Add(const NamedLinear& linear, const LinearSlice& slic
   return absl::OkStatus();
 }
 
-absl::Status LinearLoads::AddPlain(const std::string& tensor, int n, int k, LoadedLinear& out) {
+absl::Status LinearLoads::AddPlain(const std::string& tensor, int n, int k,
+                                   const LinearSlice& slice, LoadedLinear& out) {
   SHEAF_ASSIGN_OR_RETURN(LinearPlan plan, PlanPlain(checkpoint_, tensor, n, k));
-  Add(std::move(plan), {}, out);
+  Add(std::move(plan), slice, out);
   return absl::OkStatus();
 }
 

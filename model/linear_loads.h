@@ -27,16 +27,14 @@ class LinearLoads {
 
   absl::Status Add(const NamedLinear& linear, const LinearSlice& slice, LoadedLinear& out);
 
-  // A plain matrix by the name of its tensor.
-  absl::Status AddPlain(const std::string& tensor, int n, int k, LoadedLinear& out);
+  // A plain matrix [n][k] by the name of its tensor.
+  absl::Status AddPlain(const std::string& tensor, int n, int k, const LinearSlice& slice,
+                        LoadedLinear& out);
 
   // A Linear that is kept in another form: `convert` gets it once, on some thread, after which its
   // memory is freed. Its bias must be forbidden.
   using Convert = std::function<absl::Status(const kernels::Linear&)>;
   absl::Status AddConverted(const NamedLinear& linear, const LinearSlice& slice, Convert convert);
-
-  // Of the last one added.
-  void DropBias() { jobs_.back().plan.bias = nullptr; }
 
   // Reads all of them, the largest first.
   absl::Status Load(ThreadPool& pool, const LoadProgress& progress);

@@ -47,7 +47,7 @@ int Main(int argc, char** argv) {
     };
     std::unique_ptr<Checkpoint> checkpoint = OrExit(Checkpoint::Open(argv[1]));
     const auto weights =
-        OrExit(DecoderWeights::Load(*checkpoint, config, AllHeads(config), pool, nullptr));
+        OrExit(DecoderWeights::Load(*checkpoint, config, WholeModel(config), pool, nullptr));
     const double router = seconds();
     const auto slice =
         OrExit(ExpertSlice::Load(*checkpoint, config, AllExperts(config), pool, nullptr));

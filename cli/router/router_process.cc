@@ -241,7 +241,7 @@ absl::Status RouterProcess::Impl::LoadWeights() {
     metrics->LoadProgressIs(progress());
   };
   SHEAF_ASSIGN_OR_RETURN(
-      weights, DecoderWeights::Load(*checkpoint, config, AllHeads(config), *pool, report));
+      weights, DecoderWeights::Load(*checkpoint, config, WholeModel(config), *pool, report));
   spdlog::info("router weights: {:.1f} MB resident",
                static_cast<double>(weights->resident_bytes()) / 1e6);
   return absl::OkStatus();
@@ -270,7 +270,7 @@ absl::Status RouterProcess::Impl::BuildEngine() {
   // In this very process they use the same pool.
   const bool with_workers = options.pool.workers > 0 || !options.coordinator.empty();
   decoder_options.experts_share_cores = with_workers && options.experts_share_cores;
-  decoder = std::make_unique<Decoder>(config, *weights, heads, *cache, experts->layer(), *pool,
+  decoder = std::make_unique<Decoder>(config, *weights, *cache, experts->layer(), *pool,
                                       decoder_options);
   EngineOptions engine_options;
   engine_options.max_model_len = max_model_len;

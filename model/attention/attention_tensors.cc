@@ -83,6 +83,11 @@ LatentLinears NameLinears(const LatentShape& shape, const ModelConfig& config, i
                                        ModelPart::kIndexer}}};
 }
 
+NamedLinear OutputLinear(const ModelConfig& config, int layer) {
+  return std::visit([&](const auto& shape) { return NameLinears(shape, config, layer).o; },
+                    config.attention);
+}
+
 std::vector<NamedLinear> AttentionLinears(const ModelConfig& config, int layer) {
   return std::visit([&](const auto& shape) { return AllLinears(shape, config, layer); },
                     config.attention);

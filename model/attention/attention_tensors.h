@@ -31,6 +31,8 @@ GroupedQueryLinears NameLinears(const GroupedQueryShape& shape, const ModelConfi
                                 int layer);
 LatentLinears NameLinears(const LatentShape& shape, const ModelConfig& config, int layer);
 
+// o_proj, of either kind.
+NamedLinear OutputLinear(const ModelConfig& config, int layer);
 // All Linears of the layer's attention, whatever its kind.
 std::vector<NamedLinear> AttentionLinears(const ModelConfig& config, int layer);
 // Its norms.

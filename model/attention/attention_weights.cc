@@ -15,25 +15,17 @@ absl::Status ReadFloats(const Checkpoint& checkpoint, const std::string& name, i
   return absl::OkStatus();
 }
 
-// Ranks add their parts of o: one of them brings the bias.
-void KeepOneOutputBias(HeadRange heads, LinearLoads& loads) {
-  if (heads.first != 0) loads.DropBias();
-}
-
 absl::Status PlanWeights(const GroupedQueryShape& shape, const ModelConfig& config, int layer,
                          HeadRange heads, LinearLoads& loads, AttentionWeights& variant) {
   auto& out = variant.emplace<GroupedQueryWeights>();
   const GroupedQueryLinears linears = NameLinears(shape, config, layer);
-  const int ratio = config.num_heads / shape.num_kv_heads;
-  const int first_kv = heads.first * shape.head_dim, num_kv = heads.count * shape.head_dim;
-  const LinearSlice kv_rows = {.first_row = first_kv, .num_rows = num_kv};
-  const LinearSlice q_rows = {.first_row = first_kv * ratio, .num_rows = num_kv * ratio};
-  const LinearSlice o_columns = {.first_column = first_kv * ratio, .num_columns = num_kv * ratio};
+  const LinearSlice kv_rows = {.first_row = heads.first * shape.head_dim,
+                               .num_rows = heads.count * shape.head_dim};
+  const LinearSlice q_rows = {.first_row = heads.first_query * shape.head_dim,
+                              .num_rows = heads.num_queries * shape.head_dim};
   SHEAF_RETURN_IF_ERROR(loads.Add(linears.q, q_rows, out.q));
   SHEAF_RETURN_IF_ERROR(loads.Add(linears.k, kv_rows, out.k));
   SHEAF_RETURN_IF_ERROR(loads.Add(linears.v, kv_rows, out.v));
-  SHEAF_RETURN_IF_ERROR(loads.Add(linears.o, o_columns, out.o));
-  KeepOneOutputBias(heads, loads);
   SHEAF_ASSIGN_OR_RETURN(out.kv_scales, ReadKvScales(loads.checkpoint(), layer));
   if (!shape.qk_norm) return absl::OkStatus();
   const std::string prefix = LayerPrefix(layer) + ".self_attn";
@@ -70,11 +62,6 @@ absl::Status PlanWeights(const LatentShape& shape, const ModelConfig& config, in
                                AbsorbedKv::Build(kv_b, heads.count, shape.nope_dim, shape.v_dim));
         return absl::OkStatus();
       }));
-  SHEAF_RETURN_IF_ERROR(loads.Add(
-      linears.o,
-      {.first_column = heads.first * shape.v_dim, .num_columns = heads.count * shape.v_dim},
-      out.o));
-  KeepOneOutputBias(heads, loads);
   const std::string prefix = LayerPrefix(layer) + ".self_attn";
   if (shape.q_lora_rank > 0) {
     SHEAF_RETURN_IF_ERROR(ReadFloats(loads.checkpoint(), prefix + ".q_a_layernorm.weight",
@@ -99,11 +86,11 @@ size_t LinearBytesOf(std::initializer_list<const LoadedLinear*> linears) {
 }
 
 size_t BytesOf(const GroupedQueryWeights& w) {
-  return LinearBytesOf({&w.q, &w.k, &w.v, &w.o}) + FloatBytesOf({&w.q_norm, &w.k_norm});
+  return LinearBytesOf({&w.q, &w.k, &w.v}) + FloatBytesOf({&w.q_norm, &w.k_norm});
 }
 
 size_t BytesOf(const LatentWeights& w) {
-  size_t bytes = LinearBytesOf({&w.q_b, &w.kv_a, &w.o}) + w.kv_b.memory_bytes() +
+  size_t bytes = LinearBytesOf({&w.q_b, &w.kv_a}) + w.kv_b.memory_bytes() +
                  FloatBytesOf({&w.q_a_norm, &w.kv_a_norm});
   if (!w.q_a_norm.empty()) bytes += LinearBytesOf({&w.q_a});
   if (w.indexer) {
@@ -114,11 +101,6 @@ size_t BytesOf(const LatentWeights& w) {
 }
 
 }  // namespace
-
-HeadRange AllHeads(const ModelConfig& config) {
-  const auto* const grouped = std::get_if<GroupedQueryShape>(&config.attention);
-  return {0, grouped != nullptr ? grouped->num_kv_heads : config.num_heads};
-}
 
 absl::Status PlanAttentionWeights(const ModelConfig& config, int layer, HeadRange heads,
                                   LinearLoads& loads, AttentionWeights& out) {

@@ -1,9 +1,8 @@
 #pragma once
 // The weights of one layer's attention, for each kind of attention.
 //
-// `heads` restricts them to a range of heads (one rank of tensor parallelism). A unit of the range
-// is what cannot be cut: a key/value head with its query heads, or one head of latent attention.
-// What all heads share (the latent, the indexer) is whole on every rank.
+// `heads` restricts them to a range of heads (one rank of tensor parallelism). What all heads share (the
+// latent, the indexer) is whole on every rank. o_proj is not of them: model/decoder_weights.h.
 //
 // Ownership  owns all of it: what LoadedLinear owns (parts of an arena), the float vectors and the
 //            absorbed kv_b_proj. Nothing of the Checkpoint is needed afterwards.
@@ -15,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "model/attention/absorbed_kv.h"
+#include "model/attention/head_range.h"
 #include "model/attention/kv_scales.h"
 #include "model/config.h"
 #include "model/linear_loader.h"
@@ -22,16 +22,8 @@
 
 namespace sheaf {
 
-struct HeadRange {
-  int first = 0;
-  int count = 0;
-};
-
-// The whole model.
-HeadRange AllHeads(const ModelConfig& config);
-
 struct GroupedQueryWeights {
-  LoadedLinear q, k, v, o;
+  LoadedLinear q, k, v;
   std::vector<float> q_norm, k_norm;  // [head_dim]; empty without qk_norm
   KvScales kv_scales;                 // of an e4m3 cache
 };
@@ -43,7 +35,7 @@ struct IndexerWeights {
 
 struct LatentWeights {
   LoadedLinear q_a, q_b;  // without a rank of queries q_b is q_proj, and there is no q_a
-  LoadedLinear kv_a, o;
+  LoadedLinear kv_a;
   std::vector<float> q_a_norm, kv_a_norm;
   AbsorbedKv kv_b;
   std::optional<IndexerWeights> indexer;  // of full layers

@@ -2,7 +2,7 @@
 // Attention: the part of a decoder layer in which tokens see each other, and in which the two model
 // families differ. Everything around it (residual, norms, feed-forward, head) is the decoder's.
 //
-//   out[r] = o_proj(attention(normed[r], everything before it in its sequence))
+//   attended[r] = attention(normed[r], everything before it in its sequence), before o_proj
 //
 // A call also stores what the step's tokens leave in the cache for later ones.
 //
@@ -36,10 +36,10 @@ class Attention {
  public:
   virtual ~Attention() = default;
 
-  // normed holds a row for each of `rows`; out [rows][hidden]. Layers come in ascending order, each
-  // once a step.
+  // normed holds a row for each of `rows`; attended [rows][the rank's attended columns]. Layers come in
+  // ascending order, each once a step.
   virtual void Run(int layer, std::span<const StepRow> rows, const kernels::Activations& normed,
-                   float* out) = 0;
+                   float* attended) = 0;
 
   // Between layers: of the step's rows only these, ascending, are left (step_watch.h).
   virtual void KeepRows(std::span<const int> /*kept*/) {}

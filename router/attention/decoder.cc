@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <vector>
 
 #include "base/check.h"
@@ -14,6 +15,7 @@
 #include "kernels/vector/silu_mul.h"
 #include "router/attention/activation_rows.h"
 #include "router/attention/attention.h"
+#include "router/attention/rank_rows.h"
 #include "router/attention/scratch.h"
 #include "router/attention/step_rows.h"
 
@@ -61,30 +63,62 @@ class StepLookout final : public ThreadPool::Lookout {
 
 }  // namespace
 
+// The columns of each product's outputs by rank.
+struct RankColumns {
+  std::vector<IndexRange> attended, hidden, dense_inner, shared_inner, gate, vocabulary;
+  std::vector<IndexRange> experts;  // of the routed experts' sum: all of them rank 0's
+
+  RankColumns(const std::vector<RankShare>& shares, int hidden_size) {
+    for (const RankShare& share : shares) {
+      attended.push_back(share.attended);
+      hidden.push_back(share.hidden);
+      dense_inner.push_back(share.dense_inner);
+      shared_inner.push_back(share.shared_inner);
+      gate.push_back(share.gate);
+      vocabulary.push_back(share.vocabulary);
+      experts.push_back({0, share.rank == 0 ? hidden_size : 0});
+    }
+  }
+};
+
 struct Decoder::Impl {
-  Impl(const ModelConfig& model_config, const DecoderWeights& decoder_weights, HeadRange heads,
-       const KvCache& kv_cache, ExpertLayer& expert_layer, ThreadPool& thread_pool,
-       const DecoderOptions& decoder_options)
+  Impl(const ModelConfig& model_config, const DecoderWeights& decoder_weights,
+       const KvCache& kv_cache, const DecoderRanks& ranks, ExpertLayer* expert_layer,
+       ThreadPool& thread_pool, const DecoderOptions& decoder_options)
       : config(model_config),
         weights(decoder_weights),
         cache(kv_cache),
+        group(ranks.group),
         experts(expert_layer),
         pool(thread_pool),
         options(decoder_options),
+        share(ranks.shares[group == nullptr ? 0 : static_cast<size_t>(group->rank())]),
+        columns(ranks.shares, config.hidden_size),
         hidden_size(config.hidden_size),
-        vocab_size(weights.lm_head.view().n()),
-        attention(MakeAttention({config, weights, heads, kv_cache, pool, options.max_batched_tokens,
-                                 options.max_model_len, options.timings})),
+        vocab_size(columns.vocabulary.back().end()),
+        attended_size(columns.attended.back().end()),
+        attention(MakeAttention({config, weights, share.heads, kv_cache, pool,
+                                 options.max_batched_tokens, options.max_model_len,
+                                 options.timings})),
         rows({options.max_batched_tokens, options.max_model_len, cache.block_size(),
               weights.embedding.n}),
         residual(Reserve(hidden_size)),
         normed(Reserve(hidden_size)),
+        attended(Reserve(attended_size)),
         delta(Reserve(hidden_size)),
         shared_out(Reserve(hidden_size)),
-        wide(Reserve(2 * std::max(config.intermediate_size, config.shared_intermediate_size()))),
+        wide(Reserve(2 * std::max(share.dense_inner.count, share.shared_inner.count))),
         gate_logits(Reserve(std::max(1, config.num_experts))),
         route_weights(Reserve(std::max(1, config.experts_per_token))),
         logits(size_t(options.max_logit_rows) * vocab_size) {
+    if (group != nullptr) {
+      rank_rows.emplace(*group, pool);
+      own_attended.emplace(Reserve(share.attended.count));
+      own_hidden.emplace(Reserve(share.hidden.count));
+      own_gate.emplace(Reserve(std::max(1, share.gate.count)));
+      own_logits.emplace(size_t(options.max_logit_rows) * share.vocabulary.count);
+      inner.emplace(Reserve(std::max(config.intermediate_size, config.shared_intermediate_size())));
+    }
     SHEAF_CHECK(weights.layers.size() == size_t(config.num_layers),
                 "weights were loaded for this config");
     gates.resize(config.num_layers);
@@ -98,12 +132,18 @@ struct Decoder::Impl {
     return size_t(options.max_batched_tokens) * floats_per_row;
   }
 
+  absl::Status Forward(const StepBatch& batch, const std::function<void(const LogitRows&)>& on_logits,
+                       StepWatch* step_watch);
   absl::Status LookUp(bool has_delta, bool has_shared);
   void MoveTogether(std::span<const int> kept, const Scratch& buffer) const;
   void Embed(const StepBatch& batch);
   void NormRows(const float* norm_weight, bool add_delta, bool add_shared);
-  void Attend(int layer);
-  void RunMlp(const FeedForwardWeights& mlp, QuantizedRowsBuffer& inner_quantized, float* out);
+  absl::Status Attend(int layer);
+  void RunInner(const FeedForwardWeights& mlp, QuantizedRowsBuffer* quantized);
+  void RunDown(const FeedForwardWeights& mlp, const float* inner_rows, int width,
+               const QuantizedRowsBuffer& quantized, float* out);
+  absl::Status RunDenseMlp(const FeedForwardWeights& mlp);
+  absl::Status PutTogether(std::initializer_list<RankRows::Piece> pieces);
   absl::Status RunExperts(StepId step, int layer, StepLookout& lookout);
   absl::Status RunLmHead(const std::function<void(const LogitRows&)>& on_logits,
                          StepLookout& lookout);
@@ -111,11 +151,15 @@ struct Decoder::Impl {
   const ModelConfig& config;
   const DecoderWeights& weights;
   const KvCache& cache;
-  ExpertLayer& experts;
+  RankGroup* const group;      // null: a single rank
+  ExpertLayer* const experts;  // rank 0's
   ThreadPool& pool;
   const DecoderOptions options;
+  const RankShare share;
+  const RankColumns columns;
   const int hidden_size;
   const int vocab_size;
+  const int attended_size;  // of all heads
   const std::unique_ptr<Attention> attention;
   std::vector<Linear> gates;  // by layer
 
@@ -127,13 +171,22 @@ struct Decoder::Impl {
 
   Scratch residual;       // [rows][hidden]
   Scratch normed;         // [rows][hidden]
+  Scratch attended;       // [rows][attended_size]
   Scratch delta;          // [rows][hidden] what the last block adds to the residual
   Scratch shared_out;     // [rows][hidden] the shared expert's part of it
   Scratch wide;           // [rows][gate], [rows][up]
   Scratch gate_logits;    // [rows][num_experts]
   Scratch route_weights;  // [rows][top_k]
   Scratch logits;         // [max_logit_rows][vocab]
+  // Of several ranks: what this one makes, before it is put together.
+  std::optional<RankRows> rank_rows;
+  std::optional<Scratch> own_attended;  // [rows][own columns]
+  std::optional<Scratch> own_hidden;
+  std::optional<Scratch> own_gate;
+  std::optional<Scratch> own_logits;
+  std::optional<Scratch> inner;  // [rows][inner width], put together
   QuantizedRowsBuffer normed_quantized;
+  QuantizedRowsBuffer attended_quantized;
   QuantizedRowsBuffer dense_inner_quantized;   // one for each width: a buffer that keeps its shape
   QuantizedRowsBuffer shared_inner_quantized;  // is not cleared again
 };
@@ -188,34 +241,74 @@ void Decoder::Impl::NormRows(const float* norm_weight, bool add_delta, bool add_
   });
 }
 
-// delta = o_proj(attention(normed)).
-void Decoder::Impl::Attend(int layer) {
-  const int num_rows = rows.size();
-  attention->Run(layer, rows.all(), RowsOf(normed.data(), normed_quantized, hidden_size, 0, num_rows),
-                 delta.data());
+// What the ranks have made apart, at every rank. Nothing to do for a single one.
+absl::Status Decoder::Impl::PutTogether(std::initializer_list<RankRows::Piece> pieces) {
+  StageTimer timer(options.timings, &StepTimings::gather);
+  return rank_rows->PutTogether(rows.size(), std::span(pieces.begin(), pieces.size()));
 }
 
-// out = down(silu(gate x) * up x), x = normed.
-void Decoder::Impl::RunMlp(const FeedForwardWeights& mlp, QuantizedRowsBuffer& inner_quantized,
-                           float* out) {
+// delta = o_proj(attention(normed)).
+absl::Status Decoder::Impl::Attend(int layer) {
+  const int num_rows = rows.size();
+  float* const own = group == nullptr ? attended.data() : own_attended->data();
+  attention->Run(layer, rows.all(), RowsOf(normed.data(), normed_quantized, hidden_size, 0, num_rows),
+                 own);
+  if (group != nullptr) {
+    SHEAF_RETURN_IF_ERROR(PutTogether({{own, columns.attended, attended_size, attended.data()}}));
+  }
+  float* const out = group == nullptr ? delta.data() : own_hidden->data();
+  {
+    StageTimer timer(options.timings, &StepTimings::output);
+    kernels::QuantizeRows(pool, attended.data(), num_rows, attended_size, attended_quantized);
+    const Activations x = RowsOf(attended.data(), attended_quantized, attended_size, 0, num_rows);
+    const LinearCall call{&weights.layers[layer].attention_out.view(), &x, out, share.hidden.count};
+    kernels::RunLinears(pool, {&call, 1});
+  }
+  if (group == nullptr) return absl::OkStatus();
+  return PutTogether({{out, columns.hidden, hidden_size, delta.data()}});
+}
+
+// wide = silu(gate x) * up x, x = normed; also into `quantized`, where the rows are whole.
+void Decoder::Impl::RunInner(const FeedForwardWeights& mlp, QuantizedRowsBuffer* quantized) {
   StageTimer timer(options.timings, &StepTimings::feed_forward);
   const int num_rows = rows.size();
-  const int inner = mlp.gate.view().n();
+  const int width = mlp.gate.view().n();
   float* gate = wide.data();
-  float* up = gate + size_t(num_rows) * inner;
+  float* up = gate + size_t(num_rows) * width;
   const Activations x = RowsOf(normed.data(), normed_quantized, hidden_size, 0, num_rows);
-  const std::array<LinearCall, 2> calls = {LinearCall{&mlp.gate.view(), &x, gate, inner},
-                                           LinearCall{&mlp.up.view(), &x, up, inner}};
+  const std::array<LinearCall, 2> calls = {LinearCall{&mlp.gate.view(), &x, gate, width},
+                                           LinearCall{&mlp.up.view(), &x, up, width}};
   kernels::RunLinears(pool, calls);
-  inner_quantized.Resize(num_rows, inner);
-  pool.ParallelFor(num_rows, CostOfElements(3 * int64_t{inner}), [&](int64_t r, int) {
-    float* row = gate + r * inner;
-    kernels::SiluMul(row, up + r * inner, inner, row);
-    QuantizeInto(row, inner, static_cast<int>(r), inner_quantized);
+  if (quantized != nullptr) quantized->Resize(num_rows, width);
+  pool.ParallelFor(num_rows, CostOfElements(3 * int64_t{width}), [&](int64_t r, int) {
+    float* const row = gate + r * width;
+    kernels::SiluMul(row, up + r * width, width, row);
+    if (quantized != nullptr) QuantizeInto(row, width, static_cast<int>(r), *quantized);
   });
-  const Activations activated = RowsOf(gate, inner_quantized, inner, 0, num_rows);
-  const LinearCall down{&mlp.down.view(), &activated, out, hidden_size};
+}
+
+// out = down(inner rows).
+void Decoder::Impl::RunDown(const FeedForwardWeights& mlp, const float* inner_rows, int width,
+                            const QuantizedRowsBuffer& quantized, float* out) {
+  StageTimer timer(options.timings, &StepTimings::feed_forward);
+  const Activations activated = RowsOf(inner_rows, quantized, width, 0, rows.size());
+  const LinearCall down{&mlp.down.view(), &activated, out, share.hidden.count};
   kernels::RunLinears(pool, {&down, 1});
+}
+
+// delta = the dense feed-forward of normed.
+absl::Status Decoder::Impl::RunDenseMlp(const FeedForwardWeights& mlp) {
+  const int width = config.intermediate_size;
+  if (group == nullptr) {
+    RunInner(mlp, &dense_inner_quantized);
+    RunDown(mlp, wide.data(), width, dense_inner_quantized, delta.data());
+    return absl::OkStatus();
+  }
+  RunInner(mlp, nullptr);
+  SHEAF_RETURN_IF_ERROR(PutTogether({{wide.data(), columns.dense_inner, width, inner->data()}}));
+  kernels::QuantizeRows(pool, inner->data(), rows.size(), width, dense_inner_quantized);
+  RunDown(mlp, inner->data(), width, dense_inner_quantized, own_hidden->data());
+  return PutTogether({{own_hidden->data(), columns.hidden, hidden_size, delta.data()}});
 }
 
 // delta = the routed experts' sum; shared_out = the shared expert's output.
@@ -223,11 +316,24 @@ absl::Status Decoder::Impl::RunExperts(StepId step, int layer, StepLookout& look
   const LayerWeights& w = weights.layers[layer];
   const int num_rows = rows.size();
   const int top_k = config.experts_per_token;
+  const bool has_shared = config.num_shared_experts > 0;
+  const int shared_width = config.shared_intermediate_size();
   const Activations x = RowsOf(normed.data(), normed_quantized, hidden_size, 0, num_rows);
   {
     StageTimer timer(options.timings, &StepTimings::gate);
-    const LinearCall call{&gates[layer], &x, gate_logits.data(), config.num_experts};
+    float* const out = group == nullptr ? gate_logits.data() : own_gate->data();
+    const LinearCall call{&gates[layer], &x, out, share.gate.count};
     kernels::RunLinears(pool, {&call, 1});
+  }
+  if (group != nullptr) {
+    // The shared expert's inner rows go with the gate's, so that there is one gather for both.
+    if (has_shared) RunInner(w.feed_forward, nullptr);
+    SHEAF_RETURN_IF_ERROR(
+        PutTogether({{own_gate->data(), columns.gate, config.num_experts, gate_logits.data()},
+                     {wide.data(), columns.shared_inner, shared_width, inner->data()}}));
+  }
+  if (experts != nullptr) {
+    StageTimer timer(options.timings, &StepTimings::gate);
     const kernels::ExpertGateParams params{
         config.num_experts,
         top_k,
@@ -244,19 +350,29 @@ absl::Status Decoder::Impl::RunExperts(StepId step, int layer, StepLookout& look
   }
   if (pool.cut()) return AllAreOver();
   lookout.KeepWhole(true);
-  {
+  if (experts != nullptr) {
     StageTimer timer(options.timings, &StepTimings::experts);
-    SHEAF_RETURN_IF_ERROR(experts.Begin(
+    SHEAF_RETURN_IF_ERROR(experts->Begin(
         {step, LayerId(layer), x.quantized, top_k, route_ids.data(), route_weights.data()}));
   }
-  if (config.num_shared_experts > 0)
-    RunMlp(w.feed_forward, shared_inner_quantized, shared_out.data());
-  StageTimer timer(options.timings, &StepTimings::experts);
-  // On a machine of few cores a spinning thread would keep the awaited worker from running.
-  if (options.experts_share_cores) pool.Park();
-  SHEAF_RETURN_IF_ERROR(experts.Finish(delta.data()));
+  if (has_shared && group == nullptr) {
+    RunInner(w.feed_forward, &shared_inner_quantized);
+    RunDown(w.feed_forward, wide.data(), shared_width, shared_inner_quantized, shared_out.data());
+  } else if (has_shared) {
+    kernels::QuantizeRows(pool, inner->data(), num_rows, shared_width, shared_inner_quantized);
+    RunDown(w.feed_forward, inner->data(), shared_width, shared_inner_quantized, own_hidden->data());
+  }
+  if (experts != nullptr) {
+    StageTimer timer(options.timings, &StepTimings::experts);
+    // On a machine of few cores a spinning thread would keep the awaited worker from running.
+    if (options.experts_share_cores) pool.Park();
+    SHEAF_RETURN_IF_ERROR(experts->Finish(delta.data()));
+  }
   lookout.KeepWhole(false);
-  return absl::OkStatus();
+  if (group == nullptr) return absl::OkStatus();
+  if (!has_shared) return PutTogether({{delta.data(), columns.experts, hidden_size, delta.data()}});
+  return PutTogether({{delta.data(), columns.experts, hidden_size, delta.data()},
+                      {own_hidden->data(), columns.hidden, hidden_size, shared_out.data()}});
 }
 
 // The final norm and the logits of the rows that want them; the others end here.
@@ -285,8 +401,15 @@ absl::Status Decoder::Impl::RunLmHead(const std::function<void(const LogitRows&)
     {
       StageTimer timer(options.timings, &StepTimings::lm_head);
       const Activations x = RowsOf(normed.data(), normed_quantized, hidden_size, first, count);
-      const LinearCall call{&weights.lm_head.view(), &x, logits.data(), vocab_size};
+      float* const out = group == nullptr ? logits.data() : own_logits->data();
+      const LinearCall call{&weights.lm_head.view(), &x, out, share.vocabulary.count};
       kernels::RunLinears(pool, {&call, 1});
+    }
+    if (group != nullptr) {
+      StageTimer timer(options.timings, &StepTimings::gather);
+      const RankRows::Piece piece{own_logits->data(), columns.vocabulary, vocab_size, logits.data()};
+      SHEAF_RETURN_IF_ERROR(rank_rows->PutTogether(count, {&piece, 1}));
+      if (group->rank() != 0) continue;
     }
     if (pool.cut()) return AllAreOver();
     lookout.Pause();
@@ -296,10 +419,14 @@ absl::Status Decoder::Impl::RunLmHead(const std::function<void(const LogitRows&)
   return absl::OkStatus();
 }
 
-Decoder::Decoder(const ModelConfig& config, const DecoderWeights& weights, HeadRange heads,
-                 const KvCache& cache, ExpertLayer& experts, ThreadPool& pool,
+Decoder::Decoder(const ModelConfig& config, const DecoderWeights& weights, const KvCache& cache,
+                 ExpertLayer& experts, ThreadPool& pool, const DecoderOptions& options)
+    : Decoder(config, weights, cache, {{WholeModel(config)}, nullptr}, &experts, pool, options) {}
+
+Decoder::Decoder(const ModelConfig& config, const DecoderWeights& weights, const KvCache& cache,
+                 const DecoderRanks& ranks, ExpertLayer* experts, ThreadPool& pool,
                  const DecoderOptions& options)
-    : impl_(std::make_unique<Impl>(config, weights, heads, cache, experts, pool, options)) {}
+    : impl_(std::make_unique<Impl>(config, weights, cache, ranks, experts, pool, options)) {}
 
 Decoder::~Decoder() = default;
 
@@ -309,34 +436,42 @@ const DecoderOptions& Decoder::options() const { return impl_->options; }
 absl::Status Decoder::Forward(const StepBatch& batch,
                               const std::function<void(const LogitRows&)>& on_logits,
                               StepWatch* watch) {
-  Impl& impl = *impl_;
-  const ModelConfig& config = impl.config;
-  SHEAF_RETURN_IF_ERROR(impl.rows.Set(batch));
-  if (impl.rows.size() == 0) return absl::OkStatus();
-  StageTimer timer(impl.options.timings, &StepTimings::total);
-  if (impl.options.timings != nullptr) ++impl.options.timings->steps;
-  impl.watch = watch;
-  impl.num_dropped = 0;
-  StepLookout lookout(impl.pool, watch, batch.sequences.size());
+  if (impl_->group == nullptr) return impl_->Forward(batch, on_logits, watch);
+  if (watch != nullptr) return absl::UnimplementedError("a step of several ranks with a watch");
+  absl::Status status = impl_->Forward(batch, on_logits, nullptr);
+  if (!status.ok()) impl_->group->Abort(status);
+  return status;
+}
 
-  impl.Embed(batch);
+absl::Status Decoder::Impl::Forward(const StepBatch& batch,
+                                    const std::function<void(const LogitRows&)>& on_logits,
+                                    StepWatch* step_watch) {
+  SHEAF_RETURN_IF_ERROR(rows.Set(batch));
+  if (rows.size() == 0) return absl::OkStatus();
+  StageTimer timer(options.timings, &StepTimings::total);
+  if (options.timings != nullptr) ++options.timings->steps;
+  watch = step_watch;
+  num_dropped = 0;
+  StepLookout lookout(pool, watch, batch.sequences.size());
+
+  Embed(batch);
   bool add_shared = false;  // whether the previous layer left a shared expert's output
   for (int layer = 0; layer < config.num_layers; ++layer) {
-    const LayerWeights& w = impl.weights.layers[layer];
-    SHEAF_RETURN_IF_ERROR(impl.LookUp(/*has_delta=*/layer > 0, add_shared));
-    impl.NormRows(w.input_norm.data(), /*add_delta=*/layer > 0, add_shared);
-    impl.Attend(layer);
-    SHEAF_RETURN_IF_ERROR(impl.LookUp(/*has_delta=*/true, /*has_shared=*/false));
-    impl.NormRows(w.post_attention_norm.data(), /*add_delta=*/true, /*add_shared=*/false);
+    const LayerWeights& w = weights.layers[layer];
+    SHEAF_RETURN_IF_ERROR(LookUp(/*has_delta=*/layer > 0, add_shared));
+    NormRows(w.input_norm.data(), /*add_delta=*/layer > 0, add_shared);
+    SHEAF_RETURN_IF_ERROR(Attend(layer));
+    SHEAF_RETURN_IF_ERROR(LookUp(/*has_delta=*/true, /*has_shared=*/false));
+    NormRows(w.post_attention_norm.data(), /*add_delta=*/true, /*add_shared=*/false);
     if (config.is_moe_layer(layer)) {
-      SHEAF_RETURN_IF_ERROR(impl.RunExperts(batch.step, layer, lookout));
+      SHEAF_RETURN_IF_ERROR(RunExperts(batch.step, layer, lookout));
       add_shared = config.num_shared_experts > 0;
     } else {
-      impl.RunMlp(w.feed_forward, impl.dense_inner_quantized, impl.delta.data());
+      SHEAF_RETURN_IF_ERROR(RunDenseMlp(w.feed_forward));
     }
   }
-  SHEAF_RETURN_IF_ERROR(impl.LookUp(/*has_delta=*/true, add_shared));
-  return impl.RunLmHead(on_logits, lookout);
+  SHEAF_RETURN_IF_ERROR(LookUp(/*has_delta=*/true, add_shared));
+  return RunLmHead(on_logits, lookout);
 }
 
 }  // namespace sheaf

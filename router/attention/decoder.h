@@ -11,14 +11,16 @@
 // Numbers    float32 throughout; a row is quantized once per product's input. A row's result
 //            depends on its sequence alone: not on its neighbours, the chunk it comes in, block ids
 //            or threads.
-// Ranks      attention runs over a HeadRange (one rank of tensor parallelism); AllHeads(config) is
-//            the whole model.
+// Ranks      with DecoderRanks, one rank of tensor parallelism: every rank makes its rows of each product
+//            (model/rank_share.h) and the same Forward with the same batch, has all of the residual, and gets the
+//            same bytes as a single rank. Rank 0 alone has the experts and gets logits. Three gathers a dense
+//            layer and four a layer with experts, one for the logits. A watch is refused.
 // Ownership  borrows weights, cache, expert layer and pool, which outlive it. Scratch for
 //            max_batched_tokens rows is reserved once and touched as needed.
 // Threads    Forward: the step thread only; it uses the whole pool.
 // Watch      with a StepWatch, sequences that are over leave the step at the next half of a layer, and
 //            the pool's lookout is Forward's; when none is left Forward ends, inside a stage too.
-// Errors     those of ExpertLayer (the batch's K/V rows are then undefined and its sequences must
+// Errors     those of ExpertLayer and of RankGroup, which is aborted with the former (the batch's K/V rows are then undefined and its sequences must
 //            end or be recomputed). kInvalidArgument: more tokens than max_batched_tokens or an id
 //            outside the vocabulary. kAborted: every sequence of the batch is over.
 // Cost       a step reads every dense weight once per 12 rows, and each touched expert.
@@ -27,13 +29,16 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "base/ids.h"
 #include "base/thread_pool.h"
 #include "exchange/expert_layer.h"
+#include "exchange/gather/rank_group.h"
 #include "model/config.h"
 #include "model/decoder_weights.h"
+#include "model/rank_share.h"
 #include "router/attention/kv_cache.h"
 #include "router/attention/step_timings.h"
 #include "router/attention/step_watch.h"
@@ -75,10 +80,20 @@ struct LogitRows {
   std::span<float> row(size_t i) const { return {values + i * vocab_size, size_t(vocab_size)}; }
 };
 
+// A place among ranks.
+struct DecoderRanks {
+  std::vector<RankShare> shares;  // of all of them, ascending: ShareAmongRanks
+  RankGroup* group = nullptr;     // this rank's end
+};
+
 class Decoder {
  public:
-  Decoder(const ModelConfig& config, const DecoderWeights& weights, HeadRange heads,
-          const KvCache& cache, ExpertLayer& experts, ThreadPool& pool,
+  // The whole model.
+  Decoder(const ModelConfig& config, const DecoderWeights& weights, const KvCache& cache,
+          ExpertLayer& experts, ThreadPool& pool, const DecoderOptions& options);
+  // One rank of it. `experts`: of rank 0, else null.
+  Decoder(const ModelConfig& config, const DecoderWeights& weights, const KvCache& cache,
+          const DecoderRanks& ranks, ExpertLayer* experts, ThreadPool& pool,
           const DecoderOptions& options);
   ~Decoder();
 

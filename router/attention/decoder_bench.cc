@@ -57,7 +57,7 @@ class Bench {
         source_(slice),
         experts_(source_, config.num_layers, config.num_experts, pool),
         cache_(OrExit(KvCache::Create(config, AllHeads(config), CacheOptions(config, max_tokens)))),
-        decoder_(config, weights, AllHeads(config), *cache_, experts_, pool,
+        decoder_(config, weights, *cache_, experts_, pool,
                  {.max_batched_tokens = kPrefill,
                   .max_model_len = max_model_len,
                   .timings = &timings_}) {}
@@ -178,7 +178,7 @@ int Main(int argc, char** argv) {
   const ModelConfig config = OrExit(LoadModelConfig(argv[1]));
   const std::unique_ptr<Checkpoint> checkpoint = OrExit(Checkpoint::Open(argv[1]));
   const auto weights =
-      OrExit(DecoderWeights::Load(*checkpoint, config, AllHeads(config), pool, quiet));
+      OrExit(DecoderWeights::Load(*checkpoint, config, WholeModel(config), pool, quiet));
   const auto slice = OrExit(ExpertSlice::Load(*checkpoint, config, AllExperts(config), pool, quiet));
   if (argc > 3) {
     std::vector<int> contexts;

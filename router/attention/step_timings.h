@@ -24,6 +24,7 @@ struct StepTimings {
   Nanoseconds gate{0};          // expert gate product and selection
   Nanoseconds feed_forward{0};  // dense MLP or shared expert
   Nanoseconds experts{0};       // ExpertLayer Begin and Finish
+  Nanoseconds gather{0};        // among ranks
   Nanoseconds lm_head{0};       // final norm and logits
   Nanoseconds total{0};         // of Forward, the callback for the logits included
 };

@@ -268,7 +268,7 @@ int Main(int argc, char** argv) {
   const ModelConfig config = OrExit(LoadModelConfig(argv[1]));
   const std::unique_ptr<Checkpoint> checkpoint = OrExit(Checkpoint::Open(argv[1]));
   const auto weights =
-      OrExit(DecoderWeights::Load(*checkpoint, config, AllHeads(config), pool, quiet));
+      OrExit(DecoderWeights::Load(*checkpoint, config, WholeModel(config), pool, quiet));
   const auto slice = OrExit(ExpertSlice::Load(*checkpoint, config, AllExperts(config), pool, quiet));
   const auto tokenizer = OrExit(Tokenizer::Load(argv[1]));
   const auto compiler =
@@ -281,7 +281,7 @@ int Main(int argc, char** argv) {
                                                    cache_options.block_size) *
                                (kSequences * kMaxModelLen / cache_options.block_size + 1);
   const auto cache = OrExit(KvCache::Create(config, AllHeads(config), cache_options));
-  Decoder decoder(config, *weights, AllHeads(config), *cache, experts, pool,
+  Decoder decoder(config, *weights, *cache, experts, pool,
                   {.max_batched_tokens = 512, .max_model_len = kMaxModelLen});
   const SteadyClock clock;
   DecodeObserver observer;

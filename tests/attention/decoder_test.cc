@@ -31,7 +31,7 @@ class Model {
                  checkpoint.config().num_experts, pool_),
         cache_(*KvCache::Create(checkpoint.config(), checkpoint.all_heads(),
                                 {format, block_size, size_t{32} << 20})),
-        decoder_(checkpoint.config(), checkpoint.weights(), checkpoint.all_heads(), *cache_,
+        decoder_(checkpoint.config(), checkpoint.weights(), *cache_,
                  experts_, pool_, WithLimits(options)) {}
 
   std::vector<int32_t> Table(int first, int step, int tokens) const {
@@ -212,7 +212,7 @@ TEST(Decoder, PassesOnTheErrorOfAnExpertLayer) {
   BrokenExperts experts;
   const auto cache = KvCache::Create(checkpoint.config(), checkpoint.all_heads(),
                                      {kernels::KvFormat::kF32, 16, size_t{1} << 20});
-  Decoder decoder(checkpoint.config(), checkpoint.weights(), checkpoint.all_heads(), **cache,
+  Decoder decoder(checkpoint.config(), checkpoint.weights(), **cache,
                   experts, pool,
                   {.max_batched_tokens = 8, .max_model_len = 16, .experts_share_cores = true});
   const std::vector<TokenId> tokens = {1, 2, 3};

@@ -56,7 +56,7 @@ class Pass {
                  checkpoint.config().num_experts, pool_),
         cache_(*KvCache::Create(checkpoint.config(), checkpoint.all_heads(),
                                 {kernels::KvFormat::kBF16, kBlockSize, size_t{16} << 20})),
-        decoder_(checkpoint.config(), checkpoint.weights(), checkpoint.all_heads(), *cache_,
+        decoder_(checkpoint.config(), checkpoint.weights(), *cache_,
                  experts_, pool_,
                  {.max_batched_tokens = kMaxTokens, .max_model_len = kMaxTokens,
                   .max_logit_rows = 7}) {}

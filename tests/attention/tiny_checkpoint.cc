@@ -15,11 +15,11 @@ namespace {
 
 constexpr int kHidden = 128;
 constexpr int kHeadDim = 32;
-constexpr int kHeads = 4;
+constexpr int kHeads = 8;
 constexpr int kKvHeads = 2;
 constexpr int kDense = 192;
 constexpr int kExpertWidth = 64;
-constexpr int kExperts = 6;
+constexpr int kExperts = 8;
 constexpr int kLayers = 3;
 constexpr int kGroup = 64;
 
@@ -250,9 +250,15 @@ TinyCheckpoint::TinyCheckpoint(const TinyCheckpointOptions& options) {
   const LoadProgress quiet = [](size_t, size_t) {};
   config_ = Must(LoadModelConfig(directory_));
   const std::unique_ptr<Checkpoint> checkpoint = Must(Checkpoint::Open(directory_));
-  weights_ = Must(DecoderWeights::Load(*checkpoint, config_, all_heads(), pool, quiet));
+  weights_ = Must(DecoderWeights::Load(*checkpoint, config_, WholeModel(config_), pool, quiet));
   slice_ = Must(ExpertSlice::Load(*checkpoint, config_, AllExperts(config_), pool, quiet));
   experts_ = std::make_unique<SliceSource>(*slice_);
+}
+
+std::unique_ptr<DecoderWeights> TinyCheckpoint::WeightsOf(const RankShare& share) const {
+  ThreadPool pool(1);
+  const std::unique_ptr<Checkpoint> checkpoint = Must(Checkpoint::Open(directory_));
+  return Must(DecoderWeights::Load(*checkpoint, config_, share, pool, [](size_t, size_t) {}));
 }
 
 TinyCheckpoint::~TinyCheckpoint() { std::filesystem::remove_all(directory_); }

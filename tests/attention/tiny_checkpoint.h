@@ -37,6 +37,8 @@ class TinyCheckpoint {
   const ModelConfig& config() const { return config_; }
   HeadRange all_heads() const { return AllHeads(config_); }
   const DecoderWeights& weights() const { return *weights_; }
+  // One rank's part of them.
+  std::unique_ptr<DecoderWeights> WeightsOf(const RankShare& share) const;
   const ExpertSource& experts() const { return *experts_; }
 
   // Values of a float32 tensor as they were written.

@@ -100,7 +100,7 @@ TEST_P(WarmStep, OfTheWholeDecoder) {
                              checkpoint.config().num_experts, pool);
     const auto cache = *KvCache::Create(checkpoint.config(), checkpoint.all_heads(),
                                         {kernels::KvFormat::kBF16, 16, size_t{8} << 20});
-    Decoder decoder(checkpoint.config(), checkpoint.weights(), checkpoint.all_heads(), *cache,
+    Decoder decoder(checkpoint.config(), checkpoint.weights(), *cache,
                     experts, pool, {.max_batched_tokens = kTokens, .max_model_len = kTokens});
     std::vector<int32_t> table;
     for (int i = 0; i * 16 < kTokens; ++i) table.push_back(i);

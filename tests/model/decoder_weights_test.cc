@@ -25,11 +25,13 @@ using testing::Widened;
 class DecoderWeightsTest : public ::testing::Test {
  protected:
   absl::StatusOr<std::unique_ptr<DecoderWeights>> Load(const TinyModel& model,
-                                                       HeadRange heads = {0, 2}) {
+                                                       int rank = 0, int num_ranks = 1) {
     model.Write(dir_.path(), 2);
     auto checkpoint = Checkpoint::Open(dir_.path());
     if (!checkpoint.ok()) return checkpoint.status();
-    return DecoderWeights::Load(**checkpoint, model.config, heads, pool_, nullptr);
+    const auto share = ShareOfRank(model.config, rank, num_ranks);
+    if (!share.ok()) return share.status();
+    return DecoderWeights::Load(**checkpoint, model.config, *share, pool_, nullptr);
   }
 
   std::mt19937_64 random_{TestSeed()};
@@ -39,15 +41,6 @@ class DecoderWeightsTest : public ::testing::Test {
 
 std::vector<float> Rows(const std::vector<float>& matrix, int k, int first, int count) {
   return {matrix.begin() + ptrdiff_t{first} * k, matrix.begin() + ptrdiff_t{first + count} * k};
-}
-
-std::vector<float> Columns(const std::vector<float>& matrix, int k, int first, int count) {
-  std::vector<float> out;
-  for (size_t row = 0; row * k < matrix.size(); ++row) {
-    const auto begin = matrix.begin() + static_cast<ptrdiff_t>(row * k) + first;
-    out.insert(out.end(), begin, begin + count);
-  }
-  return out;
 }
 
 TEST_F(DecoderWeightsTest, HoldsEveryPartOfTheModel) {
@@ -66,12 +59,12 @@ TEST_F(DecoderWeightsTest, HoldsEveryPartOfTheModel) {
     EXPECT_EQ(MatrixOf(attention.q.view()), model.matrices.at(prefix + ".self_attn.q_proj"));
     EXPECT_EQ(MatrixOf(attention.k.view()), model.matrices.at(prefix + ".self_attn.k_proj"));
     EXPECT_EQ(MatrixOf(attention.v.view()), model.matrices.at(prefix + ".self_attn.v_proj"));
-    EXPECT_EQ(MatrixOf(attention.o.view()), model.matrices.at(prefix + ".self_attn.o_proj"));
+    EXPECT_EQ(MatrixOf(layer.attention_out.view()), model.matrices.at(prefix + ".self_attn.o_proj"));
     const float* const bias = attention.v.view().bias;
     ASSERT_NE(bias, nullptr);
     EXPECT_EQ(std::vector<float>(bias, bias + 128),
               Widened(model.tensors.at(prefix + ".self_attn.v_proj.bias")));
-    EXPECT_EQ(attention.o.view().bias, nullptr);
+    EXPECT_EQ(layer.attention_out.view().bias, nullptr);
     const std::string mlp = l == 0 ? ".mlp" : ".mlp.shared_experts";
     EXPECT_EQ(MatrixOf(layer.feed_forward.down.view()),
               model.matrices.at(prefix + mlp + ".down_proj"));
@@ -83,27 +76,40 @@ TEST_F(DecoderWeightsTest, HoldsEveryPartOfTheModel) {
   EXPECT_GT((*weights)->resident_bytes(), 0u);
 }
 
-TEST_F(DecoderWeightsTest, AHeadRangeHasItsRowsOfQkvAndItsColumnsOfO) {
+TEST_F(DecoderWeightsTest, ARankHasItsRowsOfEveryProduct) {
   const TinyModel model = MakeTinyModel(TinyStorage::kGptq, 4, random_);
-  for (const int head : {0, 1}) {
-    const auto weights = Load(model, {head, 1});
+  for (const int rank : {0, 1}) {
+    const auto weights = Load(model, rank, 2);
     ASSERT_TRUE(weights.ok()) << weights.status();
-    const auto& attention = std::get<GroupedQueryWeights>((*weights)->layers[1].attention);
+    const LayerWeights& layer = (*weights)->layers[1];
+    const auto& attention = std::get<GroupedQueryWeights>(layer.attention);
     const std::string prefix = "model.layers.1.self_attn.";
     EXPECT_EQ(MatrixOf(attention.q.view()),
-              Rows(model.matrices.at(prefix + "q_proj"), 128, head * 128, 128));
+              Rows(model.matrices.at(prefix + "q_proj"), 128, rank * 128, 128));
     EXPECT_EQ(MatrixOf(attention.k.view()),
-              Rows(model.matrices.at(prefix + "k_proj"), 128, head * 64, 64));
-    EXPECT_EQ(MatrixOf(attention.o.view()),
-              Columns(model.matrices.at(prefix + "o_proj"), 256, head * 128, 128));
+              Rows(model.matrices.at(prefix + "k_proj"), 128, rank * 64, 64));
+    EXPECT_EQ(MatrixOf(layer.attention_out.view()),
+              Rows(model.matrices.at(prefix + "o_proj"), 256, rank * 64, 64));
     const std::vector<float> bias = Widened(model.tensors.at(prefix + "k_proj.bias"));
     EXPECT_EQ(std::vector<float>(attention.k.view().bias, attention.k.view().bias + 64),
-              std::vector<float>(bias.begin() + head * 64, bias.begin() + head * 64 + 64));
+              std::vector<float>(bias.begin() + rank * 64, bias.begin() + rank * 64 + 64));
+    EXPECT_EQ(layer.gate.n, 2);
+    const std::vector<float>& down = model.matrices.at("model.layers.1.mlp.shared_experts.down_proj");
+    const int inner = static_cast<int>(down.size()) / 128;
+    EXPECT_EQ(MatrixOf(layer.feed_forward.down.view()), Rows(down, inner, rank * 64, 64));
+    EXPECT_EQ(layer.feed_forward.up.view().k(), 128);
+    EXPECT_EQ(MatrixOf((*weights)->lm_head.view()),
+              Rows(model.matrices.at("lm_head"), 128, rank * 48, 48));
+    EXPECT_EQ((*weights)->embedding.n, 96);
   }
-  for (const HeadRange& heads :
-       {HeadRange{0, 3}, HeadRange{2, 1}, HeadRange{-1, 1}, HeadRange{0, 0}}) {
-    EXPECT_EQ(Load(model, heads).status().code(), absl::StatusCode::kInvalidArgument);
-  }
+}
+
+TEST_F(DecoderWeightsTest, ARankHasItsRowsOfATiedHeadAndTheWholeEmbedding) {
+  const TinyModel model = MakeTinyModel(TinyStorage::kBf16, 4, random_, /*tied_head=*/true);
+  const auto weights = Load(model, 1, 2);
+  ASSERT_TRUE(weights.ok()) << weights.status();
+  EXPECT_EQ((*weights)->lm_head.view().n(), 48);
+  EXPECT_EQ((*weights)->embedding.n, 96);
 }
 
 TEST_F(DecoderWeightsTest, ATiedHeadIsTheEmbedding) {

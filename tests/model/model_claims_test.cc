@@ -87,7 +87,7 @@ TEST_F(ModelClaims, KvScalesAreSaidByInspectAndBadOnesRefused) {
     auto checkpoint = Checkpoint::Open(dir_.path());
     ThreadPool pool(1);
     const auto weights =
-        DecoderWeights::Load(**checkpoint, model_.config, {0, 2}, pool, nullptr);
+        DecoderWeights::Load(**checkpoint, model_.config, WholeModel(model_.config), pool, nullptr);
     EXPECT_THAT(weights.status().message(), HasSubstr("v_scale: wanted"));
   }
 }

@@ -111,7 +111,7 @@ std::vector<std::vector<float>> Values(const DecoderWeights& weights) {
       values.push_back(MatrixOf(linear->view()));
     }
     const auto& attention = std::get<GroupedQueryWeights>(layer.attention);
-    for (const LoadedLinear* linear : {&attention.q, &attention.k, &attention.v, &attention.o})
+    for (const LoadedLinear* linear : {&attention.q, &attention.k, &attention.v, &layer.attention_out})
       values.push_back(MatrixOf(linear->view()));
     values.push_back(attention.q_norm);
     values.push_back(attention.k_norm);
@@ -121,7 +121,7 @@ std::vector<std::vector<float>> Values(const DecoderWeights& weights) {
 
 TEST_P(OwnMemory, TheRoutersWeightsStayWhateverBecomesOfTheFiles) {
   const auto weights =
-      DecoderWeights::Load(*checkpoint_, model_.config, AllHeads(model_.config), pool_, nullptr);
+      DecoderWeights::Load(*checkpoint_, model_.config, WholeModel(model_.config), pool_, nullptr);
   ASSERT_TRUE(weights.ok()) << weights.status();
   checkpoint_ = nullptr;
   const auto before = Values(**weights);
@@ -160,7 +160,7 @@ TEST_P(OwnMemory, AFileThatChangesWhileItIsLoadedIsNamed) {
                 AllOf(HasSubstr(victim), HasSubstr("changed while it was being loaded")));
   };
   if (seed_ / 3 % 2 == 0) {
-    expect(DecoderWeights::Load(*checkpoint_, model_.config, AllHeads(model_.config), pool_, once)
+    expect(DecoderWeights::Load(*checkpoint_, model_.config, WholeModel(model_.config), pool_, once)
                .status());
   } else {
     expect(ExpertSlice::Load(*checkpoint_, model_.config, AllExperts(model_.config), pool_, once)
@@ -172,7 +172,7 @@ TEST_P(OwnMemory, AFileThatChangedBetweenOpeningAndLoadingIsNamed) {
   const std::string victim = Shards(dir_.path())[seed_ % 3];
   std::get<1>(GetParam()).damage(victim);
   for (const absl::Status& status :
-       {DecoderWeights::Load(*checkpoint_, model_.config, AllHeads(model_.config), pool_, nullptr)
+       {DecoderWeights::Load(*checkpoint_, model_.config, WholeModel(model_.config), pool_, nullptr)
             .status(),
         ExpertSlice::Load(*checkpoint_, model_.config, AllExperts(model_.config), pool_, nullptr)
             .status()}) {

@@ -114,7 +114,7 @@ class PublishedDirectory : public ::testing::Test {
   absl::Status Load() {
     auto checkpoint = Checkpoint::Open(dir_.path());
     if (!checkpoint.ok()) return checkpoint.status();
-    return DecoderWeights::Load(**checkpoint, model_.config, AllHeads(model_.config), pool_,
+    return DecoderWeights::Load(**checkpoint, model_.config, WholeModel(model_.config), pool_,
                                 nullptr)
         .status();
   }

@@ -127,7 +127,7 @@ class RunningEngine {
              settings.num_blocks * KvCache::BlockBytes(checkpoint.config(), checkpoint.all_heads(),
                                                        settings.kv_format,
                                                        settings.block_size)})),
-        decoder_(checkpoint.config(), checkpoint.weights(), checkpoint.all_heads(), *cache_,
+        decoder_(checkpoint.config(), checkpoint.weights(), *cache_,
                  experts, pool_,
                  {.max_batched_tokens = settings.engine.max_num_batched_tokens,
                   .max_model_len = settings.engine.max_model_len,

@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "kernels/vector/rms_norm.h"
-#include "router/attention/activation_rows.h"
 
 namespace sheaf {
 
@@ -14,13 +13,12 @@ using kernels::LinearCall;
 GroupedQueryAttention::GroupedQueryAttention(const AttentionParts& parts)
     : parts_(parts),
       shape_(std::get<GroupedQueryShape>(parts.config.attention)),
-      num_heads_(parts.heads.count * (parts.config.num_heads / shape_.num_kv_heads)),
+      num_heads_(parts.heads.num_queries),
       q_size_(num_heads_ * shape_.head_dim),
       kv_size_(parts.heads.count * shape_.head_dim),
       stride_(q_size_ + 2 * kv_size_),
       rope_(parts.max_model_len, shape_.rotary_dim, parts.config.rope),
-      projected_(size_t(parts.max_batched_tokens) * stride_),
-      attended_(size_t(parts.max_batched_tokens) * q_size_) {}
+      projected_(size_t(parts.max_batched_tokens) * stride_) {}
 
 std::vector<size_t> GroupedQueryAttention::PlaneTokenBytes(const GroupedQueryShape& shape,
                                                            int num_layers, HeadRange heads,
@@ -41,7 +39,7 @@ kernels::KvPool GroupedQueryAttention::Pool(const GroupedQueryShape& shape, Head
 }
 
 void GroupedQueryAttention::Run(int layer, std::span<const StepRow> rows, const Activations& normed,
-                                float* out) {
+                                float* attended) {
   const auto& weights = std::get<GroupedQueryWeights>(parts_.weights.layers[layer].attention);
   const kernels::KvPool kv = Pool(shape_, parts_.heads, parts_.cache, layer);
   // The other formats hold what e4m3 needs scales for.
@@ -49,14 +47,7 @@ void GroupedQueryAttention::Run(int layer, std::span<const StepRow> rows, const 
       kv.format == kernels::KvFormat::kFp8E4M3 ? weights.kv_scales : KvScales{};
   Project(weights, normed);
   RotateAndStore(weights, kv, scales, rows);
-  AttendTo(kv, scales, rows);
-
-  StageTimer timer(parts_.timings, &StepTimings::output);
-  const int num_rows = static_cast<int>(rows.size());
-  kernels::QuantizeRows(parts_.pool, attended_.data(), num_rows, q_size_, attended_quantized_);
-  const Activations x = RowsOf(attended_.data(), attended_quantized_, q_size_, 0, num_rows);
-  const LinearCall call{&weights.o.view(), &x, out, parts_.config.hidden_size};
-  kernels::RunLinears(parts_.pool, {&call, 1});
+  AttendTo(kv, scales, rows, attended);
 }
 
 void GroupedQueryAttention::Project(const GroupedQueryWeights& weights, const Activations& normed) {
@@ -96,7 +87,7 @@ void GroupedQueryAttention::RotateAndStore(const GroupedQueryWeights& weights,
 }
 
 void GroupedQueryAttention::AttendTo(const kernels::KvPool& kv, const KvScales& scales,
-                                     std::span<const StepRow> rows) {
+                                     std::span<const StepRow> rows, float* attended) {
   StageTimer timer(parts_.timings, &StepTimings::attention);
   sequences_.clear();
   for (size_t first = 0; first < rows.size();) {
@@ -104,7 +95,7 @@ void GroupedQueryAttention::AttendTo(const kernels::KvPool& kv, const KvScales& 
     while (end < rows.size() && rows[end].sequence == rows[first].sequence) ++end;
     sequences_.push_back({rows[first].block_table, rows[first].position,
                           static_cast<int>(end - first), projected_.data() + first * stride_,
-                          attended_.data() + first * q_size_});
+                          attended + first * q_size_});
     first = end;
   }
   const float scale = 1.0f / std::sqrt(static_cast<float>(shape_.head_dim)) * scales.k;
@@ -112,7 +103,7 @@ void GroupedQueryAttention::AttendTo(const kernels::KvPool& kv, const KvScales& 
   if (scales.v == 1.0f) return;
   const ItemCost cost = CostOfElements(q_size_);
   parts_.pool.ParallelFor(static_cast<int64_t>(rows.size()), cost, [&](int64_t r, int) {
-    float* const out = attended_.data() + r * q_size_;
+    float* const out = attended + r * q_size_;
     for (int i = 0; i < q_size_; ++i) out[i] *= scales.v;
   });
 }

@@ -23,7 +23,7 @@ class GroupedQueryAttention final : public Attention {
   explicit GroupedQueryAttention(const AttentionParts& parts);
 
   void Run(int layer, std::span<const StepRow> rows, const kernels::Activations& normed,
-           float* out) override;
+           float* attended) override;
 
   static std::vector<size_t> PlaneTokenBytes(const GroupedQueryShape& shape, int num_layers,
                                              HeadRange heads, kernels::KvFormat format);
@@ -35,7 +35,8 @@ class GroupedQueryAttention final : public Attention {
   void Project(const GroupedQueryWeights& weights, const kernels::Activations& normed);
   void RotateAndStore(const GroupedQueryWeights& weights, const kernels::KvPool& kv,
                       const KvScales& scales, std::span<const StepRow> rows);
-  void AttendTo(const kernels::KvPool& kv, const KvScales& scales, std::span<const StepRow> rows);
+  void AttendTo(const kernels::KvPool& kv, const KvScales& scales, std::span<const StepRow> rows,
+                float* attended);
 
   const AttentionParts parts_;
   const GroupedQueryShape& shape_;
@@ -46,8 +47,6 @@ class GroupedQueryAttention final : public Attention {
   const kernels::RopeTable rope_;
 
   Scratch projected_;  // [rows][q | k | v]
-  Scratch attended_;   // [rows][q_size]
-  kernels::QuantizedRowsBuffer attended_quantized_;
   std::vector<kernels::AttentionSequence> sequences_;
 };
 

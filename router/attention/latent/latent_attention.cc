@@ -38,7 +38,6 @@ LatentAttention::LatentAttention(const AttentionParts& parts)
       q_latent_(size_t(parts.max_batched_tokens) * shape_.q_lora_rank),
       compressed_(size_t(parts.max_batched_tokens) * shape_.cached_dim()),
       q_(size_t(parts.max_batched_tokens) * q_size_),
-      attended_(size_t(parts.max_batched_tokens) * out_size_),
       absorbed_q_(size_t{kAbsorbedRows} * num_heads_ * shape_.cached_dim()),
       latent_out_(size_t{kAbsorbedRows} * num_heads_ * shape_.kv_lora_rank) {}
 
@@ -63,7 +62,7 @@ kernels::LatentPool LatentAttention::Pool(int layer) const {
 }
 
 void LatentAttention::Run(int layer, std::span<const StepRow> rows, const Activations& normed,
-                          float* out) {
+                          float* attended) {
   const auto& weights = std::get<LatentWeights>(parts_.weights.layers[layer].attention);
   const kernels::LatentPool kv = Pool(layer);
   const int num_rows = static_cast<int>(rows.size());
@@ -75,13 +74,8 @@ void LatentAttention::Run(int layer, std::span<const StepRow> rows, const Activa
   ProjectQueries(weights, rows, q_latent);
   indexer_.Run(layer, rows, normed, q_latent);
   for (int first = 0; first < num_rows; first += kAbsorbedRows) {
-    AttendTo(weights, kv, rows, first, std::min(kAbsorbedRows, num_rows - first));
+    AttendTo(weights, kv, rows, first, std::min(kAbsorbedRows, num_rows - first), attended);
   }
-  StageTimer timer(parts_.timings, &StepTimings::output);
-  kernels::QuantizeRows(parts_.pool, attended_.data(), num_rows, out_size_, attended_quantized_);
-  const Activations x = RowsOf(attended_.data(), attended_quantized_, out_size_, 0, num_rows);
-  const LinearCall call{&weights.o.view(), &x, out, parts_.config.hidden_size};
-  kernels::RunLinears(parts_.pool, {&call, 1});
 }
 
 void LatentAttention::ProjectDown(const LatentWeights& weights, const Activations& normed) {
@@ -135,7 +129,8 @@ void LatentAttention::ProjectQueries(const LatentWeights& weights, std::span<con
 }
 
 void LatentAttention::AttendTo(const LatentWeights& weights, const kernels::LatentPool& kv,
-                               std::span<const StepRow> rows, int first, int count) {
+                               std::span<const StepRow> rows, int first, int count,
+                               float* attended) {
   const ptrdiff_t key_dim = shape_.cached_dim(), rank = shape_.kv_lora_rank;
   const float* const q = q_.data() + size_t(first) * q_size_;
   {
@@ -163,7 +158,7 @@ void LatentAttention::AttendTo(const LatentWeights& weights, const kernels::Late
   }
   StageTimer timer(parts_.timings, &StepTimings::absorption);
   absorption_.OutOfLatent(weights.kv_b, {latent_out_.data(), num_heads_ * rank, rank}, count,
-                          attended_.data() + size_t(first) * out_size_, out_size_);
+                          attended + size_t(first) * out_size_, out_size_);
 }
 
 }  // namespace sheaf

@@ -34,7 +34,7 @@ class LatentAttention final : public Attention {
   explicit LatentAttention(const AttentionParts& parts);
 
   void Run(int layer, std::span<const StepRow> rows, const kernels::Activations& normed,
-           float* out) override;
+           float* attended) override;
   void KeepRows(std::span<const int> kept) override { indexer_.KeepRows(kept); }
 
   static std::vector<size_t> PlaneTokenBytes(const LatentShape& shape, int num_layers,
@@ -49,9 +49,9 @@ class LatentAttention final : public Attention {
                     std::span<const StepRow> rows);
   void ProjectQueries(const LatentWeights& weights, std::span<const StepRow> rows,
                       const kernels::Activations& input);
-  // Rows [first, first + count) of attended_.
+  // Rows [first, first + count) of `attended`.
   void AttendTo(const LatentWeights& weights, const kernels::LatentPool& kv,
-                std::span<const StepRow> rows, int first, int count);
+                std::span<const StepRow> rows, int first, int count, float* attended);
 
   const AttentionParts parts_;
   const LatentShape& shape_;
@@ -65,11 +65,9 @@ class LatentAttention final : public Attention {
   Scratch q_latent_;    // [rows][q_lora_rank]
   Scratch compressed_;  // [rows][latent | k_rope]
   Scratch q_;           // [rows][heads][nope | rope]
-  Scratch attended_;    // [rows][heads][v_dim]
   Scratch absorbed_q_;  // [absorbed rows][heads][latent | rope]
   Scratch latent_out_;  // [absorbed rows][heads][kv_lora_rank]
   kernels::QuantizedRowsBuffer q_latent_quantized_;
-  kernels::QuantizedRowsBuffer attended_quantized_;
   std::vector<kernels::LatentQuery> queries_;
 };
 

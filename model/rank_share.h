@@ -1,0 +1,50 @@
+#pragma once
+// RankShare: what one rank of tensor parallelism makes of every product, as ranges of its output rows.
+//
+// A product is never split along the dimension that it sums over: each output is then computed by one
+// rank, from whole rows, exactly as a single rank would, and what ranks make together is the same to
+// the bit at any number of ranks. The inputs are put together before (router/attention/rank_rows.h).
+//
+//   attention   a range of its heads (HeadRange); of two ranks or more to a key/value head, each has that
+//               head whole and some of its query heads
+//   o_proj, down_proj            rows of the hidden size
+//   gate_proj, up_proj           rows of the inner width, in whole activation groups where there are enough
+//   the experts' gate, lm_head   rows of experts, of the vocabulary
+// Norms, embedding and what all heads of latent attention share are whole on every rank.
+//
+// Threads    pure.
+// Errors     kInvalidArgument: more ranks than some product has rows, naming both.
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "model/attention/head_range.h"
+#include "model/config.h"
+
+namespace sheaf {
+
+struct IndexRange {
+  int first = 0;
+  int count = 0;
+  int end() const { return first + count; }
+};
+
+struct RankShare {
+  int rank = 0;
+  int num_ranks = 1;
+  HeadRange heads;
+  IndexRange attended;      // columns of attention's output: o_proj's inputs
+  IndexRange hidden;        // rows of o_proj and of down_proj
+  IndexRange dense_inner;   // of the dense layers' feed-forward
+  IndexRange shared_inner;  // of the shared expert's; empty without one
+  IndexRange gate;          // experts; empty without any
+  IndexRange vocabulary;
+};
+
+absl::StatusOr<RankShare> ShareOfRank(const ModelConfig& config, int rank, int num_ranks);
+// Of all ranks, ascending.
+absl::StatusOr<std::vector<RankShare>> ShareAmongRanks(const ModelConfig& config, int num_ranks);
+// Of a single rank.
+RankShare WholeModel(const ModelConfig& config);
+
+}  // namespace sheaf

@@ -1,0 +1,40 @@
+#pragma once
+// RankRows: rows whose columns the ranks have made apart, put together at every rank.
+//
+// Shapes     a piece: own [num_rows][own columns of this rank], all [num_rows][width]; every rank's columns are
+//            of 0..width, and where two ranks have some of them, none is in both.
+// Numbers    floats as they are: what the ranks made is not changed on the way.
+// Threads    the step thread; copies over the pool.
+// Errors     those of RankGroup; kDataLoss: another rank's part has another size than its share.
+// Cost       one gather for all pieces of a call.
+
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "base/thread_pool.h"
+#include "exchange/gather/rank_group.h"
+#include "model/rank_share.h"
+
+namespace sheaf {
+
+class RankRows {
+ public:
+  struct Piece {
+    const float* own = nullptr;
+    std::span<const IndexRange> columns;  // by rank; those of no count have no part
+    int width = 0;
+    float* all = nullptr;
+  };
+
+  RankRows(RankGroup& group, ThreadPool& pool) : group_(group), pool_(pool) {}
+
+  absl::Status PutTogether(int num_rows, std::span<const Piece> pieces);
+
+ private:
+  RankGroup& group_;
+  ThreadPool& pool_;
+  std::vector<uint8_t> own_;  // of several pieces
+};
+
+}  // namespace sheaf
