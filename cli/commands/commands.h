@@ -11,6 +11,7 @@ namespace sheaf {
 int RunServe(const RouterOptions& options, const char* program);
 int RunRouter(const RouterOptions& options);
 int RunWorker(const WorkerOptions& options);
+int RunAttention(const AttentionOptions& options);
 int RunInspect(const InspectOptions& options);
 int RunVerify(const VerifyOptions& options);
 int RunRepack(const RepackOptions& options);

@@ -59,10 +59,48 @@ std::vector<std::vector<std::string>> WorkerCommands(const RouterOptions& option
   return commands;
 }
 
+std::vector<std::vector<std::string>> RankCommands(const RouterOptions& options,
+                                                   const std::string& program,
+                                                   const std::string& attention_address) {
+  if (attention_address.empty()) return {};
+  const auto split = SplitHostPort(attention_address);
+  SHEAF_CHECK(split.ok(), "the router's own address is one");
+  const std::string router = JoinHostPort(LocalHostOf(split->host), split->port);
+  std::vector<std::vector<std::string>> commands;
+  for (int rank = 1; rank < options.tensor_parallel_size; ++rank) {
+    commands.push_back({program, "attention", options.process.checkpoint, "--router", router, "--rank",
+                        absl::StrFormat("%d", rank), "--threads", absl::StrFormat("%d", options.threads),
+                        "--cpu-target", options.process.cpu_target, "--transport",
+                        NameOf(TransportKind::kSharedMemory), "--log-level", options.process.log_level,
+                        "--log-format", options.process.log_format});
+    if (!options.pool.cluster_token_file.empty()) {
+      commands.back().push_back("--cluster-token-file");
+      commands.back().push_back(options.pool.cluster_token_file);
+    }
+    for (std::string& flag : FlagsOf(options.pool.tls)) {
+      commands.back().push_back(std::move(flag));
+    }
+  }
+  return commands;
+}
+
+// Workers first.
+std::vector<std::vector<std::string>> ChildCommands(const RouterOptions& options,
+                                                    const std::string& program,
+                                                    const RouterProcess& router) {
+  if (program.empty()) return {};
+  std::vector<std::vector<std::string>> commands =
+      WorkerCommands(options, program, router.cluster_address());
+  for (auto& command : RankCommands(options, program, router.attention_address())) {
+    commands.push_back(std::move(command));
+  }
+  return commands;
+}
+
 // Nothing on a machine of few cores, and where the operator has said how many threads there shall be:
 // then router and workers share all cores.
 CoreDivision DivideCoresOf(const RouterOptions& options) {
-  if (options.threads > 0 || options.worker_threads > 0 ||
+  if (options.threads > 0 || options.worker_threads > 0 || options.tensor_parallel_size > 1 ||
       options.transport == TransportKind::kInProcess) {
     return {};
   }
@@ -114,14 +152,22 @@ class ReadyFileKeeper {
   TimePoint next_try_{};
 };
 
-ReadyInfo Describe(const RouterProcess& router, const ChildProcesses& children) {
+ReadyInfo Describe(const RouterOptions& options, const RouterProcess& router,
+                   const ChildProcesses& children) {
   ReadyInfo info;
   info.http = router.http_address();
   info.grpc = router.grpc_address();
   info.cluster = router.cluster_address();
   info.router_pid = static_cast<int>(getpid());
+  const int workers = router.cluster_address().empty() ? 0 : options.pool.workers;
   for (const ChildProcesses::Child& child : children.children()) {
-    if (child.pid > 0) info.workers.push_back({child.id, static_cast<int>(child.pid)});
+    if (child.pid <= 0) continue;
+    const int pid = static_cast<int>(child.pid);
+    if (child.id < workers) {
+      info.workers.push_back({child.id, pid});
+    } else {
+      info.attention_ranks.push_back({child.id - workers + 1, pid});
+    }
   }
   return info;
 }
@@ -167,10 +213,7 @@ int Run(RouterOptions options, const std::string& program) {
   RouterProcess& router = *started->router;
   ReadyFileKeeper ready_file(std::move(started->ready_file));
 
-  ChildProcesses children(program.empty()
-                              ? std::vector<std::vector<std::string>>{}
-                              : WorkerCommands(options, program, router.cluster_address()),
-                          clock, division.worker_cpus);
+  ChildProcesses children(ChildCommands(options, program, router), clock, division.worker_cpus);
   absl::Status why = children.StartAll();
   // Its ports answer; others that are started after it may be what it waits for.
   ServiceManager manager(manager_address, clock);
@@ -190,11 +233,11 @@ int Run(RouterOptions options, const std::string& program) {
     if (why.ok() && !announced && !program.empty()) why = router.broken_checkpoint();
     if (!why.ok()) break;
     for (int pid : router.TakeHungPids()) children.Kill(pid);
-    if (router.loaded()) manager.StatusIs(router.ready() ? "ready" : "waits for workers");
+    if (router.loaded()) manager.StatusIs(router.ready() ? "ready" : "waits for workers or attention ranks");
     if (!router.ready()) continue;
     if (!announced) spdlog::info("ready");
     announced = true;
-    ready_file.Update(Describe(router, children), clock.Now());
+    ready_file.Update(Describe(options, router, children), clock.Now());
   }
   ready_file.Remove();
   manager.Stopping();

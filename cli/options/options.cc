@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/status.h"
+#include "cli/options/attention_flags.h"
 #include "cli/options/checkpoint_flags.h"
 #include "cli/options/client_flags.h"
 #include "cli/options/config_file.h"
@@ -47,6 +48,7 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
 
   CLI::App* serve_app = app.add_subcommand("serve", "Router and expert workers on this machine");
   serve.pool.cluster_port = 0;  // its own children are told
+  serve.attention_port = 0;
   AddRouterFlags(*serve_app, serve, serve_text);
   CLI::App* router_app =
       app.add_subcommand("router", "Router alone; workers join at its cluster port");
@@ -57,6 +59,11 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
   CLI::App* worker_app = app.add_subcommand("worker", "One expert worker");
   std::string exchange_ports;
   AddWorkerFlags(*worker_app, worker, exchange_ports);
+
+  AttentionOptions attention;
+  CLI::App* attention_app = app.add_subcommand(
+      "attention", "One attention rank of a router with --tensor-parallel-size");
+  AddAttentionFlags(*attention_app, attention);
 
   CoordinatorCommandOptions coordinator;
   coordinator.pool.cluster_port = 50052;
@@ -115,6 +122,10 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
   if (worker_app->parsed()) {
     SHEAF_RETURN_IF_ERROR(FinishWorker(worker, exchange_ports));
     return WorkerCommand{std::move(worker)};
+  }
+  if (attention_app->parsed()) {
+    SHEAF_RETURN_IF_ERROR(FinishAttention(attention));
+    return AttentionCommand{std::move(attention)};
   }
   if (coordinator_app->parsed()) {
     SHEAF_RETURN_IF_ERROR(FinishCoordinator(coordinator));

@@ -67,6 +67,10 @@ struct RouterOptions {
   // Compute threads; 0 = the cores that the process may use (base/cpu_topology.h).
   int threads = 0;         // of the router
   int worker_threads = 0;  // of each worker started here
+  // Processes that share attention, this one included; the others are `sheaf attention`.
+  int tensor_parallel_size = 1;
+  int attention_port = 50053;  // where they join, on the cluster's host; 0 = a free port
+  int attention_timeout_ms = 2000;  // without a rank's part of a step (and 20 more a token): it is lost
   // What `sheaf serve` and `sheaf router` know of where the workers are; no flags.
   bool workers_are_here = false;    // on this machine, children of this process
   bool experts_share_cores = true;  // with this process
@@ -113,6 +117,17 @@ struct WorkerOptions {
   int first_exchange_port = 0;     // 0 = any free one
   int last_exchange_port = 0;
   FrameIntegrity exchange_integrity = FrameIntegrity::kMac;  // of frames over TCP; the routers' too
+};
+
+struct AttentionOptions {
+  ProcessOptions process;
+  std::string router;              // host:port of its --attention-port
+  int rank = 1;                    // of 1 .. --tensor-parallel-size - 1
+  std::string cluster_token_file;  // the pool's token; empty = none
+  ClusterTlsOptions tls;           // towards the router
+  int threads = 0;                 // compute threads; 0 = cores that it may use
+  TransportKind transport = TransportKind::kAuto;            // the router's; not kInProcess
+  FrameIntegrity exchange_integrity = FrameIntegrity::kMac;  // of frames over TCP; the router's too
 };
 
 struct InspectOptions {
@@ -176,6 +191,9 @@ struct RouterCommand {
 struct WorkerCommand {
   WorkerOptions options;
 };
+struct AttentionCommand {
+  AttentionOptions options;
+};
 struct InspectCommand {
   InspectOptions options;
 };
@@ -204,8 +222,8 @@ struct HelpText {
   std::string text;
 };
 
-using Command = std::variant<ServeCommand, RouterCommand, WorkerCommand, InspectCommand,
-                             VerifyCommand, RepackCommand, AskCommand, ChatCommand,
+using Command = std::variant<ServeCommand, RouterCommand, WorkerCommand, AttentionCommand,
+                             InspectCommand, VerifyCommand, RepackCommand, AskCommand, ChatCommand,
                              CoordinatorCommand, PoolCommand, TopCommand, HelpText>;
 
 absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv);

@@ -177,6 +177,24 @@ void AddSamplingAndThreadFlags(CLI::App& app, RouterOptions& options, RouterFlag
       ->capture_default_str();
 }
 
+void AddRankFlags(CLI::App& app, RouterOptions& options) {
+  app.add_option("--tensor-parallel-size", options.tensor_parallel_size,
+                 "Processes that share attention's weights, arithmetic and KV cache, the router "
+                 "included; the same answers, byte for byte. `sheaf serve` starts the others, "
+                 "`sheaf router` waits for `sheaf attention --rank 1` and on")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  app.add_option("--attention-port", options.attention_port,
+                 "Port that they join at, on the address of --cluster-host; 0 = a free one")
+      ->check(CLI::Range(0, 65535))
+      ->capture_default_str();
+  app.add_option("--attention-timeout-ms", options.attention_timeout_ms,
+                 "A rank that keeps a step waiting for this long, and 20 ms more for each of its "
+                 "tokens, is lost: its requests are computed again when another takes its place")
+      ->check(CLI::Range(10, 3600000))
+      ->capture_default_str();
+}
+
 void AddExchangeFlags(CLI::App& app, RouterOptions& options, RouterFlagTexts& texts) {
   AddRouterTransportFlag(app, options.transport);
   AddIntegrityFlag(app, options.exchange_integrity);
@@ -261,6 +279,7 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterFlagTexts& text
   AddScheduleFlags(app, options);
   AddCacheFlags(app, options, texts);
   AddSamplingAndThreadFlags(app, options, texts);
+  AddRankFlags(app, options);
   AddExchangeFlags(app, options, texts);
   AddOperatingFlags(app, options, texts);
   AddOutputFlags(app, options);
@@ -293,6 +312,11 @@ absl::Status FinishRouter(RouterOptions& options, const RouterFlagTexts& texts) 
   }
   if (options.kv_cache_memory_bytes < 1 && options.kv_cache_memory_bytes != kAutoKvMemory) {
     return absl::InvalidArgumentError("--kv-cache-memory-bytes: wanted at least 1, got 0");
+  }
+  if (options.tensor_parallel_size > 1 && options.kv_offload_bytes > 0) {
+    return absl::InvalidArgumentError(
+        "--kv-offload-bytes: wanted with --tensor-parallel-size 1, since other ranks keep no blocks "
+        "that leave their cache");
   }
   if (!options.kv_offload_path.empty() && options.kv_offload_bytes == 0) {
     return absl::InvalidArgumentError(

@@ -63,8 +63,11 @@ absl::Status ReadyFile::Write(const ReadyInfo& info) {
   if (info.coordinator_pid != 0) {
     json = {{"cluster", info.cluster}, {"pid", info.coordinator_pid}};
   }
-  for (const ReadyInfo::Worker& worker : info.workers) {
+  for (const ReadyInfo::Child& worker : info.workers) {
     json["workers"].push_back({{"id", worker.id}, {"pid", worker.pid}});
+  }
+  for (const ReadyInfo::Child& rank : info.attention_ranks) {
+    json["attention_ranks"].push_back({{"rank", rank.id}, {"pid", rank.pid}});
   }
   const std::string partial = PartialPath(path_);
   errno = 0;

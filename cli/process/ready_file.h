@@ -29,11 +29,12 @@ struct ReadyInfo {
   std::string cluster{};  // host:port of the listener that workers join at; empty = none
   int router_pid = 0;
   int coordinator_pid = 0;  // of `sheaf coordinator`; 0 = none
-  struct Worker {
+  struct Child {
     int id = 0;
     int pid = 0;
   };
-  std::vector<Worker> workers{};
+  std::vector<Child> workers{};
+  std::vector<Child> attention_ranks{};  // by their rank
 };
 
 class ReadyFile {

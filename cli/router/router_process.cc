@@ -23,8 +23,11 @@
 #include "cli/process/access_log.h"
 #include "cli/process/exposed_metrics.h"
 #include "cli/process/preflight.h"
+#include "cli/process/process_identity.h"
+#include "cli/router/data_plane.h"
 #include "cli/router/expert_backend.h"
 #include "cli/router/metrics_observer.h"
+#include "cli/router/model_identity.h"
 #include "cli/router/request_tracing.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
@@ -47,6 +50,7 @@
 #include "router/metrics/router_metrics.h"
 #include "router/metrics/sequence_metrics.h"
 #include "router/metrics/speculation_metrics.h"
+#include "router/ranks/rank_hub.h"
 #include "router/schedule/blocks/block_store.h"
 #include "router/schedule/engine.h"
 #include "router/ui/page_route.h"
@@ -137,6 +141,8 @@ struct RouterProcess::Impl {
   std::unique_ptr<KvCache> cache;
   std::unique_ptr<BlockStore> block_store;  // null: blocks that leave the cache are gone
   std::unique_ptr<ExpertBackend> experts;
+  std::unique_ptr<LinkMaker> rank_links;
+  std::unique_ptr<RankHub> ranks;  // null: a single rank
   std::unique_ptr<Decoder> decoder;
   std::unique_ptr<Engine> engine;
   ServedModel model;
@@ -163,6 +169,11 @@ struct RouterProcess::Impl {
   absl::Status LoadWeights();
   absl::Status BuildEngine();
   absl::Status MakeExperts();
+  // Where the other attention ranks join.
+  absl::Status OpenRanks();
+  absl::StatusOr<std::vector<RankShare>> RankShares() const {
+    return ShareAmongRanks(config, options.tensor_parallel_size);
+  }
   // For people: the pool as JSON, and the page if it is wanted.
   std::vector<HttpRoute> RoutesForPeople();
   void Load();
@@ -170,6 +181,10 @@ struct RouterProcess::Impl {
   bool experts_are_elsewhere() const {
     return (options.pool.workers > 0 || !options.coordinator.empty()) &&
            options.transport != TransportKind::kInProcess;
+  }
+  absl::Status ClusterReady() {
+    if (ranks != nullptr) SHEAF_RETURN_IF_ERROR(ranks->ranks().Ready());
+    return experts->Ready();
   }
   double progress() const {
     const size_t total = total_bytes.load();
@@ -182,6 +197,39 @@ absl::Status RouterProcess::Impl::MakeExperts() {
       experts,
       ExpertBackend::Create({options, checkpoint, config, *pool, clock, registry, tls_report,
                              tracing->dispatches()}));
+  return absl::OkStatus();
+}
+
+absl::Status RouterProcess::Impl::OpenRanks() {
+  if (options.tensor_parallel_size == 1) return absl::OkStatus();
+  SHEAF_RETURN_IF_ERROR(RankShares().status());
+  RankHubOptions hub;
+  hub.settings.num_ranks = options.tensor_parallel_size;
+  hub.settings.kv_format = options.kv_format;
+  hub.settings.block_size = options.block_size;
+  SHEAF_ASSIGN_OR_RETURN(hub.settings.num_blocks,
+                         KvCache::NumBlocks(config, AllHeads(config), kv_options));
+  hub.settings.max_batched_tokens = options.max_num_batched_tokens;
+  hub.settings.max_model_len = max_model_len;
+  SHEAF_ASSIGN_OR_RETURN(hub.model, IdentityOf(*checkpoint, config));
+  SHEAF_ASSIGN_OR_RETURN(hub.token, ReadToken(options.pool.cluster_token_file));
+  SHEAF_ASSIGN_OR_RETURN(hub.tls, OpenClusterTls(options.pool.tls, tls_report));
+  hub.host = options.pool.cluster_host.empty() ? options.host : options.pool.cluster_host;
+  hub.port = options.attention_port;
+  hub.instance = RandomInstance();
+  hub.secret = RandomSecret();
+  hub.patience.step = milliseconds(options.attention_timeout_ms);
+  WarnIfExposed("the port of attention ranks", hub.host, hub.tls != nullptr,
+                "may join as a rank and read what is computed");
+  WorkerOptions listening;
+  listening.transport = options.transport == TransportKind::kInProcess ? TransportKind::kSharedMemory
+                                                                       : options.transport;
+  listening.exchange_host = hub.host;
+  listening.exchange_integrity = options.exchange_integrity;
+  SHEAF_ASSIGN_OR_RETURN(rank_links, MakeWorkerLinks(listening));
+  SHEAF_ASSIGN_OR_RETURN(ranks, RankHub::Start(hub, *rank_links, clock));
+  spdlog::info("attention ranks 1 to {} join at {}", options.tensor_parallel_size - 1,
+               ranks->address());
   return absl::OkStatus();
 }
 
@@ -240,16 +288,23 @@ absl::Status RouterProcess::Impl::LoadWeights() {
     loaded_bytes.store(done);
     metrics->LoadProgressIs(progress());
   };
-  SHEAF_ASSIGN_OR_RETURN(
-      weights, DecoderWeights::Load(*checkpoint, config, WholeModel(config), *pool, report));
+  SHEAF_ASSIGN_OR_RETURN(const std::vector<RankShare> shares, RankShares());
+  SHEAF_ASSIGN_OR_RETURN(weights,
+                         DecoderWeights::Load(*checkpoint, config, shares.front(), *pool, report));
   spdlog::info("router weights: {:.1f} MB resident",
                static_cast<double>(weights->resident_bytes()) / 1e6);
   return absl::OkStatus();
 }
 
 absl::Status RouterProcess::Impl::BuildEngine() {
-  const HeadRange heads = AllHeads(config);
-  SHEAF_ASSIGN_OR_RETURN(cache, KvCache::Create(config, heads, kv_options));
+  SHEAF_ASSIGN_OR_RETURN(std::vector<RankShare> shares, RankShares());
+  const HeadRange heads = shares.front().heads;
+  // The flag says what all ranks together may take.
+  SHEAF_ASSIGN_OR_RETURN(const int blocks, KvCache::NumBlocks(config, AllHeads(config), kv_options));
+  KvCacheOptions own = kv_options;
+  own.memory_bytes = static_cast<size_t>(blocks) *
+                     KvCache::BlockBytes(config, heads, own.format, own.block_size);
+  SHEAF_ASSIGN_OR_RETURN(cache, KvCache::Create(config, heads, own));
   spdlog::info("KV cache: {} blocks of {} tokens ({}); requests of up to {} tokens",
                cache->num_blocks(), cache->block_size(), kernels::KvFormatName(options.kv_format),
                max_model_len);
@@ -270,8 +325,12 @@ absl::Status RouterProcess::Impl::BuildEngine() {
   // In this very process they use the same pool.
   const bool with_workers = options.pool.workers > 0 || !options.coordinator.empty();
   decoder_options.experts_share_cores = with_workers && options.experts_share_cores;
-  decoder = std::make_unique<Decoder>(config, *weights, *cache, experts->layer(), *pool,
-                                      decoder_options);
+  decoder = ranks == nullptr
+                ? std::make_unique<Decoder>(config, *weights, *cache, experts->layer(), *pool,
+                                            decoder_options)
+                : std::make_unique<Decoder>(config, *weights, *cache,
+                                            DecoderRanks{std::move(shares), &ranks->ranks()},
+                                            &experts->layer(), *pool, decoder_options);
   EngineOptions engine_options;
   engine_options.max_model_len = max_model_len;
   engine_options.max_num_seqs = options.max_num_seqs;
@@ -292,8 +351,12 @@ absl::Status RouterProcess::Impl::BuildEngine() {
                                   .pool = pool.get(),
                                   .clock = &clock,
                                   .observer = experts->ObserveSteps(*observer),
-                                  .cluster_ready = [this] { return experts->Ready(); },
-                                  .block_store = block_store.get()});
+                                  .cluster_ready = [this] { return ClusterReady(); },
+                                  .block_store = block_store.get(),
+                                  .cache_lost =
+                                      [this] {
+                                        return ranks != nullptr && ranks->ranks().AdoptLinks();
+                                      }});
   return absl::OkStatus();
 }
 
@@ -333,6 +396,7 @@ absl::Status RouterProcess::Impl::OpenPorts() {
       MakeLoadingRouter([this] { return progress(); }, *exposed, for_people));
   http_router = std::make_unique<HttpRouter>(MakeHttpRouter(*context, *exposed, for_people));
   std::vector<grpc::Service*> services = {inference.get()};
+  SHEAF_RETURN_IF_ERROR(OpenRanks());
   // Workers load while this process does.
   if (experts_are_elsewhere()) SHEAF_RETURN_IF_ERROR(MakeExperts());
   SHEAF_ASSIGN_OR_RETURN(
@@ -382,10 +446,12 @@ void RouterProcess::Impl::Load() {
     return;
   }
   experts->SetStepIsMoot([this] { return engine->StepIsMoot(); });
-  experts->SetOnChange([this] {
+  const auto on_change = [this] {
     engine->Wake();
     grpc->HealthChanged();
-  });
+  };
+  experts->SetOnChange(on_change);
+  if (ranks != nullptr) ranks->SetOnChange(on_change);
   gate->Open(*engine);
   http->Use(*http_router);
   loaded.store(true);
@@ -448,8 +514,17 @@ std::string RouterProcess::cluster_address() const {
   return impl_->experts_are_elsewhere() ? impl_->experts->cluster_address() : std::string();
 }
 
+std::string RouterProcess::attention_address() const {
+  return impl_->ranks != nullptr ? impl_->ranks->address() : std::string();
+}
+
 std::vector<int> RouterProcess::TakeHungPids() {
-  return loaded() ? impl_->experts->TakeHungPids() : std::vector<int>{};
+  if (!loaded()) return {};
+  std::vector<int> pids = impl_->experts->TakeHungPids();
+  if (impl_->ranks != nullptr) {
+    for (const int pid : impl_->ranks->TakeHungPids()) pids.push_back(pid);
+  }
+  return pids;
 }
 
 void RouterProcess::Drain(milliseconds patience) {
@@ -465,6 +540,10 @@ void RouterProcess::Drain(milliseconds patience) {
 
 void RouterProcess::Stop() {
   Drain(milliseconds(0));
+  if (impl_->ranks) {
+    impl_->ranks->SetOnChange(nullptr);
+    impl_->ranks->Stop();
+  }
   if (impl_->experts) {
     impl_->experts->SetOnChange(nullptr);  // the engine goes first
     impl_->experts->Stop();

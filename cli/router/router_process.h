@@ -40,6 +40,7 @@ class RouterProcess {
   std::string grpc_address() const;
 
   std::string cluster_address() const;  // empty: workers do not join here
+  std::string attention_address() const;  // empty: a single attention rank
 
   // Process ids (as the workers told them) of workers of this host that have been silent for long
   // while their process may still be there: stopped or hanging. Each is returned once.

@@ -41,6 +41,12 @@ const char* NameOf(FrameKind kind) {
       return "holdings";
     case FrameKind::kHoldingsSeen:
       return "holdings seen";
+    case FrameKind::kStepPlan:
+      return "step plan";
+    case FrameKind::kPart:
+      return "part";
+    case FrameKind::kStepOver:
+      return "step over";
   }
   return "unknown";
 }
@@ -63,7 +69,11 @@ FrameElement ElementOf(FrameKind kind) {
       return FrameElement::kExpertIds;
     case FrameKind::kHoldings:
       return FrameElement::kBitmap;
+    case FrameKind::kStepOver:
+      return FrameElement::kText;
     case FrameKind::kHoldingsSeen:
+    case FrameKind::kStepPlan:
+    case FrameKind::kPart:
       return FrameElement::kNone;
   }
   return FrameElement::kNone;
@@ -76,6 +86,8 @@ absl::Status CheckPayloadBytes(const FrameHeader& header) {
   const uint64_t got = header.payload_bytes;
   switch (header.kind) {
     case FrameKind::kDispatch:  // exchange/wire/dispatch_payload.h knows the exact size
+    case FrameKind::kStepPlan:
+    case FrameKind::kPart:
       if (got > kMaxFramePayloadBytes)
         return Wrong("payload_bytes", absl::StrCat("at most ", kMaxFramePayloadBytes), got);
       break;
@@ -87,6 +99,7 @@ absl::Status CheckPayloadBytes(const FrameHeader& header) {
       break;
     }
     case FrameKind::kError:
+    case FrameKind::kStepOver:
       if (got > kMaxErrorTextBytes)
         return Wrong("payload_bytes", absl::StrCat("at most ", kMaxErrorTextBytes), got);
       break;
@@ -134,7 +147,7 @@ absl::StatusOr<FrameHeader> DecodeFrameHeader(std::span<const uint8_t> bytes) {
   if (magic != kFrameMagic) return Wrong("magic", kFrameMagic, magic);
   const uint16_t version = Get<uint16_t>(bytes, 4);
   if (version != kFrameVersion) return Wrong("version", int{kFrameVersion}, int{version});
-  if (bytes[6] < 1 || bytes[6] > 6) return Wrong("kind", "1..6", int{bytes[6]});
+  if (bytes[6] < 1 || bytes[6] > 9) return Wrong("kind", "1..9", int{bytes[6]});
 
   FrameHeader header;
   header.kind = static_cast<FrameKind>(bytes[6]);

@@ -50,6 +50,10 @@ enum class FrameKind : uint8_t {
   kNotHeld = 4,       // instead of a combine: int32 [experts], what is asked for and not here
   kHoldings = 5,      // worker -> router: exchange/wire/holdings.h; `sequence` is its number
   kHoldingsSeen = 6,  // router -> worker: nothing that `sequence` took away is asked for after this
+  // Among attention ranks (exchange/gather/link_ranks.h); `layer` is the rank whose part it is:
+  kStepPlan = 7,  // rank 0 -> others: what the step computes (router/attention/step_plan.h)
+  kPart = 8,      // a rank's part of gather `sequence` of the step
+  kStepOver = 9,  // UTF-8 text: why the step ends before its end
 };
 
 enum class FrameElement : uint8_t {

@@ -17,6 +17,7 @@
 #include "router/attention/attention.h"
 #include "router/attention/rank_rows.h"
 #include "router/attention/scratch.h"
+#include "router/attention/step_plan.h"
 #include "router/attention/step_rows.h"
 
 namespace sheaf {
@@ -167,6 +168,7 @@ struct Decoder::Impl {
   StepRows rows;
   std::vector<int32_t> route_ids;
   StepWatch* watch = nullptr;
+  int num_sequences = 0;
   int num_dropped = 0;  // sequences
 
   Scratch residual;       // [rows][hidden]
@@ -196,6 +198,10 @@ struct Decoder::Impl {
 absl::Status Decoder::Impl::LookUp(bool has_delta, bool has_shared) {
   if (watch == nullptr) return absl::OkStatus();
   watch->Look();
+  if (group != nullptr) {
+    // All ranks have the same rows: those of what is over stay to the end of the step.
+    return watch->num_over() == num_sequences ? AllAreOver() : absl::OkStatus();
+  }
   if (watch->num_over() == num_dropped) return absl::OkStatus();
   num_dropped = watch->num_over();
   const std::span<const int> kept = rows.Drop(*watch);
@@ -436,10 +442,17 @@ const DecoderOptions& Decoder::options() const { return impl_->options; }
 absl::Status Decoder::Forward(const StepBatch& batch,
                               const std::function<void(const LogitRows&)>& on_logits,
                               StepWatch* watch) {
-  if (impl_->group == nullptr) return impl_->Forward(batch, on_logits, watch);
-  if (watch != nullptr) return absl::UnimplementedError("a step of several ranks with a watch");
-  absl::Status status = impl_->Forward(batch, on_logits, nullptr);
-  if (!status.ok()) impl_->group->Abort(status);
+  RankGroup* const group = impl_->group;
+  if (group == nullptr) return impl_->Forward(batch, on_logits, watch);
+  absl::Status status;
+  if (group->rank() == 0) {
+    int rows = 0;
+    for (const StepSequence& sequence : batch.sequences) rows += static_cast<int>(sequence.tokens.size());
+    if (rows == 0) return absl::OkStatus();
+    status = group->Begin(batch.step, rows, EncodeStepPlan(batch.sequences, impl_->cache.block_size()));
+  }
+  if (status.ok()) status = impl_->Forward(batch, on_logits, watch);
+  if (!status.ok()) group->Abort(status);
   return status;
 }
 
@@ -451,6 +464,7 @@ absl::Status Decoder::Impl::Forward(const StepBatch& batch,
   StageTimer timer(options.timings, &StepTimings::total);
   if (options.timings != nullptr) ++options.timings->steps;
   watch = step_watch;
+  num_sequences = static_cast<int>(batch.sequences.size());
   num_dropped = 0;
   StepLookout lookout(pool, watch, batch.sequences.size());
 

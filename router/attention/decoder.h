@@ -13,8 +13,8 @@
 //            or threads.
 // Ranks      with DecoderRanks, one rank of tensor parallelism: every rank makes its rows of each product
 //            (model/rank_share.h) and the same Forward with the same batch, has all of the residual, and gets the
-//            same bytes as a single rank. Rank 0 alone has the experts and gets logits. Three gathers a dense
-//            layer and four a layer with experts, one for the logits. A watch is refused.
+//            same bytes as a single rank. Rank 0 alone has the experts, the watch and the logits, and begins the
+//            others' steps. Four gathers a layer, one for the logits. Rows of what is over stay until all are.
 // Ownership  borrows weights, cache, expert layer and pool, which outlive it. Scratch for
 //            max_batched_tokens rows is reserved once and touched as needed.
 // Threads    Forward: the step thread only; it uses the whole pool.

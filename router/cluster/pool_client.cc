@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
 #include "base/one_line.h"
+#include "router/cluster/router_hello.h"
 
 namespace sheaf {
 namespace {
@@ -104,19 +105,8 @@ bool PoolClient::RunSession() {
                                                       end_status_ = status;
                                                     }});
   v1::FromRouter hello;
-  v1::RouterHello& fields = *hello.mutable_hello();
-  fields.set_protocol_version(kPoolProtocolVersion);
-  fields.mutable_model()->set_digest(options_.model.digest);
-  fields.mutable_model()->set_num_layers(options_.model.num_layers);
-  fields.mutable_model()->set_first_moe_layer(options_.model.first_moe_layer);
-  fields.mutable_model()->set_num_experts(options_.model.num_experts);
-  fields.mutable_model()->set_hidden_size(options_.model.hidden_size);
-  fields.mutable_model()->set_name(options_.model.name);
-  fields.set_instance(options_.instance.value());
-  fields.set_host(options_.host);
-  fields.set_pid(options_.pid);
-  fields.set_version(options_.version);
-  fields.set_token(options_.token);
+  *hello.mutable_hello() = MakeRouterHello({options_.model, options_.instance, options_.host, options_.pid,
+                                            options_.version, options_.token});
   stream->Send(hello);
 
   bool taken = false;

@@ -94,6 +94,9 @@ struct EngineParts {
   EngineObserver* observer = nullptr;
   std::function<absl::Status()> cluster_ready;  // empty: always
   BlockStore* block_store = nullptr;            // second tier of the prefix cache; null: none
+  // Asked by the step thread before each plan: whether what the KV cache held is gone (an attention rank was
+  // replaced). Then everything is computed again from its tokens. Empty: never.
+  std::function<bool()> cache_lost{};
 };
 
 class Engine final : public GenerationEngine {

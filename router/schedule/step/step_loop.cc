@@ -233,6 +233,7 @@ void StepLoop::EndStalled(TimePoint now) {
 
 void StepLoop::Step(TimePoint now) {
   if (second_tier_.has_value()) second_tier_->BeginStep();
+  if (parts_.cache_lost && parts_.cache_lost()) ComputeAllAgain(now);
   const int displaced = MakeRoom(now);
   ++step_;
   const Planned planned = Plan(now);

@@ -80,6 +80,8 @@ class StepLoop {
   };
   Planned Plan(TimePoint now);
   bool ForgetIfWanted();
+  // Nothing that was computed is there any more.
+  void ComputeAllAgain(TimePoint now);
   // Preempts, admits and allocates as planned; fills runs_.
   void Apply(const StepPlan& plan, TimePoint now);
   void AddDrafts(int planned_tokens);

@@ -16,6 +16,13 @@ bool StepLoop::ForgetIfWanted() {
   return wanted;
 }
 
+void StepLoop::ComputeAllAgain(TimePoint now) {
+  std::vector<SequenceId> ids;
+  for (const auto& sequence : running_) ids.push_back(sequence->id());
+  for (const SequenceId id : ids) PutBack(id, FairOrder::ComesBack::kPreempted, now);
+  cache_.Forget();
+}
+
 StepLoop::Planned StepLoop::Plan(TimePoint now) {
   std::vector<RunningSequence> running_view;
   for (const auto& sequence : running_) {

@@ -1,0 +1,17 @@
+#pragma once
+// What all attention ranks of a group must have alike: rank 0 says, the others take it.
+
+#include "kernels/attention/kv_format.h"
+
+namespace sheaf {
+
+struct RankSettings {
+  int num_ranks = 1;
+  kernels::KvFormat kv_format = kernels::KvFormat::kBF16;
+  int block_size = 16;  // tokens
+  int num_blocks = 0;
+  int max_batched_tokens = 0;
+  int max_model_len = 0;  // tokens
+};
+
+}  // namespace sheaf
