@@ -96,7 +96,7 @@ bool HubRanks::AdoptLinks() {
       continue;
     }
     replaced.push_back(std::move(peers_[rank].link));
-    peers_[rank] = {std::move(offered_[rank].link), std::move(offered_[rank].who)};
+    peers_[rank] = {std::move(offered_[rank].link), std::move(offered_[rank].who), "", false};
     any = true;
   }
   return any;
@@ -110,6 +110,7 @@ std::vector<int> HubRanks::TakeLate() {
 absl::Status HubRanks::Lose(int rank, const absl::Status& why) {
   Peer& peer = peers_[static_cast<size_t>(rank)];
   peer.link = nullptr;
+  peer.lost = absl::StrFormat("%s: %s", peer.who, why.message());
   absl::MutexLock lock(&mutex_);
   if (offered_[static_cast<size_t>(rank)].link == nullptr) present_[static_cast<size_t>(rank)] = false;
   return absl::UnavailableError(
@@ -122,13 +123,14 @@ absl::Status HubRanks::Send(int rank, FrameHeader header, std::span<const uint8_
 }
 
 absl::Status HubRanks::Begin(StepId step, int rows, std::span<const uint8_t> plan) {
-  if (open_) Abort(absl::CancelledError("another step begins"));
   step_ = step;
   number_ = 0;
   longest_wait_ = patience_.step + rows * patience_.row;
   for (int rank = 1; rank < num_ranks_; ++rank) {
-    if (peers_[static_cast<size_t>(rank)].link == nullptr) {
-      return absl::UnavailableError(absl::StrFormat("attention rank %d has no link", rank));
+    const Peer& peer = peers_[static_cast<size_t>(rank)];
+    if (peer.link == nullptr) {
+      return absl::UnavailableError(absl::StrFormat("attention rank %d has no link%s", rank,
+                                                    peer.lost.empty() ? "" : ": " + peer.lost));
     }
   }
   open_ = true;

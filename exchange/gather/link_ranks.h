@@ -69,6 +69,7 @@ class HubRanks final : public RankGroup {
   struct Peer {
     std::unique_ptr<FrameLink> link;
     std::string who;
+    std::string lost;      // why it has no link any more
     bool arrived = false;  // its part of the gather under way
   };
   struct Offered {
@@ -91,7 +92,7 @@ class HubRanks final : public RankGroup {
   StepId step_;
   uint64_t number_ = 0;  // of the last gather of the step
   Duration longest_wait_{};
-  bool open_ = false;  // between Begin and Abort or the next Begin
+  bool open_ = false;  // begun and not aborted
 
   mutable absl::Mutex mutex_;
   std::vector<Offered> offered_ ABSL_GUARDED_BY(mutex_);  // by rank

@@ -44,7 +44,7 @@ FrameHeader RandomHeader(std::mt19937_64& random) {
   header.tokens = static_cast<uint32_t>(random() % kMaxFrameTokens);
   header.pairs = static_cast<uint32_t>(random() % 65536);
   header.experts = static_cast<uint32_t>(random() % kMaxFrameExperts);
-  switch (random() % 6) {
+  switch (random() % 8) {
     case 0:
       return CombineHeaderFor(header);
     case 1:
@@ -64,6 +64,23 @@ FrameHeader RandomHeader(std::mt19937_64& random) {
       seen.kind = FrameKind::kHoldingsSeen;
       seen.sequence = random();
       return seen;
+    }
+    case 5: {
+      FrameHeader part;
+      part.kind = random() % 2 == 0 ? FrameKind::kStepPlan : FrameKind::kPart;
+      part.sequence = random();
+      part.step = StepId(random());
+      part.layer = LayerId(static_cast<int32_t>(random() % 64));
+      part.payload_bytes = random() % kMaxFramePayloadBytes;
+      return part;
+    }
+    case 6: {
+      FrameHeader over;
+      over.kind = FrameKind::kStepOver;
+      over.element = FrameElement::kText;
+      over.step = StepId(random());
+      over.payload_bytes = random() % kMaxErrorTextBytes;
+      return over;
     }
     default:
       header.payload_bytes = random() % kMaxFramePayloadBytes;
@@ -113,7 +130,7 @@ TEST(FrameHeader, EveryFieldIsProved) {
   EXPECT_THAT(message_with(4, 1), HasSubstr("version: wanted 2, got 1"));
   EXPECT_THAT(message_with(5, 1), HasSubstr("version"));
   EXPECT_THAT(message_with(6, 0), HasSubstr("kind"));
-  EXPECT_THAT(message_with(6, 7), HasSubstr("kind"));
+  EXPECT_THAT(message_with(6, 10), HasSubstr("kind"));
   for (const uint8_t element : {0, 2, 3, 4, 5, 6, 255})
     EXPECT_THAT(message_with(7, element), HasSubstr("element"));
   EXPECT_THAT(message_with(16, 0), HasSubstr("sequence"));
