@@ -71,8 +71,11 @@ std::vector<std::vector<std::string>> RankCommands(const RouterOptions& options,
     commands.push_back({program, "attention", options.process.checkpoint, "--router", router, "--rank",
                         absl::StrFormat("%d", rank), "--threads", absl::StrFormat("%d", options.threads),
                         "--cpu-target", options.process.cpu_target, "--transport",
-                        NameOf(TransportKind::kSharedMemory), "--log-level", options.process.log_level,
-                        "--log-format", options.process.log_format});
+                        NameOf(options.transport == TransportKind::kInProcess
+                                   ? TransportKind::kSharedMemory
+                                   : options.transport),
+                        "--exchange-integrity", NameOf(options.exchange_integrity), "--log-level",
+                        options.process.log_level, "--log-format", options.process.log_format});
     if (!options.pool.cluster_token_file.empty()) {
       commands.back().push_back("--cluster-token-file");
       commands.back().push_back(options.pool.cluster_token_file);

@@ -1,0 +1,164 @@
+"""Attention shared by several processes: the same bytes, whatever becomes of them, and one clear line where they do
+not fit together."""
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import os
+import signal
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import numpy as np
+import pytest
+
+from answers import Answer, generate
+from pool_harness import free_port
+from sheaf_server import SheafServer, wait_for
+from tls_harness import Process
+
+ARCHITECTURES = {"glm4_moe": {}, "glm_moe_dsa": {"layers": 4, "indexer_types": "FFSF"}}
+FEW_CORES = ("--threads", "1", "--worker-threads", "1")
+
+
+class RankedServer(SheafServer):
+    def __init__(self, checkpoint: Path, ranks: int, *flags: str) -> None:
+        super().__init__(checkpoint, "--tensor-parallel-size", str(ranks), *FEW_CORES, *flags)
+
+    def rank_pids(self) -> list[int]:
+        return [rank["pid"] for rank in self.ready["attention_ranks"]]
+
+
+def ask_all(server: SheafServer, prompts: list[list[int]], tokens: int) -> list[Answer]:
+    """Greedy and seeded answers, all at once."""
+    fields = [{}, {"temperature": 0.9, "top_p": 0.95, "seed": 7}]
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        return list(pool.map(lambda job: generate(server, job[0], tokens, **job[1]),
+                             [(prompt, extra) for prompt in prompts for extra in fields]))
+
+
+def some_prompts(seed: int, count: int, longest: int) -> list[list[int]]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 500, size=int(rng.integers(1, longest))).tolist() for _ in range(count)]
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_the_number_of_ranks_does_not_show(make: Callable[..., Path], arch: str, seed: int) -> None:
+    checkpoint = make(arch=arch, format="autoround", experts=21, heads=8, **ARCHITECTURES[arch])
+    prompts = some_prompts(seed, 4, 90)
+    flags = ["--workers", "2", "--max-num-batched-tokens", "64"]
+    with SheafServer(checkpoint, *FEW_CORES, *flags) as server:
+        wanted = ask_all(server, prompts, 16)
+    assert len({tuple(answer["ids"]) for answer in wanted}) > 4
+    for ranks, more in [(2, []), (3, ["--transport", "tcp"]), (4, ["--kv-cache-dtype", "auto"]), (8, [])]:
+        with RankedServer(checkpoint, ranks, *flags, *more) as server:
+            assert len(server.rank_pids()) == ranks - 1
+            assert ask_all(server, prompts, 16) == wanted, ranks
+            assert ask_all(server, prompts, 16) == wanted, "from the prefix cache"
+
+
+def test_drafts_and_guides_do_not_show(nano: Path) -> None:
+    fields: dict[str, Any] = {"messages": [{"role": "user", "content": "Name a capital, as JSON."}], "max_tokens": 60,
+                              "temperature": 0, "response_format": {"type": "json_object"}}
+    drafts = ["--speculative-config", '{"method": "ngram", "num_speculative_tokens": 3}']
+    repeated = list(range(40, 60)) * 4
+    answers = []
+    for server in (SheafServer(nano, "--workers", "1", *FEW_CORES), RankedServer(nano, 2, "--workers", "1", *drafts)):
+        with server:
+            chat = server.request("POST", "/v1/chat/completions", {"model": "sheaf-nano-120", **fields})
+            answers.append((chat["choices"][0]["message"]["content"], generate(server, repeated, 40)))
+    assert answers[0] == answers[1]
+
+
+def test_a_lost_rank_fails_nobody(nano: Path, seed: int) -> None:
+    prompts = some_prompts(seed, 8, 60)
+    with RankedServer(nano, 3, "--workers", "2", "--attention-timeout-ms", "1500") as server:
+        wanted = ask_all(server, prompts, 150)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            for number in (signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP):
+                before = server.rank_pids()
+                running = pool.submit(ask_all, server, prompts, 150)
+                wait_for(lambda: server.metric("sheaf_requests_running") > 0 or running.done(), 30, "a step")
+                os.kill(before[number == signal.SIGSTOP], number)
+                assert running.result() == wanted
+                wait_for(lambda: len(server.rank_pids()) == 2 and server.rank_pids() != before, 30, "a new rank")
+        assert "attention rank 1" in server.log() and "attention rank 2" in server.log()
+
+
+@contextlib.contextmanager
+def router(tmp_path: Path, checkpoint: Path, ranks: int, *flags: str) -> Iterator[tuple[Process, str, SheafServer]]:
+    """`sheaf router` without workers: (it, where ranks join, how to ask it)."""
+    http, attention = free_port(), free_port()
+    process = Process(tmp_path, "router", "router", str(checkpoint), "--workers", "0", "--port", str(http),
+                      "--grpc-port", "0", "--attention-port", str(attention), "--tensor-parallel-size", str(ranks),
+                      "--transport", "tcp", *FEW_CORES, *flags)
+    asked = SheafServer(checkpoint)
+    asked.ready_path.write_text(f'{{"http": "127.0.0.1:{http}", "workers": []}}')
+    try:
+        wait_for(lambda: "join at" in process.log(), 60, "the router's attention port")
+        yield process, f"127.0.0.1:{attention}", asked
+    finally:
+        process.stop()
+
+
+def rank(tmp_path: Path, checkpoint: Path, address: str, number: int, name: str, *flags: str) -> Process:
+    return Process(tmp_path, name, "attention", str(checkpoint), "--router", address, "--rank", str(number), "--threads",
+                   "1", "--transport", "tcp", *flags)
+
+
+def ended(process: Process) -> str:
+    assert wait_for(lambda: process.process.poll() is not None or None, 60, "the refused rank's end")
+    assert process.process.returncode != 0
+    return process.log().strip().splitlines()[-1]
+
+
+def test_ranks_of_other_commands_join_late_and_again(tmp_path: Path, nano: Path, seed: int) -> None:
+    prompts = some_prompts(seed, 3, 40)
+    with SheafServer(nano, "--workers", "0", *FEW_CORES) as server:
+        wanted = ask_all(server, prompts, 30)
+    with router(tmp_path, nano, 2) as (process, address, asked), concurrent.futures.ThreadPoolExecutor(1) as pool:
+        first = rank(tmp_path, nano, address, 1, "first")
+        try:
+            wait_for(lambda: asked.healthy(), 60, "the group")
+            assert ask_all(asked, prompts, 30) == wanted
+            assert "127.0.0.1" in process.log() and "linked by tcp" in process.log()
+            first.stop()
+            wait_for(lambda: not asked.healthy(), 30, "that the rank is missed")
+            waiting = pool.submit(ask_all, asked, prompts, 30)
+            wait_for(lambda: asked.metric("sheaf_requests_queued") + asked.metric("sheaf_requests_running") > 0, 30,
+                     "requests that wait")
+            first = rank(tmp_path, nano, address, 1, "again")
+            assert waiting.result() == wanted
+        finally:
+            first.stop()
+
+
+def test_what_does_not_fit_is_refused_by_name(tmp_path: Path, nano: Path, make: Callable[..., Path]) -> None:
+    other = make(format="gptq", experts=21)
+    token = tmp_path / "token"
+    token.write_text("sesame")
+    with router(tmp_path, nano, 2, "--cluster-token-file", str(token)) as (process, address, asked):
+        good = rank(tmp_path, nano, address, 1, "good", "--cluster-token-file", str(token))
+        try:
+            wait_for(lambda: asked.healthy(), 60, "the group")
+            line = ended(rank(tmp_path, nano, address, 1, "stranger"))
+            assert "token" in line, line
+            line = ended(rank(tmp_path, nano, address, 5, "fifth", "--cluster-token-file", str(token)))
+            assert "wanted 1 to 1 (rank 0 is the router), got 5" in line, line
+            line = ended(rank(tmp_path, other, address, 1, "other", "--cluster-token-file", str(token)))
+            assert str(other.name) in line and "sheaf-nano-120" in line, line
+            second = rank(tmp_path, nano, address, 1, "second", "--cluster-token-file", str(token))
+            wait_for(lambda: "came too" in second.log(), 60, "that the place is taken")
+            second.stop()
+            assert f"attention rank 1 is pid {good.process.pid}" in second.log()
+            assert f"pid {second.process.pid} on " in process.log()
+            assert asked.healthy()
+        finally:
+            good.stop()
+
+
+def test_more_ranks_than_the_model_has_parts(nano: Path, tmp_path: Path) -> None:
+    process = Process(tmp_path, "serve", "serve", str(nano), "--port", "0", "--grpc-port", "0", "--cluster-port", "0",
+                      "--tensor-parallel-size", "500")
+    line = ended(process)
+    assert "500 ranks: the model has" in line, line
