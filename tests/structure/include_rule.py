@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "exchange/in_process": _MOVER,
     "exchange/shared_memory": _MOVER,
     "exchange/tcp": _MOVER,
+    "exchange/gather": {"base", "exchange/wire", "exchange/link"},
     "exchange/layer": {"base", "kernels", "exchange", "exchange/wire"},
     "exchange/pool": {"base", "kernels", "exchange", "exchange/wire", "exchange/link", "exchange/layer"},
     "exchange/benchmarks": {"base", "exchange", "exchange/shared_memory", "exchange/tcp", *_MOVER},
@@ -34,9 +35,11 @@ ALLOWED: dict[str, set[str]] = {
     "worker": {"base", "network", "proto", "kernels", "model", *_LINKS},
     "router/text": {"base"},
     "router/metrics": {"base"},
-    "router/attention": {"base", "kernels", "model", "exchange", "exchange/layer"},
+    "router/attention": {"base", "kernels", "model", "exchange", "exchange/layer", "exchange/gather"},
     "router/schedule": {"base", "kernels", "model", "exchange", "exchange/layer", "router/attention", "router/text"},
     "router/cluster": {"base", "network", "proto", "coordinator", *_LINKS},
+    "router/ranks": {"base", "network", "proto", "kernels", "model", "exchange", "exchange/link", "exchange/gather", "coordinator",
+                     "router/attention", "router/cluster"},
     # What requests are and how they run; the faces over it (http is the protocol, openai and status speak it) know nothing of
     # each other.
     "router/api/request": {"base", "tracing", "kernels", "model", "router/text", "router/schedule"},
@@ -50,7 +53,8 @@ ALLOWED: dict[str, set[str]] = {
     "router/api": {*_API, "router/api/http", *_FACES},
     "cli": {"base", "network", "proto", "tracing", "kernels", "model", *_LINKS, "exchange/in_process", "exchange/shared_memory", "exchange/tcp",
             "coordinator", "worker", "router/text",
-            "router/metrics", "router/attention", "router/schedule", "router/cluster", "router/api", "router/api/request",
+            "router/metrics", "router/attention", "router/schedule", "router/cluster", "router/ranks", "router/api",
+            "router/api/request",
             "router/api/generation", "router/api/http", "router/ui", *_FACES},
 }
 
