@@ -38,7 +38,7 @@ def denied(pool: TlsPool, call: Callable[[], Any], role: str) -> None:
     assert f"may act as {role}" in refusal.value.details()
     assert pool.refused("wrong_role") == before + 1
     # One line a peer, cause and minute: of another role's refusal, it may be.
-    assert "refused (wrong_role)" in pool.coordinator.log()
+    wait_for(lambda: "refused (wrong_role)" in pool.coordinator.log(), 10, "it is told")
 
 
 def test_an_admin_changes_the_pool_and_nobody_else(pool: TlsPool, ca: Authority) -> None:
