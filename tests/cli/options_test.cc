@@ -240,7 +240,7 @@ TEST(Options, HelpIsNoError) {
   const auto command = Parse({"serve", "--help"});
   ASSERT_TRUE(command.ok());
   EXPECT_THAT(std::get<HelpText>(*command).text, HasSubstr("--kv-cache-dtype"));
-  for (const char* name : {"serve", "router", "worker", "coordinator", "repack"}) {
+  for (const char* name : {"serve", "router", "worker", "attention", "coordinator", "repack"}) {
     const auto help = Parse({name, "--help"});
     ASSERT_TRUE(help.ok()) << help.status();
     const std::string& text = std::get<HelpText>(*help).text;
@@ -284,6 +284,29 @@ TEST(Options, AWorkerTakesTheNamesOfBefore) {
         Parse({"worker", "dir", "--coordinator", "host:1", "--exchange-ports", ports}).ok())
         << ports;
   }
+}
+
+TEST(Options, AttentionRanksAreTheRoutersToCount) {
+  EXPECT_EQ(Serve({}).tensor_parallel_size, 1);
+  EXPECT_EQ(Serve({}).attention_port, 0);  // its own children are told
+  EXPECT_EQ(Serve({"--tensor-parallel-size", "4"}).tensor_parallel_size, 4);
+  const auto router = Parse({"router", "dir", "--tensor-parallel-size", "2", "--attention-timeout-ms", "500"});
+  ASSERT_TRUE(router.ok()) << router.status();
+  EXPECT_EQ(std::get<RouterCommand>(*router).options.attention_port, 50053);
+  EXPECT_EQ(std::get<RouterCommand>(*router).options.attention_timeout_ms, 500);
+  const auto rank = Parse({"attention", "dir", "--router", "host:50053", "--rank", "3", "--transport", "tcp"});
+  ASSERT_TRUE(rank.ok()) << rank.status();
+  const AttentionOptions& options = std::get<AttentionCommand>(*rank).options;
+  EXPECT_EQ(options.router, "host:50053");
+  EXPECT_EQ(options.rank, 3);
+  EXPECT_EQ(options.transport, TransportKind::kTcp);
+  EXPECT_THAT(ErrorOf({"attention", "dir", "--router", "host:1"}), HasSubstr("--rank"));
+  EXPECT_THAT(ErrorOf({"attention", "dir", "--router", "host:1", "--rank", "0"}), HasSubstr("--rank"));
+  EXPECT_THAT(ErrorOf({"attention", "dir", "--router", "host:1", "--rank", "1", "--transport", "inprocess"}),
+              HasSubstr("--transport"));
+  EXPECT_THAT(ErrorOf({"serve", "dir", "--tensor-parallel-size", "0"}), HasSubstr("--tensor-parallel-size"));
+  EXPECT_THAT(ErrorOf({"serve", "dir", "--tensor-parallel-size", "2", "--kv-offload-bytes", "1GiB"}),
+              HasSubstr("--kv-offload-bytes: wanted with --tensor-parallel-size 1"));
 }
 
 TEST(Options, PoolCommandsNameTheirAction) {
