@@ -1,14 +1,12 @@
 #include "coordinator/coordinator_service.h"
 
-#include <grpc/grpc_security_constants.h>
-
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "base/status.h"
 #include "coordinator/session_hello.h"
 #include "coordinator/stream_peer.h"
+#include "network/tls/grpc_peer_role.h"
 
 namespace sheaf {
 namespace {
@@ -17,17 +15,6 @@ grpc::ServerUnaryReactor* Finish(grpc::CallbackServerContext& context, const abs
   grpc::ServerUnaryReactor* reactor = context.DefaultReactor();
   reactor->Finish(ToGrpc(status));
   return reactor;
-}
-
-absl::Status CheckRole(const TlsIdentity* tls, const grpc::CallbackServerContext& context,
-                       std::initializer_list<PeerRole> roles) {
-  if (tls == nullptr) return absl::OkStatus();
-  const auto about = context.auth_context();
-  std::vector<grpc::string_ref> pem;
-  if (about != nullptr) pem = about->FindPropertyValues(GRPC_X509_PEM_CERT_PROPERTY_NAME);
-  return tls->CheckRole(pem.empty() ? std::string_view()
-                                    : std::string_view(pem.front().data(), pem.front().size()),
-                        roles);
 }
 
 // A session that ends before it begins.
@@ -43,7 +30,7 @@ class RefusedSession final : public grpc::ServerBidiReactor<From, To> {
 grpc::ServerBidiReactor<v1::FromWorker, v1::ToWorker>* CoordinatorService::WorkerSession(
     grpc::CallbackServerContext* context) {
   using Reactor = SessionReactor<v1::FromWorker, v1::ToWorker>;
-  if (const absl::Status may = CheckRole(tls_.get(), *context, {PeerRole::kWorker}); !may.ok()) {
+  if (const absl::Status may = CheckPeerRole(tls_.get(), *context, {PeerRole::kWorker}); !may.ok()) {
     return new RefusedSession<v1::FromWorker, v1::ToWorker>(may);
   }
   return new Reactor({[this](std::shared_ptr<WorkerPeer> peer) {
@@ -58,7 +45,7 @@ grpc::ServerBidiReactor<v1::FromWorker, v1::ToWorker>* CoordinatorService::Worke
 grpc::ServerBidiReactor<v1::FromRouter, v1::ToRouter>* CoordinatorService::RouterSession(
     grpc::CallbackServerContext* context) {
   using Reactor = SessionReactor<v1::FromRouter, v1::ToRouter>;
-  if (const absl::Status may = CheckRole(tls_.get(), *context, {PeerRole::kRouter}); !may.ok()) {
+  if (const absl::Status may = CheckPeerRole(tls_.get(), *context, {PeerRole::kRouter}); !may.ok()) {
     return new RefusedSession<v1::FromRouter, v1::ToRouter>(may);
   }
   return new Reactor({[this](std::shared_ptr<RouterPeer> peer) {
@@ -87,7 +74,7 @@ absl::Status PoolService::CheckToken(const grpc::CallbackServerContext& context)
 
 absl::Status PoolService::Admit(const grpc::CallbackServerContext& context,
                                 std::initializer_list<PeerRole> roles) const {
-  SHEAF_RETURN_IF_ERROR(CheckRole(tls_.get(), context, roles));
+  SHEAF_RETURN_IF_ERROR(CheckPeerRole(tls_.get(), context, roles));
   return CheckToken(context);
 }
 

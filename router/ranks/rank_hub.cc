@@ -16,6 +16,7 @@
 #include "base/status.h"
 #include "coordinator/session_hello.h"
 #include "network/grpc_listener.h"
+#include "network/tls/grpc_peer_role.h"
 #include "sheaf/v1/ranks.grpc.pb.h"
 
 namespace sheaf {
@@ -62,7 +63,8 @@ class RankHub::Life final : public v1::AttentionRanks::Service {
     int64_t pid = 0;
   };
 
-  absl::StatusOr<v1::JoinRankResponse> Enter(const v1::JoinRankRequest& request);
+  absl::StatusOr<v1::JoinRankResponse> Enter(const grpc::ServerContext& context,
+                                             const v1::JoinRankRequest& request);
   // Whether the process is still that rank.
   bool IsMember(int rank, InstanceId instance) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return !stopping_ && members_[static_cast<size_t>(rank)].instance == instance;
@@ -134,7 +136,10 @@ void RankHub::Life::Stop() {
   link_listener_ = nullptr;
 }
 
-absl::StatusOr<v1::JoinRankResponse> RankHub::Life::Enter(const v1::JoinRankRequest& request) {
+absl::StatusOr<v1::JoinRankResponse> RankHub::Life::Enter(const grpc::ServerContext& context,
+                                                          const v1::JoinRankRequest& request) {
+  // A rank sees what the router sees.
+  SHEAF_RETURN_IF_ERROR(CheckPeerRole(options_.tls.get(), context, {PeerRole::kRouter}));
   SHEAF_ASSIGN_OR_RETURN(const RouterFacts facts,
                          CheckRouterHello(request.hello(), options_.model, options_.token));
   const RankSettings& settings = options_.settings;
@@ -168,7 +173,7 @@ absl::StatusOr<v1::JoinRankResponse> RankHub::Life::Enter(const v1::JoinRankRequ
 
 grpc::Status RankHub::Life::Join(grpc::ServerContext* context, const v1::JoinRankRequest* request,
                                  grpc::ServerWriter<v1::JoinRankResponse>* writer) {
-  const absl::StatusOr<v1::JoinRankResponse> response = Enter(*request);
+  const absl::StatusOr<v1::JoinRankResponse> response = Enter(*context, *request);
   if (!response.ok()) {
     spdlog::warn("an attention rank is refused: {}", std::string(response.status().message()));
     return ToGrpcStatus(response.status());

@@ -11,8 +11,9 @@ pytest.importorskip("cryptography", reason="python3-cryptography is missing (dep
 
 from certificates import ADMIN, COORDINATOR, ROUTER, WORKER, Authority
 from pool_client import pool_pb
+from pool_harness import free_port
 from sheaf_server import run_to_end, wait_for
-from tls_harness import TlsPool, cluster_flags, worker
+from tls_harness import Process, TlsPool, cluster_flags, worker
 
 BY_ROLE = f"worker={WORKER},router={ROUTER},coordinator={COORDINATOR},admin={ADMIN}"
 
@@ -105,6 +106,30 @@ def test_only_a_workers_name_joins_as_one(pool: TlsPool, ca: Authority) -> None:
         assert pool.status(ca, admin).workers[0].pid == friend.process.pid
     finally:
         for process in (false, *([friend] if friend else [])):
+            process.stop()
+
+
+def test_a_rank_acts_as_a_router(ca: Authority, tiny: Path, tmp_path: Path) -> None:
+    """It sees what the router sees: a worker's key is not enough."""
+    port = free_port()
+    router = Process(tmp_path, "router", "router", str(tiny), "--workers", "0", "--port", "0", "--grpc-port", "0",
+                     "--attention-port", str(port), "--tensor-parallel-size", "2",
+                     *cluster_flags(ca, ca.issue("rank0", uris=[ROUTER]), BY_ROLE))
+
+    def rank(name: str, uri: str) -> Process:
+        return Process(tmp_path, name, "attention", str(tiny), "--router", f"127.0.0.1:{port}", "--rank", "1", "--threads",
+                       "1", *cluster_flags(ca, ca.issue(name, uris=[uri]), BY_ROLE))
+
+    ranks: list[Process] = []
+    try:
+        wait_for(lambda: "join at" in router.log(), 60, "the attention port")
+        ranks.append(rank("impostor", WORKER))
+        wait_for(lambda: "may act as router" in ranks[0].log(), 60, "it says why")
+        assert "joins" not in router.log()
+        ranks.append(rank("friend", ROUTER))
+        wait_for(lambda: f"pid {ranks[1].process.pid} on" in router.log() and "is linked by" in router.log(), 60, "a rank")
+    finally:
+        for process in (*ranks, router):
             process.stop()
 
 
