@@ -1,10 +1,12 @@
 // `sheaf inspect`: what a checkpoint holds; status 1 when `sheaf serve` would refuse it.
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
 
 #include "cli/commands/commands.h"
 #include "cli/commands/inspect_parsers.h"
+#include "cli/commands/rank_memory.h"
 #include "cli/process/preflight.h"
 #include "cli/process/process_setup.h"
 
@@ -24,6 +26,16 @@ int RunInspect(const InspectOptions& options) {
   } else {
     text = InspectText(report);
     if (preflight.text != nullptr) text += ParsersText(chat_template);
+  }
+  const bool ranks_asked = options.tensor_parallel_size > 0 || options.max_model_len > 0 ||
+                           options.device_memory_bytes > 0;
+  if (ranks_asked && report.refusal.empty()) {
+    InspectOptions asked = options;
+    asked.tensor_parallel_size = std::max(1, options.tensor_parallel_size);
+    const auto plan =
+        PlanRankMemory(asked, *preflight.checkpoint, *preflight.config, report);
+    if (!plan.ok()) return Fail(plan.status());
+    text = options.json ? WithRanksJson(text, *plan) : text + RankMemoryText(*plan);
   }
   std::fputs(text.c_str(), stdout);
   if (report.refusal.empty()) return 0;

@@ -24,6 +24,18 @@ void AddInspectFlags(CLI::App& app, InspectOptions& options) {
   app.add_option("--workers", options.workers, "Divide the experts among this many")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
+  app.add_option("--tensor-parallel-size", options.tensor_parallel_size,
+                 "Also the memory of each of so many attention ranks")
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--max-model-len", options.max_model_len,
+                 "Tokens in their KV cache; default: the model's longest sequence")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 31));
+  app.add_option("--kv-cache-dtype", options.kv_cache_dtype, "Of that cache, as `sheaf serve` takes it")
+      ->capture_default_str();
+  app.add_option("--device-memory", options.device_memory_bytes,
+                 "Whether each rank, with the worker of its number where there are as many, fits into "
+                 "this, e.g. 24GiB")
+      ->transform(CLI::AsSizeValue(false));
 }
 
 void AddVerifyFlags(CLI::App& app, VerifyOptions& options) {

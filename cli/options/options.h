@@ -134,6 +134,11 @@ struct InspectOptions {
   std::string checkpoint;
   bool json = false;
   int workers = 1;  // to divide the experts among
+  // Of attention ranks; the memory of each is told when any of these is given.
+  int tensor_parallel_size = 0;         // 0 = not asked, as 1
+  int64_t max_model_len = 0;            // tokens in the KV cache; 0 = the model's
+  std::string kv_cache_dtype = "auto";  // as a router takes it
+  uint64_t device_memory_bytes = 0;     // of each; 0 = not asked
 };
 
 struct VerifyOptions {

@@ -11,6 +11,7 @@ import pytest
 import make_header_checkpoint
 from sheaf_server import run_to_end
 
+FOLDERS: dict[str, Path] = {}  # by name, once inspected
 MAX_CPU_SECONDS = 20.0  # of one inspect: about a second in a release build, several times that under a sanitizer
 
 # By checkpoint: gigabytes, files, and of each part that has Linears (format, bits, how many Linears).
@@ -33,6 +34,7 @@ def inspected(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     make_header_checkpoint.make_header_checkpoint(folder, make_header_checkpoint.PUBLISHED[request.param])
     on_disk = sum(file.stat().st_blocks * 512 for file in folder.iterdir())
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    FOLDERS[request.param] = folder
     done = run_to_end("inspect", str(folder), "--workers", "4", "--json", timeout=300)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -81,3 +83,35 @@ def test_it_can_be_served_and_the_config_disagrees_where_it_does_in_the_reposito
     said = " ".join(report["disagreements"])
     assert "MTP" in said or "num_nextn_predict_layers" in said, said  # configs announce a layer that was pruned away
     assert ("float16" in said) == (name == "c"), said
+
+
+# The machines that the cards name: (ranks and workers, tokens, dtype of the cache, memory of each device in bytes), and the
+# bytes of a device that its weights are known to take, experts included.
+MACHINES = {"a": (8, 202_752, "fp8_e5m2", 24 << 30, 17.8e9), "d": (4, 32_768, "fp8_e4m3", 48 << 30, 47.2e9),
+            "c": (4, 65_536, "fp8_e4m3", 80 << 30, 74.3e9)}
+
+
+def test_ranks_fit_the_machines_of_the_cards(inspected: tuple[str, dict[str, Any]]) -> None:
+    name, alone = inspected
+    if name not in MACHINES:
+        pytest.skip("its card names no machine of this kind")
+    count, tokens, dtype, device, weights = MACHINES[name]
+    asked = ("inspect", str(FOLDERS[name]), "--json", "--workers", str(count), "--tensor-parallel-size", str(count),
+             "--max-model-len", str(tokens), "--kv-cache-dtype", dtype, "--device-memory", str(device))
+    done = run_to_end(*asked, timeout=300)
+    assert done.returncode == 0, done.stderr
+    ranks = json.loads(done.stdout)["attention_ranks"]
+    assert len(ranks) == count
+    for rank in ranks:
+        kept = rank["weight_bytes"] + rank["expert_bytes"]
+        assert abs(kept - weights) < 0.06 * weights, (name, kept)
+        assert rank["bytes"] == kept + rank["kv_cache_bytes"] + rank["scratch_bytes"]
+        assert rank["fits"] == (rank["bytes"] <= device)
+    together = sum(rank["weight_bytes"] for rank in ranks)
+    router = alone["processes"][0]["bytes"] + alone["processes"][0]["absorbed_bytes"]
+    assert router <= together < 2 * router  # embedding, norms, what all heads read: on each
+    if name == "a":
+        assert all(rank["fits"] for rank in ranks)
+        assert {rank["kv_cache_bytes"] for rank in ranks} == {tokens * 92 * 2 * 128}  # a key/value head each
+    text = run_to_end(*[word for word in asked if word != "--json"], timeout=300).stdout
+    assert "Memory of each attention rank" in text and ("It fits" in text or "It does not fit" in text)

@@ -1,0 +1,98 @@
+#include "model/inspect/rank_weights.h"
+
+#include <string>
+#include <variant>
+
+#include "base/status.h"
+#include "model/attention/absorbed_kv.h"
+#include "model/attention/attention_tensors.h"
+#include "model/model_layout.h"
+
+namespace sheaf {
+namespace {
+
+int AttentionRows(const NamedLinear& linear, const ModelConfig& config, const RankShare& share) {
+  const auto ends = [&](const char* suffix) { return linear.prefix.ends_with(suffix); };
+  if (ends(".o_proj")) return share.hidden.count;
+  if (const auto* const grouped = std::get_if<GroupedQueryShape>(&config.attention)) {
+    return grouped->head_dim * (ends(".q_proj") ? share.heads.num_queries : share.heads.count);
+  }
+  const auto& latent = std::get<LatentShape>(config.attention);
+  if (ends(".q_b_proj") || ends(".q_proj")) return share.heads.count * latent.qk_dim();
+  if (ends(".kv_b_proj")) return share.heads.count * (latent.nope_dim + latent.v_dim);
+  return linear.n;  // what all heads read
+}
+
+// Of the Linear's rows, how many the rank has.
+int RowsOf(const NamedLinear& linear, const ModelConfig& config, const RankShare& share) {
+  const bool down = linear.prefix.ends_with(".down_proj");
+  switch (linear.part) {
+    case ModelPart::kAttention:
+      return AttentionRows(linear, config, share);
+    case ModelPart::kDenseMlp:
+      return down ? share.hidden.count : share.dense_inner.count;
+    case ModelPart::kSharedExperts:
+      return down ? share.hidden.count : share.shared_inner.count;
+    case ModelPart::kLmHead:
+      return share.vocabulary.count;
+    default:
+      return linear.n;
+  }
+}
+
+std::vector<NamedLinear> LinearsOfLayer(const ModelConfig& config, int layer) {
+  std::vector<NamedLinear> all = AttentionLinears(config, layer);
+  const std::string mlp = LayerPrefix(layer) + ".mlp";
+  const auto add = [&](const std::string& prefix, int width, ModelPart part) {
+    for (const NamedLinear& linear : MlpLinears(prefix, config.hidden_size, width, part)) all.push_back(linear);
+  };
+  if (!config.is_moe_layer(layer)) {
+    add(mlp, config.intermediate_size, ModelPart::kDenseMlp);
+  } else if (config.num_shared_experts > 0) {
+    add(mlp + ".shared_experts", config.shared_intermediate_size(), ModelPart::kSharedExperts);
+  }
+  return all;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<uint64_t>> RankWeightBytes(const Checkpoint& checkpoint,
+                                                      const ModelConfig& config,
+                                                      const std::vector<RankShare>& shares) {
+  std::vector<uint64_t> bytes(shares.size());
+  const auto add = [&](uint64_t whole, int64_t rows, const auto& rows_of) {
+    for (size_t rank = 0; rank < shares.size(); ++rank) {
+      bytes[rank] += whole * static_cast<uint64_t>(rows_of(shares[rank])) / static_cast<uint64_t>(rows);
+    }
+  };
+  for (const NamedPlain& plain : PlainTensors(config)) {
+    const TensorInfo* const tensor = checkpoint.Find(plain.name);
+    if (tensor == nullptr) continue;
+    const bool gate = plain.part == ModelPart::kRouterGate && plain.shape.size() == 2;
+    add(tensor->bytes, plain.shape[0], [&](const RankShare& share) {
+      return gate ? int64_t{share.gate.count} : plain.shape[0];
+    });
+    // A tied head is the embedding's rows once more, where there are several ranks.
+    if (plain.name == kEmbeddingName && shares.size() > 1 && HeadIsEmbedding(checkpoint, config)) {
+      add(tensor->bytes, plain.shape[0], [](const RankShare& share) { return share.vocabulary.count; });
+    }
+  }
+  std::vector<NamedLinear> linears;
+  for (int layer = 0; layer < config.num_layers; ++layer) {
+    for (NamedLinear& linear : LinearsOfLayer(config, layer)) linears.push_back(std::move(linear));
+  }
+  if (!HeadIsEmbedding(checkpoint, config)) linears.push_back(LmHead(config));
+  for (const NamedLinear& linear : linears) {
+    SHEAF_ASSIGN_OR_RETURN(const LinearPlan plan,
+                           PlanNamedLinear(checkpoint, config.quantization, linear));
+    uint64_t whole = plan.file_bytes();
+    if (linear.absorbed) {
+      const auto& latent = std::get<LatentShape>(config.attention);
+      whole = AbsorbedKv::MemoryBytes(plan, latent.nope_dim, latent.v_dim);
+    }
+    add(whole, linear.n, [&](const RankShare& share) { return RowsOf(linear, config, share); });
+  }
+  return bytes;
+}
+
+}  // namespace sheaf
