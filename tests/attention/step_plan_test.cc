@@ -18,7 +18,7 @@ constexpr ReceivedStepPlan::Bounds kBounds{.block_size = 16, .num_blocks = 100, 
 
 std::vector<uint8_t> BytesOf(const std::vector<int32_t>& words) {
   std::vector<uint8_t> bytes(words.size() * sizeof(int32_t));
-  std::memcpy(bytes.data(), words.data(), bytes.size());
+  if (!words.empty()) std::memcpy(bytes.data(), words.data(), bytes.size());
   return bytes;
 }
 
