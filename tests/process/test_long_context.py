@@ -20,7 +20,8 @@ TOKENS = int(os.environ.get("SHEAF_LONG_CONTEXT_TOKENS", 3000))
 CHUNK = 256  # of Sheaf's prefill
 ORACLE_CHUNK = 128
 ANSWER = 4
-MIN_INDEX_MARGIN = 1e-5  # of the answer's own choices; scores lie close together among so many positions
+# Of the answer's own choices of positions: below it int16 activations may choose another one.
+MIN_INDEX_MARGIN = 5e-4
 MEGABYTE = 1 << 20
 
 
@@ -50,10 +51,11 @@ def test_the_answer_after_a_long_context(make: Callable[..., Path], seed: int) -
     cache = model.new_cache()
     for first in range(0, TOKENS, ORACLE_CHUNK):
         output = model.forward(prompt[first:first + ORACLE_CHUNK], cache)
-    equal = 0
+    equal, clear = 0, True
     for token in answer["ids"]:
         logits = output.logits[-1]
-        clear = (clear_prompt.smallest_gate_margins(output)[-1] >= MIN_GATE_MARGIN
+        # What an unclear choice leaves in the cache, all later tokens read.
+        clear = (clear and clear_prompt.smallest_gate_margins(output)[-1] >= MIN_GATE_MARGIN
                  and clear_prompt.smallest_index_margins(output)[-1] >= MIN_INDEX_MARGIN
                  and np.diff(np.sort(logits)[-2:])[0] >= MIN_LOGIT_MARGIN)
         best = int(np.argmax(logits))
