@@ -110,11 +110,11 @@ def test_only_a_workers_name_joins_as_one(pool: TlsPool, ca: Authority) -> None:
 
 
 def test_a_rank_acts_as_a_router(ca: Authority, tiny: Path, tmp_path: Path) -> None:
-    """It sees what the router sees: a worker's key is not enough."""
+    """It sees what the router sees: a worker's key is not enough. Whom it joins it takes for a coordinator, as workers do."""
     port = free_port()
     router = Process(tmp_path, "router", "router", str(tiny), "--workers", "0", "--port", "0", "--grpc-port", "0",
                      "--attention-port", str(port), "--tensor-parallel-size", "2",
-                     *cluster_flags(ca, ca.issue("rank0", uris=[ROUTER]), BY_ROLE))
+                     *cluster_flags(ca, ca.issue("rank0", uris=[ROUTER, COORDINATOR]), BY_ROLE))
 
     def rank(name: str, uri: str) -> Process:
         return Process(tmp_path, name, "attention", str(tiny), "--router", f"127.0.0.1:{port}", "--rank", "1", "--threads",
