@@ -31,6 +31,15 @@ namespace {
 
 using std::chrono::milliseconds;
 
+// The token and the certificates by which a child may join.
+void ShowWhoWeAre(const RouterOptions& options, std::vector<std::string>& command) {
+  if (!options.pool.cluster_token_file.empty()) {
+    command.push_back("--cluster-token-file");
+    command.push_back(options.pool.cluster_token_file);
+  }
+  for (std::string& flag : FlagsOf(options.pool.tls)) command.push_back(std::move(flag));
+}
+
 std::vector<std::vector<std::string>> WorkerCommands(const RouterOptions& options,
                                                      const std::string& program,
                                                      const std::string& cluster_address) {
@@ -48,13 +57,7 @@ std::vector<std::vector<std::string>> WorkerCommands(const RouterOptions& option
                         "--exchange-integrity", NameOf(options.exchange_integrity),
                         "--log-level", options.process.log_level, "--log-format",
                         options.process.log_format});
-    if (!options.pool.cluster_token_file.empty()) {
-      commands.back().push_back("--cluster-token-file");
-      commands.back().push_back(options.pool.cluster_token_file);
-    }
-    for (std::string& flag : FlagsOf(options.pool.tls)) {
-      commands.back().push_back(std::move(flag));
-    }
+    ShowWhoWeAre(options, commands.back());
   }
   return commands;
 }
@@ -76,13 +79,7 @@ std::vector<std::vector<std::string>> RankCommands(const RouterOptions& options,
                                    : options.transport),
                         "--exchange-integrity", NameOf(options.exchange_integrity), "--log-level",
                         options.process.log_level, "--log-format", options.process.log_format});
-    if (!options.pool.cluster_token_file.empty()) {
-      commands.back().push_back("--cluster-token-file");
-      commands.back().push_back(options.pool.cluster_token_file);
-    }
-    for (std::string& flag : FlagsOf(options.pool.tls)) {
-      commands.back().push_back(std::move(flag));
-    }
+    ShowWhoWeAre(options, commands.back());
   }
   return commands;
 }
