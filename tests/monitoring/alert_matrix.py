@@ -163,7 +163,7 @@ FAULTS = {
                                        pool={"router_flags": ["--verify-share", "0.5"]}),
     "more than the queue holds": Fault({"SheafQueueSaturated", "SheafAvailabilityBurnsFast", "SheafAvailabilityBurnsSlowly"}, nothing, seconds=70, clients=12,
                                        pool={"router_flags": ["--max-num-seqs", "1", "--max-num-queued-reqs", "1"]}),
-    "KV cache too small": Fault({"SheafKvCacheExhausted", "SheafPreemptionStorm"}, nothing, clients=8, max_tokens=160,
+    "KV cache too small": Fault({"SheafKvCacheExhausted", "SheafPreemptionStorm"}, nothing, clients=8, max_tokens=600,
                                 pool={"router_flags": ["--kv-cache-memory-bytes", "2MiB", "--max-num-seqs", "8"]}),
     "a certificate ends this week": Fault({"SheafCertificateExpiring"}, nothing, certificate_days=3),
     "a certificate ends today": Fault({"SheafCertificateEnds"}, nothing, certificate_days=0.5),
