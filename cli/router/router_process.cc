@@ -218,6 +218,7 @@ absl::Status RouterProcess::Impl::OpenRanks() {
   hub.port = options.attention_port;
   hub.instance = RandomInstance();
   hub.secret = RandomSecret();
+  hub.machine = HostName();
   hub.patience.step = milliseconds(options.attention_timeout_ms);
   WarnIfExposed("the port of attention ranks", hub.host, hub.tls != nullptr,
                 "may join as a rank and read what is computed");

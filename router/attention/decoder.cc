@@ -247,7 +247,7 @@ void Decoder::Impl::NormRows(const float* norm_weight, bool add_delta, bool add_
   });
 }
 
-// What the ranks have made apart, at every rank. Nothing to do for a single one.
+// What the ranks have made apart, at every rank. Of several ranks.
 absl::Status Decoder::Impl::PutTogether(std::initializer_list<RankRows::Piece> pieces) {
   StageTimer timer(options.timings, &StepTimings::gather);
   return rank_rows->PutTogether(rows.size(), std::span(pieces.begin(), pieces.size()));

@@ -12,6 +12,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "base/host_port.h"
+#include "base/log_limit.h"
 #include "base/one_line.h"
 #include "base/status.h"
 #include "coordinator/session_hello.h"
@@ -36,6 +37,7 @@ class RankHub::Life final : public v1::AttentionRanks::Service {
  public:
   Life(const RankHubOptions& options, std::unique_ptr<Bell> bell, const Clock& clock)
       : options_(options),
+        clock_(clock),
         bell_(std::move(bell)),
         ranks_(options.settings.num_ranks, static_cast<uint32_t>(options.model.digest), *bell_, clock,
                options.patience),
@@ -60,6 +62,7 @@ class RankHub::Life final : public v1::AttentionRanks::Service {
   struct Member {
     InstanceId instance;  // 0: nobody
     std::string who;
+    std::string machine;
     int64_t pid = 0;
   };
 
@@ -74,6 +77,8 @@ class RankHub::Life final : public v1::AttentionRanks::Service {
   void Changed();
 
   const RankHubOptions options_;
+  const Clock& clock_;
+  LogLimit refusals_said_;  // strangers cause them
   const std::unique_ptr<Bell> bell_;
   HubRanks ranks_;
   std::unique_ptr<LinkListener> link_listener_;
@@ -156,7 +161,7 @@ absl::StatusOr<v1::JoinRankResponse> RankHub::Life::Enter(const grpc::ServerCont
     return absl::AlreadyExistsError(absl::StrFormat("attention rank %d is %s; %s came too",
                                                     request.rank(), member.who, who));
   }
-  member = {facts.instance, who, request.hello().pid()};
+  member = {facts.instance, who, request.hello().host(), request.hello().pid()};
   v1::JoinRankResponse response;
   response.set_num_ranks(settings.num_ranks);
   response.set_kv_cache_dtype(std::string(kernels::KvFormatName(settings.kv_format)));
@@ -175,7 +180,10 @@ grpc::Status RankHub::Life::Join(grpc::ServerContext* context, const v1::JoinRan
                                  grpc::ServerWriter<v1::JoinRankResponse>* writer) {
   const absl::StatusOr<v1::JoinRankResponse> response = Enter(*context, *request);
   if (!response.ok()) {
-    spdlog::warn("an attention rank is refused: {}", std::string(response.status().message()));
+    if (const auto more = refusals_said_.Say(clock_.Now())) {
+      spdlog::warn("an attention rank is refused: {}{}",
+                   OneLine(std::string(response.status().message())), *more);
+    }
     return ToGrpcStatus(response.status());
   }
   const InstanceId instance(request->hello().instance());
@@ -233,7 +241,7 @@ std::vector<int> RankHub::Life::TakeHungPids() {
   for (const int rank : ranks_.TakeLate()) {
     Member& member = members_[static_cast<size_t>(rank)];
     if (member.instance == InstanceId(0)) continue;
-    pids.push_back(static_cast<int>(member.pid));
+    if (member.machine == options_.machine) pids.push_back(static_cast<int>(member.pid));
     member = {};
     ranks_.Withdraw(rank);
   }

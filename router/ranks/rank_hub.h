@@ -36,6 +36,7 @@ struct RankHubOptions {
   int port = 0;          // 0: any free one
   InstanceId instance;   // random for this process's life
   LinkSecret secret{};   // the same
+  std::string machine;   // this one's name, as its processes tell it
   RankPatience patience{};
 };
 
