@@ -160,9 +160,9 @@ void SimulatedCoordinator::CheckHold(SessionId session, const v1::Hold& hold) {
           std::find_if(world_.workers.begin(), world_.workers.end(), [&](const auto& entry) {
             return entry.second->instance() == member.facts.instance;
           });
-      // It may have died without a word.
+      // It may have died without a word, or left alone with nobody to tell.
       if (holder == world_.workers.end() || !holder->second->process().alive() ||
-          holder->second->Has(pair)) {
+          holder->second->leaves_unheard() || holder->second->Has(pair)) {
         return;
       }
     }

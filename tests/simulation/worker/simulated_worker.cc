@@ -67,6 +67,9 @@ void SimulatedWorker::Stop() {
 bool SimulatedWorker::Has(const LayerExpert& pair) const {
   return life_ != nullptr && life_->store.count(pair) != 0;
 }
+bool SimulatedWorker::leaves_unheard() const {
+  return stopping_ && life_ != nullptr && !life_->state.member();
+}
 size_t SimulatedWorker::num_held() const { return life_ == nullptr ? 0 : life_->store.size(); }
 bool SimulatedWorker::quiet() const { return life_ == nullptr || life_->plan.quiet(); }
 

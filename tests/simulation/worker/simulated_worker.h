@@ -56,6 +56,8 @@ class SimulatedWorker {
   bool Has(const LayerExpert& pair) const;
   size_t num_held() const;
   bool stopping() const { return stopping_; }
+  // Asked to stop while it has no session, so that no coordinator can have heard of it.
+  bool leaves_unheard() const;
   bool quiet() const;
 
  private:
