@@ -15,9 +15,8 @@ constexpr double kHalfLifeSteps = 256;
 constexpr double kLeastWeight = 1.0 / 1024;
 // A cell seen less often weighs less, and may surprise more.
 constexpr int kYoungCell = 4;
-// Fitting takes 4 us: a step that took what was predicted, within this share, waits for others.
-constexpr double kAsPredicted = 0.05;
-constexpr int64_t kStepsBetweenFits = 8;
+// Fitting takes 4 us: known cells are fitted again after steps of this time, that is 0.2 % of it.
+constexpr double kFitEveryMs = 2;
 // Of a column whose length is 1: how much a coefficient is held back where the cells leave it open.
 constexpr std::array<double, 5> kRidge = {1e-3, 1e-3, 1e-5, 1e-4, 1e-4};
 
@@ -103,7 +102,6 @@ void StepCostModel::Observe(const StepShape& shape, Duration duration) {
   const Features features = FeaturesOf(shape);
   double believed = ms;
   const double fitted = Fitted(features);
-  const bool as_predicted = std::abs(ms - level_ * fitted) < kAsPredicted * ms;
   const int index = CellOf(shape);
   Cell& cell = cells_[index];
   if (fitted > 0) {
@@ -127,10 +125,12 @@ void StepCostModel::Observe(const StepShape& shape, Duration duration) {
   int& most_rows = most_rows_[RowClass(shape.rows())];
   most_rows = std::max(most_rows, shape.rows());
   most_attended_ = std::max(most_attended_, shape.attended);
-  if (!as_predicted || cell.seen <= kCellMemory || steps_ % kStepsBetweenFits == 0) Fit();
+  unfitted_ms_ += ms;
+  if (cell.seen <= kCellMemory || unfitted_ms_ >= kFitEveryMs) Fit();
 }
 
 void StepCostModel::Fit() {
+  unfitted_ms_ = 0;
   std::array<Features, kFeatures> gram{};
   Features right{};
   for (const int index : used_) {
