@@ -183,6 +183,10 @@ class LayerMachine {
   Need& NeedOf(int32_t expert) { return needs_[size_t(need_of_expert_[size_t(expert)])]; }
   // -1: none. Counts nothing.
   WorkerId Choose(const Need& need, TimePoint now, bool allow_overdue);
+  // Any holder that has not been asked and would answer, each as likely: so a copy that is never the best choice
+  // is compared too. -1: none.
+  WorkerId ChooseToCompare(const Need& need, TimePoint now);
+  uint64_t Random();
   void Choice(Need& need, WorkerId worker);
   // Plans what Choice() collected.
   void PlanChosen(TimePoint now);

@@ -81,6 +81,32 @@ WorkerId LayerMachine::Choose(const Need& need, TimePoint now, bool allow_overdu
   return allow_overdue ? best[2] : WorkerId(-1);
 }
 
+WorkerId LayerMachine::ChooseToCompare(const Need& need, TimePoint now) {
+  WorkerId chosen(-1);
+  uint64_t eligible = 0;
+  for (const WorkerId worker : table_.HoldersOf(routes_.layer, ExpertId(need.expert))) {
+    if (std::any_of(need.tried.begin(), need.tried.end(),
+                    [&](const Tried& tried) { return tried.worker == worker; })) {
+      continue;
+    }
+    const WorkerState& state = StateOf(worker);
+    if (state.full_until > now || state.avoid_until > now ||
+        state.owed.size() > size_t(options_.max_owed_asks)) {
+      continue;
+    }
+    if (Random() % ++eligible == 0) chosen = worker;
+  }
+  return chosen;
+}
+
+// xorshift
+uint64_t LayerMachine::Random() {
+  random_ ^= random_ << 13;
+  random_ ^= random_ >> 7;
+  random_ ^= random_ << 17;
+  return random_;
+}
+
 void LayerMachine::Choice(Need& need, WorkerId worker) {
   WorkerState& state = StateOf(worker);
   state.load += state.seconds_per_unit * WorkOf(1, need.pairs);
@@ -121,11 +147,8 @@ void LayerMachine::PlanFirst(TimePoint now) {
 
   if (options_.verify_share > 0) {
     for (size_t i = 0; i < num_needs_; ++i) {
-      random_ ^= random_ << 13;
-      random_ ^= random_ >> 7;
-      random_ ^= random_ << 17;
-      if (double(random_ >> 11) * 0x1p-53 >= options_.verify_share) continue;
-      const WorkerId worker = Choose(needs_[i], now, false);
+      if (double(Random() >> 11) * 0x1p-53 >= options_.verify_share) continue;
+      const WorkerId worker = ChooseToCompare(needs_[i], now);
       if (worker.value() >= 0 && needs_[i].covered > 0) Choice(needs_[i], worker);
     }
     PlanExtra(AskCause::kVerify, now);

@@ -58,10 +58,9 @@ void SimulatedRouter::CheckLate(TimePoint now) {
   if (now - life.layer_begun <= options_.late_bound) return;
   const TimePoint since = life.layer_begun - kHealthyFor;
   if (process_.touched_at() >= since) return;
-  for (const auto& [pair, holders] : life.holders_at_begin) {
+  for (const auto& [pair, holders] : life.holders_all_along) {
     const bool healthy = std::any_of(holders.begin(), holders.end(), [&](WorkerId worker) {
-      return Healthy(worker, since) &&
-             life.links.table().Holds(worker, pair.layer, pair.expert);
+      return Healthy(worker, since) && life.links.table().Holds(worker, pair.layer, pair.expert);
     });
     if (!healthy) return;
   }

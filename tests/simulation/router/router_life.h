@@ -41,7 +41,8 @@ struct SimulatedRouter::Life {
   TimePoint layer_begun;
   TimePoint look_at_all;
   std::vector<LayerExpert> orphans;
-  std::vector<std::pair<LayerExpert, std::vector<WorkerId>>> holders_at_begin;
+  // Of each expert that the layer needs: who has held it since it began.
+  std::vector<std::pair<LayerExpert, std::vector<WorkerId>>> holders_all_along;
   uint64_t timer = 0;
   bool wake_soon = false;
   bool running = false;

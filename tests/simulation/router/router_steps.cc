@@ -54,14 +54,14 @@ void SimulatedRouter::BeginLayer() {
   life.pairs.assign(life.expert_ids.size(), Pair{});
   life.answered_by.clear();
   life.layer_begun = now;
-  life.holders_at_begin.clear();
+  life.holders_all_along.clear();
   std::vector<int32_t> needed = life.expert_ids;
   std::sort(needed.begin(), needed.end());
   needed.erase(std::unique(needed.begin(), needed.end()), needed.end());
   for (const int32_t expert : needed) {
     const LayerExpert pair{LayerId(life.layer), ExpertId(expert)};
     const auto holders = life.links.table().HoldersOf(pair.layer, pair.expert);
-    life.holders_at_begin.push_back({pair, {holders.begin(), holders.end()}});
+    life.holders_all_along.push_back({pair, {holders.begin(), holders.end()}});
   }
   for (const int32_t expert : life.expert_ids) {
     ++life.pair_counts[static_cast<size_t>(life.layer - world_.model.first_moe_layer) *
@@ -242,6 +242,10 @@ void SimulatedRouter::Take(const PoolEvent& event, TimePoint now) {
       life.machine.LinkLost(event.worker, event.why, now);
       return;
     case PoolEvent::Kind::kHoldings:
+      for (auto& [pair, holders] : life.holders_all_along) {
+        if (life.links.table().Holds(event.worker, pair.layer, pair.expert)) continue;
+        std::erase(holders, event.worker);
+      }
       life.machine.TableChanged(event.worker, now);
       return;
     case PoolEvent::Kind::kAnswer:
