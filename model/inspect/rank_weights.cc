@@ -68,10 +68,14 @@ absl::StatusOr<std::vector<uint64_t>> RankWeightBytes(const Checkpoint& checkpoi
   for (const NamedPlain& plain : PlainTensors(config)) {
     const TensorInfo* const tensor = checkpoint.Find(plain.name);
     if (tensor == nullptr) continue;
-    const bool gate = plain.part == ModelPart::kRouterGate && plain.shape.size() == 2;
-    add(tensor->bytes, plain.shape[0], [&](const RankShare& share) {
-      return gate ? int64_t{share.gate.count} : plain.shape[0];
-    });
+    if (plain.name == kEmbeddingName) {
+      add(tensor->bytes, config.hidden_size, [](const RankShare& share) { return share.hidden.count; });
+    } else {
+      const bool gate = plain.part == ModelPart::kRouterGate && plain.shape.size() == 2;
+      add(tensor->bytes, plain.shape[0], [&](const RankShare& share) {
+        return gate ? int64_t{share.gate.count} : plain.shape[0];
+      });
+    }
     // A tied head is the embedding's rows once more, where there are several ranks.
     if (plain.name == kEmbeddingName && shares.size() > 1 && HeadIsEmbedding(checkpoint, config)) {
       add(tensor->bytes, plain.shape[0], [](const RankShare& share) { return share.vocabulary.count; });
