@@ -56,7 +56,9 @@ struct Settings {
   // Bytes of that rank's part in gather g of a layer.
   size_t Bytes(int gather, int rank, size_t num_rows) const {
     const auto floats = [&](size_t width) { return num_rows * 4 * width / size_t(ranks); };
-    const auto groups = [&](size_t width) { return num_rows * kGroupBytes * width / 128 / size_t(ranks); };
+    const auto groups = [&](size_t width) {
+      return num_rows * kGroupBytes * width / 128 / size_t(ranks);
+    };
     switch (gather) {
       case 0:
         return groups(attended);
@@ -71,7 +73,8 @@ struct Settings {
   size_t MaxBytes() const {
     size_t most = 0;
     for (const int num_rows : rows) {
-      for (int gather = 0; gather < kGathers; ++gather) most = std::max(most, Bytes(gather, 0, size_t(num_rows)));
+      for (int gather = 0; gather < kGathers; ++gather)
+        most = std::max(most, Bytes(gather, 0, size_t(num_rows)));
     }
     return most;
   }
@@ -107,7 +110,11 @@ uint64_t Touch(std::span<const uint8_t> bytes) {
 class Floor {
  public:
   Floor(const Settings& settings, Board& board, uint8_t* memory, int rank)
-      : settings_(settings), board_(board), memory_(memory), slot_bytes_(settings.MaxBytes()), rank_(rank) {}
+      : settings_(settings),
+        board_(board),
+        memory_(memory),
+        slot_bytes_(settings.MaxBytes()),
+        rank_(rank) {}
 
   uint64_t Gather(int gather, size_t num_rows, const std::vector<uint8_t>& own, bool round_trip) {
     ++count_;
@@ -159,13 +166,16 @@ struct Times {
 
 // All kinds of layers in turn, as every rank runs them.
 uint64_t RunBlocks(const Settings& settings, RankGroup& group, Floor& floor,
-                   const std::function<void(int block, int num_rows)>& begin, std::vector<Times>& times) {
+                   const std::function<void(int block, int num_rows)>& begin,
+                   std::vector<Times>& times) {
   const std::vector<uint8_t> own(settings.MaxBytes(), uint8_t(group.rank() + 1));
   uint64_t sum = 0;
   const auto timed = [](std::vector<double>& out, const auto& layer) {
     const auto start = std::chrono::steady_clock::now();
     layer();
-    out.push_back(std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count());
+    out.push_back(
+        std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start)
+            .count());
   };
   int block_number = 0;
   for (size_t which = 0; which < settings.rows.size(); ++which) {
@@ -182,7 +192,8 @@ uint64_t RunBlocks(const Settings& settings, RankGroup& group, Floor& floor,
       for (int layer = 0; layer < settings.layers / kBlocks; ++layer) {
         timed(times[which].links, [&] {
           for (int g = 0; g < kGathers; ++g) {
-            const auto parts = group.Gather({own.data(), settings.Bytes(g, group.rank(), num_rows)});
+            const auto parts =
+                group.Gather({own.data(), settings.Bytes(g, group.rank(), num_rows)});
             Must(parts.status(), "gather");
             for (int rank = 0; rank < settings.ranks; ++rank) {
               if (rank != group.rank()) sum += Touch((*parts)[size_t(rank)]);
@@ -213,13 +224,15 @@ uint64_t RunBlocks(const Settings& settings, RankGroup& group, Floor& floor,
   LeafRank leaf(rank, settings.ranks, kModel, *std::move(link), **bell);
   Floor floor(settings, board, memory, rank);
   std::vector<Times> times(settings.rows.size());
-  RunBlocks(settings, leaf, floor,
-            [&](int, int) { Must(leaf.AwaitPlan([] { return false; }).status(), "plan"); }, times);
+  RunBlocks(
+      settings, leaf, floor,
+      [&](int, int) { Must(leaf.AwaitPlan([] { return false; }).status(), "plan"); }, times);
   _exit(0);
 }
 
 double Median(std::vector<double>& values) {
-  std::nth_element(values.begin(), values.begin() + std::ptrdiff_t(values.size() / 2), values.end());
+  std::nth_element(values.begin(), values.begin() + std::ptrdiff_t(values.size() / 2),
+                   values.end());
   return values[values.size() / 2];
 }
 
@@ -228,7 +241,8 @@ int Run(const Settings& settings) {
     return mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   };
   auto* const board = new (share(sizeof(Board))) Board;
-  auto* const memory = static_cast<uint8_t*>(share(settings.MaxBytes() * 2 * size_t(settings.ranks)));
+  auto* const memory =
+      static_cast<uint8_t*>(share(settings.MaxBytes() * 2 * size_t(settings.ranks)));
   std::vector<pid_t> children;
   for (int rank = 1; rank < settings.ranks; ++rank) {
     children.push_back(fork());
@@ -242,9 +256,10 @@ int Run(const Settings& settings) {
   const auto maker = NewMaker(settings);
   LinkListenerOptions options;
   options.self = Identity();
-  auto listener = maker->Listen(options, **bell, [&](std::unique_ptr<FrameLink> link, const Hello& hello) {
-    hub.Offer(int(hello.link.value()), std::move(link), "a process");
-  });
+  auto listener =
+      maker->Listen(options, **bell, [&](std::unique_ptr<FrameLink> link, const Hello& hello) {
+        hub.Offer(int(hello.link.value()), std::move(link), "a process");
+      });
   Must(listener.status(), "listen");
   std::strncpy(board->address, (*listener)->addresses()[0].c_str(), sizeof(board->address) - 1);
   board->listening.store(1, std::memory_order_release);
@@ -253,14 +268,19 @@ int Run(const Settings& settings) {
 
   Floor floor(settings, *board, memory, 0);
   std::vector<Times> times(settings.rows.size());
-  RunBlocks(settings, hub, floor,
-            [&](int block, int num_rows) { Must(hub.Begin(StepId(uint64_t(block)), num_rows, {}), "begin"); },
-            times);
-  std::printf("%d ranks over %s: hidden %zu, attended %zu, inner %zu, experts %zu\n", settings.ranks,
-              settings.tcp ? "tcp" : "shared memory", settings.hidden, settings.attended, settings.inner,
-              settings.experts);
-  std::printf("| rows | KB of a layer | gathers, us | bare round trips, us | ratio | bare exchanges, us | ratio |\n"
-              "|---|---|---|---|---|---|---|\n");
+  RunBlocks(
+      settings, hub, floor,
+      [&](int block, int num_rows) {
+        Must(hub.Begin(StepId(uint64_t(block)), num_rows, {}), "begin");
+      },
+      times);
+  std::printf("%d ranks over %s: hidden %zu, attended %zu, inner %zu, experts %zu\n",
+              settings.ranks, settings.tcp ? "tcp" : "shared memory", settings.hidden,
+              settings.attended, settings.inner, settings.experts);
+  std::printf(
+      "| rows | KB of a layer | gathers, us | bare round trips, us | ratio | bare exchanges, us | "
+      "ratio |\n"
+      "|---|---|---|---|---|---|---|\n");
   for (size_t which = 0; which < settings.rows.size(); ++which) {
     size_t bytes = 0;
     for (int g = 0; g < kGathers; ++g) {
@@ -270,8 +290,8 @@ int Run(const Settings& settings) {
     const double links = Median(times[which].links);
     const double trip = Median(times[which].round_trip);
     const double exchange = Median(times[which].exchange);
-    std::printf("| %d | %.0f | %.1f | %.1f | %.2f | %.1f | %.2f |\n", settings.rows[which], double(bytes) / 1024, links,
-                trip, links / trip, exchange, links / exchange);
+    std::printf("| %d | %.0f | %.1f | %.1f | %.2f | %.1f | %.2f |\n", settings.rows[which],
+                double(bytes) / 1024, links, trip, links / trip, exchange, links / exchange);
   }
   std::printf("left out: computing, quantizing, putting rows together\n");
   for (const pid_t child : children) waitpid(child, nullptr, 0);

@@ -44,10 +44,12 @@ void TakeRow(const RankRows::GroupsPiece& piece, size_t rank, int64_t r, int64_t
   if (columns.count == 0) return;
   const size_t plane_bytes = PlaneBytes(piece, rank);
   const size_t scale_bytes = ScaleBytes(piece, rank);
-  const size_t group = size_t(r) * NumGroups(piece.width) + size_t(columns.first / kActivationGroup);
+  const size_t group =
+      size_t(r) * NumGroups(piece.width) + size_t(columns.first / kActivationGroup);
   int8_t* const planes = piece.all->planes() + group * kPlaneBytesPerGroup;
   std::memcpy(planes, from + r * plane_bytes, plane_bytes);
-  std::memcpy(piece.all->scales() + group, from + num_rows * plane_bytes + r * scale_bytes, scale_bytes);
+  std::memcpy(piece.all->scales() + group, from + num_rows * plane_bytes + r * scale_bytes,
+              scale_bytes);
   kernels::SumRow(planes, columns.count, piece.all->sums() + group * kSumsPerGroup);
 }
 
@@ -85,8 +87,9 @@ absl::Status RankRows::PutTogether(int num_rows, std::span<const Piece> pieces,
     for (const GroupsPiece& piece : groups)
       wanted += (PlaneBytes(piece, other) + ScaleBytes(piece, other)) * rows;
     if (parts[other].size() == wanted) continue;
-    return absl::DataLossError(absl::StrFormat("attention rank %d: wanted %d bytes of %d rows, got %d", other,
-                                               wanted, num_rows, parts[other].size()));
+    return absl::DataLossError(
+        absl::StrFormat("attention rank %d: wanted %d bytes of %d rows, got %d", other, wanted,
+                        num_rows, parts[other].size()));
   }
   pool_.ParallelFor(num_rows, CostOfElements(width), [&](int64_t r, int) {
     for (size_t other = 0; other < parts.size(); ++other) {

@@ -44,7 +44,8 @@ std::vector<float> Columns(const Rows& rows, const IndexRange& range) {
 
 void Quantize(const float* values, int num_rows, int width, QuantizedRowsBuffer& out) {
   out.Resize(num_rows, width);
-  for (int r = 0; r < num_rows; ++r) QuantizeInto(values + size_t(r) * size_t(width), width, r, out);
+  for (int r = 0; r < num_rows; ++r)
+    QuantizeInto(values + size_t(r) * size_t(width), width, r, out);
 }
 
 bool SameRows(const QuantizedRowsBuffer& a, const QuantizedRowsBuffer& b) {
@@ -117,9 +118,10 @@ TEST(RankRows, APartOfAnotherSizeIsNotTaken) {
     const RankRows::Piece piece{own.data(), rank == 0 ? columns : other_columns, 6, all.data()};
     const absl::Status status = rows.PutTogether(2, {&piece, 1});
     EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
-    EXPECT_NE(status.message().find(rank == 0 ? "attention rank 1: wanted 24 bytes of 2 rows, got 16"
-                                              : "attention rank 0: wanted 32 bytes of 2 rows, got 24"),
-              std::string::npos)
+    EXPECT_NE(
+        status.message().find(rank == 0 ? "attention rank 1: wanted 24 bytes of 2 rows, got 16"
+                                        : "attention rank 0: wanted 32 bytes of 2 rows, got 24"),
+        std::string::npos)
         << status;
   });
 }
