@@ -1,6 +1,7 @@
 // What a layer's gathers among attention ranks cost beside the machine's own floor, in one run.
 //
 //   gather_bench [--ranks=2] [--rows=1,8,512] [--layers=400] [--transport=shm|tcp] [--pin=1]
+//                [--host=ADDRESS] [--ranks-netns=/run/netns/NAME]   of tcp: where rank 0 listens, where the others are
 //                [--hidden=5120] [--attended=12288] [--inner=1536] [--experts=160]
 //
 // The layer: the four gathers of a layer with experts (router/attention/rank_rows.h), each rank a process with an
@@ -11,6 +12,7 @@
 // Blocks of them alternate, so that all see the same minute of the machine. Prints medians of a layer in us as rank 0
 // sees them, and the ratios.
 
+#include <fcntl.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -32,6 +34,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/synchronization/mutex.h"
 #include "base/clock.h"
+#include "base/unique_fd.h"
 #include "exchange/gather/link_ranks.h"
 #include "exchange/shared_memory/shared_memory_links.h"
 #include "exchange/tcp/tcp_links.h"
@@ -51,6 +54,8 @@ struct Settings {
   int layers = 400;
   bool tcp = false;
   bool pin = true;
+  std::string host = "127.0.0.1";
+  std::string ranks_netns;
   size_t hidden = 5120, attended = 12288, inner = 1536, experts = 160;
 
   // Bytes of that rank's part in gather g of a layer.
@@ -147,7 +152,9 @@ class Floor {
 };
 
 std::unique_ptr<LinkMaker> NewMaker(const Settings& settings) {
-  if (settings.tcp) return std::make_unique<TcpLinkMaker>(TcpOptions{});
+  TcpOptions tcp;
+  tcp.host = settings.host;
+  if (settings.tcp) return std::make_unique<TcpLinkMaker>(tcp);
   return std::make_unique<SharedMemoryLinkMaker>();
 }
 
@@ -209,6 +216,10 @@ uint64_t RunBlocks(const Settings& settings, RankGroup& group, Floor& floor,
 [[noreturn]] void RunLeaf(const Settings& settings, Board& board, uint8_t* memory, int rank) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   Pin(settings, rank);
+  if (!settings.ranks_netns.empty()) {
+    const UniqueFd there(open(settings.ranks_netns.c_str(), O_RDONLY | O_CLOEXEC));
+    if (setns(there.get(), CLONE_NEWNET) != 0) Must(absl::InternalError("setns"), "--ranks-netns");
+  }
   while (board.listening.load(std::memory_order_acquire) == 0) sched_yield();
   auto bell = Bell::Create();
   Must(bell.status(), "bell");
@@ -310,6 +321,10 @@ int main(int argc, char** argv) {
     const bool is_number = absl::SimpleAtoi(value, &number) && number >= 0;
     if (flag[0] == "--transport") {
       settings.tcp = value == "tcp";
+    } else if (flag[0] == "--host") {
+      settings.host = value;
+    } else if (flag[0] == "--ranks-netns") {
+      settings.ranks_netns = value;
     } else if (flag[0] == "--rows") {
       settings.rows.clear();
       for (const std::string& part : std::vector<std::string>(absl::StrSplit(value, ','))) {
