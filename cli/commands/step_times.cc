@@ -41,7 +41,10 @@ absl::StatusOr<StepTimes> PredictStepTimes(const InspectOptions& options,
 
   const auto bandwidth = static_cast<double>(options.memory_bandwidth);
   StepMachine machine;
-  machine.rank_bytes_per_s = machine.worker_bytes_per_s = bandwidth;
+  machine.rank_bytes_per_s = bandwidth;
+  machine.worker_bytes_per_s = options.worker_memory_bandwidth > 0
+                                   ? static_cast<double>(options.worker_memory_bandwidth)
+                                   : bandwidth;
   machine.rank_macs_per_s = machine.worker_macs_per_s = static_cast<double>(options.multiply_adds);
   machine.gather_s = options.link_latency_us * 1e-6;
   machine.exchange_s = 2 * options.link_latency_us * 1e-6;

@@ -40,6 +40,9 @@ void AddInspectFlags(CLI::App& app, InspectOptions& options) {
                  "Also how long a step would take, where each rank and each worker reads so many bytes of weights a "
                  "second, e.g. 400GB")
       ->transform(CLI::AsSizeValue(true));
+  app.add_option("--worker-memory-bandwidth", options.worker_memory_bandwidth,
+                 "Of each worker, where it is another than a rank's")
+      ->transform(CLI::AsSizeValue(true));
   app.add_option("--multiply-adds", options.multiply_adds,
                  "A second, of each rank and each worker, e.g. 500G; 0 = never the bound")
       ->transform(CLI::AsSizeValue(true));
