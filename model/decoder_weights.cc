@@ -31,8 +31,10 @@ class DecoderLoader {
   absl::Status Plan() {
     weights_.layers.resize(static_cast<size_t>(config_.num_layers));
     gates_.resize(weights_.layers.size());
-    SHEAF_RETURN_IF_ERROR(loads_.AddPlain(kEmbeddingName, config_.vocab_size, config_.hidden_size, {},
-                                          one_matrix_ ? weights_.lm_head : embedding_));
+    SHEAF_RETURN_IF_ERROR(loads_.AddPlain(
+        kEmbeddingName, config_.vocab_size, config_.hidden_size,
+        {.first_column = share_.hidden.first, .num_columns = share_.hidden.count},
+        one_matrix_ ? weights_.lm_head : embedding_));
     SHEAF_ASSIGN_OR_RETURN(weights_.final_norm,
                            LoadFloats(checkpoint_, kFinalNormName, config_.hidden_size));
     for (int layer = 0; layer < config_.num_layers; ++layer)
@@ -97,7 +99,7 @@ class DecoderLoader {
   const Checkpoint& checkpoint_;
   const ModelConfig& config_;
   const bool head_is_embedding_;
-  const bool one_matrix_;  // a rank has all of the embedding and some rows of the head
+  const bool one_matrix_;  // a rank has columns of the embedding and rows of the head
   const RankShare& share_;
   DecoderWeights& weights_;
   LinearLoads loads_;

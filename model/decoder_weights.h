@@ -3,7 +3,7 @@
 // decoder reads it.
 //
 // `share` restricts it to what one rank of tensor parallelism makes (model/rank_share.h): the rows of every
-// product that are the rank's. The embedding is whole on every rank.
+// product that are the rank's. Of the embedding it has columns.
 //
 // Ownership  owns all of it; the Checkpoint and its files are not needed after Load.
 // Threads    Load uses the pool; afterwards constant.
@@ -41,7 +41,7 @@ struct LayerWeights {
 
 struct DecoderWeights {
   std::shared_ptr<const PackedArena> memory;  // what embedding and gates are views of
-  kernels::DenseMatrix embedding;  // [vocab][hidden]
+  kernels::DenseMatrix embedding;  // [vocab][the rank's columns of hidden]
   std::vector<LayerWeights> layers;
   std::vector<float> final_norm;
   LoadedLinear lm_head;  // [vocab][hidden], the rank's rows

@@ -7,10 +7,10 @@
 //
 //   attention   a range of its heads (HeadRange); of two ranks or more to a key/value head, each has that
 //               head whole and some of its query heads
-//   o_proj, down_proj            rows of the hidden size
+//   o_proj, down_proj            rows of the hidden size; of the embedding, the same columns
 //   gate_proj, up_proj           rows of the inner width, in whole activation groups where there are enough
 //   the experts' gate, lm_head   rows of experts, of the vocabulary
-// Norms, embedding and what all heads of latent attention share are whole on every rank.
+// Norms and what all heads of latent attention share are whole on every rank.
 //
 // Threads    pure.
 // Errors     kInvalidArgument: more ranks than some product has rows, naming both.
@@ -34,7 +34,7 @@ struct RankShare {
   int num_ranks = 1;
   HeadRange heads;
   IndexRange attended;      // columns of attention's output: o_proj's inputs
-  IndexRange hidden;        // rows of o_proj and of down_proj
+  IndexRange hidden;        // rows of o_proj and of down_proj, columns of the embedding
   IndexRange dense_inner;   // of the dense layers' feed-forward
   IndexRange shared_inner;  // of the shared expert's; empty without one
   IndexRange gate;          // experts; empty without any

@@ -7,6 +7,7 @@
 #include "cli/commands/commands.h"
 #include "cli/commands/inspect_parsers.h"
 #include "cli/commands/rank_memory.h"
+#include "cli/commands/step_times.h"
 #include "cli/process/preflight.h"
 #include "cli/process/process_setup.h"
 
@@ -36,6 +37,11 @@ int RunInspect(const InspectOptions& options) {
         PlanRankMemory(asked, *preflight.checkpoint, *preflight.config, report);
     if (!plan.ok()) return Fail(plan.status());
     text = options.json ? WithRanksJson(text, *plan) : text + RankMemoryText(*plan);
+  }
+  if (options.memory_bandwidth > 0 && report.refusal.empty()) {
+    const auto times = PredictStepTimes(options, *preflight.checkpoint, *preflight.config, report);
+    if (!times.ok()) return Fail(times.status());
+    text = options.json ? WithStepTimesJson(text, *times) : text + StepTimesText(*times);
   }
   std::fputs(text.c_str(), stdout);
   if (report.refusal.empty()) return 0;

@@ -45,8 +45,8 @@ absl::StatusOr<RankMemoryPlan> PlanRankMemory(const InspectOptions& options,
   }
   SHEAF_ASSIGN_OR_RETURN(const std::vector<RankShare> shares,
                          ShareAmongRanks(config, options.tensor_parallel_size));
-  SHEAF_ASSIGN_OR_RETURN(const std::vector<uint64_t> weights,
-                         RankWeightBytes(checkpoint, config, shares));
+  SHEAF_ASSIGN_OR_RETURN(const std::vector<RankWeights> weights,
+                         WeightsOfRanks(checkpoint, config, shares));
   RankMemoryPlan plan;
   plan.tokens = options.max_model_len > 0 ? options.max_model_len : config.max_position_embeddings;
   plan.kv_cache_dtype = std::string(kernels::KvFormatName(*format));
@@ -57,7 +57,7 @@ absl::StatusOr<RankMemoryPlan> PlanRankMemory(const InspectOptions& options,
                              KvCache::BlockBytes(config, share.heads, *format, kBlockSize)};
     SHEAF_RETURN_IF_ERROR(KvCache::NumBlocks(config, share.heads, one).status());
     RankMemory rank;
-    rank.weight_bytes = weights[static_cast<size_t>(share.rank)];
+    rank.weight_bytes = weights[static_cast<size_t>(share.rank)].total();
     rank.kv_cache_bytes = blocks * one.memory_bytes;
     rank.scratch_bytes = ScratchBytes(config, share, shares.size() == 1);
     // The first of the processes is the router.

@@ -36,6 +36,23 @@ void AddInspectFlags(CLI::App& app, InspectOptions& options) {
                  "Whether each rank, with the worker of its number where there are as many, fits into "
                  "this, e.g. 24GiB")
       ->transform(CLI::AsSizeValue(false));
+  app.add_option("--memory-bandwidth", options.memory_bandwidth,
+                 "Also how long a step would take, where each rank and each worker reads so many bytes of weights a "
+                 "second, e.g. 400GB")
+      ->transform(CLI::AsSizeValue(true));
+  app.add_option("--worker-memory-bandwidth", options.worker_memory_bandwidth,
+                 "Of each worker, where it is another than a rank's")
+      ->transform(CLI::AsSizeValue(true));
+  app.add_option("--multiply-adds", options.multiply_adds,
+                 "A second, of each rank and each worker, e.g. 500G; 0 = never the bound")
+      ->transform(CLI::AsSizeValue(true));
+  app.add_option("--link-bandwidth", options.link_bandwidth,
+                 "Bytes a second of each one's network, e.g. 12GB; 0 = they are of one host")
+      ->transform(CLI::AsSizeValue(true));
+  app.add_option("--link-latency-us", options.link_latency_us, "Of a message between two of them, microseconds")
+      ->check(CLI::Range(0.0, 1e6))
+      ->capture_default_str();
+  app.add_flag("--shared-cores", options.shared_cores, "Ranks and workers have the same cores, and take turns");
 }
 
 void AddVerifyFlags(CLI::App& app, VerifyOptions& options) {

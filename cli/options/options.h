@@ -139,6 +139,13 @@ struct InspectOptions {
   int64_t max_model_len = 0;            // tokens in the KV cache; 0 = the model's
   std::string kv_cache_dtype = "auto";  // as a router takes it
   uint64_t device_memory_bytes = 0;     // of each; 0 = not asked
+  // What a rank or a worker reads a second, in bytes; how long a step would take is told when it is given.
+  uint64_t memory_bandwidth = 0;
+  uint64_t worker_memory_bandwidth = 0;  // of a worker, where it is another; 0 = the same
+  uint64_t multiply_adds = 0;   // a second, of each; 0 = never the bound
+  uint64_t link_bandwidth = 0;  // of each, bytes a second; 0 = they are of one host
+  double link_latency_us = 5;   // one way
+  bool shared_cores = false;    // ranks and workers have the same cores
 };
 
 struct VerifyOptions {

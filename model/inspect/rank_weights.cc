@@ -44,7 +44,8 @@ std::vector<NamedLinear> LinearsOfLayer(const ModelConfig& config, int layer) {
   std::vector<NamedLinear> all = AttentionLinears(config, layer);
   const std::string mlp = LayerPrefix(layer) + ".mlp";
   const auto add = [&](const std::string& prefix, int width, ModelPart part) {
-    for (const NamedLinear& linear : MlpLinears(prefix, config.hidden_size, width, part)) all.push_back(linear);
+    for (const NamedLinear& linear : MlpLinears(prefix, config.hidden_size, width, part))
+      all.push_back(linear);
   };
   if (!config.is_moe_layer(layer)) {
     add(mlp, config.intermediate_size, ModelPart::kDenseMlp);
@@ -56,33 +57,37 @@ std::vector<NamedLinear> LinearsOfLayer(const ModelConfig& config, int layer) {
 
 }  // namespace
 
-absl::StatusOr<std::vector<uint64_t>> RankWeightBytes(const Checkpoint& checkpoint,
-                                                      const ModelConfig& config,
-                                                      const std::vector<RankShare>& shares) {
-  std::vector<uint64_t> bytes(shares.size());
-  const auto add = [&](uint64_t whole, int64_t rows, const auto& rows_of) {
+absl::StatusOr<std::vector<RankWeights>> WeightsOfRanks(const Checkpoint& checkpoint,
+                                                        const ModelConfig& config,
+                                                        const std::vector<RankShare>& shares) {
+  std::vector<RankWeights> weights(shares.size());
+  const auto add = [&](uint64_t RankWeights::*part, uint64_t whole, int64_t rows,
+                       const auto& rows_of) {
     for (size_t rank = 0; rank < shares.size(); ++rank) {
-      bytes[rank] += whole * static_cast<uint64_t>(rows_of(shares[rank])) / static_cast<uint64_t>(rows);
+      weights[rank].*part +=
+          whole * static_cast<uint64_t>(rows_of(shares[rank])) / static_cast<uint64_t>(rows);
     }
   };
   for (const NamedPlain& plain : PlainTensors(config)) {
     const TensorInfo* const tensor = checkpoint.Find(plain.name);
     if (tensor == nullptr) continue;
-    const bool gate = plain.part == ModelPart::kRouterGate && plain.shape.size() == 2;
-    add(tensor->bytes, plain.shape[0], [&](const RankShare& share) {
-      return gate ? int64_t{share.gate.count} : plain.shape[0];
-    });
+    if (plain.name == kEmbeddingName) {
+      add(&RankWeights::embedding, tensor->bytes, config.hidden_size,
+          [](const RankShare& share) { return share.hidden.count; });
+    } else if (plain.part == ModelPart::kRouterGate && plain.shape.size() == 2) {
+      add(&RankWeights::moe_layers, tensor->bytes, plain.shape[0],
+          [](const RankShare& share) { return share.gate.count; });
+    } else {
+      add(&RankWeights::other, tensor->bytes, 1, [](const RankShare&) { return 1; });
+    }
     // A tied head is the embedding's rows once more, where there are several ranks.
     if (plain.name == kEmbeddingName && shares.size() > 1 && HeadIsEmbedding(checkpoint, config)) {
-      add(tensor->bytes, plain.shape[0], [](const RankShare& share) { return share.vocabulary.count; });
+      add(&RankWeights::head, tensor->bytes, plain.shape[0],
+          [](const RankShare& share) { return share.vocabulary.count; });
     }
   }
-  std::vector<NamedLinear> linears;
-  for (int layer = 0; layer < config.num_layers; ++layer) {
-    for (NamedLinear& linear : LinearsOfLayer(config, layer)) linears.push_back(std::move(linear));
-  }
-  if (!HeadIsEmbedding(checkpoint, config)) linears.push_back(LmHead(config));
-  for (const NamedLinear& linear : linears) {
+  const auto add_linear = [&](const NamedLinear& linear,
+                              uint64_t RankWeights::*part) -> absl::Status {
     SHEAF_ASSIGN_OR_RETURN(const LinearPlan plan,
                            PlanNamedLinear(checkpoint, config.quantization, linear));
     uint64_t whole = plan.file_bytes();
@@ -90,9 +95,21 @@ absl::StatusOr<std::vector<uint64_t>> RankWeightBytes(const Checkpoint& checkpoi
       const auto& latent = std::get<LatentShape>(config.attention);
       whole = AbsorbedKv::MemoryBytes(plan, latent.nope_dim, latent.v_dim);
     }
-    add(whole, linear.n, [&](const RankShare& share) { return RowsOf(linear, config, share); });
+    add(part, whole, linear.n,
+        [&](const RankShare& share) { return RowsOf(linear, config, share); });
+    return absl::OkStatus();
+  };
+  for (int layer = 0; layer < config.num_layers; ++layer) {
+    for (const NamedLinear& linear : LinearsOfLayer(config, layer)) {
+      SHEAF_RETURN_IF_ERROR(
+          add_linear(linear, linear.part == ModelPart::kSharedExperts ? &RankWeights::shared_experts
+                             : config.is_moe_layer(layer)             ? &RankWeights::moe_layers
+                                                          : &RankWeights::dense_layers));
+    }
   }
-  return bytes;
+  if (!HeadIsEmbedding(checkpoint, config))
+    SHEAF_RETURN_IF_ERROR(add_linear(LmHead(config), &RankWeights::head));
+  return weights;
 }
 
 }  // namespace sheaf

@@ -14,9 +14,23 @@
 
 namespace sheaf {
 
-// Bytes by rank: as they are stored, but kv_b_proj of latent attention, which is taken apart.
-absl::StatusOr<std::vector<uint64_t>> RankWeightBytes(const Checkpoint& checkpoint,
-                                                      const ModelConfig& config,
-                                                      const std::vector<RankShare>& shares);
+// Bytes: as they are stored, but kv_b_proj of latent attention, which is taken apart.
+struct RankWeights {
+  uint64_t dense_layers = 0;    // all of them together
+  uint64_t moe_layers = 0;      // without any experts
+  uint64_t shared_experts = 0;  // of all layers
+  uint64_t head = 0;
+  uint64_t embedding = 0;
+  uint64_t other = 0;  // norms
+
+  uint64_t total() const {
+    return dense_layers + moe_layers + shared_experts + head + embedding + other;
+  }
+};
+
+// By rank.
+absl::StatusOr<std::vector<RankWeights>> WeightsOfRanks(const Checkpoint& checkpoint,
+                                                        const ModelConfig& config,
+                                                        const std::vector<RankShare>& shares);
 
 }  // namespace sheaf

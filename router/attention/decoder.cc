@@ -28,6 +28,11 @@ using kernels::Linear;
 using kernels::LinearCall;
 using kernels::QuantizedRowsBuffer;
 
+// Whether a product whose inputs the ranks make in these columns reads nothing but whole int16 groups.
+bool ReadsWholeGroups(const Linear& linear, std::span<const IndexRange> columns) {
+  return linear.is_integer() && linear.permutation() == nullptr && RankRows::AreWholeGroups(columns);
+}
+
 absl::Status AllAreOver() {
   return absl::AbortedError("every sequence of the step is over");
 }
@@ -80,6 +85,12 @@ struct RankColumns {
       experts.push_back({0, share.rank == 0 ? hidden_size : 0});
     }
   }
+};
+
+// Rows of a feed-forward between its gate and its down projection, as int16 groups.
+struct InnerRows {
+  QuantizedRowsBuffer whole;
+  QuantizedRowsBuffer own;  // this rank's columns
 };
 
 struct Decoder::Impl {
@@ -137,14 +148,17 @@ struct Decoder::Impl {
                        StepWatch* step_watch);
   absl::Status LookUp(bool has_delta, bool has_shared);
   void MoveTogether(std::span<const int> kept, const Scratch& buffer) const;
-  void Embed(const StepBatch& batch);
+  absl::Status Embed(const StepBatch& batch);
   void NormRows(const float* norm_weight, bool add_delta, bool add_shared);
   absl::Status Attend(int layer);
   void RunInner(const FeedForwardWeights& mlp, QuantizedRowsBuffer* quantized);
   void RunDown(const FeedForwardWeights& mlp, const float* inner_rows, int width,
                const QuantizedRowsBuffer& quantized, float* out);
+  absl::Status PutInnerTogether(const FeedForwardWeights& mlp, const std::vector<IndexRange>& inner_columns,
+                                int width, InnerRows& inner_rows, const RankRows::Piece* beside);
   absl::Status RunDenseMlp(const FeedForwardWeights& mlp);
-  absl::Status PutTogether(std::initializer_list<RankRows::Piece> pieces);
+  absl::Status PutTogether(std::span<const RankRows::Piece> pieces,
+                           std::span<const RankRows::GroupsPiece> groups = {});
   absl::Status RunExperts(StepId step, int layer, StepLookout& lookout);
   absl::Status RunLmHead(const std::function<void(const LogitRows&)>& on_logits,
                          StepLookout& lookout);
@@ -189,8 +203,9 @@ struct Decoder::Impl {
   std::optional<Scratch> inner;  // [rows][inner width], put together
   QuantizedRowsBuffer normed_quantized;
   QuantizedRowsBuffer attended_quantized;
-  QuantizedRowsBuffer dense_inner_quantized;   // one for each width: a buffer that keeps its shape
-  QuantizedRowsBuffer shared_inner_quantized;  // is not cleared again
+  QuantizedRowsBuffer own_attended_quantized;
+  InnerRows dense_inner;   // one for each width: a buffer that keeps its shape is not cleared again
+  InnerRows shared_inner;
 };
 
 // Looks. When more sequences are over than before, their rows go: everything that a half of a layer
@@ -222,14 +237,20 @@ void Decoder::Impl::MoveTogether(std::span<const int> kept, const Scratch& buffe
   }
 }
 
-void Decoder::Impl::Embed(const StepBatch& batch) {
-  StageTimer timer(options.timings, &StepTimings::embedding);
-  pool.ParallelFor(rows.size(), CostOfElements(hidden_size), [&](int64_t r, int) {
-    const StepSequence& sequence = batch.sequences[rows[r].sequence];
-    const TokenId token = sequence.tokens[rows[r].position - sequence.first_position];
-    kernels::WidenToFloat(weights.embedding.row(token), weights.embedding.format, hidden_size,
-                          residual.data() + r * hidden_size);
-  });
+absl::Status Decoder::Impl::Embed(const StepBatch& batch) {
+  const int width = share.hidden.count;
+  float* const out = group == nullptr ? residual.data() : own_hidden->data();
+  {
+    StageTimer timer(options.timings, &StepTimings::embedding);
+    pool.ParallelFor(rows.size(), CostOfElements(width), [&](int64_t r, int) {
+      const StepSequence& sequence = batch.sequences[rows[r].sequence];
+      const TokenId token = sequence.tokens[rows[r].position - sequence.first_position];
+      kernels::WidenToFloat(weights.embedding.row(token), weights.embedding.format, width, out + r * width);
+    });
+  }
+  if (group == nullptr) return absl::OkStatus();
+  const RankRows::Piece piece{out, columns.hidden, hidden_size, residual.data()};
+  return PutTogether({&piece, 1});
 }
 
 // residual += delta (+ shared_out), normed = RMSNorm(residual), quantized once for every product
@@ -248,30 +269,43 @@ void Decoder::Impl::NormRows(const float* norm_weight, bool add_delta, bool add_
 }
 
 // What the ranks have made apart, at every rank. Of several ranks.
-absl::Status Decoder::Impl::PutTogether(std::initializer_list<RankRows::Piece> pieces) {
+absl::Status Decoder::Impl::PutTogether(std::span<const RankRows::Piece> pieces,
+                                        std::span<const RankRows::GroupsPiece> groups) {
   StageTimer timer(options.timings, &StepTimings::gather);
-  return rank_rows->PutTogether(rows.size(), std::span(pieces.begin(), pieces.size()));
+  return rank_rows->PutTogether(rows.size(), pieces, groups);
 }
 
 // delta = o_proj(attention(normed)).
 absl::Status Decoder::Impl::Attend(int layer) {
   const int num_rows = rows.size();
+  const Linear& output = weights.layers[layer].attention_out.view();
   float* const own = group == nullptr ? attended.data() : own_attended->data();
   attention->Run(layer, rows.all(), RowsOf(normed.data(), normed_quantized, hidden_size, 0, num_rows),
                  own);
-  if (group != nullptr) {
-    SHEAF_RETURN_IF_ERROR(PutTogether({{own, columns.attended, attended_size, attended.data()}}));
+  const bool as_groups = group != nullptr && ReadsWholeGroups(output, columns.attended);
+  if (as_groups) {
+    kernels::QuantizeRows(pool, own, num_rows, share.attended.count, own_attended_quantized);
+    attended_quantized.Resize(num_rows, attended_size);
+    const RankRows::GroupsPiece piece{&own_attended_quantized, columns.attended, attended_size,
+                                      &attended_quantized};
+    SHEAF_RETURN_IF_ERROR(PutTogether({}, {&piece, 1}));
+  } else if (group != nullptr) {
+    const RankRows::Piece piece{own, columns.attended, attended_size, attended.data()};
+    SHEAF_RETURN_IF_ERROR(PutTogether({&piece, 1}));
   }
   float* const out = group == nullptr ? delta.data() : own_hidden->data();
   {
     StageTimer timer(options.timings, &StepTimings::output);
-    kernels::QuantizeRows(pool, attended.data(), num_rows, attended_size, attended_quantized);
-    const Activations x = RowsOf(attended.data(), attended_quantized, attended_size, 0, num_rows);
-    const LinearCall call{&weights.layers[layer].attention_out.view(), &x, out, share.hidden.count};
+    if (!as_groups)
+      kernels::QuantizeRows(pool, attended.data(), num_rows, attended_size, attended_quantized);
+    const Activations x = RowsOf(as_groups ? nullptr : attended.data(), attended_quantized, attended_size,
+                                 0, num_rows);
+    const LinearCall call{&output, &x, out, share.hidden.count};
     kernels::RunLinears(pool, {&call, 1});
   }
   if (group == nullptr) return absl::OkStatus();
-  return PutTogether({{out, columns.hidden, hidden_size, delta.data()}});
+  const RankRows::Piece piece{out, columns.hidden, hidden_size, delta.data()};
+  return PutTogether({&piece, 1});
 }
 
 // wide = silu(gate x) * up x, x = normed; also into `quantized`, where the rows are whole.
@@ -302,19 +336,38 @@ void Decoder::Impl::RunDown(const FeedForwardWeights& mlp, const float* inner_ro
   kernels::RunLinears(pool, {&down, 1});
 }
 
+// The inner rows at every rank, ready for RunDown(inner), in one gather with what lies `beside`. Of several ranks.
+absl::Status Decoder::Impl::PutInnerTogether(const FeedForwardWeights& mlp,
+                                             const std::vector<IndexRange>& inner_columns, int width,
+                                             InnerRows& inner_rows, const RankRows::Piece* beside) {
+  const int num_rows = rows.size();
+  std::vector<RankRows::Piece> pieces;
+  if (beside != nullptr) pieces.push_back(*beside);
+  if (ReadsWholeGroups(mlp.down.view(), inner_columns)) {
+    RunInner(mlp, &inner_rows.own);
+    inner_rows.whole.Resize(num_rows, width);
+    const RankRows::GroupsPiece piece{&inner_rows.own, inner_columns, width, &inner_rows.whole};
+    return PutTogether(pieces, {&piece, 1});
+  }
+  RunInner(mlp, nullptr);
+  pieces.push_back({wide.data(), inner_columns, width, inner->data()});
+  SHEAF_RETURN_IF_ERROR(PutTogether(pieces));
+  kernels::QuantizeRows(pool, inner->data(), num_rows, width, inner_rows.whole);
+  return absl::OkStatus();
+}
+
 // delta = the dense feed-forward of normed.
 absl::Status Decoder::Impl::RunDenseMlp(const FeedForwardWeights& mlp) {
   const int width = config.intermediate_size;
   if (group == nullptr) {
-    RunInner(mlp, &dense_inner_quantized);
-    RunDown(mlp, wide.data(), width, dense_inner_quantized, delta.data());
+    RunInner(mlp, &dense_inner.whole);
+    RunDown(mlp, wide.data(), width, dense_inner.whole, delta.data());
     return absl::OkStatus();
   }
-  RunInner(mlp, nullptr);
-  SHEAF_RETURN_IF_ERROR(PutTogether({{wide.data(), columns.dense_inner, width, inner->data()}}));
-  kernels::QuantizeRows(pool, inner->data(), rows.size(), width, dense_inner_quantized);
-  RunDown(mlp, inner->data(), width, dense_inner_quantized, own_hidden->data());
-  return PutTogether({{own_hidden->data(), columns.hidden, hidden_size, delta.data()}});
+  SHEAF_RETURN_IF_ERROR(PutInnerTogether(mlp, columns.dense_inner, width, dense_inner, nullptr));
+  RunDown(mlp, inner->data(), width, dense_inner.whole, own_hidden->data());
+  const RankRows::Piece piece{own_hidden->data(), columns.hidden, hidden_size, delta.data()};
+  return PutTogether({&piece, 1});
 }
 
 // delta = the routed experts' sum; shared_out = the shared expert's output.
@@ -333,10 +386,10 @@ absl::Status Decoder::Impl::RunExperts(StepId step, int layer, StepLookout& look
   }
   if (group != nullptr) {
     // The shared expert's inner rows go with the gate's, so that there is one gather for both.
-    if (has_shared) RunInner(w.feed_forward, nullptr);
-    SHEAF_RETURN_IF_ERROR(
-        PutTogether({{own_gate->data(), columns.gate, config.num_experts, gate_logits.data()},
-                     {wide.data(), columns.shared_inner, shared_width, inner->data()}}));
+    const RankRows::Piece gate{own_gate->data(), columns.gate, config.num_experts, gate_logits.data()};
+    SHEAF_RETURN_IF_ERROR(has_shared ? PutInnerTogether(w.feed_forward, columns.shared_inner, shared_width,
+                                                        shared_inner, &gate)
+                                     : PutTogether({&gate, 1}));
   }
   if (experts != nullptr) {
     StageTimer timer(options.timings, &StepTimings::gate);
@@ -362,11 +415,10 @@ absl::Status Decoder::Impl::RunExperts(StepId step, int layer, StepLookout& look
         {step, LayerId(layer), x.quantized, top_k, route_ids.data(), route_weights.data()}));
   }
   if (has_shared && group == nullptr) {
-    RunInner(w.feed_forward, &shared_inner_quantized);
-    RunDown(w.feed_forward, wide.data(), shared_width, shared_inner_quantized, shared_out.data());
+    RunInner(w.feed_forward, &shared_inner.whole);
+    RunDown(w.feed_forward, wide.data(), shared_width, shared_inner.whole, shared_out.data());
   } else if (has_shared) {
-    kernels::QuantizeRows(pool, inner->data(), num_rows, shared_width, shared_inner_quantized);
-    RunDown(w.feed_forward, inner->data(), shared_width, shared_inner_quantized, own_hidden->data());
+    RunDown(w.feed_forward, inner->data(), shared_width, shared_inner.whole, own_hidden->data());
   }
   if (experts != nullptr) {
     StageTimer timer(options.timings, &StepTimings::experts);
@@ -376,9 +428,10 @@ absl::Status Decoder::Impl::RunExperts(StepId step, int layer, StepLookout& look
   }
   lookout.KeepWhole(false);
   if (group == nullptr) return absl::OkStatus();
-  if (!has_shared) return PutTogether({{delta.data(), columns.experts, hidden_size, delta.data()}});
-  return PutTogether({{delta.data(), columns.experts, hidden_size, delta.data()},
-                      {own_hidden->data(), columns.hidden, hidden_size, shared_out.data()}});
+  const std::array<RankRows::Piece, 2> pieces = {
+      {{delta.data(), columns.experts, hidden_size, delta.data()},
+       {own_hidden->data(), columns.hidden, hidden_size, shared_out.data()}}};
+  return PutTogether(std::span(pieces).first(has_shared ? 2 : 1));
 }
 
 // The final norm and the logits of the rows that want them; the others end here.
@@ -468,7 +521,7 @@ absl::Status Decoder::Impl::Forward(const StepBatch& batch,
   num_dropped = 0;
   StepLookout lookout(pool, watch, batch.sequences.size());
 
-  Embed(batch);
+  SHEAF_RETURN_IF_ERROR(Embed(batch));
   bool add_shared = false;  // whether the previous layer left a shared expert's output
   for (int layer = 0; layer < config.num_layers; ++layer) {
     const LayerWeights& w = weights.layers[layer];

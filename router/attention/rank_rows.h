@@ -3,7 +3,8 @@
 //
 // Shapes     a piece: own [num_rows][own columns of this rank], all [num_rows][width]; every rank's columns are
 //            of 0..width, and where two ranks have some of them, none is in both.
-// Numbers    floats as they are: what the ranks made is not changed on the way.
+// Numbers    as they are: what the ranks made is not changed on the way. Rows that only integer products read go
+//            as the int16 groups that those read, in half the bytes, where each rank has whole groups of them.
 // Threads    the step thread; copies over the pool.
 // Errors     those of RankGroup; kDataLoss: another rank's part has another size than its share.
 // Cost       one gather for all pieces of a call.
@@ -14,6 +15,7 @@
 #include "absl/status/status.h"
 #include "base/thread_pool.h"
 #include "exchange/gather/rank_group.h"
+#include "kernels/linear/quantized_rows.h"
 #include "model/rank_share.h"
 
 namespace sheaf {
@@ -27,14 +29,25 @@ class RankRows {
     float* all = nullptr;
   };
 
+  // The same of int16 groups. Both buffers have num_rows rows, of own columns and of width.
+  struct GroupsPiece {
+    kernels::QuantizedRowsBuffer* own = nullptr;
+    std::span<const IndexRange> columns;  // AreWholeGroups
+    int width = 0;
+    kernels::QuantizedRowsBuffer* all = nullptr;
+  };
+
   RankRows(RankGroup& group, ThreadPool& pool) : group_(group), pool_(pool) {}
 
-  absl::Status PutTogether(int num_rows, std::span<const Piece> pieces);
+  static bool AreWholeGroups(std::span<const IndexRange> columns);
+
+  absl::Status PutTogether(int num_rows, std::span<const Piece> pieces,
+                           std::span<const GroupsPiece> groups = {});
 
  private:
   RankGroup& group_;
   ThreadPool& pool_;
-  std::vector<uint8_t> own_;  // of several pieces
+  std::vector<uint8_t> own_;  // what this rank hands over, where that is not one piece as it lies
 };
 
 }  // namespace sheaf

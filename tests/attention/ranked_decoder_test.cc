@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-#include "exchange/gather/in_process_ranks.h"
+#include "tests/exchange/gather/in_process_ranks.h"
 #include "exchange/layer/local_expert_layer.h"
 #include "router/attention/decoder.h"
 #include "tests/attention/tiny_checkpoint.h"

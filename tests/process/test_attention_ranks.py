@@ -7,13 +7,14 @@ import contextlib
 import os
 import signal
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
 
 from answers import Answer, generate
 from pool_harness import free_port
+from pool_network import Namespaces, why_not
 from sheaf_server import SheafServer, wait_for
 from tls_harness import Process
 
@@ -86,24 +87,26 @@ def test_a_lost_rank_fails_nobody(nano: Path, seed: int) -> None:
 
 
 @contextlib.contextmanager
-def router(tmp_path: Path, checkpoint: Path, ranks: int, *flags: str) -> Iterator[tuple[Process, str, SheafServer]]:
+def router(tmp_path: Path, checkpoint: Path, ranks: int, *flags: str,
+           host: str = "127.0.0.1") -> Iterator[tuple[Process, str, SheafServer]]:
     """`sheaf router` without workers: (it, where ranks join, how to ask it)."""
     http, attention = free_port(), free_port()
     process = Process(tmp_path, "router", "router", str(checkpoint), "--workers", "0", "--port", str(http),
                       "--grpc-port", "0", "--attention-port", str(attention), "--tensor-parallel-size", str(ranks),
-                      "--transport", "tcp", *FEW_CORES, *flags)
+                      "--transport", "tcp", "--cluster-host", host, *FEW_CORES, *flags)
     asked = SheafServer(checkpoint)
     asked.ready_path.write_text(f'{{"http": "127.0.0.1:{http}", "workers": []}}')
     try:
         wait_for(lambda: "join at" in process.log(), 60, "the router's attention port")
-        yield process, f"127.0.0.1:{attention}", asked
+        yield process, f"{host}:{attention}", asked
     finally:
         process.stop()
 
 
-def rank(tmp_path: Path, checkpoint: Path, address: str, number: int, name: str, *flags: str) -> Process:
+def rank(tmp_path: Path, checkpoint: Path, address: str, number: int, name: str, *flags: str,
+         prefix: Sequence[str] = ()) -> Process:
     return Process(tmp_path, name, "attention", str(checkpoint), "--router", address, "--rank", str(number), "--threads",
-                   "1", "--transport", "tcp", *flags)
+                   "1", "--transport", "tcp", *flags, prefix=prefix)
 
 
 def ended(process: Process) -> str:
@@ -131,6 +134,32 @@ def test_ranks_of_other_commands_join_late_and_again(tmp_path: Path, nano: Path,
             assert waiting.result() == wanted
         finally:
             first.stop()
+
+
+@pytest.mark.skipif(bool(why_not()), reason=why_not())
+def test_a_rank_of_another_network_is_given_up_and_comes_back(tmp_path: Path, nano: Path, seed: int) -> None:
+    prompts = some_prompts(seed, 3, 40)
+    with SheafServer(nano, "--workers", "0", *FEW_CORES) as server:
+        wanted = ask_all(server, prompts, 60)
+    with Namespaces(1) as network, network.entered(), \
+            router(tmp_path, nano, 2, "--attention-timeout-ms", "500", host=network.hub_address) as (process, address, asked), \
+            concurrent.futures.ThreadPoolExecutor(1) as pool:
+        there = rank(tmp_path, nano, address, 1, "there", prefix=network.within(0))
+        try:
+            wait_for(lambda: asked.healthy(), 60, "the group")
+            assert network.addresses[0] in process.log()
+            assert ask_all(asked, prompts, 60) == wanted
+            for fault in (network.black_hole, network.mute):
+                running = pool.submit(ask_all, asked, prompts, 60)
+                wait_for(lambda: asked.metric("sheaf_requests_running") > 0 or running.done(), 30, "a step")
+                fault(0)
+                wait_for(lambda: not asked.healthy() or running.done(), 60, "that the rank is missed")
+                network.heal(0)
+                assert running.result() == wanted
+                wait_for(lambda: asked.healthy(), 60, "the group again")
+                assert ask_all(asked, prompts, 60) == wanted
+        finally:
+            there.stop()
 
 
 def test_what_does_not_fit_is_refused_by_name(tmp_path: Path, nano: Path, make: Callable[..., Path]) -> None:

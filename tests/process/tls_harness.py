@@ -8,7 +8,7 @@ import socket
 import ssl
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 import grpc
 
@@ -61,10 +61,10 @@ def figure(text: str, name: str, **labels: str) -> float:
 class Process:
     """A `sheaf` process with its log."""
 
-    def __init__(self, folder: Path, name: str, *command: str) -> None:
+    def __init__(self, folder: Path, name: str, *command: str, prefix: Sequence[str] = ()) -> None:
         self.log_path = folder / f"{name}.log"
         with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen([BINARY, *command], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen([*prefix, BINARY, *command], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")

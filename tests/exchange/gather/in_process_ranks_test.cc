@@ -1,5 +1,5 @@
 // A group of ranks that are threads: everybody gets every part, and nobody waits for ever.
-#include "exchange/gather/in_process_ranks.h"
+#include "tests/exchange/gather/in_process_ranks.h"
 
 #include <functional>
 #include <string>

@@ -1,5 +1,5 @@
 #pragma once
-// InProcessRanks: a group whose ranks are threads of this process.
+// InProcessRanks: a group whose ranks are threads of a test.
 //
 // Copies     each part once, into memory that is kept and grows to the largest part.
 // Waits      at most `timeout` for the slowest rank.

@@ -1,4 +1,4 @@
-#include "exchange/gather/in_process_ranks.h"
+#include "tests/exchange/gather/in_process_ranks.h"
 
 #include <string>
 
