@@ -12,14 +12,15 @@ namespace {
 // A topology with the process's mask; both empty where hwloc fails.
 class OwnTopology {
  public:
-  OwnTopology() : mask_(hwloc_bitmap_alloc()) {
+  explicit OwnTopology(unsigned long flags = 0) : mask_(hwloc_bitmap_alloc()) {
     if (hwloc_topology_init(&topology_) != 0) {
       topology_ = nullptr;
       return;
     }
+    hwloc_topology_set_flags(topology_, flags);
     is_loaded_ = hwloc_topology_load(topology_) == 0;
     if (!is_loaded_) return;
-    if (hwloc_get_cpubind(topology_, mask_, HWLOC_CPUBIND_PROCESS) != 0 ||
+    if (hwloc_get_cpubind(topology_, mask_, HWLOC_CPUBIND_THREAD) != 0 ||
         hwloc_bitmap_iszero(mask_)) {
       hwloc_bitmap_copy(mask_, hwloc_topology_get_allowed_cpuset(topology_));
     }
@@ -91,6 +92,39 @@ std::vector<CpuCore> UsableCpuCores() {
 
 std::vector<CpuCore> CpuCoresOf(hwloc_topology* topology) {
   return CoresIn(topology, hwloc_topology_get_topology_cpuset(topology));
+}
+
+std::vector<NumaNode> NumaNodesOf(hwloc_topology* topology, const hwloc_bitmap_s* mask) {
+  const hwloc_cpuset_t usable = hwloc_bitmap_alloc();
+  hwloc_bitmap_and(usable, mask, hwloc_topology_get_allowed_cpuset(topology));
+  std::vector<NumaNode> nodes;
+  for (hwloc_obj_t object = nullptr;
+       (object = hwloc_get_next_obj_by_type(topology, HWLOC_OBJ_NUMANODE, object)) != nullptr;) {
+    NumaNode node;
+    node.number = static_cast<int>(object->os_index);
+    node.memory_bytes = object->attr->numanode.local_memory;
+    node.memory_is_allowed =
+        hwloc_bitmap_isset(hwloc_topology_get_allowed_nodeset(topology), object->os_index) != 0;
+    nodes.push_back(std::move(node));
+  }
+  std::ranges::sort(nodes, {}, &NumaNode::number);
+  const auto node_of = [&](const CpuCore& core) {
+    return std::ranges::find(nodes, core.numa_node, &NumaNode::number);
+  };
+  for (const CpuCore& core : CpuCoresOf(topology)) {
+    if (const auto node = node_of(core); node != nodes.end()) ++node->machine_cores;
+  }
+  for (CpuCore& core : CoresIn(topology, usable)) {
+    if (const auto node = node_of(core); node != nodes.end()) node->cores.push_back(std::move(core));
+  }
+  hwloc_bitmap_free(usable);
+  return nodes;
+}
+
+std::vector<NumaNode> NumaNodesOfMachine() {
+  const OwnTopology topology(HWLOC_TOPOLOGY_FLAG_INCLUDE_DISALLOWED);
+  if (!topology.is_loaded()) return {};
+  return NumaNodesOf(topology.get(), topology.mask());
 }
 
 }  // namespace sheaf

@@ -1,13 +1,16 @@
 #pragma once
-// What this process may run on: hwloc's view of the cores in its affinity mask, and how much of
-// their time its control groups leave it.
+// What this process may run on: hwloc's view of the cores in its affinity mask, which NUMA nodes
+// they and the memory are of, and how much of their time its control groups leave it. The mask is the
+// calling thread's, which the threads that it starts inherit.
 //
 // Threads: any. Cost: a topology scan (milliseconds); call at start, not in a loop.
 
+#include <cstdint>
 #include <limits>
 #include <vector>
 
 struct hwloc_topology;
+struct hwloc_bitmap_s;
 
 namespace sheaf {
 
@@ -36,5 +39,20 @@ std::vector<CpuCore> UsableCpuCores();
 
 // The same of a loaded topology, all of which may be used.
 std::vector<CpuCore> CpuCoresOf(hwloc_topology* topology);
+
+// A NUMA node, and what of it this process may use.
+struct NumaNode {
+  int number = 0;                // as the system and numactl have it
+  std::vector<CpuCore> cores;    // that may be used, neighbours beside each other
+  int machine_cores = 0;         // that the machine has there; 0: memory alone
+  uint64_t memory_bytes = 0;     // that the machine has there; 0: none, or it does not tell
+  bool memory_is_allowed = true; // to this process (cpuset.mems)
+};
+
+// Of the machine, by number, also those that this process may not use; none where hwloc fails.
+std::vector<NumaNode> NumaNodesOfMachine();
+
+// The same of a loaded topology, which may hold what is not allowed, and an affinity mask.
+std::vector<NumaNode> NumaNodesOf(hwloc_topology* topology, const hwloc_bitmap_s* mask);
 
 }  // namespace sheaf

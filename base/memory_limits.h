@@ -20,4 +20,10 @@ struct MemoryLimits {
 MemoryLimits ReadMemoryLimits(const CgroupTexts& texts, const FileReader& read);
 MemoryLimits DetectMemoryLimits();
 
+// The memory of one NUMA node, by its number.
+MemoryLimits ReadNodeMemory(int node, const FileReader& read);
+
+// Of both the smaller ones.
+MemoryLimits Tighter(const MemoryLimits& a, const MemoryLimits& b);
+
 }  // namespace sheaf

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <memory>
+#include <string>
 #include <thread>
 #include <utility>
 
@@ -15,6 +16,7 @@
 #include "cli/commands/commands.h"
 #include "cli/options/tls_options.h"
 #include "cli/process/child_processes.h"
+#include "cli/process/numa_node.h"
 #include "cli/process/process_identity.h"
 #include "cli/process/process_setup.h"
 #include "cli/process/service_manager.h"
@@ -27,10 +29,12 @@
 namespace sheaf {
 namespace {
 
-absl::Status RunUntilStopped(const AttentionOptions& options, StopSignals& signals) {
+absl::Status RunUntilStopped(const AttentionOptions& options, const std::string& numa_node,
+                             StopSignals& signals) {
   const ServiceManagerAddress manager_address = ServiceManagerAddress::Take();
   if (!options.tls.cert.empty()) WantNewestTls();
   SHEAF_RETURN_IF_ERROR(SetUpProcess(options.process));
+  if (!numa_node.empty()) spdlog::info("{}", numa_node);
   SHEAF_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint,
                          Checkpoint::Open(options.process.checkpoint));
   SHEAF_ASSIGN_OR_RETURN(ModelConfig config, LoadModelConfig(options.process.checkpoint));
@@ -70,8 +74,11 @@ absl::Status RunUntilStopped(const AttentionOptions& options, StopSignals& signa
 }  // namespace
 
 int RunAttention(const AttentionOptions& options) {
-  StopSignals signals;  // before any thread: the mask is inherited
-  const absl::Status status = RunUntilStopped(options, signals);
+  StopSignals::Hold();
+  const auto numa_node = GoToNumaNode(options.process);  // before any thread
+  StopSignals signals;  // before any other thread: the mask is inherited
+  const absl::Status status = numa_node.ok() ? RunUntilStopped(options, *numa_node, signals)
+                                             : numa_node.status();
   if (status.ok()) return 0;
   // A parent says it in its own words; without one this is the line for the operator.
   if (!TellParent(status)) Fail(status);

@@ -1,12 +1,10 @@
 // `sheaf serve` (router and worker children) and `sheaf router` (router alone).
 
-#include <sched.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
-#include <cerrno>
+#include <algorithm>
 #include <climits>
-#include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
@@ -15,12 +13,13 @@
 #include "absl/strings/str_format.h"
 #include "base/check.h"
 #include "base/clock.h"
-#include "base/core_division.h"
-#include "base/cpu_topology.h"
 #include "base/host_port.h"
+#include "base/numa_binding.h"
 #include "base/status.h"
 #include "cli/commands/commands.h"
+#include "cli/commands/serve_placement.h"
 #include "cli/process/child_processes.h"
+#include "cli/process/numa_node.h"
 #include "cli/process/process_setup.h"
 #include "cli/process/ready_file.h"
 #include "cli/process/service_manager.h"
@@ -97,26 +96,32 @@ std::vector<std::vector<std::string>> ChildCommands(const RouterOptions& options
   return commands;
 }
 
-// Nothing on a machine of few cores, and where the operator has said how many threads there shall be:
-// then router and workers share all cores.
-CoreDivision DivideCoresOf(const RouterOptions& options) {
-  if (options.threads > 0 || options.worker_threads > 0 || options.tensor_parallel_size > 1 ||
-      options.transport == TransportKind::kInProcess) {
-    return {};
+// Each child is told its node: it binds itself before it takes memory.
+void TellNodes(const std::vector<int>& nodes, std::vector<std::vector<std::string>>& commands) {
+  for (size_t i = 0; i < std::min(nodes.size(), commands.size()); ++i) {
+    commands[i].push_back("--numa-node");
+    commands[i].push_back(absl::StrFormat("%d", nodes[i]));
   }
-  return DivideCores(UsableCpuCores(), options.pool.workers, DetectCpuTopology().cpu_quota);
 }
 
-// Of this thread and of those that it starts from now on.
-absl::Status RunOn(const std::vector<int>& cpus) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  for (const int cpu : cpus) {
-    if (cpu < CPU_SETSIZE) CPU_SET(cpu, &set);
+// Where this process and its children run; this one is there when it returns.
+struct Settled {
+  ServePlacement placement;
+  std::string numa_node;  // for the log; empty: nothing to say
+};
+
+absl::StatusOr<Settled> Settle(RouterOptions& options, bool has_children) {
+  Settled settled;
+  if (has_children) {
+    SHEAF_ASSIGN_OR_RETURN(settled.placement, PlaceServe(options));
+    if (!settled.placement.router_cpus.empty()) {
+      SHEAF_RETURN_IF_ERROR(RunOnCpus(settled.placement.router_cpus));
+    }
+  } else {
+    PlaceRouter(options);
   }
-  if (sched_setaffinity(0, sizeof(set), &set) == 0) return absl::OkStatus();
-  return absl::InternalError(absl::StrFormat("cannot run on %d of the machine's CPUs: %s",
-                                             cpus.size(), std::strerror(errno)));
+  SHEAF_ASSIGN_OR_RETURN(settled.numa_node, GoToNumaNode(options.process));
+  return settled;
 }
 
 // Keeps the ready file true. A disk that is full for now is no reason to end.
@@ -177,9 +182,13 @@ struct Started {
   std::unique_ptr<ReadyFile> ready_file;  // null: none is wanted
 };
 
-absl::StatusOr<Started> Start(const RouterOptions& options, StopSignals& signals) {
+absl::StatusOr<Started> Start(const RouterOptions& options, const Settled& settled,
+                              StopSignals& signals) {
   const StopSignals::NothingToFinish until_ports_answer(signals);
   SHEAF_RETURN_IF_ERROR(SetUpProcess(options.process));
+  if (!settled.placement.text.empty()) spdlog::info("{}", settled.placement.text);
+  for (const std::string& remark : settled.placement.remarks) spdlog::warn("--numa: {}", remark);
+  if (!settled.numa_node.empty()) spdlog::info("{}", settled.numa_node);
   Started started;
   if (!options.ready_file.empty()) {
     SHEAF_ASSIGN_OR_RETURN(started.ready_file, ReadyFile::Claim(options.ready_file));
@@ -190,30 +199,25 @@ absl::StatusOr<Started> Start(const RouterOptions& options, StopSignals& signals
 
 // Runs until SIGINT or SIGTERM; `program` empty: no children.
 int Run(RouterOptions options, const std::string& program) {
-  StopSignals signals;  // before any thread: the mask is inherited
   // Children are on this host.
   if (!program.empty() && options.transport == TransportKind::kAuto) {
     options.transport = TransportKind::kSharedMemory;
   }
-  CoreDivision division;
-  if (!program.empty()) {
-    options.workers_are_here = true;
-    division = DivideCoresOf(options);
-    if (!division.router_cpus.empty()) {
-      if (const absl::Status bound = RunOn(division.router_cpus); !bound.ok()) return Fail(bound);
-      options.experts_share_cores = false;
-    }
-  } else if (options.transport == TransportKind::kTcp) {
-    options.experts_share_cores = false;  // they are on other machines
-  }
+  options.workers_are_here = !program.empty();
+  StopSignals::Hold();
+  const auto settled = Settle(options, !program.empty());  // before any thread
+  if (!settled.ok()) return Fail(settled.status());
+  StopSignals signals;  // before any other thread: the mask is inherited
   const ServiceManagerAddress manager_address = ServiceManagerAddress::Take();
   SteadyClock clock;
-  auto started = Start(options, signals);
+  auto started = Start(options, *settled, signals);
   if (!started.ok()) return Fail(started.status());
   RouterProcess& router = *started->router;
   ReadyFileKeeper ready_file(std::move(started->ready_file));
 
-  ChildProcesses children(ChildCommands(options, program, router), clock, division.worker_cpus);
+  std::vector<std::vector<std::string>> commands = ChildCommands(options, program, router);
+  TellNodes(settled->placement.child_nodes, commands);
+  ChildProcesses children(std::move(commands), clock, settled->placement.child_cpus);
   absl::Status why = children.StartAll();
   // Its ports answer; others that are started after it may be what it waits for.
   ServiceManager manager(manager_address, clock);

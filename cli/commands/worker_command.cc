@@ -22,6 +22,7 @@
 #include "cli/process/child_processes.h"
 #include "cli/process/exposed_metrics.h"
 #include "cli/process/metrics_exposer.h"
+#include "cli/process/numa_node.h"
 #include "cli/process/own_address.h"
 #include "cli/process/preflight.h"
 #include "cli/process/process_identity.h"
@@ -37,11 +38,13 @@
 namespace sheaf {
 namespace {
 
-absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals) {
+absl::Status RunUntilStopped(const WorkerOptions& options, const std::string& numa_node,
+                             StopSignals& signals) {
   std::optional<StopSignals::NothingToFinish> until_it_joins(std::in_place, signals);
   const ServiceManagerAddress manager_address = ServiceManagerAddress::Take();
   if (!options.tls.cert.empty()) WantNewestTls();
   SHEAF_RETURN_IF_ERROR(SetUpProcess(options.process));
+  if (!numa_node.empty()) spdlog::info("{}", numa_node);
   SHEAF_ASSIGN_OR_RETURN(WorkerPreflight preflight,
                          RunWorkerPreflight(options.process.checkpoint));
   const ModelConfig& config = preflight.config;
@@ -109,8 +112,11 @@ absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals)
 }  // namespace
 
 int RunWorker(const WorkerOptions& options) {
-  StopSignals signals;  // before any thread: the mask is inherited
-  const absl::Status status = RunUntilStopped(options, signals);
+  StopSignals::Hold();
+  const auto numa_node = GoToNumaNode(options.process);  // before any thread
+  StopSignals signals;  // before any other thread: the mask is inherited
+  const absl::Status status = numa_node.ok() ? RunUntilStopped(options, *numa_node, signals)
+                                             : numa_node.status();
   if (status.ok()) return 0;
   // A parent says it in its own words; without one this is the line for the operator.
   if (!TellParent(status)) Fail(status);

@@ -12,6 +12,7 @@ namespace sheaf {
 void AddAttentionFlags(CLI::App& app, AttentionOptions& options) {
   AddProcessFlags(app, options.process);
   AddConfigFlag(app);
+  AddNumaNodeFlag(app, options.process);
   app.add_option("--router", options.router, "Where the router's attention ranks join, host:port")
       ->required();
   app.add_option("--rank", options.rank,

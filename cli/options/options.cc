@@ -11,6 +11,7 @@
 #include "cli/options/client_flags.h"
 #include "cli/options/config_file.h"
 #include "cli/options/pool_flags.h"
+#include "cli/options/process_flags.h"
 #include "cli/options/router_flags.h"
 #include "cli/options/worker_flags.h"
 
@@ -50,11 +51,15 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
   serve.pool.cluster_port = 0;  // its own children are told
   serve.attention_port = 0;
   AddRouterFlags(*serve_app, serve, serve_text);
+  serve_app->add_flag("--numa", serve.numa,
+                      "Attention rank r and worker r run on NUMA node r (modulo the nodes; the router "
+                      "is rank 0) and take memory from it alone. For machines of several sockets");
   CLI::App* router_app =
       app.add_subcommand("router", "Router alone; workers join at its cluster port");
   AddRouterFlags(*router_app, router, router_text);
   router_app->add_option("--coordinator", router.coordinator,
                          "host:port of the pool's coordinator; default: inside this router");
+  AddNumaNodeFlag(*router_app, router.process);
 
   CLI::App* worker_app = app.add_subcommand("worker", "One expert worker");
   std::string exchange_ports;

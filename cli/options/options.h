@@ -71,9 +71,11 @@ struct RouterOptions {
   int tensor_parallel_size = 1;
   int attention_port = 50053;  // where they join, on the cluster's host; 0 = a free port
   int attention_timeout_ms = 2000;  // without a rank's part of a step (and 20 more a token): it is lost
+  bool numa = false;  // of `sheaf serve`: a NUMA node for each rank and worker
   // What `sheaf serve` and `sheaf router` know of where the workers are; no flags.
   bool workers_are_here = false;    // on this machine, children of this process
   bool experts_share_cores = true;  // with this process
+  std::vector<NodeLoad> node_loads;  // of processes bound to NUMA nodes; none: nobody is
   TransportKind transport = TransportKind::kAuto;
   FrameIntegrity exchange_integrity = FrameIntegrity::kMac;  // of frames over TCP; the workers' too
   int expert_timeout_ms = 5000;  // without any answer in a layer (and 20 more a token): given up

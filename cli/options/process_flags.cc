@@ -19,6 +19,14 @@ void AddProcessFlags(CLI::App& app, ProcessOptions& options) {
       ->capture_default_str();
 }
 
+void AddNumaNodeFlag(CLI::App& app, ProcessOptions& options) {
+  app.add_option("--numa-node", options.numa_node,
+                 "NUMA node, as numactl --hardware numbers them: the process runs on its cores and "
+                 "takes memory from it alone; -1 = any")
+      ->check(CLI::Range(-1, 1023))
+      ->capture_default_str();
+}
+
 void AddConfigFlag(CLI::App& app) {
   app.add_option("--config", "YAML file with the same names, e.g. max-model-len: 4096");
 }

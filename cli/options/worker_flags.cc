@@ -13,6 +13,7 @@ namespace sheaf {
 void AddWorkerFlags(CLI::App& app, WorkerOptions& options, std::string& exchange_ports) {
   AddProcessFlags(app, options.process);
   AddConfigFlag(app);
+  AddNumaNodeFlag(app, options.process);
   app.add_option("--coordinator,--router", options.coordinator,
                  "Cluster address of the router or the coordinator, host:port")
       ->required();

@@ -11,6 +11,8 @@
 //            memory.
 
 #include <cstdint>
+#include <span>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "base/memory_limits.h"
@@ -24,5 +26,22 @@ uint64_t MemoryReserve(uint64_t limit_bytes);
 // Bytes for the cache: `wanted`, or with kAutoKvMemory what is free now less weights and reserve.
 // weight_bytes: of every process of this server on this machine; not loaded yet.
 absl::StatusOr<int64_t> KvMemory(int64_t wanted, uint64_t weight_bytes, const MemoryLimits& limits);
+
+// What of a server takes memory from one NUMA node alone.
+struct NodeLoad {
+  MemoryLimits memory;       // of the node
+  int ranks = 0;             // attention ranks there, any of them
+  std::vector<int> workers;  // by number
+};
+
+struct ServerWeights {
+  uint64_t rank_bytes = 0;             // of the largest attention rank
+  std::vector<uint64_t> worker_bytes;  // by number
+  double kv_share = 1;                 // of the cache that a rank holds
+};
+
+// The same where processes are bound to nodes: what fits on all of them.
+absl::StatusOr<int64_t> KvMemoryOnNodes(int64_t wanted, const ServerWeights& weights,
+                                        std::span<const NodeLoad> loads);
 
 }  // namespace sheaf

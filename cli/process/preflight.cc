@@ -6,6 +6,7 @@
 #include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "model/absent_tensors.h"
+#include "model/inspect/rank_weights.h"
 #include "model/model_layout.h"
 
 namespace sheaf {
@@ -45,13 +46,54 @@ uint64_t WeightBytes(const RouterOptions& options, const InspectReport& report) 
   return bytes;
 }
 
+// For each process by itself, where they are bound to NUMA nodes.
+absl::StatusOr<ServerWeights> WeightsByProcess(const RouterOptions& options,
+                                               const Checkpoint& checkpoint,
+                                               const ModelConfig& config,
+                                               const InspectReport& report) {
+  ServerWeights weights;
+  for (const ProcessShare& share : report.processes) {
+    const uint64_t bytes = share.bytes + share.absorbed_bytes;
+    if (&share == report.processes.data()) {
+      weights.rank_bytes = bytes;  // the router's is the first
+    } else {
+      weights.worker_bytes.push_back(bytes);
+    }
+  }
+  if (options.tensor_parallel_size == 1) return weights;
+  SHEAF_ASSIGN_OR_RETURN(const std::vector<RankShare> shares,
+                         ShareAmongRanks(config, options.tensor_parallel_size));
+  SHEAF_ASSIGN_OR_RETURN(const std::vector<uint64_t> ranks,
+                         RankWeightBytes(checkpoint, config, shares));
+  weights.rank_bytes = *std::max_element(ranks.begin(), ranks.end());
+  const auto block_bytes = [&](HeadRange heads) {
+    return static_cast<double>(
+        KvCache::BlockBytes(config, heads, options.kv_format, options.block_size));
+  };
+  weights.kv_share = 0;
+  for (const RankShare& share : shares) {
+    weights.kv_share =
+        std::max(weights.kv_share, block_bytes(share.heads) / block_bytes(AllHeads(config)));
+  }
+  return weights;
+}
+
 absl::StatusOr<KvCacheOptions> PlanKvCache(const RouterOptions& options,
+                                           const Checkpoint& checkpoint, const ModelConfig& config,
                                            const InspectReport& report,
                                            const MemoryLimits* memory) {
   KvCacheOptions plan{.format = options.kv_format, .block_size = options.block_size};
   int64_t bytes = options.kv_cache_memory_bytes;
   if (memory != nullptr) {
     SHEAF_ASSIGN_OR_RETURN(bytes, KvMemory(bytes, WeightBytes(options, report), *memory));
+  }
+  if (memory != nullptr && !options.node_loads.empty()) {
+    SHEAF_ASSIGN_OR_RETURN(const ServerWeights weights,
+                           WeightsByProcess(options, checkpoint, config, report));
+    SHEAF_ASSIGN_OR_RETURN(
+        const int64_t on_nodes,
+        KvMemoryOnNodes(options.kv_cache_memory_bytes, weights, options.node_loads));
+    bytes = std::min(bytes, on_nodes);
   }
   plan.memory_bytes = static_cast<size_t>(bytes);
   return plan;
@@ -73,7 +115,8 @@ absl::Status OpenText(const RouterOptions& options, const MemoryLimits* memory,
   };
   remark(preflight.text->remarks());
   remark(preflight.stop_ids.remarks);
-  SHEAF_ASSIGN_OR_RETURN(preflight.kv_cache, PlanKvCache(options, preflight.report, memory));
+  SHEAF_ASSIGN_OR_RETURN(preflight.kv_cache, PlanKvCache(options, *preflight.checkpoint, config, preflight.report,
+                                                         memory));
   SHEAF_ASSIGN_OR_RETURN(preflight.max_model_len, MaxModelLen(options, config, preflight.kv_cache));
   return absl::OkStatus();
 }

@@ -168,6 +168,14 @@ absl::Status SeeThatThreadsStart() {
       wanted, threads.size(), std::strerror(error)));
 }
 
+sigset_t SignalsToStop() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGTERM);
+  return set;
+}
+
 // glibc lets the bounds grow with the largest block that was ever freed, up to 64 MB that each
 // thread's arena then keeps for good; these stay.
 void GiveFreedMemoryBack() {
@@ -203,12 +211,14 @@ void EndNow(int status) {
   _exit(status);
 }
 
-StopSignals::StopSignals() : ending_(eventfd(0, EFD_CLOEXEC)) {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGINT);
-  sigaddset(&set, SIGTERM);
+void StopSignals::Hold() {
+  const sigset_t set = SignalsToStop();
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
+}
+
+StopSignals::StopSignals() : ending_(eventfd(0, EFD_CLOEXEC)) {
+  Hold();
+  const sigset_t set = SignalsToStop();
   signals_ = UniqueFd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   thread_ = std::thread([this] { Watch(); });
 }

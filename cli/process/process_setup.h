@@ -38,6 +38,10 @@ uint64_t DroppedLogLines();
 // it is made. The first asks for an end in order (WaitFor), a second one ends the process at once.
 class StopSignals {
  public:
+  // Blocks the two: from now on they wait for a StopSignals to be made. For what a process does
+  // before its first thread.
+  static void Hold();
+
   StopSignals();
   ~StopSignals();
   StopSignals(const StopSignals&) = delete;

@@ -117,5 +117,25 @@ TEST(MemoryLimits, TheMachinesOrTheGroups) {
   EXPECT_EQ(ReadMemoryLimits({}, Files({})).bytes, std::numeric_limits<uint64_t>::max());
 }
 
+TEST(MemoryLimits, OfANodeAndOfBoth) {
+  const std::string meminfo =
+      "Node 1 MemTotal:       8000000 kB\nNode 1 MemFree:        1000000 kB\n"
+      "Node 1 Active(file):    200000 kB\nNode 1 Inactive(file):  300000 kB\n"
+      "Node 1 SReclaimable:     50000 kB\n";
+  const auto files = Files({{"/sys/devices/system/node/node1/meminfo", meminfo}});
+  const MemoryLimits node = ReadNodeMemory(1, files);
+  EXPECT_EQ(node.bytes, uint64_t{8000000} * 1024);
+  EXPECT_EQ(node.free_bytes, uint64_t{1550000} * 1024);
+  EXPECT_EQ(node.what, "NUMA node 1's memory");
+  EXPECT_EQ(ReadNodeMemory(0, files).bytes, std::numeric_limits<uint64_t>::max()) << "not told";
+  const MemoryLimits both = Tighter({uint64_t{1} << 40, uint64_t{1} << 20, "the machine's"}, node);
+  EXPECT_EQ(both.bytes, node.bytes);
+  EXPECT_EQ(both.what, node.what);
+  EXPECT_EQ(both.free_bytes, uint64_t{1} << 20);
+  EXPECT_EQ(Tighter(node, {uint64_t{1} << 20, uint64_t{1} << 30, "a group"}).what, "a group");
+  EXPECT_EQ(Tighter(node, {uint64_t{1} << 20, uint64_t{1} << 30, "a group"}).free_bytes,
+            uint64_t{1} << 20);
+}
+
 }  // namespace
 }  // namespace sheaf

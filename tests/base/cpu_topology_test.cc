@@ -5,6 +5,7 @@
 #include <sched.h>
 
 #include <set>
+#include <thread>
 
 namespace sheaf {
 namespace {
@@ -59,6 +60,21 @@ TEST(CpuTopology, OfThisProcessFollowsItsMask) {
   ASSERT_EQ(sched_setaffinity(0, sizeof(before), &before), 0);
   ASSERT_EQ(cores.size(), 1u);
   EXPECT_EQ(cores.front().cpus, std::vector<int>{cpu});
+}
+
+// A mask is a thread's: another one that was there before keeps its own.
+TEST(CpuTopology, IsOfTheThreadThatAsks) {
+  const CpuTopology whole = DetectCpuTopology();
+  if (whole.usable_cores < 2) GTEST_SKIP() << "one core: no mask is smaller";
+  std::thread([] {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(UsableCpuCores().front().cpus.front(), &one);
+    ASSERT_EQ(sched_setaffinity(0, sizeof(one), &one), 0);
+    EXPECT_EQ(DetectCpuTopology().usable_cores, 1);
+    std::thread([] { EXPECT_EQ(DetectCpuTopology().usable_cores, 1) << "inherited"; }).join();
+  }).join();
+  EXPECT_EQ(DetectCpuTopology().usable_cores, whole.usable_cores);
 }
 
 }  // namespace

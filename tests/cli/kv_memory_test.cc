@@ -49,5 +49,35 @@ TEST(KvMemory, AutoIsWhatIsFreeLessTheRest) {
   EXPECT_FALSE(KvMemory(kAutoKvMemory, 0, MemoryLimits{}).ok());
 }
 
+MemoryLimits Node(int number, int64_t bytes) {
+  return {static_cast<uint64_t>(bytes), static_cast<uint64_t>(bytes),
+          "NUMA node " + std::to_string(number) + "'s memory"};
+}
+
+TEST(KvMemoryOnNodes, EveryNodeMustHoldWhatIsBoundToIt) {
+  // 1 GiB of 16 is kept. Rank 0 and workers 0, 2 on the first node, rank 1 and worker 1 on the other.
+  const ServerWeights weights{.rank_bytes = 2 * kGiB,
+                              .worker_bytes = {4 * kGiB, 5 * kGiB, 3 * kGiB},
+                              .kv_share = 0.5};
+  const std::vector<NodeLoad> loads = {{Node(0, 16 * kGiB), 1, {0, 2}}, {Node(1, 16 * kGiB), 1, {1}}};
+  EXPECT_EQ(*KvMemoryOnNodes(12 * kGiB, weights, loads), 12 * kGiB) << "6 GiB on each";
+  const absl::Status status = KvMemoryOnNodes(13 * kGiB, weights, loads).status();
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("wanted 6656 MiB, but NUMA node 0's memory is 16384 MiB"));
+  EXPECT_EQ(*KvMemoryOnNodes(kAutoKvMemory, weights, loads), 12 * kGiB) << "the tighter node";
+  const std::vector<NodeLoad> uneven = {{Node(0, 64 * kGiB), 1, {0, 2}}, {Node(1, 16 * kGiB), 1, {1}}};
+  EXPECT_EQ(*KvMemoryOnNodes(kAutoKvMemory, weights, uneven), 16 * kGiB) << "8 GiB on node 1";
+}
+
+TEST(KvMemoryOnNodes, WorkersAloneMustFitToo) {
+  const ServerWeights weights{.rank_bytes = kGiB, .worker_bytes = {kGiB, 15 * kGiB + 1}};
+  const std::vector<NodeLoad> loads = {{Node(0, 16 * kGiB), 1, {0}}, {Node(1, 16 * kGiB), 0, {1}}};
+  EXPECT_THAT(std::string(KvMemoryOnNodes(kGiB, weights, loads).status().message()),
+              HasSubstr("--numa: the workers on it take 15360 MiB of weights, but NUMA node 1's"));
+  const ServerWeights fits{.rank_bytes = kGiB, .worker_bytes = {kGiB, 15 * kGiB}};
+  EXPECT_EQ(*KvMemoryOnNodes(kGiB, fits, loads), kGiB);
+  EXPECT_EQ(*KvMemoryOnNodes(kAutoKvMemory, fits, loads), 13 * kGiB);
+}
+
 }  // namespace
 }  // namespace sheaf

@@ -309,6 +309,28 @@ TEST(Options, AttentionRanksAreTheRoutersToCount) {
               HasSubstr("--kv-offload-bytes: wanted with --tensor-parallel-size 1"));
 }
 
+TEST(Options, NumaNodes) {
+  EXPECT_FALSE(Serve({}).numa);
+  EXPECT_TRUE(Serve({"--numa"}).numa);
+  EXPECT_EQ(Serve({"--numa"}).process.numa_node, -1) << "that is planned";
+  const std::string config = ::testing::TempDir() + "/numa.yaml";
+  std::ofstream(config) << "numa: true\n";
+  EXPECT_TRUE(Serve({"--config", config}).numa);
+  const auto router = Parse({"router", "dir", "--numa-node", "1"});
+  ASSERT_TRUE(router.ok()) << router.status();
+  EXPECT_EQ(std::get<RouterCommand>(*router).options.process.numa_node, 1);
+  std::ofstream(config) << "numa-node: 2\n";
+  const auto worker = Parse({"worker", "dir", "--coordinator", "host:1", "--config", config});
+  ASSERT_TRUE(worker.ok()) << worker.status();
+  EXPECT_EQ(std::get<WorkerCommand>(*worker).options.process.numa_node, 2);
+  const auto rank = Parse({"attention", "dir", "--router", "host:1", "--rank", "1", "--numa-node", "0"});
+  ASSERT_TRUE(rank.ok()) << rank.status();
+  EXPECT_EQ(std::get<AttentionCommand>(*rank).options.process.numa_node, 0);
+  EXPECT_THAT(ErrorOf({"worker", "dir", "--coordinator", "host:1", "--numa-node", "-2"}),
+              HasSubstr("--numa-node"));
+  EXPECT_THAT(ErrorOf({"router", "dir", "--numa"}), HasSubstr("--numa")) << "it has no children";
+}
+
 TEST(Options, PoolCommandsNameTheirAction) {
   const auto action = [](std::vector<std::string> arguments) {
     const auto command = Parse(std::move(arguments));
