@@ -63,9 +63,11 @@ absl::StatusOr<ServerWeights> WeightsByProcess(const RouterOptions& options,
   if (options.tensor_parallel_size == 1) return weights;
   SHEAF_ASSIGN_OR_RETURN(const std::vector<RankShare> shares,
                          ShareAmongRanks(config, options.tensor_parallel_size));
-  SHEAF_ASSIGN_OR_RETURN(const std::vector<uint64_t> ranks,
-                         RankWeightBytes(checkpoint, config, shares));
-  weights.rank_bytes = *std::max_element(ranks.begin(), ranks.end());
+  SHEAF_ASSIGN_OR_RETURN(const std::vector<RankWeights> ranks,
+                         WeightsOfRanks(checkpoint, config, shares));
+  weights.rank_bytes = 0;
+  for (const RankWeights& rank : ranks)
+    weights.rank_bytes = std::max(weights.rank_bytes, rank.total());
   const auto block_bytes = [&](HeadRange heads) {
     return static_cast<double>(
         KvCache::BlockBytes(config, heads, options.kv_format, options.block_size));
