@@ -95,9 +95,7 @@ def test_ranks_fit_the_machines_of_the_cards(inspected: tuple[str, dict[str, Any
     if name not in MACHINES:
         pytest.skip("its card names no machine of this kind")
     count, tokens, dtype, device = MACHINES[name]
-    embedding = sum(group["bytes"] for group in alone["groups"] if group["part"] == "embeddings")
-    assert embedding > 1e9
-    weights = (alone["bytes"] + (count - 1) * embedding) / count
+    weights = alone["bytes"] / count
     asked = ("inspect", str(FOLDERS[name]), "--json", "--workers", str(count), "--tensor-parallel-size", str(count),
              "--max-model-len", str(tokens), "--kv-cache-dtype", dtype, "--device-memory", str(device))
     done = run_to_end(*asked, timeout=300)
@@ -111,7 +109,8 @@ def test_ranks_fit_the_machines_of_the_cards(inspected: tuple[str, dict[str, Any
         assert rank["fits"] == (rank["bytes"] <= device)
     together = sum(rank["weight_bytes"] for rank in ranks)
     router = alone["processes"][0]["bytes"] + alone["processes"][0]["absorbed_bytes"]
-    assert router <= together < 2 * router  # embedding, norms, what all heads read: on each
+    # Norms are on each, and of latent attention what all heads read and the indexer.
+    assert router <= together < (1.55 if name == "c" else 1.03) * router
     if name == "a":
         assert all(rank["fits"] for rank in ranks)
         assert {rank["kv_cache_bytes"] for rank in ranks} == {tokens * 92 * 2 * 128}  # a key/value head each
