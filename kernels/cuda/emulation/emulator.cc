@@ -1,0 +1,399 @@
+#include "kernels/cuda/emulation/emulator.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "kernels/cuda/emulation/fiber.h"
+
+namespace sheaf::kernels::cuda::emulation {
+namespace {
+
+constexpr size_t kStackBytes = 64 * 1024;
+constexpr int kMaxThreads = 1024;
+constexpr unsigned char kPoison = 0xff;
+constexpr size_t kFenceBytes = 256;  // after shared memory
+constexpr unsigned char kFence = 0xa5;
+
+struct Fault : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// A thread of a block.
+struct Thread {
+  explicit Thread(size_t stack_bytes) : fiber(stack_bytes) {}
+  Fiber fiber;
+  bool ended = false;
+  const char* waits_in = nullptr;  // null: it can run
+  unsigned waits_at = 0;           // line
+  std::vector<Copy> copies;
+  int group = 0;
+};
+
+struct Warp {
+  LaneWords lanes[kWarpLanes];
+  uint32_t arrived = 0;
+  const char* what = nullptr;
+  unsigned line = 0;
+  // Of two meetings in a row: a fast lane must not release the one that a slow lane acquires.
+  int parity = 0;
+  char order[2] = {};
+};
+
+// The threads that can run, as a ring.
+class ReadyThreads {
+ public:
+  void Reset(size_t threads) {
+    ring_.assign(std::bit_ceil(threads + 1), 0);
+    head_ = tail_ = 0;
+  }
+  bool empty() const { return head_ == tail_; }
+  unsigned size() const { return tail_ - head_; }
+  int& at(unsigned i) { return ring_[(head_ + i) & (ring_.size() - 1)]; }
+  void Add(int thread) { ring_[tail_++ & (ring_.size() - 1)] = thread; }
+  int Take(unsigned i) {
+    const int thread = at(i);
+    if (i == 0) {
+      ++head_;
+    } else {
+      at(i) = at(size() - 1);
+      --tail_;
+    }
+    return thread;
+  }
+
+ private:
+  std::vector<int> ring_;
+  unsigned head_ = 0;
+  unsigned tail_ = 0;
+};
+
+struct Block {
+  Options options;
+  LaunchShape launch;
+  const std::function<void()>* kernel = nullptr;
+  Fiber outside;  // who called Run
+  std::vector<std::unique_ptr<Thread>> threads;
+  std::vector<Warp> warps;
+  ReadyThreads ready;
+  ThreadPlace place;  // of the running thread
+  int alive = 0;
+  int arrived = 0;  // at the barrier
+  unsigned barrier_line = 0;
+  int parity = 0;
+  char order[2] = {};
+  char end = 0;
+  uint64_t random = 1;
+  std::string fault;
+  uint64_t switches = 0;
+};
+
+thread_local Block* block = nullptr;
+thread_local uint64_t total_switches = 0;
+
+uint64_t Random() {
+  uint64_t x = block->random;
+  x ^= x << 13;
+  x ^= x >> 7;
+  x ^= x << 17;
+  return block->random = x;
+}
+
+Thread& Running() { return *block->threads[block->place.thread]; }
+
+[[noreturn]] void Fail(const std::string& what) {
+  throw Fault(
+      absl::StrCat(what, " [block ", block->place.block, " thread ", block->place.thread, "]"));
+}
+
+int PickThread() {
+  ReadyThreads& ready = block->ready;
+  switch (block->options.schedule) {
+    case Schedule::kInOrder:
+      break;
+    case Schedule::kReverse:
+      return ready.Take(ready.size() - 1);
+    case Schedule::kRandom:
+      return ready.Take(Random() % ready.size());
+    case Schedule::kWarpFirst:
+      for (unsigned i = ready.size(); i-- > 0;) {
+        if (ready.at(i) / kWarpLanes == block->place.thread / kWarpLanes) return ready.Take(i);
+      }
+  }
+  return ready.Take(0);
+}
+
+// The running thread waits or has ended: another one runs, or, when none can or something was found, whoever
+// called Run.
+void Yield(Fiber& from, bool last) {
+  Fiber* to = &block->outside;
+  if (!block->ready.empty() && block->fault.empty()) {
+    block->place.thread = PickThread();
+    to = &Running().fiber;
+  }
+  if (to == &from) return;
+  ++block->switches;
+  from.SwitchTo(*to, last);
+}
+
+void Wake(int thread) {
+  block->threads[thread]->waits_in = nullptr;
+  block->ready.Add(thread);
+}
+
+void WaitIn(const char* what, unsigned line) {
+  Thread& me = Running();
+  me.waits_in = what;
+  me.waits_at = line;
+  Yield(me.fiber, false);
+}
+
+constexpr char kBarrier[] = "SyncBlock";
+
+void ReleaseBarrier() {
+  block->arrived = 0;
+  block->parity ^= 1;
+  for (size_t i = 0; i < block->threads.size(); ++i) {
+    if (block->threads[i]->waits_in == kBarrier) Wake(static_cast<int>(i));
+  }
+}
+
+void RunThread() {
+  Thread& me = Running();
+  try {
+    (*block->kernel)();
+    if (!me.copies.empty()) {
+      Fail(absl::StrCat("the thread ends with ", me.copies.size(), " unfinished copies"));
+    }
+  } catch (const std::exception& error) {
+    if (block->fault.empty()) block->fault = error.what();
+  }
+  me.ended = true;
+  me.waits_in = nullptr;
+  --block->alive;
+  Fiber::Release(&block->end);
+  if (block->arrived > 0 && block->arrived == block->alive) ReleaseBarrier();
+  Yield(me.fiber, true);
+}
+
+std::string DescribeDeadlock() {
+  std::string text = "deadlock:";
+  int shown = 0;
+  for (size_t i = 0; i < block->threads.size(); ++i) {
+    const Thread& thread = *block->threads[i];
+    if (thread.ended || ++shown > 4) continue;
+    absl::StrAppend(&text, " thread ", i, " in ", thread.waits_in ? thread.waits_in : "?", " line ",
+                    thread.waits_at, ";");
+  }
+  absl::StrAppend(&text, " ", block->threads.size() - block->alive, " threads have ended [block ",
+                  block->place.block, "]");
+  return text;
+}
+
+// Of exactly `bytes`, so that AddressSanitizer sees its end; where ThreadSanitizer watches fresh pages, which it
+// does not relate to another block's.
+class SharedMemory {
+ public:
+  explicit SharedMemory(size_t bytes) : bytes_(bytes) {
+    size_t size = bytes;
+#ifndef __SANITIZE_ADDRESS__
+    size += kFenceBytes;
+#endif
+    if (FibersAreWatched()) {
+      mapped_ = size;
+      void* memory =
+          mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      SHEAF_CHECK(memory != MAP_FAILED, "shared memory of a block");
+      data_ = static_cast<unsigned char*>(memory);
+    } else {
+      void* memory = nullptr;
+      SHEAF_CHECK(posix_memalign(&memory, 128, size) == 0, "shared memory of a block");
+      data_ = static_cast<unsigned char*>(memory);
+    }
+    std::memset(data_, kPoison, bytes);
+    std::memset(data_ + bytes, kFence, size - bytes);
+    fence_ = size - bytes;
+  }
+  ~SharedMemory() {
+    if (mapped_ != 0) {
+      munmap(data_, mapped_);
+    } else {
+      std::free(data_);
+    }
+  }
+  unsigned char* data() const { return data_; }
+  bool FenceStands() const {
+    return std::all_of(data_ + bytes_, data_ + bytes_ + fence_,
+                       [](unsigned char byte) { return byte == kFence; });
+  }
+
+ private:
+  size_t bytes_ = 0;
+  size_t mapped_ = 0;
+  size_t fence_ = 0;
+  unsigned char* data_ = nullptr;
+};
+
+void RunBlock(int index) {
+  const SharedMemory shared(block->launch.shared_bytes);
+  block->place.block = index;
+  block->place.shared = shared.data();
+  block->alive = block->launch.threads;
+  block->arrived = 0;
+  block->ready.Reset(block->threads.size());
+  for (Warp& warp : block->warps) warp.arrived = 0;
+  for (size_t i = 0; i < block->threads.size(); ++i) {
+    Thread& thread = *block->threads[i];
+    thread.ended = false;
+    thread.waits_in = nullptr;
+    thread.copies.clear();
+    thread.group = 0;
+    thread.fiber.Prepare(RunThread);
+    block->ready.Add(static_cast<int>(i));
+  }
+  Yield(block->outside, false);
+  if (!block->fault.empty()) return;
+  if (block->alive > 0) {
+    block->fault = DescribeDeadlock();
+  } else if (!shared.FenceStands()) {
+    block->fault = absl::StrCat("written past the end of shared memory [block ", index, "]");
+  }
+}
+
+}  // namespace
+
+absl::Status Run(const Options& options, const LaunchShape& launch,
+                 const std::function<void()>& kernel) {
+  if (launch.blocks < 1 || launch.threads < 1 || launch.threads > kMaxThreads ||
+      launch.threads % kWarpLanes != 0 || launch.shared_bytes > options.shared_limit) {
+    return absl::InternalError(absl::StrCat("launch of ", launch.blocks, " blocks of ",
+                                            launch.threads, " threads with ", launch.shared_bytes,
+                                            " bytes of shared memory of ", options.shared_limit));
+  }
+  Block own;
+  own.options = options;
+  own.launch = launch;
+  own.kernel = &kernel;
+  own.random = options.seed * 0x9e3779b97f4a7c15ull | 1;
+  own.place.blocks = launch.blocks;
+  for (int i = 0; i < launch.threads; ++i) {
+    own.threads.push_back(std::make_unique<Thread>(kStackBytes));
+  }
+  own.warps.resize(launch.threads / kWarpLanes);
+  block = &own;
+  std::vector<int> order(launch.blocks);
+  std::iota(order.begin(), order.end(), 0);
+  if (options.schedule == Schedule::kRandom) {
+    for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[Random() % i]);
+  }
+  for (int index : order) {
+    RunBlock(index);
+    if (!own.fault.empty()) break;
+  }
+  Fiber::Acquire(&own.end);  // only the end of the kernel orders blocks
+  total_switches += own.switches;
+  block = nullptr;
+  return own.fault.empty() ? absl::OkStatus() : absl::InternalError(own.fault);
+}
+
+uint64_t Switches() { return total_switches; }
+
+const ThreadPlace& Here() { return block->place; }
+
+void SyncBlock(const Site& site) {
+  if (block->arrived > 0 && block->barrier_line != site.line()) {
+    Fail(absl::StrCat("SyncBlock on line ", site.line(), " meets the one on line ",
+                      block->barrier_line));
+  }
+  block->barrier_line = site.line();
+  char* order = &block->order[block->parity];
+  Fiber::Release(order);
+  if (++block->arrived == block->alive) {
+    ReleaseBarrier();
+    block->ready.Add(block->place.thread);
+    Yield(Running().fiber, false);
+  } else {
+    WaitIn(kBarrier, site.line());
+  }
+  Fiber::Acquire(order);
+}
+
+void Meet(const uint32_t* in, int num_in, uint32_t* out, int num_out, WarpOperation operation,
+          int argument, const char* what, const Site& site) {
+  const int lane = block->place.thread % kWarpLanes;
+  Warp& warp = block->warps[block->place.thread / kWarpLanes];
+  if (warp.arrived != 0 && (std::strcmp(warp.what, what) != 0 || warp.line != site.line())) {
+    Fail(absl::StrCat(what, " on line ", site.line(), " meets ", warp.what, " on line ",
+                      warp.line));
+  }
+  warp.what = what;
+  warp.line = site.line();
+  std::copy(in, in + num_in, warp.lanes[lane].in);
+  warp.arrived |= 1u << lane;
+  if (warp.arrived == ~0u) {
+    if (operation != nullptr) operation(warp.lanes, argument);
+    warp.arrived = 0;
+    const int first = block->place.thread - lane;
+    for (int i = 0; i < kWarpLanes; ++i) {
+      if (i != lane) Wake(first + i);
+    }
+  } else {
+    WaitIn(what, site.line());
+  }
+  std::copy(warp.lanes[lane].out, warp.lanes[lane].out + num_out, out);
+}
+
+void SyncWarp(const Site& site) {
+  Warp& warp = block->warps[block->place.thread / kWarpLanes];
+  // The last lane to arrive turns the parity for the next meeting.
+  char* order = &warp.order[warp.parity];
+  Fiber::Release(order);
+  Meet(nullptr, 0, nullptr, 0, [](LaneWords*, int) {
+    Warp& mine = block->warps[block->place.thread / kWarpLanes];
+    mine.parity ^= 1;
+  }, 0, "SyncWarp", site);
+  Fiber::Acquire(order);
+}
+
+void QueueCopy(void* to, const void* from, int bytes, bool zero, const Site& site) {
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(to);
+  const uintptr_t shared = reinterpret_cast<uintptr_t>(block->place.shared);
+  if (begin % bytes != 0 || (!zero && reinterpret_cast<uintptr_t>(from) % bytes != 0)) {
+    Fail(absl::StrCat("copy of ", bytes, " bytes, misaligned, line ", site.line()));
+  }
+  if (begin < shared || begin + bytes > shared + block->launch.shared_bytes) {
+    Fail(absl::StrCat("copy to outside shared memory, line ", site.line()));
+  }
+  Thread& me = Running();
+  me.copies.push_back({.to = static_cast<unsigned char*>(to),
+                       .from = static_cast<const unsigned char*>(from),
+                       .bytes = bytes,
+                       .zero = zero,
+                       .group = me.group});
+}
+
+void CommitCopies() { ++Running().group; }
+
+bool TakeDueCopy(int leave, Copy* copy) {
+  Thread& me = Running();
+  for (Copy& queued : me.copies) {
+    if (queued.group >= me.group - leave) continue;
+    *copy = queued;
+    queued = me.copies.back();
+    me.copies.pop_back();
+    return true;
+  }
+  return false;
+}
+
+}  // namespace sheaf::kernels::cuda::emulation
