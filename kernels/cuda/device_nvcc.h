@@ -34,7 +34,8 @@ SHEAF_DEVICE uint32_t SharedAddress(const void* at) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(at));
 }
 SHEAF_DEVICE void CopyAsync16(void* to, const void* from) {
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(SharedAddress(to)), "l"(from)
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(SharedAddress(to)),
+               "l"(from)
                : "memory");
 }
 SHEAF_DEVICE void CopyAsync16OrZero(void* to, const void* from, bool copy) {

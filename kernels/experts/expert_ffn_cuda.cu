@@ -1,9 +1,8 @@
-#include "kernels/experts/expert_ffn_cuda.h"
-
 #include <algorithm>
 
 #include "kernels/cuda/launch.h"
 #include "kernels/experts/expert_ffn_cuda.cuh"
+#include "kernels/experts/expert_ffn_cuda.h"
 #include "kernels/linear/packed_w4_cuda.cuh"
 
 namespace sheaf::kernels::cuda {
@@ -46,13 +45,15 @@ ExpertBatchView ViewOf(const ExpertBatchShape& shape, const ExpertBuffers& buffe
 
 // A grid that fills the device once: blocks take what is left in turns.
 int GridFor(const DeviceLimits& limits, int64_t tiles, int blocks_a_processor) {
-  return static_cast<int>(std::min<int64_t>(tiles, int64_t{limits.processors} * blocks_a_processor));
+  return static_cast<int>(
+      std::min<int64_t>(tiles, int64_t{limits.processors} * blocks_a_processor));
 }
 
 // The launches of a batch, until one fails.
 class Launches {
  public:
-  Launches(const DeviceLimits& limits, const PlanHead& head, const ExpertBatchView& view, void* stream)
+  Launches(const DeviceLimits& limits, const PlanHead& head, const ExpertBatchView& view,
+           void* stream)
       : limits_(limits), head_(head), view_(view), stream_(stream) {}
 
   int error() const { return error_; }
@@ -67,9 +68,8 @@ class Launches {
 
   void Reorder(PlanList list) {
     if (error_ != 0 || head_.tiles[list] == 0) return;
-    error_ = LaunchKernel(ReorderRows,
-                          {GridFor(limits_, head_.tiles[list], 4), kProductThreads, 0}, stream_,
-                          view_, list);
+    error_ = LaunchKernel(ReorderRows, {GridFor(limits_, head_.tiles[list], 4), kProductThreads, 0},
+                          stream_, view_, list);
   }
 
   void Product(void (*kernel)(ExpertBatchView, PlanList, RingShape), int tiles, PlanList list) {

@@ -31,8 +31,8 @@ SHEAF_DEVICE float AddBias(float value, const float* bias, int index) {
 }
 
 // Rows of a job for a matrix whose ordered rows begin at `ordered`.
-SHEAF_DEVICE TileRows InputRows(const ExpertBatchView& batch, const PlannedJob& job, int32_t ordered,
-                                int row, int tile_rows) {
+SHEAF_DEVICE TileRows InputRows(const ExpertBatchView& batch, const PlannedJob& job,
+                                int32_t ordered, int row, int tile_rows) {
   TileRows x;
   const int left = job.num_rows - row;
   x.count = left < tile_rows ? left : tile_rows;
@@ -68,7 +68,8 @@ RunInnerTiles(ExpertBatchView batch, PlanList list, RingShape ring) {
     for (int pass = together ? 1 : 0; pass < 2; ++pass) {
       const RowBlock blocks[2] = {{&gate, together || pass == 0 ? block : -1},
                                   {&up, pass == 1 ? block : -1}};
-      x = InputRows(batch, job, pass == 0 ? job.gate_first : job.up_first, tile.row, ring.tile_rows);
+      x = InputRows(batch, job, pass == 0 ? job.gate_first : job.up_first, tile.row,
+                    ring.tile_rows);
       MultiplyPair<kTiles>(blocks, pass == 0 ? gate.segment : up.segment, x, ring, acc);
     }
     // The ring is empty: its memory takes the tile's values, [row][kValueStride].
@@ -142,14 +143,15 @@ SHEAF_KERNEL(kProductThreads, 1) ReorderRows(ExpertBatchView batch, PlanList lis
     const PlannedTile tile = batch.tiles[list][index];
     const PlannedJob& job = batch.jobs[tile.job];
     const bool is_inner = list == kReorderInner;
-    const DeviceMatrix& w =
-        is_inner ? job.expert.down : tile.chunk == 0 ? job.expert.gate : job.expert.up;
+    const DeviceMatrix& w = is_inner          ? job.expert.down
+                            : tile.chunk == 0 ? job.expert.gate
+                                              : job.expert.up;
     const DeviceRows& from = is_inner ? batch.inner : batch.x;
     const DeviceRows& to = is_inner ? batch.ordered_inner : batch.ordered_input;
-    const int from_row =
-        is_inner ? job.first_row + tile.row : batch.rows[job.first_row + tile.row];
-    const int to_first =
-        is_inner ? job.down_first : tile.chunk == 0 ? job.gate_first : job.up_first;
+    const int from_row = is_inner ? job.first_row + tile.row : batch.rows[job.first_row + tile.row];
+    const int to_first = is_inner          ? job.down_first
+                         : tile.chunk == 0 ? job.gate_first
+                                           : job.up_first;
     for (int group = warp; group < to.groups; group += kProductWarps) {
       ReorderGroup(from, from_row, w.permutation, w.k, to, to_first + tile.row, group, lane);
     }

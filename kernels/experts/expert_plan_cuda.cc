@@ -65,8 +65,8 @@ class Writer {
     const DeviceMatrix& down = job.expert->down;
     if (gate.permutation != nullptr) planned.gate_first = AddOrderedInput(planned, 0);
     if (up.permutation != nullptr) {
-      planned.up_first = up.permutation == gate.permutation ? planned.gate_first
-                                                            : AddOrderedInput(planned, 1);
+      planned.up_first =
+          up.permutation == gate.permutation ? planned.gate_first : AddOrderedInput(planned, 1);
     }
     if (down.permutation != nullptr) {
       planned.down_first = planned.first_row;
@@ -130,8 +130,8 @@ ExpertPlanLayout::ExpertPlanLayout(const ExpertBatchShape& shape) {
   // Of a job with more than kFewRows rows, at most one tile is not full.
   const size_t many = Ceil(shape.max_rows, kManyRows) + shape.max_rows / (kFewRows + 1);
   const size_t ordered = shape.permuted ? shape.max_rows : 0;
-  const size_t counts[kPlanLists] = {2 * ordered,  few * inner,   many * inner,
-                                                 ordered,      few * outputs, many * outputs};
+  const size_t counts[kPlanLists] = {2 * ordered, few * inner,   many * inner,
+                                     ordered,     few * outputs, many * outputs};
   for (int list = 0; list < kPlanLists; ++list) {
     tiles[list] = Take(bytes, sizeof(PlannedTile) * counts[list]);
   }
@@ -175,8 +175,8 @@ absl::Status PlanExperts(const ExpertBatchShape& shape, int num_tokens,
   if (plan.size() < writer.bytes() || num_jobs > static_cast<size_t>(shape.max_jobs) ||
       num_rows > static_cast<size_t>(shape.max_rows) || num_tokens > shape.max_tokens) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "a batch of ", num_jobs, " experts, ", num_rows, " pairs, ", num_tokens, " tokens, planned for ",
-        shape.max_jobs, ", ", shape.max_rows, ", ", shape.max_tokens));
+        "a batch of ", num_jobs, " experts, ", num_rows, " pairs, ", num_tokens,
+        " tokens, planned for ", shape.max_jobs, ", ", shape.max_rows, ", ", shape.max_tokens));
   }
   head.num_tokens = num_tokens;
   for (const ExpertBatchJob& job : jobs) {

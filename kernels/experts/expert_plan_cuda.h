@@ -46,7 +46,15 @@ struct ExpertBatchJob {
   std::span<const int32_t> rows;  // of x
 };
 
-enum PlanList { kReorderInput, kFewInner, kManyInner, kReorderInner, kFewOutput, kManyOutput, kPlanLists };
+enum PlanList {
+  kReorderInput,
+  kFewInner,
+  kManyInner,
+  kReorderInner,
+  kFewOutput,
+  kManyOutput,
+  kPlanLists
+};
 
 struct PlannedTile {
   int32_t job = 0;

@@ -29,17 +29,19 @@ struct DeviceMatrix {
   int32_t k = 0;
   int32_t segment = 128;  // 32, 64 or 128 inputs
   ScaleFormat scale_format = ScaleFormat::kF16;
-  const uint8_t* codes = nullptr;          // tiles [ceil(n/16)][groups]
-  const uint8_t* scales = nullptr;         // [ceil(n/16)][segments][16]
-  const uint8_t* zeros = nullptr;          // [ceil(n/16)][segments][16], null: 8
-  const float* bias = nullptr;             // [n] or null
-  const int32_t* permutation = nullptr;    // [k] or null; gate and up with the same one name the same pointer
+  const uint8_t* codes = nullptr;   // tiles [ceil(n/16)][groups]
+  const uint8_t* scales = nullptr;  // [ceil(n/16)][segments][16]
+  const uint8_t* zeros = nullptr;   // [ceil(n/16)][segments][16], null: 8
+  const float* bias = nullptr;      // [n] or null
+  const int32_t* permutation =
+      nullptr;  // [k] or null; gate and up with the same one name the same pointer
 };
 
 // Bytes of one tile with its scales and zeros, a multiple of 16: what a warp reads a step.
 constexpr int PartBytes(int segment, ScaleFormat format, bool zeros) {
   const int segments = kActivationGroup / segment;
-  return kTileBytes + segments * kRowBlock * (static_cast<int>(ScaleBytes(format)) + (zeros ? 1 : 0));
+  return kTileBytes +
+         segments * kRowBlock * (static_cast<int>(ScaleBytes(format)) + (zeros ? 1 : 0));
 }
 
 // Where word i of a packed tile (step i / 16, row i % 16) lies in a device's tile.

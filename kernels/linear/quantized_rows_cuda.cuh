@@ -31,8 +31,8 @@ SHEAF_DEVICE int32_t SumOverGranule(int32_t sum) {  // 8 lanes, 32 inputs
 }
 
 // Quantizes one group, value j of the lane being input InputOfLane(lane, j); absent inputs are 0.
-SHEAF_DEVICE void QuantizeGroup(const float (&values)[4], int lane, const DeviceRows& to, int64_t row,
-                                int group) {
+SHEAF_DEVICE void QuantizeGroup(const float (&values)[4], int lane, const DeviceRows& to,
+                                int64_t row, int group) {
   // As integers, NaN and Inf are above every finite magnitude.
   uint32_t largest = 0;
 #pragma unroll
@@ -96,8 +96,8 @@ SHEAF_KERNEL(kSumThreads, 1) SumRows(DeviceRows rows, int64_t num_rows) {
 
 // One group of a row in another order, packed input i of `to` being input permutation[i] of `from`: widened to
 // float and quantized again (docs/decisions/0004-act-order-is-requantized.md).
-SHEAF_DEVICE void ReorderGroup(const DeviceRows& from, int64_t from_row, const int32_t* permutation, int k,
-                               const DeviceRows& to, int64_t to_row, int group, int lane) {
+SHEAF_DEVICE void ReorderGroup(const DeviceRows& from, int64_t from_row, const int32_t* permutation,
+                               int k, const DeviceRows& to, int64_t to_row, int group, int lane) {
   float values[4];
 #pragma unroll
   for (int j = 0; j < 4; ++j) {

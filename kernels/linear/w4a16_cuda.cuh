@@ -89,13 +89,20 @@ SHEAF_DEVICE void CopyTileRows(const DeviceRows& x, const int (&row)[kTiles], in
 // Leaves `leave` groups of copies under way.
 SHEAF_DEVICE void WaitForCopies(int leave) {
   switch (leave) {
-    case 0: return CopyAsyncWait<0>();
-    case 1: return CopyAsyncWait<1>();
-    case 2: return CopyAsyncWait<2>();
-    case 3: return CopyAsyncWait<3>();
-    case 4: return CopyAsyncWait<4>();
-    case 5: return CopyAsyncWait<5>();
-    default: return CopyAsyncWait<6>();
+    case 0:
+      return CopyAsyncWait<0>();
+    case 1:
+      return CopyAsyncWait<1>();
+    case 2:
+      return CopyAsyncWait<2>();
+    case 3:
+      return CopyAsyncWait<3>();
+    case 4:
+      return CopyAsyncWait<4>();
+    case 5:
+      return CopyAsyncWait<5>();
+    default:
+      return CopyAsyncWait<6>();
   }
 }
 
@@ -136,8 +143,8 @@ SHEAF_DEVICE int32_t SumOfSegment(const Sums4& sums, int segment) {
 
 // One group: acc[m][tile][i] takes the group's segments in order.
 template <int kTiles, int kSegment>
-SHEAF_DEVICE void MultiplyGroup(const PartView (&views)[2], const unsigned char* tokens, int tiles, int lane,
-                                float (&acc)[2][kTiles][4]) {
+SHEAF_DEVICE void MultiplyGroup(const PartView (&views)[2], const unsigned char* tokens, int tiles,
+                                int lane, float (&acc)[2][kTiles][4]) {
   constexpr int kSegments = kActivationGroup / kSegment;
   constexpr int kSteps = kSegment / 32;
   const int g = lane / 4, t = lane % 4;
@@ -147,8 +154,8 @@ SHEAF_DEVICE void MultiplyGroup(const PartView (&views)[2], const unsigned char*
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       if (!views[m].present) continue;
-      const Words4 four = *reinterpret_cast<const Words4*>(views[m].part + half * (kTileBytes / 2) +
-                                                           16 * lane);
+      const Words4 four =
+          *reinterpret_cast<const Words4*>(views[m].part + half * (kTileBytes / 2) + 16 * lane);
 #pragma unroll
       for (int j = 0; j < 4; ++j) words[m][half * 4 + j] = four.x[j];
     }
@@ -178,8 +185,7 @@ SHEAF_DEVICE void MultiplyGroup(const PartView (&views)[2], const unsigned char*
 #pragma unroll
       for (int step = segment * kSteps; step < (segment + 1) * kSteps; ++step) {
         const Words2 b_high = *reinterpret_cast<const Words2*>(token + 32 * step);
-        const Words2 b_low =
-            *reinterpret_cast<const Words2*>(token + kActivationGroup + 32 * step);
+        const Words2 b_low = *reinterpret_cast<const Words2*>(token + kActivationGroup + 32 * step);
 #pragma unroll
         for (int m = 0; m < 2; ++m) {
           if (!views[m].present) continue;
@@ -203,11 +209,9 @@ SHEAF_DEVICE void MultiplyGroup(const PartView (&views)[2], const unsigned char*
         if (!views[m].present) continue;
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          const int32_t total =
-              256 * high[m][i] + low[m][i] - zero[m][i / 2] * sum[i % 2];
-          acc[m][tile][i] =
-              FusedMultiplyAdd(IntToFloat(total), Multiply(weight_scale[m][i / 2], x_scale[i % 2]),
-                               acc[m][tile][i]);
+          const int32_t total = 256 * high[m][i] + low[m][i] - zero[m][i / 2] * sum[i % 2];
+          acc[m][tile][i] = FusedMultiplyAdd(
+              IntToFloat(total), Multiply(weight_scale[m][i / 2], x_scale[i % 2]), acc[m][tile][i]);
         }
       }
     }

@@ -24,7 +24,8 @@ inline constexpr int kManyTiles = 8;
 // 8 tokens' bytes of the same inputs lie in different banks: 288 is 32 modulo 128.
 inline constexpr int kTokenBytes = 2 * kActivationGroup + 32;
 inline constexpr int kMaxStages = 8;
-inline constexpr int kValueStride = kActivationGroup + 4;  // floats of a token's inner group in shared memory
+inline constexpr int kValueStride =
+    kActivationGroup + 4;  // floats of a token's inner group in shared memory
 
 struct RingShape {
   int32_t stages = 0;
@@ -44,8 +45,9 @@ struct RingShape {
 // What a launch must know of the device; from cudaDeviceGetAttribute.
 struct DeviceLimits {
   int processors = 1;
-  size_t block_shared_bytes = 99 * 1024;       // sharedMemPerBlockOptin
-  size_t processor_shared_bytes = 100 * 1024;  // sharedMemPerMultiprocessor; a block takes 1 KiB more of it
+  size_t block_shared_bytes = 99 * 1024;  // sharedMemPerBlockOptin
+  size_t processor_shared_bytes =
+      100 * 1024;  // sharedMemPerMultiprocessor; a block takes 1 KiB more of it
 };
 
 // As many stages as fit, two blocks a processor where each then has three or more; `blocks` is how many.

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <memory>
 #include <numeric>
 #include <stdexcept>
@@ -99,6 +100,8 @@ struct Block {
 };
 
 thread_local Block* block = nullptr;
+thread_local std::vector<std::unique_ptr<Thread>>
+    idle_threads;  // their stacks are kept for the next launch
 thread_local uint64_t total_switches = 0;
 
 uint64_t Random() {
@@ -253,6 +256,8 @@ void RunBlock(int index) {
   block->ready.Reset(block->threads.size());
   for (Warp& warp : block->warps) warp.arrived = 0;
   for (size_t i = 0; i < block->threads.size(); ++i) {
+    // Watched stacks are not used again: their accesses would seem to race with the last block's.
+    if (FibersAreWatched()) block->threads[i] = std::make_unique<Thread>(kStackBytes);
     Thread& thread = *block->threads[i];
     thread.ended = false;
     thread.waits_in = nullptr;
@@ -287,7 +292,9 @@ absl::Status Run(const Options& options, const LaunchShape& launch,
   own.random = options.seed * 0x9e3779b97f4a7c15ull | 1;
   own.place.blocks = launch.blocks;
   for (int i = 0; i < launch.threads; ++i) {
-    own.threads.push_back(std::make_unique<Thread>(kStackBytes));
+    if (idle_threads.empty()) idle_threads.push_back(std::make_unique<Thread>(kStackBytes));
+    own.threads.push_back(std::move(idle_threads.back()));
+    idle_threads.pop_back();
   }
   own.warps.resize(launch.threads / kWarpLanes);
   block = &own;
@@ -302,6 +309,7 @@ absl::Status Run(const Options& options, const LaunchShape& launch,
   }
   Fiber::Acquire(&own.end);  // only the end of the kernel orders blocks
   total_switches += own.switches;
+  std::move(own.threads.begin(), own.threads.end(), std::back_inserter(idle_threads));
   block = nullptr;
   return own.fault.empty() ? absl::OkStatus() : absl::InternalError(own.fault);
 }
@@ -333,8 +341,8 @@ void Meet(const uint32_t* in, int num_in, uint32_t* out, int num_out, WarpOperat
   const int lane = block->place.thread % kWarpLanes;
   Warp& warp = block->warps[block->place.thread / kWarpLanes];
   if (warp.arrived != 0 && (std::strcmp(warp.what, what) != 0 || warp.line != site.line())) {
-    Fail(absl::StrCat(what, " on line ", site.line(), " meets ", warp.what, " on line ",
-                      warp.line));
+    Fail(
+        absl::StrCat(what, " on line ", site.line(), " meets ", warp.what, " on line ", warp.line));
   }
   warp.what = what;
   warp.line = site.line();
@@ -358,10 +366,13 @@ void SyncWarp(const Site& site) {
   // The last lane to arrive turns the parity for the next meeting.
   char* order = &warp.order[warp.parity];
   Fiber::Release(order);
-  Meet(nullptr, 0, nullptr, 0, [](LaneWords*, int) {
-    Warp& mine = block->warps[block->place.thread / kWarpLanes];
-    mine.parity ^= 1;
-  }, 0, "SyncWarp", site);
+  Meet(
+      nullptr, 0, nullptr, 0,
+      [](LaneWords*, int) {
+        Warp& mine = block->warps[block->place.thread / kWarpLanes];
+        mine.parity ^= 1;
+      },
+      0, "SyncWarp", site);
   Fiber::Acquire(order);
 }
 

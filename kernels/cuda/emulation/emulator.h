@@ -38,10 +38,12 @@ enum class Schedule {
 struct Options {
   Schedule schedule = Schedule::kRandom;
   uint64_t seed = 1;
-  size_t shared_limit = 99 * 1024;  // a block's: 99 KiB on sm_86, 89 and 120, 163 on sm_80, 227 on sm_90 and 100
+  size_t shared_limit =
+      99 * 1024;  // a block's: 99 KiB on sm_86, 89 and 120, 163 on sm_80, 227 on sm_90 and 100
 };
 
-absl::Status Run(const Options& options, const LaunchShape& launch, const std::function<void()>& kernel);
+absl::Status Run(const Options& options, const LaunchShape& launch,
+                 const std::function<void()>& kernel);
 
 // Switches between fibers since this thread began.
 uint64_t Switches();

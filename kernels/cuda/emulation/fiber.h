@@ -16,7 +16,7 @@ namespace sheaf::kernels::cuda::emulation {
 
 class Fiber {
  public:
-  Fiber();                          // of the calling thread's own stack
+  Fiber();  // of the calling thread's own stack
   explicit Fiber(size_t stack_bytes);
   ~Fiber();
   Fiber(const Fiber&) = delete;

@@ -120,7 +120,8 @@ std::vector<float> RunOnDevice(const BatchRun& run, const QuantizedRows& x,
                                  .scales = scales.as<float>(),
                                  .sums = run.sums_come_along ? sums.as<int32_t>() : nullptr,
                                  .out = out.as<float>()};
-  const int error = LaunchExperts(run.limits, run.shape, head, buffers, nullptr);
+  const int error =
+      LaunchExperts(run.limits, run.shape, run.launch_head.value_or(head), buffers, nullptr);
   EXPECT_EQ(error, 0) << TakeFault();
   if (error != 0) return {};
   return std::vector<float>(out.as<float>(), out.as<float>() + num_rows * run.shape.hidden);

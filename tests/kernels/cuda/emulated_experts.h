@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -63,6 +64,7 @@ struct BatchRun {
   ExpertBatchShape shape;
   DeviceLimits limits;
   bool sums_come_along = true;
+  std::optional<PlanHead> launch_head;  // in place of the plan's own
 };
 
 // What the emulator found in the launches since the last call; empty: nothing.

@@ -1,0 +1,121 @@
+#include "kernels/experts/expert_plan_cuda.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <set>
+#include <vector>
+
+namespace sheaf::kernels::cuda {
+namespace {
+
+DeviceExpert ExpertOf(int hidden, int intermediate) {
+  DeviceExpert expert;
+  expert.gate.n = expert.up.n = expert.down.k = intermediate;
+  expert.gate.k = expert.up.k = expert.down.n = hidden;
+  return expert;
+}
+
+constexpr ExpertBatchShape kShape = {
+    .hidden = 600, .intermediate = 200, .max_tokens = 10, .max_jobs = 3, .max_rows = 100};
+
+class ExpertPlanTest : public testing::Test {
+ protected:
+  absl::Status Plan(const std::vector<ExpertBatchJob>& jobs, int num_tokens = 10) {
+    bytes_.assign(ExpertPlanLayout(kShape).bytes, std::byte{0xff});
+    return PlanExperts(kShape, num_tokens, jobs, bytes_, head_);
+  }
+  std::vector<PlannedTile> Tiles(PlanList list) const {
+    std::vector<PlannedTile> tiles(head_.tiles[list]);
+    std::memcpy(tiles.data(), bytes_.data() + ExpertPlanLayout(kShape).tiles[list],
+                tiles.size() * sizeof(PlannedTile));
+    return tiles;
+  }
+
+  DeviceExpert expert_ = ExpertOf(600, 200);
+  std::vector<std::byte> bytes_;
+  PlanHead head_;
+};
+
+TEST_F(ExpertPlanTest, TilesOfFewAndManyRows) {
+  const std::vector<int32_t> few(16, 1), many(65, 2);
+  ASSERT_TRUE(Plan({{&expert_, few}, {&expert_, {}}, {&expert_, many}}).ok());
+  EXPECT_EQ(head_.num_jobs, 2);
+  EXPECT_EQ(head_.num_rows, 81);
+  EXPECT_EQ(head_.part_bytes, 1024 + 32);
+  EXPECT_EQ(head_.tiles[kFewInner], 2);   // 200 = 128 + 72
+  EXPECT_EQ(head_.tiles[kFewOutput], 3);  // 600 = 256 + 256 + 88
+  EXPECT_EQ(head_.tiles[kManyInner], 4);  // 65 = 64 + 1
+  EXPECT_EQ(head_.tiles[kManyOutput], 6);
+  const std::vector<PlannedTile> tiles = Tiles(kManyInner);
+  const int expected[4][2] = {{0, 0}, {0, 64}, {1, 0}, {1, 64}};
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_EQ(tiles[i].job, 1);
+    EXPECT_EQ(tiles[i].chunk, expected[i][0]);
+    EXPECT_EQ(tiles[i].row, expected[i][1]);
+  }
+}
+
+TEST_F(ExpertPlanTest, EveryBatchOfTheShapeFits) {
+  for (int rows : {1, 16, 17, 64, 65, 98}) {
+    for (int others : {0, 1}) {
+      const std::vector<int32_t> all(rows, 0), one(others, 0);
+      ASSERT_TRUE(Plan({{&expert_, all}, {&expert_, one}, {&expert_, one}}).ok());
+      const ExpertPlanLayout layout(kShape);
+      for (int list = 0; list < kPlanLists; ++list) {
+        const size_t end = list + 1 == kPlanLists ? layout.bytes : layout.tiles[list + 1];
+        EXPECT_LE(layout.tiles[list] + sizeof(PlannedTile) * head_.tiles[list], end) << list;
+      }
+    }
+  }
+}
+
+TEST_F(ExpertPlanTest, WhatDoesNotFitIsRefused) {
+  const std::vector<int32_t> row = {0}, too_many(101, 0), outside = {10}, negative = {-1};
+  EXPECT_TRUE(absl::IsInvalidArgument(Plan({{&expert_, too_many}})));
+  EXPECT_TRUE(absl::IsInvalidArgument(Plan({{&expert_, outside}})));
+  EXPECT_TRUE(absl::IsInvalidArgument(Plan({{&expert_, negative}})));
+  EXPECT_TRUE(absl::IsInvalidArgument(Plan({{&expert_, row}}, 11)));
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      Plan({{&expert_, row}, {&expert_, row}, {&expert_, row}, {&expert_, row}})));
+  const DeviceExpert other = ExpertOf(600, 328);
+  EXPECT_TRUE(absl::IsInvalidArgument(Plan({{&other, row}})));
+  DeviceExpert permuted = expert_;
+  const int32_t order = 0;
+  permuted.down.permutation = &order;
+  EXPECT_TRUE(absl::IsInvalidArgument(Plan({{&permuted, row}})));
+  DeviceExpert strange = expert_;
+  strange.up.segment = 256;
+  EXPECT_TRUE(absl::IsInvalidArgument(Plan({{&strange, row}})));
+}
+
+TEST(DeviceTileTest, TheOrderIsThatOfTheFragments) {
+  std::set<int> seen;
+  for (int i = 0; i < kTileWords; ++i) seen.insert(DeviceWord(i));
+  EXPECT_EQ(seen.size(), size_t{kTileWords});
+  EXPECT_EQ(*seen.rbegin(), kTileWords - 1);
+  // Step 6 = 4 * 1 + 2, row 13 = 5 + 8: half 0, lane 4 * 5 + 2 = 22, second step of the half, second row.
+  EXPECT_EQ(DeviceWord(6 * 16 + 13), 0 * 128 + 22 * 4 + 1 * 2 + 1);
+  EXPECT_EQ(DeviceWord(15 * 16 + 0), 1 * 128 + 3 * 4 + 1 * 2 + 0);
+}
+
+TEST(RingTest, FitsTheDevice) {
+  for (const size_t kib : {99, 163, 227}) {
+    for (int tiles : {kFewTiles, kManyTiles}) {
+      for (int part :
+           {PartBytes(128, ScaleFormat::kF16, false), PartBytes(32, ScaleFormat::kF32, true)}) {
+        const DeviceLimits limits = {.block_shared_bytes = kib * 1024,
+                                     .processor_shared_bytes = (kib + 1) * 1024};
+        int blocks = 0;
+        const RingShape ring = ChooseRing(limits, tiles, part, blocks);
+        EXPECT_GE(ring.stages, 2);
+        EXPECT_LE(ring.stages, kMaxStages);
+        EXPECT_LE(ring.shared_bytes(), limits.block_shared_bytes);
+        EXPECT_LE(blocks * (ring.shared_bytes() + 1024), limits.processor_shared_bytes);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace sheaf::kernels::cuda
