@@ -22,6 +22,7 @@ namespace {
 
 constexpr size_t kStackBytes = 64 * 1024;
 constexpr int kMaxThreads = 1024;
+constexpr int kMaxCopies = 256;  // of a thread, in flight
 constexpr unsigned char kPoison = 0xff;
 constexpr size_t kFenceBytes = 256;  // after shared memory
 constexpr unsigned char kFence = 0xa5;
@@ -37,7 +38,9 @@ struct Thread {
   bool ended = false;
   const char* waits_in = nullptr;  // null: it can run
   unsigned waits_at = 0;           // line
-  std::vector<Copy> copies;
+  // An array: what a fiber allocates, another frees, which ThreadSanitizer would call a race.
+  Copy copies[kMaxCopies];
+  int num_copies = 0;
   int group = 0;
 };
 
@@ -48,7 +51,6 @@ struct Warp {
   unsigned line = 0;
   // Of two meetings in a row: a fast lane must not release the one that a slow lane acquires.
   int parity = 0;
-  char order[2] = {};
 };
 
 // The threads that can run, as a ring.
@@ -92,8 +94,11 @@ struct Block {
   int arrived = 0;  // at the barrier
   unsigned barrier_line = 0;
   int parity = 0;
-  char order[2] = {};
+  // What ThreadSanitizer is told of: the launch's begin and end, and two addresses a block and two a warp of it
+  // for their barriers, none of which two blocks share.
+  char begin = 0;
   char end = 0;
+  std::vector<char> orders;
   uint64_t random = 1;
   std::string fault;
   uint64_t switches = 0;
@@ -110,6 +115,12 @@ uint64_t Random() {
   x ^= x >> 7;
   x ^= x << 17;
   return block->random = x;
+}
+
+// Of the running block's barrier (0) or of its warps' (1 + warp).
+char* OrderOf(int barrier, int parity) {
+  const size_t barriers = 1 + block->warps.size();
+  return &block->orders[2 * (block->place.block * barriers + barrier) + parity];
 }
 
 Thread& Running() { return *block->threads[block->place.thread]; }
@@ -173,10 +184,11 @@ void ReleaseBarrier() {
 
 void RunThread() {
   Thread& me = Running();
+  Fiber::Acquire(&block->begin);
   try {
     (*block->kernel)();
-    if (!me.copies.empty()) {
-      Fail(absl::StrCat("the thread ends with ", me.copies.size(), " unfinished copies"));
+    if (me.num_copies > 0) {
+      Fail(absl::StrCat("the thread ends with ", me.num_copies, " unfinished copies"));
     }
   } catch (const std::exception& error) {
     if (block->fault.empty()) block->fault = error.what();
@@ -255,17 +267,22 @@ void RunBlock(int index) {
   block->arrived = 0;
   block->ready.Reset(block->threads.size());
   for (Warp& warp : block->warps) warp.arrived = 0;
+  if (FibersAreWatched()) {
+    // Not the same fiber for the same thread of the next block, whose accesses would be in order.
+    const size_t shift = (kWarpLanes + 1) % block->threads.size();
+    std::rotate(block->threads.begin(), block->threads.begin() + shift, block->threads.end());
+  }
   for (size_t i = 0; i < block->threads.size(); ++i) {
-    // Watched stacks are not used again: their accesses would seem to race with the last block's.
-    if (FibersAreWatched()) block->threads[i] = std::make_unique<Thread>(kStackBytes);
     Thread& thread = *block->threads[i];
     thread.ended = false;
     thread.waits_in = nullptr;
-    thread.copies.clear();
+    thread.num_copies = 0;
     thread.group = 0;
     thread.fiber.Prepare(RunThread);
     block->ready.Add(static_cast<int>(i));
   }
+  Fiber::Release(
+      &block->begin);  // the host has seen nothing of other blocks: this does not order them
   Yield(block->outside, false);
   if (!block->fault.empty()) return;
   if (block->alive > 0) {
@@ -297,6 +314,7 @@ absl::Status Run(const Options& options, const LaunchShape& launch,
     idle_threads.pop_back();
   }
   own.warps.resize(launch.threads / kWarpLanes);
+  own.orders.resize(2 * launch.blocks * (1 + own.warps.size()));
   block = &own;
   std::vector<int> order(launch.blocks);
   std::iota(order.begin(), order.end(), 0);
@@ -324,7 +342,7 @@ void SyncBlock(const Site& site) {
                       block->barrier_line));
   }
   block->barrier_line = site.line();
-  char* order = &block->order[block->parity];
+  char* order = OrderOf(0, block->parity);
   Fiber::Release(order);
   if (++block->arrived == block->alive) {
     ReleaseBarrier();
@@ -346,7 +364,7 @@ void Meet(const uint32_t* in, int num_in, uint32_t* out, int num_out, WarpOperat
   }
   warp.what = what;
   warp.line = site.line();
-  std::copy(in, in + num_in, warp.lanes[lane].in);
+  for (int i = 0; i < num_in; ++i) warp.lanes[lane].in[i] = in[i];
   warp.arrived |= 1u << lane;
   if (warp.arrived == ~0u) {
     if (operation != nullptr) operation(warp.lanes, argument);
@@ -358,13 +376,13 @@ void Meet(const uint32_t* in, int num_in, uint32_t* out, int num_out, WarpOperat
   } else {
     WaitIn(what, site.line());
   }
-  std::copy(warp.lanes[lane].out, warp.lanes[lane].out + num_out, out);
+  for (int i = 0; i < num_out; ++i) out[i] = warp.lanes[lane].out[i];
 }
 
 void SyncWarp(const Site& site) {
   Warp& warp = block->warps[block->place.thread / kWarpLanes];
   // The last lane to arrive turns the parity for the next meeting.
-  char* order = &warp.order[warp.parity];
+  char* order = OrderOf(1 + block->place.thread / kWarpLanes, warp.parity);
   Fiber::Release(order);
   Meet(
       nullptr, 0, nullptr, 0,
@@ -386,22 +404,22 @@ void QueueCopy(void* to, const void* from, int bytes, bool zero, const Site& sit
     Fail(absl::StrCat("copy to outside shared memory, line ", site.line()));
   }
   Thread& me = Running();
-  me.copies.push_back({.to = static_cast<unsigned char*>(to),
-                       .from = static_cast<const unsigned char*>(from),
-                       .bytes = bytes,
-                       .zero = zero,
-                       .group = me.group});
+  if (me.num_copies == kMaxCopies) Fail("more copies in flight than the emulator's table has");
+  me.copies[me.num_copies++] = {.to = static_cast<unsigned char*>(to),
+                                .from = static_cast<const unsigned char*>(from),
+                                .bytes = bytes,
+                                .zero = zero,
+                                .group = me.group};
 }
 
 void CommitCopies() { ++Running().group; }
 
 bool TakeDueCopy(int leave, Copy* copy) {
   Thread& me = Running();
-  for (Copy& queued : me.copies) {
-    if (queued.group >= me.group - leave) continue;
-    *copy = queued;
-    queued = me.copies.back();
-    me.copies.pop_back();
+  for (int i = 0; i < me.num_copies; ++i) {
+    if (me.copies[i].group >= me.group - leave) continue;
+    *copy = me.copies[i];
+    me.copies[i] = me.copies[--me.num_copies];
     return true;
   }
   return false;

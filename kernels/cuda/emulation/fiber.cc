@@ -105,8 +105,7 @@ void Fiber::Prepare(void (*entry)()) {
   __asan_unpoison_memory_region(stack, state_->stack_bytes);  // the last use never returned
 #endif
 #ifdef SHEAF_FIBERS_UNDER_TSAN
-  if (state_->watched != nullptr) __tsan_destroy_fiber(state_->watched);
-  state_->watched = __tsan_create_fiber(0);
+  if (state_->watched == nullptr) state_->watched = __tsan_create_fiber(0);
 #endif
 #ifdef SHEAF_UCONTEXT
   getcontext(&state_->context);
