@@ -22,12 +22,16 @@ message(STATUS "CUDA: ${SHEAF_CUDA_ENABLED} (SHEAF_CUDA=${SHEAF_CUDA})")
 if(SHEAF_CUDA_ENABLED)
   set(CMAKE_CUDA_ARCHITECTURES ${SHEAF_CUDA_ARCHITECTURES})
   enable_language(CUDA)
+  # CMake 3.25 does not know that nvcc has C++20.
+  if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+    set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+  endif()
   find_package(CUDAToolkit 12.8 REQUIRED)  # the first that knows sm_100a and sm_120a
 endif()
 
 # Only explicit fused multiply-adds may fuse, as in SHEAF_NUMERICS.
-# (CMake 3.25 does not know that nvcc has C++20.)
-set(SHEAF_CUDA_FLAGS -std=c++20 -fmad=false --expt-relaxed-constexpr)
+set(SHEAF_CUDA_FLAGS -fmad=false --expt-relaxed-constexpr)
 
 function(sheaf_cuda_library name)
   cmake_parse_arguments(ARG "" "" "SRCS;DEPS" ${ARGN})

@@ -9,8 +9,9 @@
 //   ShuffleXor(v, m)          the v of lane ^ m; orders nothing
 //   MultiplyTile(d, a, b0, b1)  d += A B of a warp, A unsigned [16][32] and B signed [32][8] bytes, exact in 32 bits;
 //                             fragments as in PTX's mma.m16n8k32
-//   CopyAsync16 (..OrZero) CopyAsync4OrZero CopyAsyncCommit CopyAsyncWait<n>   global to shared memory, aligned to its size; a wait
-//                             leaves the n youngest groups of the calling thread under way and shows the others to it alone
+//   MultiplyFirstTile         the same with d = A B
+//   CopyAsync16 CopyAsync4 CopyAsyncCommit CopyAsyncWait<n>   global to shared memory, aligned to its size; a wait leaves the n
+//                             youngest groups of the calling thread under way and shows the others to it alone
 //   FusedMultiplyAdd Multiply Add Subtract Divide IntToFloat RoundToInt HalfToFloat   rounded to nearest even, subnormals
 //                             kept, never contracted: the bits of the CPU kernels
 //   FloatBits BitsToFloat     the same bits

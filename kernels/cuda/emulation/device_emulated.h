@@ -41,21 +41,21 @@ inline void MultiplyTile(int32_t (&d)[4], const uint32_t (&a)[4], uint32_t b0, u
   std::memcpy(d, out, sizeof(d));
 }
 
+inline void MultiplyFirstTile(int32_t (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
+                              const Site& site = Site::current()) {
+  for (int32_t& sum : d) sum = 0;
+  MultiplyTile(d, a, b0, b1, site);
+}
+
 inline void PoisonCopyTarget(void* to, int bytes) {
   for (int i = 0; i < bytes / 4; ++i) static_cast<uint32_t*>(to)[i] = 0xffffffffu;
 }
 inline void CopyAsync16(void* to, const void* from, const Site& site = Site::current()) {
-  emulation::QueueCopy(to, from, 16, false, site);
+  emulation::QueueCopy(to, from, 16, site);
   PoisonCopyTarget(to, 16);
 }
-inline void CopyAsync16OrZero(void* to, const void* from, bool copy,
-                              const Site& site = Site::current()) {
-  emulation::QueueCopy(to, from, 16, !copy, site);
-  PoisonCopyTarget(to, 16);
-}
-inline void CopyAsync4OrZero(void* to, const void* from, bool copy,
-                             const Site& site = Site::current()) {
-  emulation::QueueCopy(to, from, 4, !copy, site);
+inline void CopyAsync4(void* to, const void* from, const Site& site = Site::current()) {
+  emulation::QueueCopy(to, from, 4, site);
   PoisonCopyTarget(to, 4);
 }
 inline void CopyAsyncCommit() { emulation::CommitCopies(); }
@@ -63,8 +63,7 @@ template <int kLeave>
 inline void CopyAsyncWait() {
   for (emulation::Copy copy; emulation::TakeDueCopy(kLeave, &copy);) {
     for (int i = 0; i < copy.bytes / 4; ++i) {
-      reinterpret_cast<uint32_t*>(copy.to)[i] =
-          copy.zero ? 0 : reinterpret_cast<const uint32_t*>(copy.from)[i];
+      reinterpret_cast<uint32_t*>(copy.to)[i] = reinterpret_cast<const uint32_t*>(copy.from)[i];
     }
   }
 }

@@ -394,10 +394,10 @@ void SyncWarp(const Site& site) {
   Fiber::Acquire(order);
 }
 
-void QueueCopy(void* to, const void* from, int bytes, bool zero, const Site& site) {
+void QueueCopy(void* to, const void* from, int bytes, const Site& site) {
   const uintptr_t begin = reinterpret_cast<uintptr_t>(to);
   const uintptr_t shared = reinterpret_cast<uintptr_t>(block->place.shared);
-  if (begin % bytes != 0 || (!zero && reinterpret_cast<uintptr_t>(from) % bytes != 0)) {
+  if (begin % bytes != 0 || reinterpret_cast<uintptr_t>(from) % bytes != 0) {
     Fail(absl::StrCat("copy of ", bytes, " bytes, misaligned, line ", site.line()));
   }
   if (begin < shared || begin + bytes > shared + block->launch.shared_bytes) {
@@ -408,7 +408,6 @@ void QueueCopy(void* to, const void* from, int bytes, bool zero, const Site& sit
   me.copies[me.num_copies++] = {.to = static_cast<unsigned char*>(to),
                                 .from = static_cast<const unsigned char*>(from),
                                 .bytes = bytes,
-                                .zero = zero,
                                 .group = me.group};
 }
 

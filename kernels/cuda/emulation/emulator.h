@@ -84,10 +84,9 @@ struct Copy {
   unsigned char* to = nullptr;
   const unsigned char* from = nullptr;
   int bytes = 0;
-  bool zero = false;
   int group = 0;
 };
-void QueueCopy(void* to, const void* from, int bytes, bool zero, const Site& site);
+void QueueCopy(void* to, const void* from, int bytes, const Site& site);
 void CommitCopies();
 // Takes one copy that a wait leaving `leave` groups in flight must have finished.
 bool TakeDueCopy(int leave, Copy* copy);

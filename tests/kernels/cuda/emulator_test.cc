@@ -57,13 +57,13 @@ TEST(EmulatorTest, ACopyIsThereAfterItsWaitOnly) {
       unsigned char* mine = SharedMemory() + 16 * ThreadIndex();
       CopyAsync16(mine, source + 4 * ThreadIndex());
       CopyAsyncCommit();
-      CopyAsync4OrZero(mine + 512, source, false);
+      CopyAsync4(mine + 512, source + 7);
       CopyAsyncCommit();
       if (wait) CopyAsyncWait<1>();
       y[ThreadIndex()] = *reinterpret_cast<float*>(mine);
       EXPECT_TRUE(std::isnan(*reinterpret_cast<float*>(mine + 512)));
       CopyAsyncWait<0>();
-      EXPECT_EQ(*reinterpret_cast<float*>(mine + 512), 0.0f);
+      EXPECT_EQ(*reinterpret_cast<float*>(mine + 512), 7.0f);
     });
     ASSERT_TRUE(status.ok()) << status;
     EXPECT_EQ(std::isnan(y[5]), !wait);
