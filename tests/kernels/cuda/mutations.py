@@ -21,8 +21,8 @@ EXPERTS = "kernels/experts/expert_ffn_cuda.cuh"
 TILES = "kernels/linear/packed_w4_cuda.cuh"
 EXP = "kernels/vector/exp_cuda.cuh"
 WORDS = "kernels/linear/packed_w4_cuda.h"
-LOOP_BARRIER = "    SyncBlock();  // the group has landed for all, and all have left the slot that is copied to\n"
-LOOP_COPY = "    if (group + ring.stages - 1 < groups) copy_group(group + ring.stages - 1, free_slot);\n"
+LOOP_BARRIER = "    SyncBlock();  // the group has landed for all, and all have left the stage that is copied to\n"
+LOOP_COPY = "    if (group + ring.stages - 1 < groups) copy_group(free_at);\n"
 
 # (what, file, text, mistake); the text must occur exactly once (#SECOND#: its second occurrence).
 MUTATIONS = [
@@ -30,24 +30,26 @@ MUTATIONS = [
     ("ring: no barrier in the loop", PRODUCT, LOOP_BARRIER, ""),
     ("ring: copy before the barrier", PRODUCT, LOOP_BARRIER + LOOP_COPY, LOOP_COPY + LOOP_BARRIER),
     ("ring: wait for one group less", PRODUCT, "WaitForCopies(ring.stages - 2);", "WaitForCopies(ring.stages - 1);"),
-    ("ring: first free slot is 0", PRODUCT, "free_slot = ring.stages - 1;", "free_slot = 0;"),
+    ("ring: first free stage is 0", PRODUCT, "free_at = (ring.stages - 1) * stage_bytes;", "free_at = 0;"),
     ("ring: a stage one part short", PRODUCT, "tokens_at = 2 * kProductWarps * ring.part_bytes", "tokens_at = (2 * kProductWarps - 1) * ring.part_bytes"),
     ("ring: no barrier after the last group", PRODUCT, "  WaitForCopies(0);\n  SyncBlock();\n", "  WaitForCopies(0);\n"),
     ("ring: no last wait", PRODUCT, "  WaitForCopies(0);\n  SyncBlock();\n", "  SyncBlock();\n"),
-    ("copy: zeros not copied", PRODUCT, "has_rest = at < scale_bytes + zero_bytes;", "has_rest = at < scale_bytes;"),
+    ("copy: zeros not copied", PRODUCT, "at < scale_bytes + zero_bytes", "at < scale_bytes + zero_bytes - 16"),
     ("copy: zeros step as scales", PRODUCT, "rest_stride = zero_bytes;", "rest_stride = scale_bytes;"),
-    ("copy: one row past the tile", PRODUCT, "at >= x.count ? -1", "at > x.count ? -1"),
-    ("copy: sums by lane 15", PRODUCT, "from = lane < 16", "from = lane < 15"),
-    ("product: planes swapped", PRODUCT, "MultiplyTile(high[m], a, b_high.x[0], b_high.x[1]);", "MultiplyTile(high[m], a, b_low.x[0], b_low.x[1]);"),
-    ("product: b registers swapped", PRODUCT, "b_low.x[0], b_low.x[1]);", "b_low.x[1], b_low.x[0]);"),
+    ("copy: one row past the tile", PRODUCT, "at >= x.count || lane > 17", "at > x.count || lane > 17"),
+    ("copy: sums step as planes", PRODUCT, "lane == 16 ? 16 : 4", "lane == 16 ? 256 : 4"),
+    ("product: planes swapped", PRODUCT, "MultiplyFirstTile(high[m], a, b_high.x[0], b_high.x[1]);", "MultiplyFirstTile(high[m], a, b_low.x[0], b_low.x[1]);"),
+    ("product: b registers swapped", PRODUCT, "MultiplyTile(low[m], a, b_low.x[0], b_low.x[1]);", "MultiplyTile(low[m], a, b_low.x[1], b_low.x[0]);"),
+    ("product: every step the first", PRODUCT, "if (i == 0) {", "if (i < 2) {"),
     ("product: rows of a swapped", PRODUCT, "w0 = words[m][2 * step], w1 = words[m][2 * step + 1]", "w1 = words[m][2 * step], w0 = words[m][2 * step + 1]"),
     ("product: zero of the other row", PRODUCT, "zero[m][i / 2] * sum[i % 2]", "zero[m][i % 2] * sum[i % 2]"),
     ("product: sums of the other half", PRODUCT, "segment == 0 ? sums.x[0] + sums.x[1]", "segment == 1 ? sums.x[0] + sums.x[1]"),
-    ("product: high plane times 255", PRODUCT, "256 * high[m][i]", "255 * high[m][i]"),
-    ("product: last partial tile left out", PRODUCT, "tiles = (x.count + kTokens - 1) / kTokens", "tiles = (x.count + kTokens - 2) / kTokens"),
-    ("product: multiply, then add", PRODUCT,
-     "FusedMultiplyAdd(\n              IntToFloat(total), Multiply(weight_scale[m][i / 2], x_scale[i % 2]), acc[m][tile][i]);",
-     "Add(Multiply(IntToFloat(total), Multiply(weight_scale[m][i / 2], x_scale[i % 2])), acc[m][tile][i]);"),
+    ("product: high plane times 255", PRODUCT, "256u * static_cast", "255u * static_cast"),
+    ("product: last partial tile left out", PRODUCT, "tile * kTokens >= count", "tile * kTokens + 7 >= count"),
+    ("product: 9 rows as 8", PRODUCT, "if (x.count <= kTokens)", "if (x.count <= kTokens + 1)"),
+    ("product: what is absent added", PRODUCT, "views[m].present ? next : acc[m][tile][i]", "next"),
+    ("product: multiply, then add", PRODUCT, "FusedMultiplyAdd(IntToFloat(static_cast<int32_t>(total)), scale, acc[m][tile][i])",
+     "Add(Multiply(IntToFloat(static_cast<int32_t>(total)), scale), acc[m][tile][i])"),
     ("rows: maximum of half a warp", ROWS, "lanes < kWarpLanes; lanes *= 2", "lanes < kWarpLanes / 2; lanes *= 2"),
     ("rows: sum of half a granule", ROWS, "lanes < 8; lanes *= 2", "lanes < 4; lanes *= 2"),
     ("rows: low byte out of range", ROWS, "(q + 128) >> 8", "q >> 8"),
