@@ -15,7 +15,7 @@
 // Threads    asynchronous on `stream` (a cudaStream_t) of the calling thread's current device; capturable into a
 //            graph. Any thread.
 // Errors     a cudaError_t as an int, 0 for none.
-// Not run on a GPU yet: see docs/gpu.md.
+// Not run on a GPU yet: see docs/cuda_kernels.md.
 
 #include <cstddef>
 #include <cstdint>

@@ -14,7 +14,15 @@ Launcher& TheLauncher() {
   return launcher;
 }
 
+LaunchObserver& Observer() {
+  static LaunchObserver observer;
+  return observer;
+}
+
 }  // namespace
+
+void SetLaunchObserver(LaunchObserver observer) { Observer() = std::move(observer); }
+const LaunchObserver& TheLaunchObserver() { return Observer(); }
 
 void SetLauncher(Launcher launcher) { TheLauncher() = std::move(launcher); }
 

@@ -3,10 +3,13 @@
 // with streams of its own sets another.
 //
 // Ownership  the launcher keeps `kernel` as long as it needs; the arguments are copies in it.
-// Threads    SetLauncher before the first launch or between launches; launches from any thread.
+// Threads    SetLauncher, SetLaunchObserver before the first launch or between launches; launches from any thread.
 // Errors     the default launcher answers 719 (cudaErrorLaunchFailure) and says on stderr what was found.
 
+#include <cstddef>
 #include <functional>
+#include <span>
+#include <tuple>
 
 #include "kernels/cuda/emulation/emulator.h"
 #include "kernels/cuda/launch_shape.h"
@@ -19,11 +22,26 @@ using Launcher =
 void SetLauncher(Launcher launcher);  // null: the default
 int LaunchOnStream(const LaunchShape& shape, void* stream, std::function<void()> kernel);
 
+// Is shown the kernel and the bytes of its arguments before the launcher is. Null: nobody.
+using LaunchObserver = std::function<void(const void* kernel, const LaunchShape& shape,
+                                          std::span<const std::span<const std::byte>> arguments)>;
+void SetLaunchObserver(LaunchObserver observer);
+const LaunchObserver& TheLaunchObserver();
+
 }  // namespace emulation
 
 template <typename... Parameters, typename... Arguments>
 int LaunchKernel(void (*kernel)(Parameters...), const LaunchShape& shape, void* stream,
                  Arguments... arguments) {
+  if (const emulation::LaunchObserver& observer = emulation::TheLaunchObserver()) {
+    const std::tuple<Parameters...> values(static_cast<Parameters>(arguments)...);
+    std::apply(
+        [&](const auto&... value) {
+          const std::span<const std::byte> bytes[] = {std::as_bytes(std::span(&value, 1))...};
+          observer(reinterpret_cast<const void*>(kernel), shape, bytes);
+        },
+        values);
+  }
   return emulation::LaunchOnStream(shape, stream,
                                    [=] { kernel(static_cast<Parameters>(arguments)...); });
 }

@@ -16,6 +16,11 @@ std::string& Fault() {
   return fault;
 }
 
+std::map<std::byte*, size_t>& Memory() {
+  static std::map<std::byte*, size_t> memory;
+  return memory;
+}
+
 IntegerOptions Sized(IntegerOptions options, int n, int k) {
   options.n = n;
   options.k = k;
@@ -29,13 +34,19 @@ DeviceBytes::DeviceBytes(size_t bytes, int fill) {
   if (posix_memalign(&data, 256, bytes == 0 ? 1 : bytes) != 0) std::abort();
   std::memset(data, fill, bytes);
   data_.reset(static_cast<std::byte*>(data));
+  Memory()[data_.get()] = bytes;
 }
 
 DeviceBytes::DeviceBytes(const void* from, size_t bytes) : DeviceBytes(bytes) {
   if (bytes != 0) std::memcpy(data_.get(), from, bytes);
 }
 
-void DeviceBytes::Free::operator()(std::byte* data) const { std::free(data); }
+void DeviceBytes::Free::operator()(std::byte* data) const {
+  Memory().erase(data);
+  std::free(data);
+}
+
+const std::map<std::byte*, size_t>& DeviceMemory() { return Memory(); }
 
 ExpertFormat FormatOf(const IntegerOptions& all) {
   return {.gate = all, .up = all, .down = all, .same_permutation = false};

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <random>
@@ -66,6 +67,9 @@ struct BatchRun {
   bool sums_come_along = true;
   std::optional<PlanHead> launch_head;  // in place of the plan's own
 };
+
+// All memory of the "device", by address.
+const std::map<std::byte*, size_t>& DeviceMemory();
 
 // What the emulator found in the launches since the last call; empty: nothing.
 std::string TakeFault();

@@ -2,9 +2,10 @@
 """Seeds one mistake at a time into the CUDA kernels and says which build of the emulated tests notices it. Run by hand:
 
     tests/kernels/cuda/mutations.py --build build/release [--only TEXT] [--builds plain,races,address]
+    tests/kernels/cuda/mutations.py --build build/release --nvcc NVCC      of kernels/cuda/device_nvcc.h, which only ptx_test.py runs
 
 plain: values; races: ThreadSanitizer on CUDA threads; address: AddressSanitizer and UndefinedBehaviorSanitizer. Needs the targets
-cuda_kernels_test and cuda_races_test built. Prints a Markdown table; docs/gpu.md has one.
+cuda_kernels_test and cuda_races_test (with --nvcc: record_launches) built. Prints a Markdown table; docs/cuda_kernels.md has one.
 """
 import argparse
 import os
@@ -69,6 +70,23 @@ MUTATIONS = [
     ("exp: one coefficient rounded", EXP, "FusedMultiplyAdd(q, r, c::kC3)", "FusedMultiplyAdd(q, r, 0.1666667f)"),
 ]
 
+NVCC = "kernels/cuda/device_nvcc.h"
+PTX_MUTATIONS = [
+    ("nothing", NVCC, "", ""),
+    ("mma: b registers swapped", NVCC, '"r"(a[3]), "r"(b0), "r"(b1));\n}\n\nSHEAF_DEVICE void MultiplyFirst', '"r"(a[3]), "r"(b1), "r"(b0));\n}\n\nSHEAF_DEVICE void MultiplyFirst'),
+    ("mma: a registers swapped", NVCC, '"r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "r"(0)', '"r"(a[0]), "r"(a[2]), "r"(a[1]), "r"(a[3]), "r"(b0), "r"(b1), "r"(0)'),
+    ("mma: first begins with 1", NVCC, '"r"(b1), "r"(0));', '"r"(b1), "r"(1));'),
+    ("mma: sums not carried on", NVCC, '{%8,%9}, {%0,%1,%2,%3};"', '{%8,%9}, {%0,%1,%2,%2};"'),
+    ("copy: 8 bytes of 16", NVCC, "[%0], [%1], 16;", "[%0], [%1], 8;"),
+    ("copy: no commit", NVCC, '"cp.async.commit_group;"', '"// cp.async.commit_group;"'),
+    ("copy: one group more left", NVCC, '::"n"(kLeave)', '::"n"(kLeave + 1)'),
+    ("warp barrier for a block's", NVCC, "__syncthreads();", "__syncwarp();"),
+    ("shuffle down for xor", NVCC, "__shfl_xor_sync(0xffffffffu, value, lanes)", "__shfl_down_sync(0xffffffffu, value, lanes)"),
+    ("product contracted", NVCC, "return __fmul_rn(a, b);", "return __fmaf_rn(a, b, 1e-30f);"),
+    ("division approximate", NVCC, "__fdiv_rn(a, b)", "__fdividef(a, b)"),
+    ("integer truncated", NVCC, "__float2int_rn(value)", "__float2int_rz(value)"),
+]
+
 VALUES = "ExpertFfnCudaTest.*-*Widths*:*OneTo512Rows:*AsManyExperts*"
 RACES = "ExpertFfnCudaTest.OneRow:*FewAndMany*:*Permutations*:*GateUp*:*ABatchSmaller*:*SumsAre*"
 BUILDS = {
@@ -111,12 +129,37 @@ def verdict(process):
     return "-" if process.returncode == 0 else f"exit {process.returncode}"
 
 
+def ptx_main(options, folder):
+    """The table of PTX_MUTATIONS."""
+    overlay, launches = pathlib.Path(folder), pathlib.Path(folder) / "launches.bin"
+    subprocess.run([options.build.resolve() / "tests/record_launches", launches], check=True, env={**os.environ, "SHEAF_TEST_SEED": "18"})
+    print("| mistake | PTX |\n|---|---|")
+    for what, name, old, new in PTX_MUTATIONS:
+        target = overlay / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(mutated((ROOT / name).read_text(), old, new, what))
+        made = subprocess.run([options.nvcc, "-std=c++20", "-O3", "-fmad=false", "--expt-relaxed-constexpr", f"-I{overlay}", f"-I{ROOT}",
+                               "-arch=compute_80", "-ptx", "-o", overlay / "experts.ptx", ROOT / "kernels/experts/expert_ffn_cuda.cu"])
+        ran = subprocess.run(["/usr/bin/python3", ROOT / "tests/kernels/cuda/ptx_test.py", "--ptx", overlay / "experts.ptx", "--launches", launches],
+                             capture_output=True, text=True)
+        found = re.search(r"unknown instruction [\w.:]+|access outside[\w ]*|bar.sync[:\w ]*", ran.stdout + ran.stderr)
+        failures = re.search(r"(\d+) failures", ran.stdout)
+        row = "not compiled" if made.returncode else found.group(0) if found else f"bytes ({failures.group(1)})" if failures and ran.returncode else \
+            f"exit {ran.returncode}" if ran.returncode else "-"
+        print(f"| {what} | {row} |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/release")
     parser.add_argument("--only", default="")
     parser.add_argument("--builds", default="plain,races,address")
+    parser.add_argument("--nvcc")
     options = parser.parse_args()
+    if options.nvcc:
+        with tempfile.TemporaryDirectory() as folder:
+            ptx_main(options, folder)
+        return
     build = options.build.resolve()
     names = options.builds.split(",")
     print("| mistake | " + " | ".join(names) + " |\n|---|" + "---|" * len(names))
