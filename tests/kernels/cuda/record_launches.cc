@@ -14,7 +14,7 @@
 #include "kernels/cuda/emulation/launch_emulated.h"
 #include "kernels/experts/expert_ffn_cuda.cuh"
 #include "kernels/linear/packed_w4_cuda.cuh"
-#include "tests/kernels/cuda/emulated_experts.h"
+#include "tests/kernels/cuda/tested_experts.h"
 
 namespace sheaf::kernels::cuda {
 namespace {
@@ -86,12 +86,12 @@ void RunBatch(std::mt19937& random, const ExpertFormat& format, bool permuted, i
   ThreadPool pool(1);
   QuantizedRowsBuffer x;
   QuantizeRows(pool, floats.data(), tokens, hidden, x);
-  std::vector<std::unique_ptr<EmulatedExpert>> owned;
-  std::vector<const EmulatedExpert*> experts;
+  std::vector<std::unique_ptr<TestedExpert>> owned;
+  std::vector<const TestedExpert*> experts;
   std::vector<std::vector<int32_t>> rows;
   int pairs = 0;
   for (int count : counts) {
-    owned.push_back(std::make_unique<EmulatedExpert>(random, hidden, intermediate, format, limits));
+    owned.push_back(std::make_unique<TestedExpert>(random, hidden, intermediate, format, limits));
     experts.push_back(owned.back().get());
     rows.emplace_back(count);
     for (int32_t& row : rows.back()) row = static_cast<int32_t>(random() % tokens);

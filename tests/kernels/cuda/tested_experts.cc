@@ -1,25 +1,11 @@
-#include "tests/kernels/cuda/emulated_experts.h"
+#include "tests/kernels/cuda/tested_experts.h"
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <cstring>
-#include <utility>
-
-#include "kernels/cuda/emulation/launch_emulated.h"
+#include <string>
 
 namespace sheaf::kernels::cuda {
 namespace {
-
-std::string& Fault() {
-  static std::string fault;
-  return fault;
-}
-
-std::map<std::byte*, size_t>& Memory() {
-  static std::map<std::byte*, size_t> memory;
-  return memory;
-}
 
 IntegerOptions Sized(IntegerOptions options, int n, int k) {
   options.n = n;
@@ -29,31 +15,12 @@ IntegerOptions Sized(IntegerOptions options, int n, int k) {
 
 }  // namespace
 
-DeviceBytes::DeviceBytes(size_t bytes, int fill) {
-  void* data = nullptr;
-  if (posix_memalign(&data, 256, bytes == 0 ? 1 : bytes) != 0) std::abort();
-  std::memset(data, fill, bytes);
-  data_.reset(static_cast<std::byte*>(data));
-  Memory()[data_.get()] = bytes;
-}
-
-DeviceBytes::DeviceBytes(const void* from, size_t bytes) : DeviceBytes(bytes) {
-  if (bytes != 0) std::memcpy(data_.get(), from, bytes);
-}
-
-void DeviceBytes::Free::operator()(std::byte* data) const {
-  Memory().erase(data);
-  std::free(data);
-}
-
-const std::map<std::byte*, size_t>& DeviceMemory() { return Memory(); }
-
 ExpertFormat FormatOf(const IntegerOptions& all) {
   return {.gate = all, .up = all, .down = all, .same_permutation = false};
 }
 
-EmulatedExpert::EmulatedExpert(std::mt19937& random, int hidden, int intermediate,
-                               const ExpertFormat& format, const DeviceLimits& limits) {
+TestedExpert::TestedExpert(std::mt19937& random, int hidden, int intermediate,
+                           const ExpertFormat& format, const DeviceLimits& limits) {
   gate_ = std::make_unique<RandomLinear>(random, Sized(format.gate, intermediate, hidden));
   up_ = std::make_unique<RandomLinear>(random, Sized(format.up, intermediate, hidden));
   down_ = std::make_unique<RandomLinear>(random, Sized(format.down, hidden, intermediate));
@@ -63,7 +30,7 @@ EmulatedExpert::EmulatedExpert(std::mt19937& random, int hidden, int intermediat
   if (format.same_permutation) device_.up.permutation = device_.gate.permutation;
 }
 
-DeviceMatrix EmulatedExpert::Load(const Linear& linear, const DeviceLimits& limits) {
+DeviceMatrix TestedExpert::Load(const Linear& linear, const DeviceLimits& limits) {
   const PackedW4& w = linear.w4;
   DeviceMatrix device;
   device.n = w.n;
@@ -79,6 +46,7 @@ DeviceMatrix EmulatedExpert::Load(const Linear& linear, const DeviceLimits& limi
   const size_t slice = w.code_bytes() / w.row_blocks() * (w.row_blocks() / 2);
   EXPECT_EQ(RetileCodes(limits, codes, slice, nullptr), 0);
   EXPECT_EQ(RetileCodes(limits, codes + slice, w.code_bytes() - slice, nullptr), 0);
+  EXPECT_EQ(FinishLaunches(), "");
   device.codes = codes;
   device.scales = copy(w.scales, w.scale_count() * ScaleBytes(w.scale_format));
   if (w.zeros != nullptr) device.zeros = copy(w.zeros, w.scale_count());
@@ -92,20 +60,8 @@ DeviceMatrix EmulatedExpert::Load(const Linear& linear, const DeviceLimits& limi
   return device;
 }
 
-std::string TakeFault() { return std::exchange(Fault(), {}); }
-
-void EmulateWith(const emulation::Options& options) {
-  emulation::SetLauncher(
-      [options](const LaunchShape& shape, void*, const std::function<void()>& kernel) {
-        const absl::Status status = emulation::Run(options, shape, kernel);
-        if (status.ok()) return 0;
-        Fault() = std::string(status.message());
-        return 719;
-      });
-}
-
 std::vector<float> RunOnDevice(const BatchRun& run, const QuantizedRows& x,
-                               const std::vector<const EmulatedExpert*>& experts,
+                               const std::vector<const TestedExpert*>& experts,
                                const std::vector<std::vector<int32_t>>& rows) {
   std::vector<ExpertBatchJob> jobs;
   size_t num_rows = 0;
@@ -133,13 +89,15 @@ std::vector<float> RunOnDevice(const BatchRun& run, const QuantizedRows& x,
                                  .out = out.as<float>()};
   const int error =
       LaunchExperts(run.limits, run.shape, run.launch_head.value_or(head), buffers, nullptr);
-  EXPECT_EQ(error, 0) << TakeFault();
-  if (error != 0) return {};
+  const std::string fault = FinishLaunches();
+  EXPECT_EQ(error, 0) << fault;
+  EXPECT_EQ(fault, "");
+  if (error != 0 || !fault.empty()) return {};
   return std::vector<float>(out.as<float>(), out.as<float>() + num_rows * run.shape.hidden);
 }
 
 std::vector<float> RunOnHost(const QuantizedRows& x, int hidden,
-                             const std::vector<const EmulatedExpert*>& experts,
+                             const std::vector<const TestedExpert*>& experts,
                              const std::vector<std::vector<int32_t>>& rows) {
   std::vector<float> out;
   for (size_t i = 0; i < experts.size(); ++i) {
