@@ -40,7 +40,7 @@ int PrepareExpertKernels(const DeviceLimits& limits);
 int RetileCodes(const DeviceLimits& limits, uint8_t* codes, size_t bytes, void* stream);
 
 // `head` is the plan's, as PlanExperts gave it; for a graph that serves every batch of the shape, one with the
-// largest counts and part_bytes of them all (an empty list is not launched).
+// largest counts and part_bytes of them all (an empty list is not launched; x then has num_tokens rows of memory).
 int LaunchExperts(const DeviceLimits& limits, const ExpertBatchShape& shape, const PlanHead& head,
                   const ExpertBuffers& buffers, void* stream);
 

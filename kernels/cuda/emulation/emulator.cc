@@ -1,10 +1,6 @@
 #include "kernels/cuda/emulation/emulator.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
-#include <bit>
-#include <cstdlib>
 #include <cstring>
 #include <iterator>
 #include <memory>
@@ -14,8 +10,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "base/check.h"
 #include "kernels/cuda/emulation/fiber.h"
+#include "kernels/cuda/emulation/ready_threads.h"
+#include "kernels/cuda/emulation/shared_memory.h"
 
 namespace sheaf::kernels::cuda::emulation {
 namespace {
@@ -23,9 +20,6 @@ namespace {
 constexpr size_t kStackBytes = 64 * 1024;
 constexpr int kMaxThreads = 1024;
 constexpr int kMaxCopies = 256;  // of a thread, in flight
-constexpr unsigned char kPoison = 0xff;
-constexpr size_t kFenceBytes = 256;  // after shared memory
-constexpr unsigned char kFence = 0xa5;
 
 struct Fault : std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -51,34 +45,6 @@ struct Warp {
   unsigned line = 0;
   // Of two meetings in a row: a fast lane must not release the one that a slow lane acquires.
   int parity = 0;
-};
-
-// The threads that can run, as a ring.
-class ReadyThreads {
- public:
-  void Reset(size_t threads) {
-    ring_.assign(std::bit_ceil(threads + 1), 0);
-    head_ = tail_ = 0;
-  }
-  bool empty() const { return head_ == tail_; }
-  unsigned size() const { return tail_ - head_; }
-  int& at(unsigned i) { return ring_[(head_ + i) & (ring_.size() - 1)]; }
-  void Add(int thread) { ring_[tail_++ & (ring_.size() - 1)] = thread; }
-  int Take(unsigned i) {
-    const int thread = at(i);
-    if (i == 0) {
-      ++head_;
-    } else {
-      at(i) = at(size() - 1);
-      --tail_;
-    }
-    return thread;
-  }
-
- private:
-  std::vector<int> ring_;
-  unsigned head_ = 0;
-  unsigned tail_ = 0;
 };
 
 struct Block {
@@ -214,50 +180,6 @@ std::string DescribeDeadlock() {
                   block->place.block, "]");
   return text;
 }
-
-// Of exactly `bytes`, so that AddressSanitizer sees its end; where ThreadSanitizer watches fresh pages, which it
-// does not relate to another block's.
-class SharedMemory {
- public:
-  explicit SharedMemory(size_t bytes) : bytes_(bytes) {
-    size_t size = bytes;
-#ifndef __SANITIZE_ADDRESS__
-    size += kFenceBytes;
-#endif
-    if (FibersAreWatched()) {
-      mapped_ = size;
-      void* memory =
-          mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-      SHEAF_CHECK(memory != MAP_FAILED, "shared memory of a block");
-      data_ = static_cast<unsigned char*>(memory);
-    } else {
-      void* memory = nullptr;
-      SHEAF_CHECK(posix_memalign(&memory, 128, size) == 0, "shared memory of a block");
-      data_ = static_cast<unsigned char*>(memory);
-    }
-    std::memset(data_, kPoison, bytes);
-    std::memset(data_ + bytes, kFence, size - bytes);
-    fence_ = size - bytes;
-  }
-  ~SharedMemory() {
-    if (mapped_ != 0) {
-      munmap(data_, mapped_);
-    } else {
-      std::free(data_);
-    }
-  }
-  unsigned char* data() const { return data_; }
-  bool FenceStands() const {
-    return std::all_of(data_ + bytes_, data_ + bytes_ + fence_,
-                       [](unsigned char byte) { return byte == kFence; });
-  }
-
- private:
-  size_t bytes_ = 0;
-  size_t mapped_ = 0;
-  size_t fence_ = 0;
-  unsigned char* data_ = nullptr;
-};
 
 void RunBlock(int index) {
   const SharedMemory shared(block->launch.shared_bytes);
