@@ -3,7 +3,7 @@
 // Also what loads their weights: RetileCodes.
 //
 //   once        PrepareExpertKernels(limits)
-//   a tensor    its packed bytes copied to the device; RetileCodes(codes, ...)      in place
+//   an expert   its pieces copied to the device (kernels/experts/expert_memory_cuda.h); RetileCodes of codes, in place
 //   a batch     PlanExperts(...) into pinned memory; the plan and x copied to the device; LaunchExperts(...); out copied back
 //
 // Shapes     x [num_tokens][hidden] quantized; out [pairs][hidden] floats, jobs in the plan's order, rows in their job's.
@@ -35,8 +35,7 @@ struct ExpertBuffers {
 
 int PrepareExpertKernels(const DeviceLimits& limits);
 
-// codes: packed tiles (kernels/linear/packed_w4_cuda.h) of whole row blocks, 16-byte aligned. Any slice of a
-// tensor that begins and ends with a row block.
+// codes: packed tiles (kernels/linear/packed_w4_cuda.h), 16-byte aligned: any slice of a tensor that begins and ends with a tile.
 int RetileCodes(const DeviceLimits& limits, uint8_t* codes, size_t bytes, void* stream);
 
 // `head` is the plan's, as PlanExperts gave it; for a graph that serves every batch of the shape, one with the

@@ -204,7 +204,7 @@ TEST_F(ExpertFfnCudaTest, NanInfAndTinyInputs) {
   for (int i = 0; i < 256; ++i) floats_[2 * 256 + i] = 0.0f;
   for (int i = 0; i < 256; ++i) floats_[3 * 256 + i] = i == 7 ? 2e-30f : 1e-33f;
   for (int i = 0; i < 256; ++i)
-    floats_[4 * 256 + i] *= 1e18f;  // beyond the range of exp, and of float
+    floats_[4 * 256 + i] *= 1e20f;  // beyond the range of exp, and of float
   ThreadPool pool(1);
   QuantizeRows(pool, floats_.data(), 6, 256, x_);
   const std::vector<float> actual = Run();

@@ -3,8 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <random>
 #include <set>
 #include <vector>
+
+#include "kernels/experts/expert_memory_cuda.h"
+#include "tests/kernels/random_weights.h"
 
 namespace sheaf::kernels::cuda {
 namespace {
@@ -87,6 +91,71 @@ TEST_F(ExpertPlanTest, WhatDoesNotFitIsRefused) {
   DeviceExpert strange = expert_;
   strange.up.segment = 256;
   EXPECT_TRUE(absl::IsInvalidArgument(Plan({{&strange, row}})));
+}
+
+// Pieces cover every tensor once, none larger than asked for, codes in whole tiles.
+TEST(ExpertMemoryTest, PiecesAndPlaces) {
+  std::mt19937 random(7);
+  const IntegerOptions wide = {
+      .n = 136, .k = 300, .segment = 64, .zeros = true, .permutation = true, .bias = true};
+  IntegerOptions down = {.n = 300, .k = 136, .scale_format = ScaleFormat::kF32};
+  const RandomLinear gate(random, wide), up(random, wide), last(random, down);
+  ExpertWeights weights = {gate.linear(), up.linear(), last.linear()};
+  const absl::StatusOr<ExpertMemory> memory = ExpertMemory::Plan(weights);
+  ASSERT_TRUE(memory.ok()) << memory.status();
+  EXPECT_TRUE(memory->permuted());
+  EXPECT_EQ(memory->hidden(), 300);
+  EXPECT_EQ(memory->intermediate(), 136);
+  EXPECT_EQ(memory->bytes() % 256, 0u);
+  std::vector<std::byte> block(memory->bytes());
+  size_t bytes = 0;
+  for (const ExpertPiece& piece : memory->Pieces(weights, 3000)) {
+    EXPECT_LE(piece.bytes, 3000u);
+    EXPECT_TRUE(!piece.codes || piece.bytes % kTileBytes == 0);
+    ASSERT_LE(piece.at + piece.bytes, block.size());
+    std::memcpy(block.data() + piece.at, piece.host, piece.bytes);
+    bytes += piece.bytes;
+  }
+  EXPECT_LE(bytes, memory->bytes());
+  const DeviceExpert expert = memory->At(block.data());
+  const auto same = [](const DeviceMatrix& device, const Linear& linear) {
+    const PackedW4& w = linear.w4;
+    return std::memcmp(device.codes, w.codes, w.code_bytes()) == 0 &&
+           std::memcmp(device.scales, w.scales, w.scale_count() * ScaleBytes(w.scale_format)) ==
+               0 &&
+           (w.zeros == nullptr) == (device.zeros == nullptr) &&
+           (w.zeros == nullptr || std::memcmp(device.zeros, w.zeros, w.scale_count()) == 0) &&
+           (linear.bias == nullptr) == (device.bias == nullptr) &&
+           (linear.bias == nullptr || std::memcmp(device.bias, linear.bias, 4 * w.n) == 0) &&
+           (w.permutation == nullptr) == (device.permutation == nullptr) &&
+           (w.permutation == nullptr ||
+            std::memcmp(device.permutation, w.permutation, 4 * w.k) == 0);
+  };
+  EXPECT_TRUE(same(expert.gate, weights.gate));
+  EXPECT_TRUE(same(expert.up, weights.up));
+  EXPECT_TRUE(same(expert.down, weights.down));
+  EXPECT_NE(expert.gate.permutation, expert.up.permutation);
+
+  // The same order in another array is shared.
+  const std::vector<int32_t> copy(weights.gate.w4.permutation, weights.gate.w4.permutation + 300);
+  weights.up.w4.permutation = copy.data();
+  const absl::StatusOr<ExpertMemory> shared = ExpertMemory::Plan(weights);
+  ASSERT_TRUE(shared.ok());
+  EXPECT_EQ(memory->bytes() - shared->bytes(), 1280u);
+  EXPECT_EQ(shared->At(block.data()).gate.permutation, shared->At(block.data()).up.permutation);
+}
+
+TEST(ExpertMemoryTest, OtherStoragesAreNamed) {
+  std::mt19937 random(7);
+  const RandomLinear four(random, IntegerOptions{}), eight(random, IntegerOptions{.bits = 8}),
+      floats(random, DenseOptions{});
+  const absl::Status wide =
+      ExpertMemory::Plan({four.linear(), eight.linear(), four.linear()}).status();
+  EXPECT_TRUE(absl::IsUnimplemented(wide));
+  EXPECT_EQ(wide.message(),
+            "an expert's up is stored as 8-bit integers: CUDA kernels are for 4-bit experts");
+  EXPECT_TRUE(absl::IsUnimplemented(
+      ExpertMemory::Plan({four.linear(), four.linear(), floats.linear()}).status()));
 }
 
 TEST(DeviceTileTest, TheOrderIsThatOfTheFragments) {

@@ -1,6 +1,7 @@
-"""Runs PTX that nvcc made, inline assembly included, in numpy: one block at a time, all its threads at once. Threads that
-diverge run lowest program counter first, so it does not look for races. It knows what the kernels here are compiled to and stops at any
-other instruction, at a misaligned access and at one outside the memory it was given.
+"""Runs PTX that nvcc made, inline assembly included, in numpy: one block at a time, warp by warp, each until it waits for
+the others at a barrier. Lanes that diverge run lowest program counter first. It does not look for races, but a barrier left out shows in
+the values: the first warp is far ahead of the last. It knows what the kernels here are compiled to and stops at any
+other instruction or rounding, at a misaligned access and at one outside the memory it was given.
 
 Memory is named by the host's addresses; shared memory begins at 0, parameters lie at PARAMETERS.
 """
@@ -10,6 +11,7 @@ import numpy as np
 
 PARAMETERS = 1 << 20
 TYPES = {"u": {8: np.uint8, 16: np.uint16, 32: np.uint32, 64: np.uint64}, "s": {8: np.int8, 16: np.int16, 32: np.int32, 64: np.int64}}
+INEXACT = {"ftz", "approx", "full", "rz", "rm", "rp", "sat", "hi", "relu"}
 MMA = "mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
 
 
@@ -99,7 +101,7 @@ class Block:
         self.registers = {"%tid.x": self.ids.astype(np.uint64)}
         for name, value in (("%ctaid.x", block), ("%nctaid.x", blocks), ("%ntid.x", threads)):
             self.registers[name] = np.full(threads, value, np.uint64)
-        self.copies = []  # "commit" or (to, from, bytes)
+        self.copies = [[] for _ in range(threads // 32)]  # of each warp: "commit" or (to, from, bytes)
 
     # Operands.
     def value(self, operand, kind):
@@ -158,11 +160,14 @@ class Block:
                 data[columns] = np.ascontiguousarray(self.value(name, TYPES["u"][8 * size])[mask]).view(np.uint8).reshape(-1, size)
 
     def copy_async(self, parts, operands, mask):
+        copies = self.copies[int(np.flatnonzero(mask)[0]) // 32]
+        if parts[2] in ("commit_group", "wait_group"):
+            self.whole_warps(mask, ".".join(parts))
         if parts[2] == "commit_group":
-            self.copies.append("commit")
-        elif parts[2] == "wait_group":  # groups are the block's: commits and waits are reached by all its threads
+            copies.append("commit")
+        elif parts[2] == "wait_group":
             leave, kept, commits = int(operands[0]), [], 0
-            for entry in reversed(self.copies):
+            for entry in reversed(copies):
                 if entry == "commit":
                     commits += 1
                 if commits <= leave or commits == 0:
@@ -171,14 +176,14 @@ class Block:
                     to, source, size = entry
                     lanes = np.arange(size)
                     self.shared[to[:, None] + lanes] = self.memory.data[self.memory.index(source, size)[:, None] + lanes]
-            self.copies = kept[::-1]
+            copies[:] = kept[::-1]
         else:
             size = int(operands[2])
             to, source = self.address(operands[0])[mask], self.address(operands[1])[mask]
             self.place(to, size, True)
             self.memory.index(source, size)
             self.shared[to[:, None] + np.arange(size)] = 0xff
-            self.copies.append((to, source, size))
+            copies.append((to, source, size))
 
     def whole_warps(self, mask, what):
         warps = mask.reshape(-1, 32)
@@ -269,10 +274,20 @@ class Block:
 
     def run(self):
         counter, live = np.zeros(self.threads, np.int64), np.ones(self.threads, bool)
+        waiting = np.zeros(self.threads, bool)  # at the barrier
         while live.any():
-            at = int(counter[live].min())
-            here = live & (counter == at)
+            ready = live & ~waiting
+            if not ready.any():
+                if len(set(counter[live])) != 1:
+                    raise PtxError("bar.sync: not all threads are at the same one")
+                waiting[:] = False
+                continue
+            ready &= self.ids // 32 == int(np.flatnonzero(ready)[0]) // 32
+            at = int(counter[ready].min())
+            here = ready & (counter == at)
             operation, parts, operands, guard = self.kernel.code[at]
+            if INEXACT & set(parts):
+                raise PtxError(f"unknown instruction {operation}")
             self.counts[operation] = self.counts.get(operation, 0) + int(here.sum())
             mask = here
             if guard:
@@ -286,10 +301,9 @@ class Block:
             elif name == "ret":
                 live[mask] = False
             elif name == "bar":
-                if parts[1] == "sync" and not (mask == live).all():
-                    raise PtxError("bar.sync: not all threads are here")
-                if parts[1] == "warp":
-                    self.whole_warps(mask, operation)
+                self.whole_warps(mask, operation)
+                if parts[1] == "sync":
+                    waiting |= mask
             elif name in ("ld", "st"):
                 self.load_store(parts, operands, mask)
             elif name == "cp":

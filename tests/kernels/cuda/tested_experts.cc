@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <string>
+
+#include "kernels/experts/expert_memory_cuda.h"
 
 namespace sheaf::kernels::cuda {
 namespace {
@@ -26,38 +29,18 @@ TestedExpert::TestedExpert(std::mt19937& random, int hidden, int intermediate,
   down_ = std::make_unique<RandomLinear>(random, Sized(format.down, hidden, intermediate));
   host_ = {gate_->linear(), up_->linear(), down_->linear()};
   if (format.same_permutation) host_.up.w4.permutation = host_.gate.w4.permutation;
-  device_ = {Load(host_.gate, limits), Load(host_.up, limits), Load(host_.down, limits)};
-  if (format.same_permutation) device_.up.permutation = device_.gate.permutation;
-}
-
-DeviceMatrix TestedExpert::Load(const Linear& linear, const DeviceLimits& limits) {
-  const PackedW4& w = linear.w4;
-  DeviceMatrix device;
-  device.n = w.n;
-  device.k = w.k;
-  device.segment = w.segment;
-  device.scale_format = w.scale_format;
-  const auto copy = [&](const void* from, size_t bytes) {
-    memory_.emplace_back(from, bytes);
-    return memory_.back().as<uint8_t>();
-  };
-  uint8_t* codes = copy(w.codes, w.code_bytes());
-  // In two slices where there are two row blocks.
-  const size_t slice = w.code_bytes() / w.row_blocks() * (w.row_blocks() / 2);
-  EXPECT_EQ(RetileCodes(limits, codes, slice, nullptr), 0);
-  EXPECT_EQ(RetileCodes(limits, codes + slice, w.code_bytes() - slice, nullptr), 0);
-  EXPECT_EQ(FinishLaunches(), "");
-  device.codes = codes;
-  device.scales = copy(w.scales, w.scale_count() * ScaleBytes(w.scale_format));
-  if (w.zeros != nullptr) device.zeros = copy(w.zeros, w.scale_count());
-  if (linear.bias != nullptr) {
-    device.bias = reinterpret_cast<const float*>(copy(linear.bias, sizeof(float) * w.n));
+  const absl::StatusOr<ExpertMemory> memory = ExpertMemory::Plan(host_);
+  EXPECT_TRUE(memory.ok()) << memory.status();
+  memory_ = std::make_unique<DeviceBytes>(memory->bytes());
+  // Small pieces: every tensor of the larger tests comes in several.
+  for (const ExpertPiece& piece : memory->Pieces(host_, 40000)) {
+    std::byte* at = memory_->as() + piece.at;
+    std::memcpy(at, piece.host, piece.bytes);
+    if (!piece.codes) continue;
+    EXPECT_EQ(RetileCodes(limits, reinterpret_cast<uint8_t*>(at), piece.bytes, nullptr), 0);
+    EXPECT_EQ(FinishLaunches(), "");
   }
-  if (w.permutation != nullptr) {
-    device.permutation =
-        reinterpret_cast<const int32_t*>(copy(w.permutation, sizeof(int32_t) * w.k));
-  }
-  return device;
+  device_ = memory->At(memory_->as());
 }
 
 std::vector<float> RunOnDevice(const BatchRun& run, const QuantizedRows& x,

@@ -33,10 +33,8 @@ class TestedExpert {
   const DeviceExpert& device() const { return device_; }
 
  private:
-  DeviceMatrix Load(const Linear& linear, const DeviceLimits& limits);
-
   std::unique_ptr<RandomLinear> gate_, up_, down_;
-  std::vector<DeviceBytes> memory_;
+  std::unique_ptr<DeviceBytes> memory_;
   ExpertWeights host_;
   DeviceExpert device_;
 };
