@@ -1,0 +1,2 @@
+// The launchers compiled for the emulator.
+#include "kernels/experts/expert_ffn_cuda.cu"
