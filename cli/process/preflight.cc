@@ -6,6 +6,7 @@
 #include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "model/absent_tensors.h"
+#include "model/inspect/rank_weights.h"
 #include "model/model_layout.h"
 
 namespace sheaf {
@@ -45,13 +46,44 @@ uint64_t WeightBytes(const RouterOptions& options, const InspectReport& report) 
   return bytes;
 }
 
-absl::StatusOr<KvCacheOptions> PlanKvCache(const RouterOptions& options,
-                                           const InspectReport& report,
+// Bytes for the cache of all ranks, of which this process holds rank 0's part and no other: the others are processes
+// of other commands, with limits of their own.
+absl::StatusOr<int64_t> KvMemoryOfRankZero(const RouterOptions& options, const Preflight& preflight,
+                                           const MemoryLimits& memory) {
+  const ModelConfig& config = *preflight.config;
+  SHEAF_ASSIGN_OR_RETURN(const std::vector<RankShare> shares,
+                         ShareAmongRanks(config, options.tensor_parallel_size));
+  SHEAF_ASSIGN_OR_RETURN(const std::vector<RankShare> whole, ShareAmongRanks(config, 1));
+  SHEAF_ASSIGN_OR_RETURN(const std::vector<uint64_t> weights,
+                         RankWeightBytes(*preflight.checkpoint, config, shares));
+  SHEAF_ASSIGN_OR_RETURN(const std::vector<uint64_t> whole_weights,
+                         RankWeightBytes(*preflight.checkpoint, config, whole));
+  const uint64_t elsewhere = whole_weights.front() - std::min(whole_weights.front(), weights.front());
+  const uint64_t here = WeightBytes(options, preflight.report);
+  const double part = static_cast<double>(KvCache::BlockBytes(config, shares.front().heads, options.kv_format,
+                                                              options.block_size)) /
+                      static_cast<double>(KvCache::BlockBytes(config, AllHeads(config), options.kv_format,
+                                                              options.block_size));
+  const int64_t wanted = options.kv_cache_memory_bytes;
+  const bool is_auto = wanted == kAutoKvMemory;
+  const auto own = KvMemory(is_auto ? wanted : static_cast<int64_t>(static_cast<double>(wanted) * part),
+                            here - std::min(here, elsewhere), memory);
+  if (!own.ok()) {
+    return absl::Status(own.status().code(),
+                        absl::StrFormat("%s (of attention rank 0 of %d, which has %.0f %% of a block)",
+                                        own.status().message(), options.tensor_parallel_size, 100 * part));
+  }
+  return is_auto ? static_cast<int64_t>(static_cast<double>(*own) / part) : wanted;
+}
+
+absl::StatusOr<KvCacheOptions> PlanKvCache(const RouterOptions& options, const Preflight& preflight,
                                            const MemoryLimits* memory) {
   KvCacheOptions plan{.format = options.kv_format, .block_size = options.block_size};
   int64_t bytes = options.kv_cache_memory_bytes;
-  if (memory != nullptr) {
-    SHEAF_ASSIGN_OR_RETURN(bytes, KvMemory(bytes, WeightBytes(options, report), *memory));
+  if (memory != nullptr && options.tensor_parallel_size > 1 && !options.workers_are_here) {
+    SHEAF_ASSIGN_OR_RETURN(bytes, KvMemoryOfRankZero(options, preflight, *memory));
+  } else if (memory != nullptr) {
+    SHEAF_ASSIGN_OR_RETURN(bytes, KvMemory(bytes, WeightBytes(options, preflight.report), *memory));
   }
   plan.memory_bytes = static_cast<size_t>(bytes);
   return plan;
@@ -73,7 +105,7 @@ absl::Status OpenText(const RouterOptions& options, const MemoryLimits* memory,
   };
   remark(preflight.text->remarks());
   remark(preflight.stop_ids.remarks);
-  SHEAF_ASSIGN_OR_RETURN(preflight.kv_cache, PlanKvCache(options, preflight.report, memory));
+  SHEAF_ASSIGN_OR_RETURN(preflight.kv_cache, PlanKvCache(options, preflight, memory));
   SHEAF_ASSIGN_OR_RETURN(preflight.max_model_len, MaxModelLen(options, config, preflight.kv_cache));
   return absl::OkStatus();
 }
