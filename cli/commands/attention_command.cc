@@ -1,5 +1,6 @@
 // `sheaf attention`: one attention rank, until SIGTERM or a permanent error.
 
+#include <prometheus/registry.h>
 #include <pthread.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
@@ -16,7 +17,10 @@
 #include "cli/commands/commands.h"
 #include "cli/options/tls_options.h"
 #include "cli/process/child_processes.h"
+#include "cli/process/exposed_metrics.h"
+#include "cli/process/metrics_exposer.h"
 #include "cli/process/numa_node.h"
+#include "cli/process/own_address.h"
 #include "cli/process/process_identity.h"
 #include "cli/process/process_setup.h"
 #include "cli/process/service_manager.h"
@@ -43,8 +47,21 @@ absl::Status RunUntilStopped(const AttentionOptions& options, const std::string&
   RankMemberOptions member;
   member.router = options.router;
   SHEAF_ASSIGN_OR_RETURN(member.token, ReadToken(options.cluster_token_file));
+  prometheus::Registry registry;
+  RankMemberMetrics metrics(registry, options.rank, SHEAF_VERSION);
+  const ExposedMetrics exposed(registry);
+  const auto tls_report = std::make_shared<TlsReport>(&registry, clock);
+  SHEAF_ASSIGN_OR_RETURN(std::shared_ptr<TlsIdentity> metrics_tls,
+                         OpenMetricsTls(options.metrics_tls, options.tls, tls_report));
+  WarnIfExposed("/metrics", options.host, metrics_tls != nullptr, "reads this rank's figures");
   SHEAF_ASSIGN_OR_RETURN(
-      member.tls, OpenClusterTls(options.tls, std::make_shared<TlsReport>(nullptr, clock)));
+      const std::unique_ptr<MetricsExposer> exposer,
+      MetricsExposer::Start(
+          options.host, options.metrics_port, exposed,
+          [&metrics] { return metrics.WhyNotReady(); }, std::move(metrics_tls)));
+  spdlog::info("attention rank {}: metrics on {}", options.rank,
+               AnnouncedAddress(options.host, exposer->port(), options.router));
+  SHEAF_ASSIGN_OR_RETURN(member.tls, OpenClusterTls(options.tls, tls_report));
   SHEAF_ASSIGN_OR_RETURN(member.model, IdentityOf(*checkpoint, config));
   member.rank = options.rank;
   member.instance = RandomInstance();
@@ -54,7 +71,7 @@ absl::Status RunUntilStopped(const AttentionOptions& options, const std::string&
   ThreadPool pool(options.threads > 0 ? options.threads : DetectCpuTopology().default_threads());
   const std::unique_ptr<LinkMaker> links =
       MakeRouterLinks(options.transport, options.exchange_integrity);
-  RankMember rank(std::move(member), *checkpoint, config, pool, *links);
+  RankMember rank(std::move(member), *checkpoint, config, pool, *links, metrics);
   std::atomic<bool> ended{false};
   absl::Status result;
   std::thread steps([&] {
@@ -64,7 +81,11 @@ absl::Status RunUntilStopped(const AttentionOptions& options, const std::string&
   });
   ServiceManager manager(manager_address, clock);
   manager.Ready();
-  while (!ended.load() && !signals.WaitFor(std::chrono::milliseconds(50))) manager.Tick(true);
+  while (!ended.load() && !signals.WaitFor(std::chrono::milliseconds(50))) {
+    manager.Tick(true);
+    const std::string why_not = metrics.WhyNotReady();
+    manager.StatusIs(why_not.empty() ? "ready" : why_not);
+  }
   manager.Stopping();
   rank.Stop();
   steps.join();

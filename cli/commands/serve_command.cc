@@ -226,6 +226,7 @@ int Run(RouterOptions options, const std::string& program) {
   bool announced = false;
   while (why.ok() && !signals.WaitFor(milliseconds(50))) {
     manager.Tick(router.live());
+    router.CountRanks();
     if (children.Poll()) ready_file.SetStale();
     if (children.permanent_failure()) {
       why = absl::InternalError(children.permanent_reason());
@@ -236,6 +237,7 @@ int Run(RouterOptions options, const std::string& program) {
     // served, it goes on with what is in memory.
     if (why.ok() && !announced && !program.empty()) why = router.broken_checkpoint();
     if (!why.ok()) break;
+    for (int pid : router.LinkedRankPids()) children.HasServed(pid);
     for (int pid : router.TakeHungPids()) children.Kill(pid);
     if (router.loaded()) manager.StatusIs(router.ready() ? "ready" : "waits for workers or attention ranks");
     if (!router.ready()) continue;

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "base/status.h"
 #include "cli/options/exchange_flags.h"
 #include "cli/options/pool_flags.h"
 #include "cli/options/process_flags.h"
@@ -21,6 +22,11 @@ void AddAttentionFlags(CLI::App& app, AttentionOptions& options) {
       ->check(CLI::Range(1, 1023));
   AddTokenFlag(app, options.cluster_token_file);
   AddClusterTlsFlags(app, options.tls);
+  app.add_option("--host", options.host, "Address that /metrics listens on")->capture_default_str();
+  app.add_option("--metrics-port", options.metrics_port, "Port of /metrics; 0 = a free one")
+      ->check(CLI::Range(0, 65535))
+      ->capture_default_str();
+  AddMetricsTlsFlags(app, options.metrics_tls);
   app.add_option("--threads", options.threads,
                  "Compute threads; 0 = its cores, as its affinity mask and CPU quota allow")
       ->check(CLI::Range(0, 1024))
@@ -30,7 +36,8 @@ void AddAttentionFlags(CLI::App& app, AttentionOptions& options) {
 }
 
 absl::Status FinishAttention(const AttentionOptions& options) {
-  return CheckClusterTls(options.tls);
+  SHEAF_RETURN_IF_ERROR(CheckClusterTls(options.tls));
+  return CheckMetricsTls(options.metrics_tls, options.tls);
 }
 
 }  // namespace sheaf

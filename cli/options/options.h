@@ -127,6 +127,9 @@ struct AttentionOptions {
   int rank = 1;                    // of 1 .. --tensor-parallel-size - 1
   std::string cluster_token_file;  // the pool's token; empty = none
   ClusterTlsOptions tls;           // towards the router
+  std::string host = "127.0.0.1";  // address that /metrics listens on
+  int metrics_port = 0;            // 0 = a free one
+  MetricsTlsOptions metrics_tls;
   int threads = 0;                 // compute threads; 0 = cores that it may use
   TransportKind transport = TransportKind::kAuto;            // the router's; not kInProcess
   FrameIntegrity exchange_integrity = FrameIntegrity::kMac;  // of frames over TCP; the router's too

@@ -23,16 +23,12 @@
 #include "absl/strings/string_view.h"
 #include "base/one_line.h"
 #include "base/status.h"
+#include "cli/process/restart_policy.h"
 
 namespace sheaf {
 namespace {
 
 using std::chrono::milliseconds;
-using std::chrono::seconds;
-
-constexpr milliseconds kFirstBackOff{100};
-constexpr seconds kLongestBackOff{5};
-constexpr seconds kHealthyAfter{10};
 
 constexpr const char* kLastWordsVariable = "SHEAF_LAST_WORDS_FD";
 constexpr size_t kMaxLastWordsBytes = 4096;
@@ -112,7 +108,6 @@ ChildProcesses::ChildProcesses(std::vector<std::vector<std::string>> commands, c
       children_(commands_.size()) {
   for (size_t i = 0; i < children_.size(); ++i) {
     children_[i].id = static_cast<int>(i);
-    children_[i].back_off = kFirstBackOff;
   }
 }
 
@@ -145,6 +140,7 @@ absl::Status ChildProcesses::Start(Child& child) {
         absl::StrFormat("cannot start %s: %s", arguments[0], strerror(error)));
   }
   child.pid = pid;
+  child.had_served = false;
   child.started = clock_.Now();
   return absl::OkStatus();
 }
@@ -163,7 +159,8 @@ bool ChildProcesses::Poll() {
       const std::string words = TakeLastWords(child.last_words_fd);
       const bool permanent = WIFEXITED(status) && WEXITSTATUS(status) == kPermanentFailure;
       const TimePoint now = clock_.Now();
-      if (now - child.started >= kHealthyAfter) child.back_off = kFirstBackOff;
+      child.back_off = RestartWait(
+          child.back_off, {now - child.started, WIFSIGNALED(status) != 0, child.had_served});
       child.restart_at = now + child.back_off;
       const std::string end =
           DescribeEnd(status) + (words.empty() ? std::string() : ": " + OneLine(words));
@@ -179,7 +176,6 @@ bool ChildProcesses::Poll() {
         spdlog::warn("worker process {} (pid {}) ended: {}; restart in {} ms", child.id, child.pid,
                      end, std::chrono::duration_cast<milliseconds>(child.back_off).count());
       }
-      child.back_off = std::min<Duration>(child.back_off * 2, kLongestBackOff);
       child.pid = -1;
       changed = true;
     }
@@ -194,6 +190,12 @@ bool ChildProcesses::Poll() {
     }
   }
   return changed;
+}
+
+void ChildProcesses::HasServed(pid_t pid) {
+  for (Child& child : children_) {
+    if (child.pid == pid && pid > 0) child.had_served = true;
+  }
 }
 
 void ChildProcesses::Kill(pid_t pid) {

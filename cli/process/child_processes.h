@@ -2,9 +2,8 @@
 // ChildProcesses keeps a fixed set of child processes alive: starts them, restarts one that ends,
 // stops all.
 //
-// A child that ends is started again after a back-off that doubles from 100 ms to 5 s while it
-// keeps failing within 10 s of its start. A child whose parent dies gets SIGTERM from the kernel
-// (prctl), so none is left behind.
+// A child that ends is started again after a while (restart_policy.h). A child whose parent dies
+// gets SIGTERM from the kernel (prctl), so none is left behind.
 //
 // A child inherits stdin, stdout, stderr and nothing else: whatever this process has open, ports
 // above all, ends with this process. It is made by vfork, which copies no page table and leaves
@@ -46,7 +45,8 @@ class ChildProcesses {
     int restarts = 0;
     TimePoint started;
     TimePoint restart_at;
-    Duration back_off{};
+    Duration back_off{};      // before this life, or the next one; zero in the first
+    bool had_served = false;  // in this life
     int last_words_fd = -1;
     std::optional<cpu_set_t> bound_to{};  // empty: any processor
   };
@@ -64,6 +64,9 @@ class ChildProcesses {
 
   // SIGTERM to all, then SIGKILL at the deadline; returns when all are reaped.
   void StopAll(Duration patience);
+
+  // That child has come to do its work: if a signal ends it, it is back soon.
+  void HasServed(pid_t pid);
 
   // SIGKILL for one that hangs (e.g. is stopped); Poll() restarts it.
   void Kill(pid_t pid);

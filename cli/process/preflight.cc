@@ -48,13 +48,12 @@ uint64_t WeightBytes(const RouterOptions& options, const InspectReport& report) 
 
 // For each process by itself, where they are bound to NUMA nodes.
 absl::StatusOr<ServerWeights> WeightsByProcess(const RouterOptions& options,
-                                               const Checkpoint& checkpoint,
-                                               const ModelConfig& config,
-                                               const InspectReport& report) {
+                                               const Preflight& preflight) {
+  const ModelConfig& config = *preflight.config;
   ServerWeights weights;
-  for (const ProcessShare& share : report.processes) {
+  for (const ProcessShare& share : preflight.report.processes) {
     const uint64_t bytes = share.bytes + share.absorbed_bytes;
-    if (&share == report.processes.data()) {
+    if (&share == preflight.report.processes.data()) {
       weights.rank_bytes = bytes;  // the router's is the first
     } else {
       weights.worker_bytes.push_back(bytes);
@@ -64,7 +63,7 @@ absl::StatusOr<ServerWeights> WeightsByProcess(const RouterOptions& options,
   SHEAF_ASSIGN_OR_RETURN(const std::vector<RankShare> shares,
                          ShareAmongRanks(config, options.tensor_parallel_size));
   SHEAF_ASSIGN_OR_RETURN(const std::vector<RankWeights> ranks,
-                         WeightsOfRanks(checkpoint, config, shares));
+                         WeightsOfRanks(*preflight.checkpoint, config, shares));
   weights.rank_bytes = 0;
   for (const RankWeights& rank : ranks)
     weights.rank_bytes = std::max(weights.rank_bytes, rank.total());
@@ -80,18 +79,49 @@ absl::StatusOr<ServerWeights> WeightsByProcess(const RouterOptions& options,
   return weights;
 }
 
-absl::StatusOr<KvCacheOptions> PlanKvCache(const RouterOptions& options,
-                                           const Checkpoint& checkpoint, const ModelConfig& config,
-                                           const InspectReport& report,
+// Bytes for the cache of all ranks, of which this process holds rank 0's part and no other: the others are processes
+// of other commands, with limits of their own.
+absl::StatusOr<int64_t> KvMemoryOfRankZero(const RouterOptions& options, const Preflight& preflight,
+                                           const MemoryLimits& memory) {
+  const ModelConfig& config = *preflight.config;
+  SHEAF_ASSIGN_OR_RETURN(const std::vector<RankShare> shares,
+                         ShareAmongRanks(config, options.tensor_parallel_size));
+  SHEAF_ASSIGN_OR_RETURN(const std::vector<RankShare> whole, ShareAmongRanks(config, 1));
+  SHEAF_ASSIGN_OR_RETURN(const std::vector<RankWeights> weights,
+                         WeightsOfRanks(*preflight.checkpoint, config, shares));
+  SHEAF_ASSIGN_OR_RETURN(const std::vector<RankWeights> whole_weights,
+                         WeightsOfRanks(*preflight.checkpoint, config, whole));
+  const uint64_t all = whole_weights.front().total();
+  const uint64_t elsewhere = all - std::min(all, weights.front().total());
+  const uint64_t here = WeightBytes(options, preflight.report);
+  const double part = static_cast<double>(KvCache::BlockBytes(config, shares.front().heads, options.kv_format,
+                                                              options.block_size)) /
+                      static_cast<double>(KvCache::BlockBytes(config, AllHeads(config), options.kv_format,
+                                                              options.block_size));
+  const int64_t wanted = options.kv_cache_memory_bytes;
+  const bool is_auto = wanted == kAutoKvMemory;
+  const auto own = KvMemory(is_auto ? wanted : static_cast<int64_t>(static_cast<double>(wanted) * part),
+                            here - std::min(here, elsewhere), memory);
+  if (!own.ok()) {
+    return absl::Status(own.status().code(),
+                        absl::StrFormat("%s (of attention rank 0 of %d, which has %.0f %% of a block)",
+                                        own.status().message(), options.tensor_parallel_size, 100 * part));
+  }
+  return is_auto ? static_cast<int64_t>(static_cast<double>(*own) / part) : wanted;
+}
+
+absl::StatusOr<KvCacheOptions> PlanKvCache(const RouterOptions& options, const Preflight& preflight,
                                            const MemoryLimits* memory) {
   KvCacheOptions plan{.format = options.kv_format, .block_size = options.block_size};
   int64_t bytes = options.kv_cache_memory_bytes;
-  if (memory != nullptr) {
-    SHEAF_ASSIGN_OR_RETURN(bytes, KvMemory(bytes, WeightBytes(options, report), *memory));
+  if (memory != nullptr && options.tensor_parallel_size > 1 && !options.workers_are_here) {
+    SHEAF_ASSIGN_OR_RETURN(bytes, KvMemoryOfRankZero(options, preflight, *memory));
+  } else if (memory != nullptr) {
+    SHEAF_ASSIGN_OR_RETURN(bytes, KvMemory(bytes, WeightBytes(options, preflight.report), *memory));
   }
   if (memory != nullptr && !options.node_loads.empty()) {
     SHEAF_ASSIGN_OR_RETURN(const ServerWeights weights,
-                           WeightsByProcess(options, checkpoint, config, report));
+                           WeightsByProcess(options, preflight));
     SHEAF_ASSIGN_OR_RETURN(
         const int64_t on_nodes,
         KvMemoryOnNodes(options.kv_cache_memory_bytes, weights, options.node_loads));
@@ -117,8 +147,7 @@ absl::Status OpenText(const RouterOptions& options, const MemoryLimits* memory,
   };
   remark(preflight.text->remarks());
   remark(preflight.stop_ids.remarks);
-  SHEAF_ASSIGN_OR_RETURN(preflight.kv_cache, PlanKvCache(options, *preflight.checkpoint, config, preflight.report,
-                                                         memory));
+  SHEAF_ASSIGN_OR_RETURN(preflight.kv_cache, PlanKvCache(options, preflight, memory));
   SHEAF_ASSIGN_OR_RETURN(preflight.max_model_len, MaxModelLen(options, config, preflight.kv_cache));
   return absl::OkStatus();
 }

@@ -5,7 +5,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_format.h"
 #include "base/check.h"
+#include "base/host_port.h"
 #include "base/status.h"
 #include "cli/process/own_address.h"
 #include "exchange/link/reach_link_maker.h"
@@ -50,6 +52,22 @@ absl::StatusOr<std::unique_ptr<LinkMaker>> MakeWorkerLinks(const WorkerOptions& 
     SHEAF_ASSIGN_OR_RETURN(tcp.host, OwnAddressTowards(options.coordinator));
   }
   return MakeLinks(options.transport, std::move(tcp));
+}
+
+absl::StatusOr<std::unique_ptr<LinkMaker>> MakeRankLinks(TransportKind kind, FrameIntegrity integrity,
+                                                         const std::string& host) {
+  if (kind == TransportKind::kInProcess) kind = TransportKind::kSharedMemory;  // of the workers alone
+  TcpOptions tcp;
+  tcp.host = WithoutBrackets(host);
+  tcp.integrity = integrity;
+  if (kind != TransportKind::kSharedMemory && !TcpAddress::FromHost(tcp.host, 0).ok()) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "--cluster-host, or without it --host: wanted an address rather than a name, since attention ranks are linked to it by "
+        "TCP (--transport %s), got \"%s\"",
+        NameOf(kind), host));
+  }
+  if (IsWildcardHost(tcp.host)) tcp.advertised_host = tcp.host;
+  return MakeLinks(kind, std::move(tcp));
 }
 
 }  // namespace sheaf

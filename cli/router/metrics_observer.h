@@ -10,9 +10,11 @@
 #include <string>
 
 #include "router/metrics/queue_metrics.h"
+#include "router/metrics/rank_metrics.h"
 #include "router/metrics/router_metrics.h"
 #include "router/metrics/sequence_metrics.h"
 #include "router/metrics/speculation_metrics.h"
+#include "router/ranks/rank_hub.h"
 #include "router/schedule/engine_observer.h"
 
 namespace sheaf {
@@ -20,8 +22,15 @@ namespace sheaf {
 class MetricsObserver final : public EngineObserver {
  public:
   MetricsObserver(RouterMetrics& metrics, QueueMetrics& queue, SpeculationMetrics& speculation,
-                  SequenceMetrics& sequences)
-      : metrics_(metrics), queue_(queue), speculation_(speculation), sequences_(sequences) {}
+                  SequenceMetrics& sequences, RankMetrics& ranks)
+      : metrics_(metrics),
+        queue_(queue),
+        speculation_(speculation),
+        sequences_(sequences),
+        rank_metrics_(ranks) {}
+
+  // Before the first step: whose gathers are counted. It outlives the last one.
+  void WatchRanks(HubRanks& ranks) { ranks_ = &ranks; }
 
   void OnLoad(const EngineLoad& load) override {
     metrics_.QueueIs(load.queued, load.running);
@@ -36,6 +45,9 @@ class MetricsObserver final : public EngineObserver {
     queue_.Refused(Refusal::kTooLate, queue.refused.too_late - refused_.too_late);
     refused_ = queue.refused;
   }
+  void OnCacheLost(int sequences, int64_t tokens) override {
+    rank_metrics_.ComputedAgain(sequences, tokens);
+  }
   void OnAdmitted(Duration since_submit) override { queue_.Admitted(since_submit); }
   void OnStep(const StepReport& report) override {
     metrics_.StepDone({.prompt = report.prefill_tokens, .decode = report.decode_tokens},
@@ -48,6 +60,7 @@ class MetricsObserver final : public EngineObserver {
     for (int i = 0; i < report.preempted; ++i) metrics_.Preempted();
     queue_.Displaced(report.displaced);
     metrics_.PrefixBlocksEvicted(report.evicted_blocks);
+    if (ranks_ != nullptr) CountGathers(report);
   }
   void OnSecondTier(const SecondTierReport& report) override {
     metrics_.BlocksOffloaded(
@@ -72,10 +85,21 @@ class MetricsObserver final : public EngineObserver {
   }
 
  private:
+  void CountGathers(const StepReport& report) {
+    const GatherFigures figures = ranks_->TakeFigures();
+    rank_metrics_.StepGathered(
+        {figures.gathers, figures.sent_bytes, figures.received_bytes, figures.waited});
+    if (figures.lost_rank && report.give_up_cause == GiveUpCause::kUnavailable) {
+      rank_metrics_.StepGivenUp();
+    }
+  }
+
   RouterMetrics& metrics_;
   QueueMetrics& queue_;
   SpeculationMetrics& speculation_;
   SequenceMetrics& sequences_;
+  RankMetrics& rank_metrics_;
+  HubRanks* ranks_ = nullptr;  // null: a single rank
   QueueRefusals refused_;  // counted so far
   int64_t offload_failures_ = 0;
 };

@@ -120,6 +120,7 @@ class LinkedBackend : public ExpertBackend, private EngineObserver {
  private:
   void OnLoad(const EngineLoad& load) override { next_->OnLoad(load); }
   void OnQueue(const QueueReport& queue) override { next_->OnQueue(queue); }
+  void OnCacheLost(int sequences, int64_t tokens) override { next_->OnCacheLost(sequences, tokens); }
   void OnAdmitted(Duration since_submit) override { next_->OnAdmitted(since_submit); }
   void OnPrefixLookup(int tokens, int cached_tokens) override {
     next_->OnPrefixLookup(tokens, cached_tokens);

@@ -47,6 +47,7 @@
 #include "router/attention/kv_cache.h"
 #include "router/metrics/key_metrics.h"
 #include "router/metrics/queue_metrics.h"
+#include "router/metrics/rank_metrics.h"
 #include "router/metrics/router_metrics.h"
 #include "router/metrics/sequence_metrics.h"
 #include "router/metrics/speculation_metrics.h"
@@ -123,6 +124,7 @@ struct RouterProcess::Impl {
   std::unique_ptr<SpeculationMetrics> speculation_metrics;
   std::unique_ptr<QueueMetrics> queue_metrics;
   std::unique_ptr<SequenceMetrics> sequence_metrics;
+  std::unique_ptr<RankMetrics> rank_metrics;
   std::unique_ptr<KeyMetrics> key_metrics;  // null: none by key
   std::unique_ptr<ExposedMetrics> exposed;
   std::unique_ptr<AccessLog> access_log;
@@ -222,12 +224,8 @@ absl::Status RouterProcess::Impl::OpenRanks() {
   hub.patience.step = milliseconds(options.attention_timeout_ms);
   WarnIfExposed("the port of attention ranks", hub.host, hub.tls != nullptr,
                 "may join as a rank and read what is computed");
-  WorkerOptions listening;
-  listening.transport = options.transport == TransportKind::kInProcess ? TransportKind::kSharedMemory
-                                                                       : options.transport;
-  listening.exchange_host = hub.host;
-  listening.exchange_integrity = options.exchange_integrity;
-  SHEAF_ASSIGN_OR_RETURN(rank_links, MakeWorkerLinks(listening));
+  SHEAF_ASSIGN_OR_RETURN(
+      rank_links, MakeRankLinks(options.transport, options.exchange_integrity, hub.host));
   SHEAF_ASSIGN_OR_RETURN(ranks, RankHub::Start(hub, *rank_links, clock));
   spdlog::info("attention ranks 1 to {} join at {}", options.tensor_parallel_size - 1,
                ranks->address());
@@ -332,6 +330,7 @@ absl::Status RouterProcess::Impl::BuildEngine() {
                 : std::make_unique<Decoder>(config, *weights, *cache,
                                             DecoderRanks{std::move(shares), &ranks->ranks()},
                                             &experts->layer(), *pool, decoder_options);
+  if (ranks != nullptr) observer->WatchRanks(ranks->ranks());
   EngineOptions engine_options;
   engine_options.max_model_len = max_model_len;
   engine_options.max_num_seqs = options.max_num_seqs;
@@ -472,12 +471,14 @@ absl::StatusOr<std::unique_ptr<RouterProcess>> RouterProcess::Start(const Router
   impl.queue_metrics = std::make_unique<QueueMetrics>(impl.registry);
   impl.speculation_metrics = std::make_unique<SpeculationMetrics>(impl.registry);
   impl.sequence_metrics = std::make_unique<SequenceMetrics>(impl.registry);
+  impl.rank_metrics = std::make_unique<RankMetrics>(impl.registry, options.tensor_parallel_size);
   if (options.metrics_keys > 0) {
     impl.key_metrics =
         std::make_unique<KeyMetrics>(impl.registry, static_cast<size_t>(options.metrics_keys));
   }
   impl.observer = std::make_unique<MetricsObserver>(
-      *impl.metrics, *impl.queue_metrics, *impl.speculation_metrics, *impl.sequence_metrics);
+      *impl.metrics, *impl.queue_metrics, *impl.speculation_metrics, *impl.sequence_metrics,
+      *impl.rank_metrics);
   SHEAF_ASSIGN_OR_RETURN(impl.trace_settings, SettingsOf(options.traces, std::getenv));
   for (const std::string& remark : impl.trace_settings.remarks) spdlog::warn("{}", remark);
   SHEAF_RETURN_IF_ERROR(impl.CheckCheckpoint());
@@ -519,6 +520,15 @@ std::string RouterProcess::attention_address() const {
   return impl_->ranks != nullptr ? impl_->ranks->address() : std::string();
 }
 
+void RouterProcess::CountRanks() {
+  if (impl_->ranks == nullptr) return;
+  static_assert(kRankEnds == RankMetrics::kLosses &&
+                static_cast<int>(RankEnd::kLate) == static_cast<int>(RankMetrics::Loss::kLate) &&
+                static_cast<int>(RankEnd::kOther) == static_cast<int>(RankMetrics::Loss::kOther));
+  const RankTally tally = impl_->ranks->ranks().tally();
+  impl_->rank_metrics->GroupIs({tally.present, tally.groups, tally.lost}, impl_->clock.Now());
+}
+
 std::vector<int> RouterProcess::TakeHungPids() {
   if (!loaded()) return {};
   std::vector<int> pids = impl_->experts->TakeHungPids();
@@ -526,6 +536,10 @@ std::vector<int> RouterProcess::TakeHungPids() {
     for (const int pid : impl_->ranks->TakeHungPids()) pids.push_back(pid);
   }
   return pids;
+}
+
+std::vector<int> RouterProcess::LinkedRankPids() const {
+  return impl_->ranks == nullptr ? std::vector<int>() : impl_->ranks->LinkedPids();
 }
 
 void RouterProcess::Drain(milliseconds patience) {

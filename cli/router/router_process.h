@@ -42,9 +42,15 @@ class RouterProcess {
   std::string cluster_address() const;  // empty: workers do not join here
   std::string attention_address() const;  // empty: a single attention rank
 
+  // Brings the figures of attention ranks up to date; called about every 50 ms.
+  void CountRanks();
+
   // Process ids (as the workers told them) of workers of this host that have been silent for long
   // while their process may still be there: stopped or hanging. Each is returned once.
   std::vector<int> TakeHungPids();
+
+  // Those of attention ranks of this host that compute now.
+  std::vector<int> LinkedRankPids() const;
 
   // Refuses new requests, lets running ones end until the patience is over, closes the HTTP port.
   void Drain(std::chrono::milliseconds patience);

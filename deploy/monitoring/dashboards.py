@@ -140,6 +140,16 @@ POOL = Dashboard("sheaf-pool", "Sheaf: pool of experts", "Who holds what, who co
         Panel("Refused at the door", "Hellos and experts that were refused, in 5 minutes.",
               [("sum(increase(sheaf_pool_refused_hellos_total{$s}[5m]))", "hellos"), ("sum(increase(sheaf_pool_refused_experts_total{$s}[5m]))", "experts")]),
     ]),
+    Row("Attention ranks", [
+        Panel("Ranks missing", "Of each router's group (--tensor-parallel-size). Its requests wait, and it takes no others.",
+              [("sheaf_attention_ranks_wanted{$s} - sheaf_attention_ranks_joined{$s}", "{{instance}}")], limits=[1]),
+        Panel("Ranks lost", "In 5 minutes, by cause, and running sequences that were computed again for it.",
+              [("sum by (cause) (increase(sheaf_attention_ranks_lost_total{$s}[5m]))", "{{cause}}"),
+               ("sum(increase(sheaf_attention_recomputed_sequences_total{$s}[5m]))", "sequences again")]),
+        Panel("Gathers", "Share of the steps' time that rank 0 waits for the other ranks' parts. Nothing with a single rank.",
+              [("sum by (instance) (rate(sheaf_step_gather_seconds_sum{$s}[$__rate_interval])) / sum by (instance) (rate(sheaf_step_duration_seconds_sum{$s}[$__rate_interval]))",
+                "{{instance}}")], "percentunit"),
+    ]),
     Row("Moves", [
         Panel("Still to load", "By moves under way.", [("sum(sheaf_pool_moving_bytes{$s})", "pool"), ("sheaf_worker_load_left_bytes{$s}", "{{instance}}")], "bytes"),
         Panel("Loaded", "Bytes a second, by worker.", [(rate("sheaf_worker_loaded_bytes_total", "instance"), "{{instance}}")], "Bps"),

@@ -42,6 +42,21 @@ std::string TextOf(std::span<const uint8_t> payload) {
   return OneLine(std::string(payload.begin(), payload.end()));
 }
 
+RankEnd EndOf(const absl::Status& why) {
+  switch (why.code()) {
+    case absl::StatusCode::kUnavailable:
+      return RankEnd::kClosed;
+    case absl::StatusCode::kDeadlineExceeded:
+      return RankEnd::kLate;
+    case absl::StatusCode::kInvalidArgument:
+      return RankEnd::kNonsense;
+    case absl::StatusCode::kUnauthenticated:
+      return RankEnd::kForged;
+    default:
+      return RankEnd::kOther;
+  }
+}
+
 absl::Status Unexpected(const FrameHeader& header, const char* wanted) {
   return absl::InvalidArgumentError(absl::StrFormat("wanted %s, got %s", wanted, Describe(header)));
 }
@@ -65,14 +80,32 @@ HubRanks::~HubRanks() = default;
 void HubRanks::Offer(int rank, std::unique_ptr<FrameLink> link, std::string who) {
   absl::MutexLock lock(&mutex_);
   offered_[static_cast<size_t>(rank)] = {std::move(link), std::move(who)};
-  present_[static_cast<size_t>(rank)] = true;
+  SetPresent(rank);
 }
 
 void HubRanks::Withdraw(int rank) {
   std::unique_ptr<FrameLink> offered;  // closed outside of the lock
   absl::MutexLock lock(&mutex_);
   offered = std::move(offered_[static_cast<size_t>(rank)].link);
+  SetAbsent(rank, RankEnd::kClosed);
+}
+
+void HubRanks::SetPresent(int rank) {
+  if (present_[static_cast<size_t>(rank)]) return;
+  present_[static_cast<size_t>(rank)] = true;
+  tally_.groups += ++tally_.present == num_ranks_;
+}
+
+void HubRanks::SetAbsent(int rank, RankEnd why) {
+  if (!present_[static_cast<size_t>(rank)]) return;
   present_[static_cast<size_t>(rank)] = false;
+  --tally_.present;
+  ++tally_.lost[static_cast<size_t>(why)];
+}
+
+RankTally HubRanks::tally() const {
+  absl::MutexLock lock(&mutex_);
+  return tally_;
 }
 
 absl::Status HubRanks::Ready() const {
@@ -111,14 +144,16 @@ absl::Status HubRanks::Lose(int rank, const absl::Status& why) {
   Peer& peer = peers_[static_cast<size_t>(rank)];
   peer.link = nullptr;
   peer.lost = absl::StrFormat("%s: %s", peer.who, why.message());
+  figures_.lost_rank = true;
   absl::MutexLock lock(&mutex_);
-  if (offered_[static_cast<size_t>(rank)].link == nullptr) present_[static_cast<size_t>(rank)] = false;
+  if (offered_[static_cast<size_t>(rank)].link == nullptr) SetAbsent(rank, EndOf(why));
   return absl::UnavailableError(
       absl::StrFormat("attention rank %d (%s): %s", rank, peer.who, why.message()));
 }
 
 absl::Status HubRanks::Send(int rank, FrameHeader header, std::span<const uint8_t> payload) {
   const absl::Status sent = SendOn(*peers_[static_cast<size_t>(rank)].link, header, payload);
+  figures_.sent_bytes += static_cast<int64_t>(payload.size());
   return sent.ok() ? sent : Lose(rank, sent);
 }
 
@@ -159,6 +194,7 @@ absl::Status HubRanks::Look(int rank) {
     }
     peer.arrived = true;
     parts_[static_cast<size_t>(rank)] = frame.payload;
+    figures_.received_bytes += static_cast<int64_t>(frame.payload.size());
     for (int other = 1; other < num_ranks_; ++other) {
       if (other == rank) continue;
       SHEAF_RETURN_IF_ERROR(Send(
@@ -181,7 +217,9 @@ absl::StatusOr<RankGroup::Parts> HubRanks::Gather(std::span<const uint8_t> own) 
     SHEAF_RETURN_IF_ERROR(Send(
         rank, HeaderOf(FrameKind::kPart, model_, step_, 0, number_, own.size()), own));
   }
-  const TimePoint deadline = clock_.Now() + longest_wait_;
+  ++figures_.gathers;
+  const TimePoint sent = clock_.Now();
+  const TimePoint deadline = sent + longest_wait_;
   for (int looks = 0;; ++looks) {
     const uint32_t rings = bell_.rings();
     missing = 0;
@@ -190,10 +228,15 @@ absl::StatusOr<RankGroup::Parts> HubRanks::Gather(std::span<const uint8_t> own) 
       SHEAF_RETURN_IF_ERROR(Look(rank));
       missing += peers_[static_cast<size_t>(rank)].arrived ? 0 : 1;
     }
-    if (missing == 0) return Parts(parts_);
+    if (missing == 0) {
+      figures_.waited += clock_.Now() - sent;
+      return Parts(parts_);
+    }
     if (looks < kLooksBeforeSleep) continue;
     bell_.WaitPast(rings, deadline);
-    if (clock_.Now() < deadline) continue;
+    const TimePoint now = clock_.Now();
+    if (now < deadline) continue;
+    figures_.waited += now - sent;
     for (int rank = 1; rank < num_ranks_; ++rank) {
       if (peers_[static_cast<size_t>(rank)].arrived) continue;
       {

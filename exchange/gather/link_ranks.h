@@ -16,15 +16,18 @@
 //            deadlines.
 //
 // Bounds     a part waits in its link until it is read, so a rank is at most one gather ahead of another.
-// Threads    Offer, Withdraw, Ready, TakeLate: any; the rest: the one step thread of the process.
+// Threads    Offer, Withdraw, Ready, TakeLate, tally: any; the rest: the one step thread of the process.
 // Ownership  parts lie in the links' memory until the next Gather.
 // Errors     of HubRanks: kUnavailable (a rank is gone, late or talks nonsense; its link is closed; named). A rank
 //            that says kStepOver: kInternal with its words. Of LeafRank: kUnavailable (the link is lost);
 //            kAborted (rank 0 ended the step).
 
+#include <array>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -35,6 +38,32 @@
 #include "exchange/link/frame_link.h"
 
 namespace sheaf {
+
+// Why a rank is in its group no more.
+enum class RankEnd {
+  kClosed,    // its process, its host or its link went
+  kLate,      // no part of a step in time
+  kNonsense,  // a frame that fits nothing
+  kForged,    // a frame that is not as the rank sent it
+  kOther,
+};
+inline constexpr size_t kRankEnds = 5;
+
+// Since the start.
+struct RankTally {
+  int present = 1;     // ranks that are there, rank 0 included
+  int64_t groups = 0;  // times that the last missing one came
+  std::array<int64_t, kRankEnds> lost{};
+};
+
+// Of a step, at rank 0.
+struct GatherFigures {
+  int64_t gathers = 0;
+  int64_t sent_bytes = 0;  // payloads: the plan and parts, to all other ranks
+  int64_t received_bytes = 0;
+  Duration waited{0};  // for the others' parts, from when its own was sent
+  bool lost_rank = false;
+};
 
 struct RankPatience {
   // Longest wait for a rank inside a step, and how much longer for each of its rows.
@@ -58,6 +87,9 @@ class HubRanks final : public RankGroup {
   bool AdoptLinks();
   // Ranks whose links were closed because they did not answer in time; each once.
   std::vector<int> TakeLate();
+  RankTally tally() const;
+  // Since they were last taken; after a step, its own.
+  GatherFigures TakeFigures() { return std::exchange(figures_, {}); }
 
   int rank() const override { return 0; }
   int num_ranks() const override { return num_ranks_; }
@@ -77,6 +109,8 @@ class HubRanks final : public RankGroup {
     std::string who;
   };
 
+  void SetPresent(int rank) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SetAbsent(int rank, RankEnd why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Lose(int rank, const absl::Status& why);
   absl::Status Send(int rank, FrameHeader header, std::span<const uint8_t> payload);
   // Looks for the part of that rank; OK also when it has not come yet.
@@ -93,11 +127,13 @@ class HubRanks final : public RankGroup {
   uint64_t number_ = 0;  // of the last gather of the step
   Duration longest_wait_{};
   bool open_ = false;  // begun and not aborted
+  GatherFigures figures_;
 
   mutable absl::Mutex mutex_;
   std::vector<Offered> offered_ ABSL_GUARDED_BY(mutex_);  // by rank
   std::vector<bool> present_ ABSL_GUARDED_BY(mutex_);     // by rank: a link is there or offered
   std::vector<int> late_ ABSL_GUARDED_BY(mutex_);
+  RankTally tally_ ABSL_GUARDED_BY(mutex_);
 };
 
 class LeafRank final : public RankGroup {

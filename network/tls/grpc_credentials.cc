@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <ctime>
 #include <string>
 #include <utility>
 
@@ -55,14 +56,15 @@ std::string_view View(grpc::string_ref text) { return {text.data(), text.size()}
 class Verifier final : public tls::ExternalCertificateVerifier {
  public:
   // `pem` (or null) lives as long as the credentials.
-  Verifier(std::shared_ptr<TlsIdentity> identity, PeerUse use, std::shared_ptr<PemInMemory> pem)
-      : identity_(std::move(identity)), use_(use), pem_(std::move(pem)) {}
+  Verifier(std::shared_ptr<TlsIdentity> identity, PeerUse use, PeerRole server,
+           std::shared_ptr<PemInMemory> pem)
+      : identity_(std::move(identity)), use_(use), server_(server), pem_(std::move(pem)) {}
 
   bool Verify(tls::TlsCustomVerificationCheckRequest* request, std::function<void(grpc::Status)>,
               grpc::Status* sync_status) override {
     const grpc::string_ref leaf = request->peer_cert();
     const grpc::string_ref chain = request->peer_cert_full_chain();
-    *sync_status = identity_->Accepts({View(leaf), View(chain)}, use_)
+    *sync_status = Accepts({View(leaf), View(chain)})
                        ? grpc::Status::OK
                        : grpc::Status(grpc::StatusCode::UNAUTHENTICATED,
                                       "the certificate of the other end is not accepted");
@@ -71,8 +73,19 @@ class Verifier final : public tls::ExternalCertificateVerifier {
   void Cancel(tls::TlsCustomVerificationCheckRequest*) override {}
 
  private:
+  bool Accepts(const PeerCertificate& peer) const {
+    if (use_ == PeerUse::kClient || server_ == PeerRole::kCoordinator) {
+      return identity_->Accepts(peer, use_);
+    }
+    const auto refusal = RefusePeer(peer, *identity_->current(), {use_}, std::time(nullptr));
+    if (!refusal) return identity_->CheckRole(peer.leaf_pem, {server_}).ok();
+    identity_->report().Refused(identity_->listener(), refusal->cause, refusal->peer, refusal->what);
+    return false;
+  }
+
   const std::shared_ptr<TlsIdentity> identity_;
   const PeerUse use_;
+  const PeerRole server_;  // of a server
   const std::shared_ptr<PemInMemory> pem_;
 };
 
@@ -92,7 +105,8 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> GrpcServerCredentials(
                                     ? GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_BUT_DONT_VERIFY
                                     : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE);
   options.set_certificate_verifier(
-      tls::ExternalCertificateVerifier::Create<Verifier>(identity, PeerUse::kClient, pem));
+      tls::ExternalCertificateVerifier::Create<Verifier>(identity, PeerUse::kClient,
+                                                           PeerRole::kCoordinator, pem));
   std::shared_ptr<grpc::ServerCredentials> made = tls::TlsServerCredentials(options);
   if (made == nullptr) return absl::InternalError("TLS: gRPC refuses the credentials");
   identity->Subscribe(pem, [raw = pem.get()](const TlsMaterial& now) { (void)raw->Write(now); });
@@ -100,7 +114,7 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> GrpcServerCredentials(
 }
 
 std::shared_ptr<grpc::ChannelCredentials> GrpcChannelCredentials(
-    const std::shared_ptr<TlsIdentity>& identity) {
+    const std::shared_ptr<TlsIdentity>& identity, PeerRole server) {
   if (identity == nullptr) return grpc::InsecureChannelCredentials();
   const std::shared_ptr<const TlsMaterial> material = identity->current();
   tls::TlsChannelCredentialsOptions options;
@@ -112,7 +126,7 @@ std::shared_ptr<grpc::ChannelCredentials> GrpcChannelCredentials(
   options.set_verify_server_certs(false);  // the verifier does
   options.set_check_call_host(false);      // names are compared with the list
   options.set_certificate_verifier(
-      tls::ExternalCertificateVerifier::Create<Verifier>(identity, PeerUse::kServer, nullptr));
+      tls::ExternalCertificateVerifier::Create<Verifier>(identity, PeerUse::kServer, server, nullptr));
   return tls::TlsCredentials(options);
 }
 

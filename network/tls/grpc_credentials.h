@@ -21,9 +21,9 @@ namespace sheaf {
 absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> GrpcServerCredentials(
     const std::shared_ptr<TlsIdentity>& identity);
 
-// Null: plaintext.
+// Null: plaintext. `server`: as what the other end is dialled; where names have roles it needs that one.
 std::shared_ptr<grpc::ChannelCredentials> GrpcChannelCredentials(
-    const std::shared_ptr<TlsIdentity>& identity);
+    const std::shared_ptr<TlsIdentity>& identity, PeerRole server = PeerRole::kCoordinator);
 
 // TLS 1.3 alone on every gRPC connection of this process. gRPC has no word for it; it takes the
 // ciphers of TLS 1.2 from the environment. Before the first use of gRPC and before other threads.

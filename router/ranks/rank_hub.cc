@@ -54,6 +54,7 @@ class RankHub::Life final : public v1::AttentionRanks::Service {
     on_change_ = std::move(on_change);
   }
   std::vector<int> TakeHungPids();
+  std::vector<int> LinkedPids();
 
   grpc::Status Join(grpc::ServerContext* context, const v1::JoinRankRequest* request,
                     grpc::ServerWriter<v1::JoinRankResponse>* writer) override;
@@ -64,6 +65,7 @@ class RankHub::Life final : public v1::AttentionRanks::Service {
     std::string who;
     std::string machine;
     int64_t pid = 0;
+    bool linked = false;
   };
 
   absl::StatusOr<v1::JoinRankResponse> Enter(const grpc::ServerContext& context,
@@ -161,7 +163,7 @@ absl::StatusOr<v1::JoinRankResponse> RankHub::Life::Enter(const grpc::ServerCont
     return absl::AlreadyExistsError(absl::StrFormat("attention rank %d is %s; %s came too",
                                                     request.rank(), member.who, who));
   }
-  member = {facts.instance, who, request.hello().host(), request.hello().pid()};
+  member = {facts.instance, who, request.hello().host(), request.hello().pid(), false};
   v1::JoinRankResponse response;
   response.set_num_ranks(settings.num_ranks);
   response.set_kv_cache_dtype(std::string(kernels::KvFormatName(settings.kv_format)));
@@ -222,6 +224,7 @@ void RankHub::Life::OnLink(std::unique_ptr<FrameLink> link, const Hello& hello) 
     const int rank = static_cast<int>(member - members_.begin());
     spdlog::info("attention rank {}: {} is linked by {}", rank, member->who, link->path());
     ranks_.Offer(rank, std::move(link), member->who);
+    member->linked = true;
   }
   Changed();
 }
@@ -248,6 +251,15 @@ std::vector<int> RankHub::Life::TakeHungPids() {
   return pids;
 }
 
+std::vector<int> RankHub::Life::LinkedPids() {
+  std::vector<int> pids;
+  absl::MutexLock lock(&mutex_);
+  for (const Member& member : members_) {
+    if (member.linked && member.machine == options_.machine) pids.push_back(static_cast<int>(member.pid));
+  }
+  return pids;
+}
+
 RankHub::RankHub(std::unique_ptr<Life> life) : life_(std::move(life)) {}
 RankHub::~RankHub() = default;
 
@@ -265,6 +277,7 @@ void RankHub::SetOnChange(std::function<void()> on_change) {
   life_->SetOnChange(std::move(on_change));
 }
 std::vector<int> RankHub::TakeHungPids() { return life_->TakeHungPids(); }
+std::vector<int> RankHub::LinkedPids() const { return life_->LinkedPids(); }
 void RankHub::Stop() { life_->Stop(); }
 
 }  // namespace sheaf

@@ -52,6 +52,8 @@ class RankHub {
   void SetOnChange(std::function<void()> on_change);
   // Process ids on this host of ranks that did not answer in time. Each once.
   std::vector<int> TakeHungPids();
+  // Those of ranks that are linked now.
+  std::vector<int> LinkedPids() const;
   void Stop();
 
  private:

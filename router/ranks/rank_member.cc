@@ -17,6 +17,7 @@
 #include "router/attention/decoder.h"
 #include "router/attention/step_plan.h"
 #include "router/cluster/router_hello.h"
+#include "router/ranks/reached_addresses.h"
 #include "sheaf/v1/ranks.grpc.pb.h"
 
 namespace sheaf {
@@ -87,12 +88,14 @@ class RankMember::Call {
     return response;
   }
   bool ended() const { return ended_.load(); }
+  // After Answer: where the router was reached, as gRPC says it.
+  std::string peer() const { return context_.peer(); }
 
  private:
   static std::shared_ptr<grpc::Channel> Channel(const RankMemberOptions& options) {
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    return grpc::CreateCustomChannel(options.router, GrpcChannelCredentials(options.tls), arguments);
+    return grpc::CreateCustomChannel(options.router, GrpcChannelCredentials(options.tls, PeerRole::kRouter), arguments);
   }
 
   grpc::ClientContext context_;
@@ -103,11 +106,13 @@ class RankMember::Call {
 };
 
 RankMember::RankMember(RankMemberOptions options, const Checkpoint& checkpoint,
-                       const ModelConfig& config, ThreadPool& pool, LinkMaker& links)
+                       const ModelConfig& config, ThreadPool& pool, LinkMaker& links,
+                       RankMemberMetrics& metrics)
     : options_(std::move(options)),
       checkpoint_(checkpoint),
       config_(config),
       pool_(pool),
+      metrics_(metrics),
       connector_(links.NewConnector()) {}
 
 absl::Status RankMember::Run() {
@@ -116,6 +121,7 @@ absl::Status RankMember::Run() {
   while (!stopping_.load()) {
     computed_ = false;
     const absl::Status status = Belong();
+    metrics_.NotJoined(std::string(status.message()));
     if (stopping_.load()) break;
     if (IsFinal(status)) return status;
     if (computed_) back_off = options_.first_back_off;
@@ -136,6 +142,7 @@ absl::Status RankMember::Belong() {
   Call call(options_);
   SHEAF_ASSIGN_OR_RETURN(const v1::JoinRankResponse response, call.Answer());
   SHEAF_ASSIGN_OR_RETURN(const RankSettings settings, SettingsOf(response));
+  metrics_.NotJoined("it loads its weights");
   SHEAF_RETURN_IF_ERROR(Load(settings));
   SHEAF_ASSIGN_OR_RETURN(const std::unique_ptr<Bell> bell, Bell::Create());
   LinkRequest request;
@@ -146,8 +153,9 @@ absl::Status RankMember::Belong() {
   std::copy(response.link_key().begin(), response.link_key().end(), request.key.bytes.begin());
   SHEAF_ASSIGN_OR_RETURN(
       std::unique_ptr<FrameLink> link,
-      connector_->Connect({response.addresses().begin(), response.addresses().end()}, request, *bell,
-                          std::chrono::steady_clock::now() + options_.connect_patience));
+      connector_->Connect(
+          ReachedAddresses({response.addresses().begin(), response.addresses().end()}, call.peer()),
+          request, *bell, std::chrono::steady_clock::now() + options_.connect_patience));
   spdlog::info("attention rank {} of {}: linked by {}", options_.rank, settings.num_ranks, link->path());
   return Compute(settings, std::move(link), *bell, call);
 }
@@ -160,6 +168,7 @@ absl::Status RankMember::Load(const RankSettings& settings) {
   SHEAF_ASSIGN_OR_RETURN(
       weights_, DecoderWeights::Load(checkpoint_, config_, share, pool_, [](size_t, size_t) {}));
   num_ranks_ = settings.num_ranks;
+  metrics_.WeightsAre(weights_->resident_bytes());
   spdlog::info("attention rank {} of {}: {:.1f} MB of weights", options_.rank, settings.num_ranks,
                static_cast<double>(weights_->resident_bytes()) / 1e6);
   return absl::OkStatus();
@@ -185,6 +194,7 @@ absl::Status RankMember::Compute(const RankSettings& settings, std::unique_ptr<F
   Decoder decoder(config_, *weights_, *cache, {std::move(shares), &group}, nullptr, pool_,
                   decoder_options);
   const auto stop = [&] { return stopping_.load() || call.ended(); };
+  metrics_.Joined(cache_options.memory_bytes);
   for (;;) {
     pool_.Park();
     SHEAF_ASSIGN_OR_RETURN(const LeafRank::Plan plan, group.AwaitPlan(stop));
@@ -194,7 +204,9 @@ absl::Status RankMember::Compute(const RankSettings& settings, std::unique_ptr<F
       group.Abort(step.status());
       continue;
     }
+    const TimePoint began = std::chrono::steady_clock::now();
     const absl::Status status = decoder.Forward({plan.step, step->sequences()}, [](const LogitRows&) {});
+    metrics_.StepEnded(status.ok(), std::chrono::steady_clock::now() - began);
     if (absl::IsUnavailable(status)) return status;
     computed_ = true;
   }

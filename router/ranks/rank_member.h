@@ -5,7 +5,7 @@
 // Memory     its share of the weights stays as long as the number of ranks does; the KV cache and the scratch
 //            are made anew for each group, since what they held is of no use to it.
 // Threads    Run: one thread, once; it is the step thread. Stop, state: any.
-// Ownership  borrows checkpoint, config, pool and links.
+// Ownership  borrows checkpoint, config, pool, links and metrics.
 // Errors     Run ends OK after Stop. kFailedPrecondition, kUnauthenticated, kInvalidArgument: the router refuses
 //            it for good, and the text says what to do; what loading says. Anything else is tried again.
 
@@ -22,6 +22,7 @@
 #include "model/config.h"
 #include "model/decoder_weights.h"
 #include "network/tls/tls_identity.h"
+#include "router/ranks/rank_member_metrics.h"
 #include "router/ranks/rank_settings.h"
 
 namespace sheaf {
@@ -44,7 +45,7 @@ struct RankMemberOptions {
 class RankMember {
  public:
   RankMember(RankMemberOptions options, const Checkpoint& checkpoint, const ModelConfig& config,
-             ThreadPool& pool, LinkMaker& links);
+             ThreadPool& pool, LinkMaker& links, RankMemberMetrics& metrics);
 
   absl::Status Run();
   void Stop() { stopping_.store(true); }
@@ -62,6 +63,7 @@ class RankMember {
   const Checkpoint& checkpoint_;
   const ModelConfig& config_;
   ThreadPool& pool_;
+  RankMemberMetrics& metrics_;
   const std::unique_ptr<LinkConnector> connector_;
   int num_ranks_ = 0;  // that the weights are for
   std::unique_ptr<DecoderWeights> weights_;

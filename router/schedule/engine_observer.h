@@ -6,6 +6,7 @@
 // at a time (where there are none: from the step thread); the others from the step thread. They must not block.
 
 #include <array>
+#include <cstdint>
 #include <optional>
 
 #include "absl/status/status.h"
@@ -94,6 +95,8 @@ class EngineObserver {
   virtual ~EngineObserver() = default;
   virtual void OnLoad(const EngineLoad& /*load*/) {}
   virtual void OnQueue(const QueueReport& /*queue*/) {}
+  // Nothing that was computed is there any more: so many running sequences lost so many tokens.
+  virtual void OnCacheLost(int /*sequences*/, int64_t /*tokens*/) {}
   // A choice runs for the first time.
   virtual void OnAdmitted(Duration /*since_submit*/) {}
   virtual void OnStep(const StepReport& /*report*/) {}

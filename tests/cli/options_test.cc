@@ -300,6 +300,10 @@ TEST(Options, AttentionRanksAreTheRoutersToCount) {
   EXPECT_EQ(options.router, "host:50053");
   EXPECT_EQ(options.rank, 3);
   EXPECT_EQ(options.transport, TransportKind::kTcp);
+  EXPECT_EQ(options.host, "127.0.0.1");
+  EXPECT_EQ(options.metrics_port, 0);
+  EXPECT_THAT(ErrorOf({"attention", "dir", "--router", "host:1", "--rank", "1", "--metrics-tls"}),
+              HasSubstr("--cluster-tls-cert: wanted with --metrics-tls"));
   EXPECT_THAT(ErrorOf({"attention", "dir", "--router", "host:1"}), HasSubstr("--rank"));
   EXPECT_THAT(ErrorOf({"attention", "dir", "--router", "host:1", "--rank", "0"}), HasSubstr("--rank"));
   EXPECT_THAT(ErrorOf({"attention", "dir", "--router", "host:1", "--rank", "1", "--transport", "inprocess"}),

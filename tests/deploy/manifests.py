@@ -29,6 +29,17 @@ class Pod:
     def main(self) -> Object:
         return self.spec["containers"][0]
 
+    def sidecars(self) -> list[Object]:
+        return [container for container in self.spec.get("initContainers", []) if container.get("restartPolicy") == "Always"]
+
+    def servers(self) -> Iterator[tuple[str, Object]]:
+        """Whatever runs as long as the pod does."""
+        for container in (self.main(), *self.sidecars()):
+            yield f"{self.where} {container['name']}", container
+
+    def ports(self) -> dict[str, int]:
+        return {port["name"]: port["containerPort"] for _, container in self.servers() for port in container.get("ports", [])}
+
 
 def title(thing: Object) -> str:
     return f"{thing['kind']}/{thing['metadata']['name']}"

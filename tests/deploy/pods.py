@@ -5,8 +5,8 @@
         pod.start()          # then pod.ready, pod.kill()
         pod.terminate()
 
-A container that ends, or fails its liveness probe, is started again in the same pod. terminate() is what a deleted pod
-goes through: no endpoint from then on, preStop, SIGTERM, grace. Needs root and iproute2: why_not() says what is missing.
+A container that ends, or fails its liveness probe, is started again in the same pod; its sidecars are there before it and after it.
+terminate() is what a deleted pod goes through: no endpoint from then on, preStop, SIGTERM, grace. Needs root and iproute2: why_not() says what is missing.
 """
 from __future__ import annotations
 
@@ -172,18 +172,23 @@ class Container:
 
 class Pod:
     def __init__(self, name: str, template: dict[str, Any], network: PodNetwork, root: Root, folder: Path,
-                 volume: Callable[[dict[str, Any]], Path]) -> None:
+                 volume: Callable[[dict[str, Any]], Path], beside: Pod | None = None) -> None:
         self.name, self.labels, self.network = name, template["metadata"]["labels"], network
         self.template = template["spec"]
         self._root, self._folder, self._volume = root, folder, volume
         self.spec = self.template["containers"][0]
         self.container = Container(name, self.spec, folder / f"{name}.log")
-        self.ready = False
+        self._ready = False            # its main container
         self.deleted = False
         self.restarts = 0
         self.killed = False            # grace ran out
         self.exit_status: int | None = None  # of a terminated pod
-        self.namespace, self.address = network.add()
+        self._beside = beside
+        self.namespace, self.address = (beside.namespace, beside.address) if beside else network.add()
+        # Each as a pod of one container in this one's namespace.
+        self.sidecars = [Pod(f"{name}-{spec['name']}", {**template, "spec": {**template["spec"], "containers": [spec], "initContainers": []}},
+                             network, root, folder, volume, self)
+                         for spec in template["spec"].get("initContainers", []) if spec.get("restartPolicy") == "Always"]
         self.why_unready = "not started"
         self._ends: set[int] = set()   # pids whose end somebody wanted
         self.unexpected: list[str] = []
@@ -192,7 +197,13 @@ class Pod:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep, name=name, daemon=True)
 
+    @property
+    def ready(self) -> bool:
+        return self._ready and all(sidecar.ready for sidecar in self.sidecars)
+
     def start(self) -> None:
+        for sidecar in self.sidecars:
+            sidecar.start()
         self._prepare()
         self.container.start()
         self._thread.start()
@@ -229,7 +240,7 @@ class Pod:
             self._live_once()
             if self._stop.is_set():
                 return
-            self.ready = False
+            self._ready = False
             process = self.container.process
             assert process is not None
             if process.pid not in self._ends:
@@ -251,9 +262,9 @@ class Pod:
                     self._kill("its liveness probe failed")
                 if probes["readiness"].due() and not self.deleted:
                     if probes["readiness"].passed_now:
-                        self.ready = True
+                        self._ready = True
                     elif probes["readiness"].failed_for_good():
-                        self.ready = False
+                        self._ready = False
                     self.why_unready = probes["readiness"].why
             self._stop.wait(0.05)
 
@@ -275,7 +286,7 @@ class Pod:
 
     def terminate(self) -> None:
         """Deleted: out of the endpoints, preStop, SIGTERM, grace. Returns when it is gone."""
-        self.deleted, self.ready = True, False
+        self.deleted, self._ready = True, False
         begin = time.monotonic()
         sleep = self.spec.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
         time.sleep(sleep)
@@ -293,7 +304,10 @@ class Pod:
         self.exit_status = process.wait()
         self.memory_peak = self.limits.memory_peak()
         self.limits.remove()
-        self.network.remove(self.namespace)
+        for sidecar in self.sidecars:
+            sidecar.terminate()
+        if self._beside is None:
+            self.network.remove(self.namespace)
 
     def log_text(self) -> str:
         return self.container.log.read_text(errors="replace") if self.container.log.exists() else ""

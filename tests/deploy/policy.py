@@ -17,7 +17,7 @@ from manifests import Object, binary, flags_of, load, pods_of, title, value_of  
 
 SHUTDOWN_MARGIN_SECONDS = 5
 WORKER_LEAVES_SECONDS = 20  # others take over for up to 10 s, routers see it for up to 10 s
-COMMANDS = {"router", "worker", "coordinator", "verify"}
+COMMANDS = {"router", "worker", "attention", "coordinator", "verify"}
 COPY_SCRIPT = "/usr/libexec/sheaf/copy_checkpoint.sh"
 
 
@@ -107,9 +107,7 @@ def limits(objects: list[Object]) -> Iterator[str]:
 
 
 def probes(objects: list[Object]) -> Iterator[str]:
-    for pod in pods_of(objects):
-        container = pod.main()
-        where = f"{pod.where} {container['name']}"
+    for where, container in (server for pod in pods_of(objects) for server in pod.servers()):
         ports = {port["name"] for port in container.get("ports", [])} | \
                 {port["containerPort"] for port in container.get("ports", [])}
         for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
@@ -179,7 +177,7 @@ def services_fit(objects: list[Object]) -> Iterator[str]:
         if not chosen:
             yield f"{title(service)}: selects no pod"
         for pod in chosen:
-            ports = {port["name"]: port["containerPort"] for port in pod.main().get("ports", [])}
+            ports = pod.ports()
             for port in service["spec"]["ports"]:
                 if port["targetPort"] not in ports:
                     yield f"{title(service)}: port {port['targetPort']}: {pod.where} has {sorted(ports)}"
@@ -202,10 +200,32 @@ def ports_match_flags(objects: list[Object]) -> Iterator[str]:
     flags = {"http": "--port", "grpc": "--grpc-port", "cluster": "--cluster-port", "metrics": "--metrics-port",
              "exchange": "--exchange-ports"}
     for pod in pods_of(objects):
-        for port in pod.main().get("ports", []):
-            got = value_of(pod.main()["args"], flags[port["name"]])
-            if got not in (str(port["containerPort"]), f"{port['containerPort']}-{port['containerPort']}"):
-                yield f"{pod.where}: port {port['name']} is {port['containerPort']}, but {flags[port['name']]} is {got}"
+        numbers = [port["containerPort"] for _, container in pod.servers() for port in container.get("ports", [])]
+        if len(numbers) != len(set(numbers)) or len(numbers) != len(pod.ports()):
+            yield f"{pod.where}: two ports of one name or number: {numbers}"
+        for where, container in pod.servers():
+            for port in container.get("ports", []):
+                flag = flags["metrics" if port["name"] == container["name"] else port["name"]]
+                got = value_of(container["args"], flag)
+                if got not in (str(port["containerPort"]), f"{port['containerPort']}-{port['containerPort']}"):
+                    yield f"{where}: port {port['name']} is {port['containerPort']}, but {flag} is {got}"
+
+
+def ranks_join(objects: list[Object]) -> Iterator[str]:
+    """Attention ranks are sidecars of their router: all of them, each once, and they know where it is."""
+    for pod in pods_of(objects):
+        arguments = pod.main()["args"]
+        ranks = [container["args"] for container in pod.sidecars() if container["args"][0] == "attention"]
+        wanted = [str(rank) for rank in range(1, int(value_of(arguments, "--tensor-parallel-size") or 1))]
+        got = [value_of(rank, "--rank") for rank in ranks]
+        if got != wanted:
+            yield f"{pod.where}: --tensor-parallel-size wants ranks {wanted}, the pod has {got}"
+        for rank in ranks:
+            if value_of(rank, "--router") != f"127.0.0.1:{value_of(arguments, '--attention-port')}":
+                yield f"{pod.where}: rank {value_of(rank, '--rank')} joins at {value_of(rank, '--router')}"
+            for flag in ("--exchange-integrity", "--cluster-token-file"):
+                if value_of(rank, flag) != value_of(arguments, flag):
+                    yield f"{pod.where}: rank {value_of(rank, '--rank')} and its router differ in {flag}"
 
 
 def selectors_match(objects: list[Object]) -> Iterator[str]:
@@ -272,8 +292,9 @@ def tags(objects: list[Object]) -> Iterator[str]:
 
 def joining_is_guarded(objects: list[Object]) -> Iterator[str]:
     for pod in pods_of(objects):
-        if not value_of(pod.main()["args"], "--cluster-token-file"):
-            yield f"{pod.where}: no --cluster-token-file: anybody may join"
+        for where, container in pod.servers():
+            if not value_of(container["args"], "--cluster-token-file"):
+                yield f"{where}: no --cluster-token-file: anybody may join"
         for volume in pod.spec.get("volumes", []):
             if "secret" in volume and volume["secret"].get("defaultMode", 0o644) & 0o007:
                 yield f"{pod.where}: secret {volume['name']} is readable by all"
@@ -285,9 +306,10 @@ def certificates(objects: list[Object]) -> Iterator[str]:
     flags = ("--cluster-tls-cert", "--cluster-tls-key", "--cluster-tls-ca", "--cluster-allowed-names")
     wanted = any(value_of(pod.main()["args"], flag) for pod in pods for flag in flags)
     for pod in pods:
-        missing = [flag for flag in flags if not value_of(pod.main()["args"], flag)]
-        if wanted and missing:
-            yield f"{pod.where}: no {', '.join(missing)}, which other processes of the cluster have"
+        for where, container in pod.servers():
+            missing = [flag for flag in flags if not value_of(container["args"], flag)]
+            if wanted and missing:
+                yield f"{where}: no {', '.join(missing)}, which other processes of the cluster have"
         for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
             probe = pod.main().get(kind, {}).get("httpGet", {})
             speaks = probe.get("scheme", "HTTP") == "HTTPS"
@@ -318,6 +340,7 @@ RULES: list[tuple[str, Callable[[list[Object]], Iterator[str]]]] = [
     ("variables, volumes, paths resolve", references_resolve),
     ("Services fit pods", services_fit),
     ("ports are those of the flags", ports_match_flags),
+    ("attention ranks beside their router", ranks_join),
     ("selectors are the pods' labels", selectors_match),
     ("one disruption budget each", budgets),
     ("one network policy each, links for routers", policies),

@@ -5,8 +5,8 @@
                      [--rounds N | --load-seconds N] MANIFESTS.yaml
 
 Every pod has a namespace, an address and the names that DNS would give it, a read-only root, the manifest's user, volumes
-and probes. While requests run, --events happen (kill-worker, kill-coordinator, node, roll-worker, roll-coordinator,
-roll-router; default: all, in this order), --rounds times or until --load-seconds are over. "node": the link of a node with a
+and probes. While requests run, --events happen (kill-worker, kill-coordinator, kill-rank, node, roll-worker, roll-coordinator,
+roll-router; default: all but kill-rank, in this order), --rounds times or until --load-seconds are over. "node": the link of a node with a
 worker and the coordinator goes down and comes back. Where the manifests have Certificates, clients speak TLS and every
 certificate is renewed each second. Every answer is compared with one from a process that has all experts itself. Exit
 status 1: a request failed or differs, or a pod did what nobody asked for. 77: namespaces cannot be made here, in one line.
@@ -35,6 +35,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 120.0
 DOWN_SECONDS = 5.0
 EVENTS = ("kill-worker", "kill-coordinator", "node", "roll-worker", "roll-coordinator", "roll-router")
+OF_RANKS = "kill-rank"  # where routers have attention ranks
 
 
 class Run:
@@ -59,8 +60,9 @@ class Run:
                           "roll": lambda: self.roll(component)}[what])
 
     def kill(self, component: str, number: int) -> str:
-        workload = self.cluster.workload(component)
-        pod = workload.pods[number % len(workload.pods)]
+        pods = [rank for pod in self.cluster.workload("router").pods for rank in pod.sidecars] if component == "rank" else \
+            self.cluster.workload(component).pods
+        pod = pods[number % len(pods)]
         before = pod.restarts
         pod.kill()
         wait_for(lambda: pod.restarts > before and pod.ready, PATIENCE_SECONDS, f"{pod.name} is ready again")
@@ -94,7 +96,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--checkpoint", type=Path, default=REPOSITORY / "checkpoints/sheaf-nano-120")
     parser.add_argument("--streams", type=int, default=4)
     parser.add_argument("--requests-per-second", type=float, default=4.0, help="of all streams together")
-    parser.add_argument("--events", nargs="+", choices=EVENTS, default=EVENTS, metavar="NAME")
+    parser.add_argument("--events", nargs="+", choices=(*EVENTS, OF_RANKS), default=EVENTS, metavar="NAME")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--load-seconds", type=float, help="instead of rounds; the event that runs then is ended")
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(3), "big"))
@@ -114,7 +116,7 @@ def disturb(run: Run, options: argparse.Namespace) -> None:
 
 
 def faults_of(cluster: Cluster) -> list[str]:
-    pods = cluster.every_pod()
+    pods = [one for pod in cluster.every_pod() for one in (pod, *pod.sidecars)]
     return [fault for pod in pods for fault in pod.unexpected] + \
         [f"{pod.name}: killed when its grace ran out" for pod in pods if pod.killed] + \
         [f"{pod.name}: left with status {pod.exit_status}" for pod in pods if pod.exit_status not in (None, 0)]
@@ -150,7 +152,7 @@ def main(arguments: list[str]) -> int:
             peaks = {workload.name: max(pod.memory_peak or pod.limits.memory_peak() for pod in workload.pods + workload.gone) >> 20
                      for workload in cluster.workloads.values()}
             if faults or result.failed:
-                for pod in cluster.every_pod():
+                for pod in (one for each in cluster.every_pod() for one in (each, *each.sidecars)):
                     print(f"--- {pod.name}\n{pod.log_text()[-2500:]}", file=sys.stderr)
     print(result)
     print(renewals)

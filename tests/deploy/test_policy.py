@@ -79,6 +79,7 @@ BREAKS: list[tuple[str, Callable[[list[Object]], Any]]] = [
     ("Services fit pods", lambda o: thing(o, "Service/sheaf-coordinator")["spec"].pop("publishNotReadyAddresses")),
     ("Services fit pods", lambda o: o.remove(thing(o, "Service/sheaf-worker"))),
     ("ports are those of the flags", lambda o: replace_argument(container(o, ROUTER), "--port=8000", "--port=8001")),
+    ("attention ranks beside their router", lambda o: container(o, ROUTER)["args"].append("--tensor-parallel-size=2")),
     ("selectors are the pods' labels", lambda o: thing(o, ROUTER)["spec"]["selector"]["matchLabels"].update(x="y")),
     ("one disruption budget each", lambda o: o.remove(thing(o, "PodDisruptionBudget/sheaf-router"))),
     ("one disruption budget each", lambda o: thing(o, "PodDisruptionBudget/sheaf-worker")["spec"].update(maxUnavailable=0)),

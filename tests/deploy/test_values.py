@@ -59,7 +59,7 @@ def test_every_value_is_explained_and_known() -> None:
     ("checkpoint.source", "hostPath"), ("checkpoint.source", "copy"), ("workers.count", 0), ("workers.kind", "DaemonSet"),
     ("workers.resources.cpu", "1500m"), ("workers.graceSeconds", 5), ("workers.extraArgs", ["rm -rf"]),
     ("router.replicas", "two"), ("router.httpPort", 70000), ("router.kvCacheDtype", "int4"), ("router.kvCacheMemory", "1 GB"),
-    ("router.kvOffload", "64GB/s"), ("router.surprise", 1), ("surprise", 1), ("coordinator.expertReplicas", 0.5),
+    ("router.kvOffload", "64GB/s"), ("router.tensorParallelSize", 0), ("router.ranks", {"count": 2}), ("router.surprise", 1), ("surprise", 1), ("coordinator.expertReplicas", 0.5),
     ("log.level", "loud"), ("networkPolicy.monitoring", []), ("sharedMemory", "lots"), ("tls.certManager.enabled", True),
     ("clusterToken.existingSecret", ""), ("exchangeIntegrity", "crc"),
 ])

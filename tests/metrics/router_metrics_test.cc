@@ -16,6 +16,7 @@
 #include "router/metrics/key_metrics.h"
 #include "router/metrics/pool_metrics.h"
 #include "router/metrics/queue_metrics.h"
+#include "router/metrics/rank_metrics.h"
 #include "router/metrics/sequence_metrics.h"
 #include "router/metrics/speculation_metrics.h"
 
@@ -137,6 +138,19 @@ void UseEveryVerb(KeyMetrics& metrics) {
   metrics.Ended("key:c", 100, 200);
 }
 
+void UseEveryVerb(RankMetrics& metrics) {
+  const TimePoint start{};
+  metrics.GroupIs({.joined = 1}, start);
+  metrics.GroupIs({.joined = 3, .groups = 1, .lost = {1, 0, 0, 0, 0}}, start + milliseconds(1500));
+  metrics.GroupIs({.joined = 3, .groups = 1, .lost = {1, 0, 0, 0, 0}}, start + milliseconds(9000));
+  metrics.GroupIs({.joined = 2, .groups = 1, .lost = {1, 1, 0, 0, 0}}, start + milliseconds(9000));
+  metrics.GroupIs({.joined = 2, .groups = 1, .lost = {1, 1, 0, 0, 0}}, start + milliseconds(9250));
+  metrics.StepGathered(
+      {.gathers = 12, .sent_bytes = 400, .received_bytes = 300, .waited = milliseconds(4)});
+  metrics.StepGivenUp();
+  metrics.ComputedAgain(2, 70);
+}
+
 std::map<std::string, Figure> Registered(const prometheus::Registry& registry) {
   std::map<std::string, Figure> figures;
   for (const prometheus::MetricFamily& family : registry.Collect()) {
@@ -161,12 +175,14 @@ TEST(RouterMetrics, PageAndCodeNameTheSameFigures) {
   SpeculationMetrics speculation(registry);
   SequenceMetrics sequences(registry);
   KeyMetrics keys(registry, /*most_keys=*/2);
+  RankMetrics ranks(registry, /*wanted=*/3);
   UseEveryVerb(metrics);
   UseEveryVerb(pool);
   UseEveryVerb(queue);
   UseEveryVerb(speculation);
   UseEveryVerb(sequences);
   UseEveryVerb(keys);
+  UseEveryVerb(ranks);
   EXPECT_EQ(Documented(), Registered(registry));
 }
 
@@ -184,12 +200,14 @@ TEST(RouterMetrics, VerbsMoveTheirFigures) {
   SpeculationMetrics speculation(registry);
   SequenceMetrics sequences(registry);
   KeyMetrics keys(registry, /*most_keys=*/2);
+  RankMetrics ranks(registry, /*wanted=*/3);
   UseEveryVerb(metrics);
   UseEveryVerb(pool);
   UseEveryVerb(queue);
   UseEveryVerb(speculation);
   UseEveryVerb(sequences);
   UseEveryVerb(keys);
+  UseEveryVerb(ranks);
   pool.BytesExchanged(WorkerId(1), 1, 2);
   const std::string text = prometheus::TextSerializer().Serialize(registry.Collect());
   for (const char* line :
@@ -227,6 +245,16 @@ TEST(RouterMetrics, VerbsMoveTheirFigures) {
         "sheaf_key_requests_total{key=\"none\"} 1", "sheaf_key_requests_total{key=\"other\"} 2",
         "sheaf_key_prompt_tokens_total{key=\"other\"} 110",
         "sheaf_key_generated_tokens_total{key=\"other\"} 220",
+        "sheaf_attention_ranks_wanted 3", "sheaf_attention_ranks_joined 2",
+        "sheaf_attention_groups_total 1", "sheaf_attention_ranks_lost_total{cause=\"closed\"} 1",
+        "sheaf_attention_ranks_lost_total{cause=\"late\"} 1",
+        "sheaf_attention_ranks_lost_total{cause=\"nonsense\"} 0",
+        "sheaf_attention_ranks_lost_total{cause=\"forged\"} 0",
+        "sheaf_attention_ranks_lost_total{cause=\"other\"} 0",
+        "sheaf_attention_incomplete_seconds_total 1.75", "sheaf_attention_steps_given_up_total 1",
+        "sheaf_attention_recomputed_sequences_total 2", "sheaf_attention_recomputed_tokens_total 70",
+        "sheaf_attention_gathers_total 12", "sheaf_attention_sent_bytes_total 400",
+        "sheaf_attention_received_bytes_total 300", "sheaf_step_gather_seconds_sum 0.004",
         "sheaf_build_info{version=\"1.2.3\"} 1",
         // There from the start, so that the first event is not lost to rate().
         "sheaf_requests_total{face=\"grpc\",outcome=\"rejected\"} 0"}) {

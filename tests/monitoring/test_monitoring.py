@@ -148,19 +148,23 @@ def families(text: str) -> set[str]:
 
 @pytest.fixture(scope="session")
 def pages() -> Iterator[dict[str, str]]:
-    """/metrics of a router with a coordinator inside, of the same with vLLM's names, and of a worker, after a request."""
+    """/metrics of a router with a coordinator inside, of the same with vLLM's names, of a worker and of an attention rank, after a
+    request."""
     if not Path(BINARY).exists():
         pytest.skip(f"no binary at {BINARY}: build the target sheaf, or set SHEAF_BINARY")
     checkpoint = ROOT / "checkpoints/sheaf-nano-120"
     made: dict[str, str] = {}
     for compat in ("none", "vllm"):
-        with SheafServer(checkpoint, "--workers", "2", "--metrics-compat", compat) as server:
+        with SheafServer(checkpoint, "--workers", "2", "--tensor-parallel-size", "2", "--metrics-compat", compat) as server:
             server.request("POST", "/v1/completions", {"prompt": "a", "max_tokens": 4})
             made[compat] = fetch(server.ready["http"])
             wait_for(lambda: "outcome=length" in server.log() or "outcome=stop" in server.log(), 10, "the access log's line")
             found = re.search(r"worker: metrics on (\S+)", server.log())
             assert found, "the worker says where its metrics are"
             made["worker"] = fetch(found.group(1))
+            found = re.search(r"attention rank 1: metrics on (\S+)", server.log())
+            assert found, "the rank says where its metrics are"
+            made["rank"] = fetch(found.group(1))
     yield made
 
 
@@ -170,10 +174,12 @@ def test_a_server_exposes_what_the_page_lists(pages: dict[str, str]) -> None:
     assert families(pages["none"]) | only_with_tls == wanted
     wanted = {name for name, figure in FIGURES.items() if figure.sections & {"Expert worker", "Every process"}}
     assert families(pages["worker"]) | only_with_tls == wanted
+    wanted = {name for name, figure in FIGURES.items() if figure.sections & {"Attention rank", "Every process"}}
+    assert families(pages["rank"]) == wanted
 
 
 def test_promtool_likes_what_is_exposed(promtool: str, pages: dict[str, str]) -> None:
-    for name in ("none", "worker"):
+    for name in ("none", "worker", "rank"):
         result = subprocess.run([promtool, "check", "metrics"], input=pages[name], capture_output=True, text=True)
         assert (result.returncode, result.stdout + result.stderr) == (0, ""), name
     result = subprocess.run([promtool, "check", "metrics"], input=pages["vllm"], capture_output=True, text=True)

@@ -109,12 +109,17 @@ def test_only_a_workers_name_joins_as_one(pool: TlsPool, ca: Authority) -> None:
             process.stop()
 
 
-def test_a_rank_acts_as_a_router(ca: Authority, tiny: Path, tmp_path: Path) -> None:
-    """It sees what the router sees: a worker's key is not enough. Whom it joins it takes for a coordinator, as workers do."""
+def ranked_router(ca: Authority, tiny: Path, tmp_path: Path, port: int, uri: str, *flags: str) -> Process:
+    made = Process(tmp_path, "router", "router", str(tiny), "--port", "0", "--grpc-port", "0", "--attention-port", str(port),
+                   "--tensor-parallel-size", "2", *flags, *cluster_flags(ca, ca.issue("rank0", uris=[uri]), BY_ROLE))
+    wait_for(lambda: "join at" in made.log(), 60, "the attention port")
+    return made
+
+
+def test_a_rank_acts_as_a_router(ca: Authority, pool: TlsPool, tiny: Path, tmp_path: Path) -> None:
+    """It sees what the router sees: a worker's key is not enough. Its router need not be a coordinator: that one is elsewhere."""
     port = free_port()
-    router = Process(tmp_path, "router", "router", str(tiny), "--workers", "0", "--port", "0", "--grpc-port", "0",
-                     "--attention-port", str(port), "--tensor-parallel-size", "2",
-                     *cluster_flags(ca, ca.issue("rank0", uris=[ROUTER, COORDINATOR]), BY_ROLE))
+    router = ranked_router(ca, tiny, tmp_path, port, ROUTER, "--coordinator", pool.address)
 
     def rank(name: str, uri: str) -> Process:
         return Process(tmp_path, name, "attention", str(tiny), "--router", f"127.0.0.1:{port}", "--rank", "1", "--threads",
@@ -122,7 +127,6 @@ def test_a_rank_acts_as_a_router(ca: Authority, tiny: Path, tmp_path: Path) -> N
 
     ranks: list[Process] = []
     try:
-        wait_for(lambda: "join at" in router.log(), 60, "the attention port")
         ranks.append(rank("impostor", WORKER))
         wait_for(lambda: "may act as router" in ranks[0].log(), 60, "it says why")
         assert "joins" not in router.log()
@@ -131,6 +135,21 @@ def test_a_rank_acts_as_a_router(ca: Authority, tiny: Path, tmp_path: Path) -> N
     finally:
         for process in (*ranks, router):
             process.stop()
+
+
+@pytest.mark.parametrize("uri", [WORKER, COORDINATOR])
+def test_a_rank_joins_none_but_a_router(ca: Authority, tiny: Path, tmp_path: Path, uri: str) -> None:
+    """Whoever has a worker's or a coordinator's key gets no rank to compute for it."""
+    port = free_port()
+    false = ranked_router(ca, tiny, tmp_path, port, uri, "--workers", "0")
+    honest = Process(tmp_path, "honest", "attention", str(tiny), "--router", f"127.0.0.1:{port}", "--rank", "1", "--threads",
+                     "1", *cluster_flags(ca, ca.issue("honest", uris=[ROUTER]), BY_ROLE))
+    try:
+        wait_for(lambda: "none of its names may act as router" in honest.log(), 60, "the rank refuses it")
+        assert "joins" not in false.log()
+    finally:
+        honest.stop()
+        false.stop()
 
 
 def test_a_worker_is_no_coordinator(ca: Authority, tiny: Path, tmp_path: Path) -> None:

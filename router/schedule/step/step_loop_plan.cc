@@ -18,7 +18,12 @@ bool StepLoop::ForgetIfWanted() {
 
 void StepLoop::ComputeAllAgain(TimePoint now) {
   std::vector<SequenceId> ids;
-  for (const auto& sequence : running_) ids.push_back(sequence->id());
+  int64_t tokens = 0;
+  for (const auto& sequence : running_) {
+    ids.push_back(sequence->id());
+    tokens += sequence->computed_tokens;
+  }
+  parts_.observer->OnCacheLost(static_cast<int>(ids.size()), tokens);
   for (const SequenceId id : ids) PutBack(id, FairOrder::ComesBack::kPreempted, now);
   cache_.Forget();
 }

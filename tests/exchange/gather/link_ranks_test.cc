@@ -213,6 +213,46 @@ TEST_P(LinkRanksTest, ARankThatDoesNotAnswerInTimeIsGivenUp) {
   EXPECT_FALSE(hub_->Ready().ok());
 }
 
+TEST_P(LinkRanksTest, LossesAreCountedOnceByCauseAndGroupsWhenTheyAreWhole) {
+  const auto lost = [&](RankEnd cause) { return hub_->tally().lost[static_cast<size_t>(cause)]; };
+  Start(3, {.step = std::chrono::milliseconds(20)});
+  EXPECT_EQ(hub_->tally().present, 3);
+  EXPECT_EQ(hub_->tally().groups, 1);
+  hub_->Withdraw(2);
+  hub_->Withdraw(2);  // its call has ended too
+  hub_->Withdraw(1);
+  EXPECT_EQ(hub_->tally().present, 1);
+  EXPECT_EQ(lost(RankEnd::kClosed), 2);
+  Link(1);
+  EXPECT_EQ(hub_->tally().groups, 1);
+  Link(2);
+  EXPECT_EQ(hub_->tally().groups, 2);
+  EXPECT_TRUE(hub_->AdoptLinks());
+  ASSERT_TRUE(hub_->Begin(StepId(1), 1, Bytes("plan")).ok());
+  EXPECT_FALSE(hub_->Gather(Bytes("a")).ok());  // neither answers: the first one is given up
+  for (const int rank : hub_->TakeLate()) hub_->Withdraw(rank);
+  EXPECT_EQ(lost(RankEnd::kLate), 1);
+  EXPECT_EQ(lost(RankEnd::kClosed), 2);
+  EXPECT_EQ(hub_->tally().present, 2);
+}
+
+TEST_P(LinkRanksTest, WhatAStepsGathersTookIsTakenOnce) {
+  Start(3);
+  ExpectAStep(1);
+  const GatherFigures figures = hub_->TakeFigures();
+  EXPECT_EQ(figures.gathers, 1);
+  EXPECT_EQ(figures.sent_bytes, 2 * (4 + 1) + 2);  // plan and part to both, and each one's to the other
+  EXPECT_EQ(figures.received_bytes, 2);
+  EXPECT_GT(figures.waited, Duration::zero());
+  EXPECT_FALSE(figures.lost_rank);
+  EXPECT_EQ(hub_->TakeFigures().gathers, 0);
+  leaves_[1] = nullptr;
+  absl::Status status = hub_->Begin(StepId(2), 1, Bytes("plan"));
+  if (status.ok()) status = hub_->Gather(Bytes("a")).status();
+  EXPECT_FALSE(status.ok());
+  EXPECT_TRUE(hub_->TakeFigures().lost_rank);
+}
+
 TEST_P(LinkRanksTest, WaitingForAPlanEndsWhereTold) {
   Start(2);
   EXPECT_TRUE(absl::IsCancelled(leaf(1).AwaitPlan([] { return true; }).status()));

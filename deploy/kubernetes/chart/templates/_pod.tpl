@@ -126,12 +126,12 @@ persistentVolumeClaim:
 {{- end }}
 {{- end }}
 
-{{- /* Probes of a process whose only HTTP port is that of its metrics. */ -}}
+{{- /* Probes of a process whose only HTTP port is that of its metrics. Arguments: startupSeconds, tls, port (its name; metrics). */ -}}
 {{- define "sheaf.quietProbes" -}}
 startupProbe:
   httpGet:
     path: /live
-    port: metrics
+    port: {{ .port | default "metrics" }}
     {{- if .tls }}
     scheme: HTTPS
     {{- end }}
@@ -141,7 +141,7 @@ startupProbe:
 livenessProbe:
   httpGet:
     path: /live
-    port: metrics
+    port: {{ .port | default "metrics" }}
     {{- if .tls }}
     scheme: HTTPS
     {{- end }}
@@ -151,7 +151,7 @@ livenessProbe:
 readinessProbe:
   httpGet:
     path: /ready
-    port: metrics
+    port: {{ .port | default "metrics" }}
     {{- if .tls }}
     scheme: HTTPS
     {{- end }}

@@ -10,6 +10,9 @@ spec:
   {{- include "sheaf.podSettings" $part | nindent 2 }}
   {{- include "sheaf.spread" $part | trim | nindent 2 }}
   terminationGracePeriodSeconds: {{ add $v.router.preStopSeconds $v.router.drainSeconds 15 }}
+  {{- with include "sheaf.rankContainers" $root | trim }}
+  {{- . | nindent 2 }}
+  {{- end }}
   containers:
     - name: router
       {{- include "sheaf.containerSettings" $root | nindent 6 }}
@@ -29,7 +32,13 @@ spec:
         - --host={{ $v.listenHost }}
         - --port={{ $v.router.httpPort }}
         - --grpc-port={{ $v.router.grpcPort }}
+        {{- if gt (int $v.router.tensorParallelSize) 1 }}
+        - --tensor-parallel-size={{ $v.router.tensorParallelSize }}
+        - --attention-port={{ $v.router.ranks.port }}
+        - --transport=auto # workers say TCP
+        {{- else }}
         - --transport=tcp
+        {{- end }}
         {{- if eq $v.exchangeIntegrity "none" }}
         - --exchange-integrity=none
         {{- end }}
