@@ -7,14 +7,26 @@ set_property(CACHE SHEAF_CUDA PROPERTY STRINGS ON OFF AUTO)
 set(SHEAF_CUDA_ARCHITECTURES 80-real 86-real 89-real 90a-real 100a-real 120a-real CACHE STRING
     "What CUDA code is compiled for: A100, RTX 30, RTX 40 and L4, H100 and H200, B200, RTX 50")
 
+set(SHEAF_CUDA_OLDEST 12.8)  # the first that knows sm_100a and sm_120a
+
 set(SHEAF_CUDA_ENABLED OFF)
 if(SHEAF_CUDA STREQUAL "AUTO")
   include(CheckLanguage)
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
-    set(SHEAF_CUDA_ENABLED ON)
+    execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --version OUTPUT_VARIABLE nvcc_version ERROR_QUIET)
+    if(nvcc_version MATCHES "release ([0-9.]+)" AND CMAKE_MATCH_1 VERSION_GREATER_EQUAL ${SHEAF_CUDA_OLDEST})
+      set(SHEAF_CUDA_ENABLED ON)
+    else()
+      message(STATUS "${CMAKE_CUDA_COMPILER} is older than CUDA ${SHEAF_CUDA_OLDEST}, or not nvcc: not used")
+    endif()
   endif()
 elseif(SHEAF_CUDA)
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(NOT CMAKE_CUDA_COMPILER)
+    message(FATAL_ERROR "SHEAF_CUDA=ON, and no nvcc in PATH, CUDACXX or CMAKE_CUDA_COMPILER: deploy/install_cuda_toolkit.sh makes one")
+  endif()
   set(SHEAF_CUDA_ENABLED ON)
 endif()
 message(STATUS "CUDA: ${SHEAF_CUDA_ENABLED} (SHEAF_CUDA=${SHEAF_CUDA})")
@@ -27,7 +39,7 @@ if(SHEAF_CUDA_ENABLED)
     set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
     set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
   endif()
-  find_package(CUDAToolkit 12.8 REQUIRED)  # the first that knows sm_100a and sm_120a
+  find_package(CUDAToolkit ${SHEAF_CUDA_OLDEST} REQUIRED)
 endif()
 
 # Only explicit fused multiply-adds may fuse, as in SHEAF_NUMERICS.

@@ -19,6 +19,7 @@ namespace {
 
 constexpr size_t kStackBytes = 64 * 1024;
 constexpr int kMaxThreads = 1024;
+constexpr int kWatchedSets = 4;
 constexpr int kMaxCopies = 256;  // of a thread, in flight
 
 struct Fault : std::runtime_error {
@@ -38,6 +39,8 @@ struct Thread {
   int group = 0;
 };
 
+using ThreadSet = std::vector<std::unique_ptr<Thread>>;
+
 struct Warp {
   LaneWords lanes[kWarpLanes];
   uint32_t arrived = 0;
@@ -51,8 +54,12 @@ struct Block {
   Options options;
   LaunchShape launch;
   const std::function<void()>* kernel = nullptr;
-  Fiber outside;  // who called Run
-  std::vector<std::unique_ptr<Thread>> threads;
+  Fiber outside;      // who called Run
+  ThreadSet threads;  // of the running block
+  // Sets of threads for the blocks, in turn. To ThreadSanitizer what a fiber does in two blocks is in order, and a barrier in
+  // the second shows it to all: watched blocks have sets of their own, as far as there are some.
+  std::vector<ThreadSet> resting;
+  size_t num_run = 0;
   std::vector<Warp> warps;
   ReadyThreads ready;
   ThreadPlace place;  // of the running thread
@@ -71,8 +78,7 @@ struct Block {
 };
 
 thread_local Block* block = nullptr;
-thread_local std::vector<std::unique_ptr<Thread>>
-    idle_threads;  // their stacks are kept for the next launch
+thread_local ThreadSet idle_threads;  // their stacks are kept for the next launch
 thread_local uint64_t total_switches = 0;
 
 uint64_t Random() {
@@ -183,17 +189,14 @@ std::string DescribeDeadlock() {
 
 void RunBlock(int index) {
   const SharedMemory shared(block->launch.shared_bytes);
+  ThreadSet& set = block->resting[block->num_run++ % block->resting.size()];
+  std::swap(block->threads, set);
   block->place.block = index;
   block->place.shared = shared.data();
   block->alive = block->launch.threads;
   block->arrived = 0;
   block->ready.Reset(block->threads.size());
   for (Warp& warp : block->warps) warp.arrived = 0;
-  if (FibersAreWatched()) {
-    // Not the same fiber for the same thread of the next block, whose accesses would be in order.
-    const size_t shift = (kWarpLanes + 1) % block->threads.size();
-    std::rotate(block->threads.begin(), block->threads.begin() + shift, block->threads.end());
-  }
   for (size_t i = 0; i < block->threads.size(); ++i) {
     Thread& thread = *block->threads[i];
     thread.ended = false;
@@ -206,12 +209,12 @@ void RunBlock(int index) {
   Fiber::Release(
       &block->begin);  // the host has seen nothing of other blocks: this does not order them
   Yield(block->outside, false);
-  if (!block->fault.empty()) return;
-  if (block->alive > 0) {
+  if (block->alive > 0 && block->fault.empty()) {
     block->fault = DescribeDeadlock();
-  } else if (!shared.FenceStands()) {
+  } else if (block->fault.empty() && !shared.FenceStands()) {
     block->fault = absl::StrCat("written past the end of shared memory [block ", index, "]");
   }
+  std::swap(block->threads, set);
 }
 
 }  // namespace
@@ -230,10 +233,13 @@ absl::Status Run(const Options& options, const LaunchShape& launch,
   own.kernel = &kernel;
   own.random = options.seed * 0x9e3779b97f4a7c15ull | 1;
   own.place.blocks = launch.blocks;
-  for (int i = 0; i < launch.threads; ++i) {
-    if (idle_threads.empty()) idle_threads.push_back(std::make_unique<Thread>(kStackBytes));
-    own.threads.push_back(std::move(idle_threads.back()));
-    idle_threads.pop_back();
+  own.resting.resize(FibersAreWatched() ? std::min(launch.blocks, kWatchedSets) : 1);
+  for (auto& set : own.resting) {
+    for (int i = 0; i < launch.threads; ++i) {
+      if (idle_threads.empty()) idle_threads.push_back(std::make_unique<Thread>(kStackBytes));
+      set.push_back(std::move(idle_threads.back()));
+      idle_threads.pop_back();
+    }
   }
   own.warps.resize(launch.threads / kWarpLanes);
   own.orders.resize(2 * launch.blocks * (1 + own.warps.size()));
@@ -249,7 +255,9 @@ absl::Status Run(const Options& options, const LaunchShape& launch,
   }
   Fiber::Acquire(&own.end);  // only the end of the kernel orders blocks
   total_switches += own.switches;
-  std::move(own.threads.begin(), own.threads.end(), std::back_inserter(idle_threads));
+  for (auto& set : own.resting) {
+    std::move(set.begin(), set.end(), std::back_inserter(idle_threads));
+  }
   block = nullptr;
   return own.fault.empty() ? absl::OkStatus() : absl::InternalError(own.fault);
 }

@@ -64,7 +64,7 @@ MUTATIONS = [
     ("output: columns past the matrix stored", EXPERTS, "if (output >= down.n) continue;", "if (output >= down.n + 8) continue;"),
     ("output: rows past the tile stored", EXPERTS, "if (token >= x.count) continue;\n      float* out", "if (token > x.count) continue;\n      float* out"),
     ("output: NaN of any kind", EXPERTS, "value == value ? value : BitsToFloat(kNanBits)", "value == value ? value : BitsToFloat(kNanBits | 1)"),
-    ("grid: every block stores every output", EXPERTS, "#SECOND#for (int index = BlockIndex(); index < num_tiles;", "for (int index = 0; index < num_tiles;"),
+    ("grid: blocks do each other's tiles too", EXPERTS, "#SECOND#index += GridBlocks()) {", "++index) {"),
     ("retile: no warp barrier", TILES, "    SyncWarp();  // every lane has read what the others overwrite\n", ""),
     ("retile: halves swapped", WORDS, "step / 8 * 128", "(1 - step / 8) * 128"),
     ("exp: one coefficient rounded", EXP, "FusedMultiplyAdd(q, r, c::kC3)", "FusedMultiplyAdd(q, r, 0.1666667f)"),

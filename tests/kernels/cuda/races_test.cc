@@ -58,6 +58,13 @@ TEST(RacesTest, BlocksAreOrderedByTheEndOfTheKernelAlone) {
               testing::ExitedWithCode(0), "");
   EXPECT_EXIT(RunAndExit(2, [&] { y[ThreadIndex()] += 1; }), testing::ExitedWithCode(66),
               "data race");
+  const auto after_barriers = [&] {
+    SyncWarp();
+    SyncBlock();
+    SyncBlock();
+    y[ThreadIndex()] = 1;
+  };
+  EXPECT_EXIT(RunAndExit(3, after_barriers), testing::ExitedWithCode(66), "data race");
 }
 
 TEST(RacesTest, ACopyIsSeenByItsOwnThreadAlone) {

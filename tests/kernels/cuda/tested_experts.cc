@@ -52,7 +52,8 @@ std::vector<float> RunOnDevice(const BatchRun& run, const QuantizedRows& x,
     jobs.push_back({&experts[i]->device(), rows[i]});
     num_rows += rows[i].size();
   }
-  std::vector<std::byte> staged(ExpertPlanLayout(run.shape).bytes);
+  // Poison where the plan writes nothing.
+  std::vector<std::byte> staged(ExpertPlanLayout(run.shape).bytes, std::byte{0xff});
   PlanHead head;
   const absl::Status planned = PlanExperts(run.shape, x.num_rows, jobs, staged, head);
   EXPECT_TRUE(planned.ok()) << planned;
