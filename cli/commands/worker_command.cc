@@ -31,7 +31,7 @@
 #include "cli/router/model_identity.h"
 #include "model/expert_reader.h"
 #include "network/tls/grpc_credentials.h"
-#include "worker/holdings/expert_loader.h"
+#include "worker/engine/cpu_engine.h"
 #include "worker/worker.h"
 
 namespace sheaf {
@@ -75,15 +75,14 @@ absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals)
   worker_config.threads =
       options.worker_threads > 0 ? options.worker_threads : DetectCpuTopology().default_threads();
   worker_config.preferred_id = options.id;
-  worker_config.memory_bytes = options.memory_bytes;
   worker_config.spare = options.spare;
   spdlog::info("worker: metrics on {}", worker_config.metrics_address);
 
   SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<ExpertReader> reader,
                          ExpertReader::Create(std::move(preflight.checkpoint), config));
   // Loading is reading and unpacking: it takes what the computing threads leave.
-  CheckpointExperts experts(std::move(reader), std::clamp(worker_config.threads, 1, 8));
-  Worker worker(std::move(worker_config), experts, *links, metrics);
+  CpuEngine engine(std::move(reader), std::clamp(worker_config.threads, 1, 8), options.memory_bytes);
+  Worker worker(std::move(worker_config), engine, *links, metrics);
   until_it_joins.reset();
   std::atomic<bool> ended{false};
   absl::Status result;
