@@ -18,6 +18,7 @@
 #include "base/cpu_topology.h"
 #include "base/status.h"
 #include "cli/commands/commands.h"
+#include "cli/options/device_flags.h"
 #include "cli/options/tls_options.h"
 #include "cli/process/child_processes.h"
 #include "cli/process/exposed_metrics.h"
@@ -31,13 +32,38 @@
 #include "cli/router/model_identity.h"
 #include "model/expert_reader.h"
 #include "network/tls/grpc_credentials.h"
+#include "worker/device/device_engine.h"
 #include "worker/engine/cpu_engine.h"
 #include "worker/worker.h"
 
 namespace sheaf {
 namespace {
 
-absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals) {
+// The engine that the options ask for.
+absl::StatusOr<std::unique_ptr<ExpertEngine>> MakeEngine(const WorkerOptions& options, int threads,
+                                                         std::shared_ptr<const Checkpoint> checkpoint,
+                                                         const ModelConfig& config,
+                                                         CudaFinder find_cuda) {
+  SHEAF_ASSIGN_OR_RETURN(const std::optional<int> gpu, ParseDevice("--device", options.device));
+  absl::StatusOr<CudaPlatform> cuda = CudaPlatform();
+  if (gpu.has_value()) cuda = find_cuda();
+  SHEAF_RETURN_IF_ERROR(cuda.status());
+  SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<ExpertReader> reader,
+                         ExpertReader::Create(std::move(checkpoint), config));
+  // Loading is reading and unpacking: it takes what the computing threads leave.
+  const int lanes = std::clamp(threads, 1, 8);
+  if (!gpu.has_value())
+    return std::make_unique<CpuEngine>(std::move(reader), lanes, options.memory_bytes);
+  SHEAF_ASSIGN_OR_RETURN(
+      std::unique_ptr<DeviceEngine> engine,
+      DeviceEngine::Create(*std::move(cuda), std::move(reader),
+                           {*gpu, lanes, options.memory_bytes, config.num_experts}));
+  spdlog::info("worker: {}", engine->Describe());
+  return engine;
+}
+
+absl::Status RunUntilStopped(const WorkerOptions& options, CudaFinder find_cuda,
+                             StopSignals& signals) {
   std::optional<StopSignals::NothingToFinish> until_it_joins(std::in_place, signals);
   const ServiceManagerAddress manager_address = ServiceManagerAddress::Take();
   if (!options.tls.cert.empty()) WantNewestTls();
@@ -78,11 +104,10 @@ absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals)
   worker_config.spare = options.spare;
   spdlog::info("worker: metrics on {}", worker_config.metrics_address);
 
-  SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<ExpertReader> reader,
-                         ExpertReader::Create(std::move(preflight.checkpoint), config));
-  // Loading is reading and unpacking: it takes what the computing threads leave.
-  CpuEngine engine(std::move(reader), std::clamp(worker_config.threads, 1, 8), options.memory_bytes);
-  Worker worker(std::move(worker_config), engine, *links, metrics);
+  SHEAF_ASSIGN_OR_RETURN(
+      const std::unique_ptr<ExpertEngine> engine,
+      MakeEngine(options, worker_config.threads, std::move(preflight.checkpoint), config, find_cuda));
+  Worker worker(std::move(worker_config), *engine, *links, metrics);
   until_it_joins.reset();
   std::atomic<bool> ended{false};
   absl::Status result;
@@ -107,9 +132,9 @@ absl::Status RunUntilStopped(const WorkerOptions& options, StopSignals& signals)
 
 }  // namespace
 
-int RunWorker(const WorkerOptions& options) {
+int RunWorker(const WorkerOptions& options, CudaFinder find_cuda) {
   StopSignals signals;  // before any thread: the mask is inherited
-  const absl::Status status = RunUntilStopped(options, signals);
+  const absl::Status status = RunUntilStopped(options, find_cuda, signals);
   if (status.ok()) return 0;
   // A parent says it in its own words; without one this is the line for the operator.
   if (!TellParent(status)) Fail(status);

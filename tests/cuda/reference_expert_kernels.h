@@ -1,0 +1,45 @@
+#pragma once
+// DeviceExpertKernels for tests: the CPU's scalar reference, run in the streams of a FakeCudaRuntime. An
+// expert's layout is its arrays one behind the other.
+//
+// Ownership  borrows the runtime. Threads: any.
+
+#include <array>
+
+#include "tests/cuda/fake_cuda_runtime.h"
+#include "worker/device/device_expert_kernels.h"
+
+namespace sheaf::testing {
+
+struct ReferenceKernelOptions {
+  bool floats = true;  // experts of float weights have kernels, too
+  bool fast = false;   // the CPU's fast kernels: the same bytes, for whole processes
+};
+
+class ReferenceExpertKernels final : public DeviceExpertKernels {
+ public:
+  ReferenceExpertKernels(FakeCudaRuntime& runtime, const ReferenceKernelOptions& options)
+      : runtime_(runtime), options_(options) {}
+
+  std::span<const CudaArchitecture> architectures() const override { return kArchitectures; }
+  absl::StatusOr<std::shared_ptr<const DeviceExpertLayout>> Plan(
+      const kernels::ExpertWeights& weights) const override;
+  std::vector<DeviceUploadPiece> Pieces(const DeviceExpertLayout& layout,
+                                        const kernels::ExpertWeights& weights,
+                                        size_t max_bytes) const override;
+  CudaError Place(const DeviceExpertLayout& layout, const DeviceUploadPiece& piece,
+                  DeviceAddress staged, DeviceAddress at, CudaStream stream) override;
+  size_t JobBytes(int num_jobs) const override;
+  void WriteJobs(std::span<const DeviceJob> jobs, void* table) const override;
+  size_t WorkspaceBytes(int num_pairs, int intermediate) const override;
+  CudaError Run(const DeviceBatch& batch, CudaStream stream) override;
+
+ private:
+  static constexpr std::array<CudaArchitecture, 2> kArchitectures{{{8, 0}, {9, 0}}};
+  void Compute(const DeviceBatch& batch) const;
+
+  FakeCudaRuntime& runtime_;
+  const ReferenceKernelOptions options_;
+};
+
+}  // namespace sheaf::testing
