@@ -21,10 +21,15 @@ DeviceMemoryRequest GlmOn(uint64_t free_bytes) {
   request.free_bytes = free_bytes;
   request.total_bytes = free_bytes + (uint64_t{1} << 30);
   request.expert_bytes = uint64_t{12} << 20;
-  request.hidden = 5120;
-  request.num_experts = 160;
-  request.job_bytes = [](int jobs) { return size_t{64} * static_cast<size_t>(jobs); };
-  request.workspace_bytes = [](int pairs) { return size_t{6144} * static_cast<size_t>(pairs); };
+  request.layer.hidden = 5120;
+  request.layer.intermediate = 1536;
+  request.layer.jobs = 160;
+  request.plan_bytes = [](const DeviceBatchShape& shape) {
+    return static_cast<size_t>(64 * shape.jobs + 8 * shape.pairs);
+  };
+  request.workspace_bytes = [](const DeviceBatchShape& shape) {
+    return size_t{4} * static_cast<size_t>(shape.pairs) * static_cast<size_t>(shape.intermediate);
+  };
   return request;
 }
 
@@ -32,7 +37,7 @@ TEST(DeviceMemoryPlanTest, ALargeDeviceHasLargePartsAndTheRestIsForExperts) {
   const DeviceMemoryRequest request = GlmOn(uint64_t{139} << 30);
   const auto plan = PlanDeviceMemory(request);
   ASSERT_TRUE(plan.ok()) << plan.status();
-  EXPECT_EQ(plan->rows, DeviceMemoryPlan::kMostRows);
+  EXPECT_EQ(plan->part.rows, DeviceMemoryPlan::kMostRows);
   EXPECT_LE(plan->expert_bytes + plan->buffer_bytes, request.free_bytes - (uint64_t{512} << 20));
   EXPECT_GT(plan->expert_bytes, uint64_t{138} << 30);
   EXPECT_LT(plan->pinned_bytes, uint64_t{1} << 30);
@@ -45,8 +50,8 @@ TEST(DeviceMemoryPlanTest, WhateverTheMemoryItIsNeverExceeded) {
   int plans = 0;
   for (int i = 0; i < 500; ++i) {
     DeviceMemoryRequest request = GlmOn(uint64_t{1} << (20 + random() % 20));
-    request.hidden = 128 * (1 + static_cast<int>(random() % 60));
-    request.num_experts = 1 + static_cast<int>(random() % 256);
+    request.layer.hidden = 128 * (1 + static_cast<int>(random() % 60));
+    request.layer.jobs = 1 + static_cast<int>(random() % 256);
     if (random() % 2 == 0) request.memory_bytes = 1 + random() % (2 * request.free_bytes);
     const auto plan = PlanDeviceMemory(request);
     if (!plan.ok()) {
@@ -57,10 +62,10 @@ TEST(DeviceMemoryPlanTest, WhateverTheMemoryItIsNeverExceeded) {
     const uint64_t bound = request.memory_bytes > 0 ? request.memory_bytes : request.free_bytes;
     EXPECT_LE(plan->expert_bytes + plan->buffer_bytes, bound);
     EXPECT_GE(plan->expert_bytes, request.expert_bytes / 256 * 256);
-    EXPECT_GE(plan->pairs, request.num_experts) << "one token may go to all of them";
-    EXPECT_GE(plan->rows, DeviceMemoryPlan::kFewestRows);
-    EXPECT_GE(plan->in_bytes, DeviceRowsLayout(plan->rows, plan->pairs, request.hidden,
-                                               request.job_bytes(request.num_experts))
+    EXPECT_GE(plan->part.pairs, request.layer.jobs) << "one token may go to all of them";
+    EXPECT_GE(plan->part.rows, DeviceMemoryPlan::kFewestRows);
+    EXPECT_GE(plan->in_bytes, DeviceRowsLayout(plan->part.rows, request.layer.hidden,
+                                               request.plan_bytes(plan->part))
                                   .bytes);
   }
   EXPECT_GT(plans, 50);

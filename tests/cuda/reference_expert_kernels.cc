@@ -52,12 +52,28 @@ class Layout final : public DeviceExpertLayout {
   size_t bytes() const override { return bytes_; }
   int hidden() const override { return weights_.gate.k(); }
   int intermediate() const override { return weights_.gate.n(); }
+  bool permuted() const override {
+    return weights_.gate.permutation() != nullptr || weights_.up.permutation() != nullptr ||
+           weights_.down.permutation() != nullptr;
+  }
   // Its pointers say no more than whether there is an array.
   const kernels::ExpertWeights& weights() const { return weights_; }
 
  private:
   const kernels::ExpertWeights weights_;
   size_t bytes_ = 0;
+};
+
+struct PlannedJob {
+  const DeviceExpertLayout* layout = nullptr;
+  DeviceAddress expert;
+  int32_t first_pair = 0;
+  int32_t num_pairs = 0;
+};
+
+struct PlanCounts {
+  int32_t jobs = 0;
+  int32_t pairs = 0;
 };
 
 const Layout& Of(const DeviceExpertLayout& layout) { return static_cast<const Layout&>(layout); }
@@ -72,38 +88,61 @@ absl::StatusOr<std::shared_ptr<const DeviceExpertLayout>> ReferenceExpertKernels
 }
 
 std::vector<DeviceUploadPiece> ReferenceExpertKernels::Pieces(
-    const DeviceExpertLayout&, const kernels::ExpertWeights& weights, size_t max_bytes) const {
+    const DeviceExpertLayout&, const kernels::ExpertWeights& weights, size_t most_bytes) const {
   std::vector<DeviceUploadPiece> pieces;
-  uint64_t at = 0;
+  size_t at = 0;
   kernels::ExpertWeights copy = weights;
   VisitArrays(copy, [&](auto& array, size_t bytes) {
     if (array == nullptr) return;
     const auto* const from = reinterpret_cast<const uint8_t*>(array);
-    for (size_t done = 0; done < bytes; done += max_bytes)
-      pieces.push_back({from + done, std::min(max_bytes, bytes - done), at + done});
+    for (size_t done = 0; done < bytes; done += most_bytes)
+      pieces.push_back({from + done, std::min(most_bytes, bytes - done), at + done, 0});
     at += DeviceAligned(bytes);
   });
   return pieces;
 }
 
-CudaError ReferenceExpertKernels::Place(const DeviceExpertLayout&, const DeviceUploadPiece& piece,
-                                        DeviceAddress staged, DeviceAddress at,
-                                        CudaStream stream) {
-  return runtime_.Launch(stream, [this, bytes = piece.bytes, to = at + piece.place, staged] {
-    std::memcpy(runtime_.Host(to, bytes), runtime_.Host(staged, bytes), bytes);
+CudaError ReferenceExpertKernels::Arrived(const DeviceUploadPiece& piece, DeviceAddress expert,
+                                          CudaStream stream) {
+  return runtime_.Launch(stream, [this, bytes = piece.bytes, at = expert + piece.at] {
+    uint8_t* const arrived = runtime_.Host(at, bytes);
+    for (size_t i = 0; i < bytes; ++i) arrived[i] = static_cast<uint8_t>(~arrived[i]);
   });
 }
 
-size_t ReferenceExpertKernels::JobBytes(int num_jobs) const {
-  return sizeof(DeviceJob) * static_cast<size_t>(num_jobs);
+size_t ReferenceExpertKernels::PlanBytes(const DeviceBatchShape& shape) const {
+  return sizeof(PlannedJob) * static_cast<size_t>(shape.jobs) +
+         sizeof(int32_t) * static_cast<size_t>(shape.pairs);
 }
 
-void ReferenceExpertKernels::WriteJobs(std::span<const DeviceJob> jobs, void* table) const {
-  std::memcpy(table, jobs.data(), jobs.size_bytes());
+size_t ReferenceExpertKernels::WorkspaceBytes(const DeviceBatchShape& shape) const {
+  return sizeof(float) * static_cast<size_t>(shape.pairs) *
+         static_cast<size_t>(shape.intermediate);
 }
 
-size_t ReferenceExpertKernels::WorkspaceBytes(int num_pairs, int intermediate) const {
-  return sizeof(float) * static_cast<size_t>(num_pairs) * static_cast<size_t>(intermediate);
+absl::Status ReferenceExpertKernels::WritePlan(const DeviceBatchShape& shape, int num_rows,
+                                               std::span<const DeviceJob> jobs,
+                                               std::span<std::byte> plan,
+                                               DevicePlanHead& head) const {
+  std::byte* job_at = plan.data();
+  std::byte* row_at = plan.data() + sizeof(PlannedJob) * static_cast<size_t>(shape.jobs);
+  PlanCounts counts;
+  for (const DeviceJob& job : jobs) {
+    const PlannedJob planned{job.layout, job.expert, counts.pairs,
+                             static_cast<int32_t>(job.rows.size())};
+    SHEAF_CHECK(counts.jobs < shape.jobs && counts.pairs + planned.num_pairs <= shape.pairs,
+                "a batch of its shape");
+    for (const int32_t row : job.rows)
+      SHEAF_CHECK(row >= 0 && row < num_rows, "rows of the part");
+    std::memcpy(job_at, &planned, sizeof(planned));
+    std::memcpy(row_at, job.rows.data(), job.rows.size_bytes());
+    job_at += sizeof(planned);
+    row_at += job.rows.size_bytes();
+    ++counts.jobs;
+    counts.pairs += planned.num_pairs;
+  }
+  std::memcpy(head.bytes, &counts, sizeof(counts));
+  return absl::OkStatus();
 }
 
 CudaError ReferenceExpertKernels::Run(const DeviceBatch& batch, CudaStream stream) {
@@ -116,34 +155,42 @@ void ReferenceExpertKernels::Compute(const DeviceBatch& batch) const {
     SHEAF_CHECK(found != nullptr, "a kernel stays within allocations");
     return found;
   };
-  const size_t rows = static_cast<size_t>(batch.num_rows);
-  const size_t groups = static_cast<size_t>(kernels::NumGroups(batch.hidden));
-  const size_t hidden = static_cast<size_t>(batch.hidden);
-  const size_t pairs = static_cast<size_t>(batch.num_pairs);
+  PlanCounts counts;
+  std::memcpy(&counts, batch.head.bytes, sizeof(counts));
+  const size_t rows = static_cast<size_t>(batch.shape.rows);
+  const size_t groups = static_cast<size_t>(kernels::NumGroups(batch.shape.hidden));
+  const size_t hidden = static_cast<size_t>(batch.shape.hidden);
+  const size_t pairs = static_cast<size_t>(counts.pairs);
   kernels::QuantizedRows x;
-  x.num_rows = batch.num_rows;
-  x.k = batch.hidden;
+  x.num_rows = batch.shape.rows;
+  x.k = batch.shape.hidden;
   x.planes = reinterpret_cast<const int8_t*>(at(batch.planes, rows * groups * 256));
   x.scales = reinterpret_cast<const float*>(at(batch.scales, rows * groups * sizeof(float)));
   x.sums = reinterpret_cast<const int32_t*>(
       at(batch.sums, rows * groups * kernels::kSumsPerGroup * sizeof(int32_t)));
-  const auto* indexes = reinterpret_cast<const int32_t*>(at(batch.rows, pairs * sizeof(int32_t)));
   auto* out = reinterpret_cast<float*>(runtime_.Host(batch.out, pairs * hidden * sizeof(float)));
   // What another part's kernel left or will write: a missing order shows.
-  const size_t workspace = WorkspaceBytes(batch.num_pairs, batch.intermediate);
+  const size_t workspace = WorkspaceBytes(batch.shape);
   std::memset(runtime_.Host(batch.workspace, workspace), 0x7f, workspace);
 
-  std::vector<DeviceJob> jobs(static_cast<size_t>(batch.num_jobs));
-  std::memcpy(jobs.data(), at(batch.jobs, JobBytes(batch.num_jobs)), JobBytes(batch.num_jobs));
+  const uint8_t* const plan = at(batch.plan, PlanBytes(batch.shape));
+  const auto* indexes = reinterpret_cast<const int32_t*>(
+      plan + sizeof(PlannedJob) * static_cast<size_t>(batch.shape.jobs));
   std::vector<kernels::ExpertWeights> experts;
-  experts.reserve(jobs.size());
+  experts.reserve(static_cast<size_t>(counts.jobs));
+  std::vector<std::vector<uint8_t>> arrays;  // as they were in the file
   std::vector<kernels::ExpertJob> work;
-  for (const DeviceJob& job : jobs) {
+  for (int32_t i = 0; i < counts.jobs; ++i) {
+    PlannedJob job;
+    std::memcpy(&job, plan + sizeof(job) * static_cast<size_t>(i), sizeof(job));
     kernels::ExpertWeights& weights = experts.emplace_back(Of(*job.layout).weights());
     DeviceAddress array_at = job.expert;
     VisitArrays(weights, [&](auto& array, size_t bytes) {
       if (array == nullptr) return;
-      array = reinterpret_cast<std::remove_reference_t<decltype(array)>>(at(array_at, bytes));
+      const uint8_t* const turned = at(array_at, bytes);
+      std::vector<uint8_t>& back = arrays.emplace_back(DeviceAligned(bytes));
+      for (size_t j = 0; j < bytes; ++j) back[j] = static_cast<uint8_t>(~turned[j]);
+      array = reinterpret_cast<std::remove_reference_t<decltype(array)>>(back.data());
       array_at = array_at + DeviceAligned(bytes);
     });
     work.push_back({&weights,

@@ -1,6 +1,7 @@
 #pragma once
 // DeviceExpertKernels for tests: the CPU's scalar reference, run in the streams of a FakeCudaRuntime. An
-// expert's layout is its arrays one behind the other.
+// expert's layout is its arrays one behind the other, every byte turned round: what has not been brought in
+// order, or twice, computes nonsense.
 //
 // Ownership  borrows the runtime. Threads: any.
 
@@ -22,16 +23,19 @@ class ReferenceExpertKernels final : public DeviceExpertKernels {
       : runtime_(runtime), options_(options) {}
 
   std::span<const CudaArchitecture> architectures() const override { return kArchitectures; }
+  CudaError Prepare() override { return CudaError::kSuccess; }
   absl::StatusOr<std::shared_ptr<const DeviceExpertLayout>> Plan(
       const kernels::ExpertWeights& weights) const override;
   std::vector<DeviceUploadPiece> Pieces(const DeviceExpertLayout& layout,
                                         const kernels::ExpertWeights& weights,
-                                        size_t max_bytes) const override;
-  CudaError Place(const DeviceExpertLayout& layout, const DeviceUploadPiece& piece,
-                  DeviceAddress staged, DeviceAddress at, CudaStream stream) override;
-  size_t JobBytes(int num_jobs) const override;
-  void WriteJobs(std::span<const DeviceJob> jobs, void* table) const override;
-  size_t WorkspaceBytes(int num_pairs, int intermediate) const override;
+                                        size_t most_bytes) const override;
+  CudaError Arrived(const DeviceUploadPiece& piece, DeviceAddress expert,
+                    CudaStream stream) override;
+  size_t PlanBytes(const DeviceBatchShape& shape) const override;
+  size_t WorkspaceBytes(const DeviceBatchShape& shape) const override;
+  absl::Status WritePlan(const DeviceBatchShape& shape, int num_rows,
+                         std::span<const DeviceJob> jobs, std::span<std::byte> plan,
+                         DevicePlanHead& head) const override;
   CudaError Run(const DeviceBatch& batch, CudaStream stream) override;
 
  private:

@@ -38,15 +38,15 @@ DeviceCompute::~DeviceCompute() {
 absl::Status DeviceCompute::Submit(const ExpertBatch& batch) {
   SHEAF_RETURN_IF_ERROR(device_.Use());
   SHEAF_CHECK(work_.size() < static_cast<size_t>(depth()), "no more is submitted than depth()");
-  if (batch.jobs.size() > static_cast<size_t>(num_experts_)) {
+  if (batch.jobs.size() > static_cast<size_t>(plan_.part.jobs)) {
     return absl::InvalidArgumentError(absl::StrFormat("layer %d: wanted at most %d experts, got %d",
-                                                      batch.layer.value(), num_experts_,
+                                                      batch.layer.value(), plan_.part.jobs,
                                                       batch.jobs.size()));
   }
   Work work;
   work.batch = batch;
   work.what = absl::StrFormat("layer %d", batch.layer.value());
-  work.parts = CutBatch(batch, plan_.rows, plan_.pairs);
+  work.parts = CutBatch(batch, plan_.part.rows, plan_.part.pairs);
   size_t pairs = 0;
   for (const HeldExpertJob& job : batch.jobs) {
     work.pairs_before.push_back(pairs);
@@ -95,8 +95,8 @@ absl::Status DeviceCompute::Start(const Work& work, const BatchPart& part,
                                   const DeviceBuffers::Side& side) {
   size_t in_bytes = 0;
   const DeviceBatch batch = Stage(work, part, side, in_bytes);
-  const size_t out_bytes =
-      sizeof(float) * static_cast<size_t>(batch.num_pairs) * static_cast<size_t>(batch.hidden);
+  const size_t out_bytes = sizeof(float) * static_cast<size_t>(part.num_pairs) *
+                           static_cast<size_t>(batch.shape.hidden);
   const std::string& what = work.what;
   SHEAF_CUDA_RETURN_IF_ERROR(
       device_, CopyToDevice(side.in, side.pinned_in, in_bytes, buffers_.rows), what);
@@ -116,8 +116,13 @@ DeviceBatch DeviceCompute::Stage(const Work& work, const BatchPart& part,
   const kernels::QuantizedRows& x = work.batch.x;
   const size_t groups = static_cast<size_t>(x.groups());
   const size_t num_rows = static_cast<size_t>(part.num_rows);
-  const DeviceRowsLayout layout(part.num_rows, part.num_pairs, x.k,
-                                kernels_.JobBytes(static_cast<int>(part.runs.size())));
+  DeviceBatch batch;
+  batch.shape = plan_.part;
+  batch.shape.rows = part.num_rows;
+  batch.shape.jobs = static_cast<int>(part.runs.size());
+  batch.shape.pairs = part.num_pairs;
+  const size_t plan_bytes = kernels_.PlanBytes(batch.shape);
+  const DeviceRowsLayout layout(part.num_rows, x.k, plan_bytes);
   SHEAF_CHECK(layout.bytes <= plan_.in_bytes, "a part fits the buffers");
   std::memcpy(side.pinned_in, x.row_planes(part.first_row), num_rows * groups * 256);
   std::memcpy(side.pinned_in + layout.scales_at, x.row_scales(part.first_row),
@@ -132,29 +137,25 @@ DeviceBatch DeviceCompute::Stage(const Work& work, const BatchPart& part,
                       sums + sums_a_row * static_cast<size_t>(row));
     });
   }
-  DeviceBatch batch;
   jobs_.clear();
-  int32_t* rows = reinterpret_cast<int32_t*>(side.pinned_in + layout.rows_at);
+  rows_.resize(static_cast<size_t>(part.num_pairs));
+  int32_t* row_at = rows_.data();
   for (const BatchPart::Run& run : part.runs) {
     const HeldExpertJob& job = work.batch.jobs[static_cast<size_t>(run.job)];
     const auto& expert = static_cast<const DeviceExpert&>(*job.expert);
-    jobs_.push_back({&expert.layout(), expert.address(), batch.num_pairs, run.count});
-    for (const int32_t row : job.rows.subspan(static_cast<size_t>(run.begin),
-                                              static_cast<size_t>(run.count))) {
-      *rows++ = row - part.first_row;
-    }
-    batch.num_pairs += run.count;
-    batch.intermediate = std::max(batch.intermediate, expert.layout().intermediate());
+    const size_t count = static_cast<size_t>(run.count);
+    jobs_.push_back({&expert.layout(), expert.address(), {row_at, count}});
+    for (const int32_t row : job.rows.subspan(static_cast<size_t>(run.begin), count))
+      *row_at++ = row - part.first_row;
   }
-  kernels_.WriteJobs(jobs_, side.pinned_in + layout.jobs_at);
-  batch.hidden = x.k;
-  batch.num_rows = part.num_rows;
-  batch.num_jobs = static_cast<int>(jobs_.size());
+  const std::span<std::byte> plan(reinterpret_cast<std::byte*>(side.pinned_in + layout.plan_at),
+                                  plan_bytes);
+  SHEAF_CHECK(kernels_.WritePlan(batch.shape, part.num_rows, jobs_, plan, batch.head).ok(),
+              "the batch was cut to the shape, and its experts were held against it when loaded");
   batch.planes = side.in;
   batch.scales = side.in + layout.scales_at;
   batch.sums = side.in + layout.sums_at;
-  batch.rows = side.in + layout.rows_at;
-  batch.jobs = side.in + layout.jobs_at;
+  batch.plan = side.in + layout.plan_at;
   batch.workspace = buffers_.workspace;
   batch.out = side.out;
   bytes = layout.bytes;

@@ -57,12 +57,11 @@ struct DeviceBuffers {
 class DeviceCompute final : public ExpertCompute {
  public:
   DeviceCompute(CudaDevice& device, DeviceExpertKernels& kernels, const DeviceMemoryPlan& plan,
-                const DeviceBuffers& buffers, int num_experts, ThreadPool& pool)
+                const DeviceBuffers& buffers, ThreadPool& pool)
       : device_(device),
         kernels_(kernels),
         plan_(plan),
         buffers_(buffers),
-        num_experts_(num_experts),
         pool_(pool) {}
   ~DeviceCompute() override;
 
@@ -96,13 +95,13 @@ class DeviceCompute final : public ExpertCompute {
   DeviceExpertKernels& kernels_;
   const DeviceMemoryPlan plan_;
   const DeviceBuffers buffers_;
-  const int num_experts_;
   ThreadPool& pool_;
 
   std::deque<Work> work_;
   uint64_t parts_started_ = 0;  // of all batches; a part's number says which side it uses
   uint64_t parts_returned_ = 0;
   std::vector<DeviceJob> jobs_;
+  std::vector<int32_t> rows_;  // of a part's jobs, one behind the other
 };
 
 }  // namespace sheaf

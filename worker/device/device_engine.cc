@@ -26,14 +26,12 @@ DeviceEngine::DeviceEngine(std::unique_ptr<CudaDevice> device,
                            std::unique_ptr<DeviceExpertKernels> kernels,
                            std::unique_ptr<ExpertReader> reader,
                            const DeviceEngineOptions& options, const DeviceMemoryPlan& plan,
-                           size_t expert_bytes, int intermediate)
+                           size_t expert_bytes)
     : device_(std::move(device)),
       kernels_(std::move(kernels)),
       reader_(std::move(reader)),
-      options_(options),
       plan_(plan),
       expert_bytes_(expert_bytes),
-      intermediate_(intermediate),
       scratch_(static_cast<size_t>(std::max(1, options.lanes))),
       resources_(*device_),
       space_(plan.expert_bytes) {}
@@ -47,6 +45,7 @@ absl::StatusOr<std::unique_ptr<DeviceEngine>> DeviceEngine::Create(
                          CudaDevice::Open(std::move(platform.runtime), options.ordinal,
                                           platform.kernels->architectures()));
   std::unique_ptr<DeviceExpertKernels> kernels = std::move(platform.kernels);
+  SHEAF_RETURN_IF_ERROR(device->Check(kernels->Prepare(), "Prepare", "start"));
   LoadScratch scratch;
   SHEAF_ASSIGN_OR_RETURN(const ReadExpert largest, reader->Read(reader->largest(), scratch));
   const auto layout = kernels->Plan(largest.weights);
@@ -61,16 +60,18 @@ absl::StatusOr<std::unique_ptr<DeviceEngine>> DeviceEngine::Create(
   request.total_bytes = total_bytes;
   request.memory_bytes = options.memory_bytes;
   request.expert_bytes = (*layout)->bytes();
-  request.hidden = (*layout)->hidden();
-  request.num_experts = options.num_experts;
-  request.job_bytes = [&kernels](int jobs) { return kernels->JobBytes(jobs); };
-  request.workspace_bytes = [&](int pairs) {
-    return kernels->WorkspaceBytes(pairs, (*layout)->intermediate());
+  request.layer.hidden = (*layout)->hidden();
+  request.layer.intermediate = (*layout)->intermediate();
+  request.layer.permuted = (*layout)->permuted();
+  request.layer.jobs = options.num_experts;
+  request.plan_bytes = [&](const DeviceBatchShape& shape) { return kernels->PlanBytes(shape); };
+  request.workspace_bytes = [&](const DeviceBatchShape& shape) {
+    return kernels->WorkspaceBytes(shape);
   };
   SHEAF_ASSIGN_OR_RETURN(const DeviceMemoryPlan plan, PlanDeviceMemory(request));
   std::unique_ptr<DeviceEngine> engine(
       new DeviceEngine(std::move(device), std::move(kernels), std::move(reader), options, plan,
-                       (*layout)->bytes(), (*layout)->intermediate()));
+                       (*layout)->bytes()));
   SHEAF_RETURN_IF_ERROR(engine->TakeMemory());
   return engine;
 }
@@ -82,17 +83,27 @@ absl::Status DeviceEngine::TakeMemory() {
   return absl::OkStatus();
 }
 
+absl::Status DeviceEngine::FitsTheParts(const DeviceExpertLayout& layout) const {
+  const DeviceBatchShape& part = plan_.part;
+  if (layout.hidden() != part.hidden || layout.intermediate() != part.intermediate) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("wanted %d x %d weights as in the largest expert, got %d x %d",
+                        part.intermediate, part.hidden, layout.intermediate(), layout.hidden()));
+  }
+  if (layout.permuted() && !part.permuted) {
+    return absl::UnimplementedError(
+        "its inputs have an order of their own, those of the largest expert have not");
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<HeldExpertPtr> DeviceEngine::Load(const LayerExpert& pair, int lane) {
   SHEAF_RETURN_IF_ERROR(device_->Use());
   SHEAF_ASSIGN_OR_RETURN(const ReadExpert read,
                          reader_->Read(pair, scratch_[static_cast<size_t>(lane)]));
   auto layout = kernels_->Plan(read.weights);
   if (!layout.ok()) return On(*device_, pair, layout.status());
-  if ((*layout)->intermediate() > intermediate_) {
-    return On(*device_, pair, absl::InvalidArgumentError(absl::StrFormat(
-                                  "intermediate size: wanted at most %d, got %d", intermediate_,
-                                  (*layout)->intermediate())));
-  }
+  if (absl::Status fits = FitsTheParts(**layout); !fits.ok()) return On(*device_, pair, fits);
   const std::optional<uint64_t> at = space_.Take((*layout)->bytes());
   if (!at.has_value()) {
     return On(*device_, pair, absl::ResourceExhaustedError(absl::StrFormat(
@@ -106,8 +117,7 @@ absl::StatusOr<HeldExpertPtr> DeviceEngine::Load(const LayerExpert& pair, int la
 }
 
 std::unique_ptr<ExpertCompute> DeviceEngine::NewCompute(ThreadPool& pool) {
-  return std::make_unique<DeviceCompute>(*device_, *kernels_, plan_, buffers_,
-                                         options_.num_experts, pool);
+  return std::make_unique<DeviceCompute>(*device_, *kernels_, plan_, buffers_, pool);
 }
 
 std::string DeviceEngine::Describe() const {
@@ -116,7 +126,7 @@ std::string DeviceEngine::Describe() const {
       "%s: %.1f MiB for experts of %.2f MiB, %.1f MiB for buffers (parts of %d tokens), %.1f MiB of "
       "pinned host memory",
       device_->name(), mib(plan_.expert_bytes), mib(expert_bytes_), mib(plan_.buffer_bytes),
-      plan_.rows, mib(plan_.pinned_bytes));
+      plan_.part.rows, mib(plan_.pinned_bytes));
 }
 
 }  // namespace sheaf

@@ -57,16 +57,15 @@ class DeviceEngine final : public ExpertEngine {
  private:
   DeviceEngine(std::unique_ptr<CudaDevice> device, std::unique_ptr<DeviceExpertKernels> kernels,
                std::unique_ptr<ExpertReader> reader, const DeviceEngineOptions& options,
-               const DeviceMemoryPlan& plan, size_t expert_bytes, int intermediate);
+               const DeviceMemoryPlan& plan, size_t expert_bytes);
   absl::Status TakeMemory();
+  absl::Status FitsTheParts(const DeviceExpertLayout& layout) const;
 
   const std::unique_ptr<CudaDevice> device_;
   const std::unique_ptr<DeviceExpertKernels> kernels_;
   const std::unique_ptr<ExpertReader> reader_;
-  const DeviceEngineOptions options_;
   const DeviceMemoryPlan plan_;
   const size_t expert_bytes_;  // the largest
-  const int intermediate_;     // that the workspace is for
   std::vector<LoadScratch> scratch_;  // one a lane
 
   DeviceResources resources_;

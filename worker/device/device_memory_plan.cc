@@ -21,32 +21,29 @@ std::string MiB(uint64_t bytes) {
 
 DeviceMemoryPlan WithRows(const DeviceMemoryRequest& request, int rows, size_t piece_bytes) {
   DeviceMemoryPlan plan;
-  plan.rows = rows;
-  plan.pairs = std::max(rows * DeviceMemoryPlan::kPairsARow, request.num_experts);
-  plan.in_bytes =
-      DeviceRowsLayout(rows, plan.pairs, request.hidden, request.job_bytes(request.num_experts))
-          .bytes;
-  plan.out_bytes = DeviceAligned(sizeof(float) * static_cast<size_t>(plan.pairs) *
-                                 static_cast<size_t>(request.hidden));
-  plan.workspace_bytes = DeviceAligned(request.workspace_bytes(plan.pairs));
+  plan.part = request.layer;
+  plan.part.rows = rows;
+  plan.part.pairs = std::max(rows * DeviceMemoryPlan::kPairsARow, request.layer.jobs);
+  plan.in_bytes = DeviceRowsLayout(rows, plan.part.hidden, request.plan_bytes(plan.part)).bytes;
+  plan.out_bytes = DeviceAligned(sizeof(float) * static_cast<size_t>(plan.part.pairs) *
+                                 static_cast<size_t>(plan.part.hidden));
+  plan.workspace_bytes = DeviceAligned(request.workspace_bytes(plan.part));
   plan.piece_bytes = piece_bytes;
-  const uint64_t twice = DeviceMemoryPlan::kParts * uint64_t{plan.in_bytes + plan.out_bytes +
-                                                             plan.piece_bytes};
-  plan.buffer_bytes = twice + plan.workspace_bytes;
-  plan.pinned_bytes = twice;
+  const uint64_t parts = DeviceMemoryPlan::kParts * uint64_t{plan.in_bytes + plan.out_bytes};
+  plan.buffer_bytes = parts + plan.workspace_bytes;
+  plan.pinned_bytes = parts + DeviceMemoryPlan::kParts * uint64_t{plan.piece_bytes};
   return plan;
 }
 
 }  // namespace
 
-DeviceRowsLayout::DeviceRowsLayout(int rows, int pairs, int hidden, size_t job_bytes) {
+DeviceRowsLayout::DeviceRowsLayout(int rows, int hidden, size_t plan_bytes) {
   const size_t groups = static_cast<size_t>(kernels::NumGroups(hidden));
   const size_t num_rows = static_cast<size_t>(rows);
   scales_at = DeviceAligned(num_rows * groups * 256);
   sums_at = scales_at + DeviceAligned(num_rows * groups * sizeof(float));
-  rows_at = sums_at + DeviceAligned(num_rows * groups * kernels::kSumsPerGroup * sizeof(int32_t));
-  jobs_at = rows_at + DeviceAligned(static_cast<size_t>(pairs) * sizeof(int32_t));
-  bytes = jobs_at + DeviceAligned(job_bytes);
+  plan_at = sums_at + DeviceAligned(num_rows * groups * kernels::kSumsPerGroup * sizeof(int32_t));
+  bytes = plan_at + DeviceAligned(plan_bytes);
 }
 
 absl::StatusOr<DeviceMemoryPlan> PlanDeviceMemory(const DeviceMemoryRequest& request) {

@@ -1,6 +1,7 @@
 #pragma once
-// Where a device's memory goes, decided before anything is allocated: the buffers of two parts of a batch,
-// the kernels' workspace, two pieces of an expert that is being loaded; the rest is for experts.
+// Where a device's memory goes, decided before anything is allocated: the buffers of two parts of a batch
+// and the kernels' workspace; the rest is for experts. Pinned memory of the host: the same buffers, and two
+// pieces of an expert that is being loaded.
 //
 // Pure. Errors  kResourceExhausted naming wanted and got: the device has less free than was asked for, or
 //               no expert fits beside the buffers.
@@ -13,6 +14,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "worker/device/device_expert_kernels.h"
 
 namespace sheaf {
 
@@ -22,32 +24,30 @@ struct DeviceMemoryRequest {
   uint64_t total_bytes = 0;
   uint64_t memory_bytes = 0;    // that may be taken; 0 = what is free, but for a reserve
   uint64_t expert_bytes = 0;    // in device memory, the largest
-  int hidden = 0;
-  int num_experts = 0;  // a layer: pairs that one token may have, jobs of a batch
-  std::function<size_t(int num_jobs)> job_bytes;
-  std::function<size_t(int num_pairs)> workspace_bytes;
+  DeviceBatchShape layer;       // hidden, intermediate, permuted; jobs: experts of a layer, the most that
+                                // one token goes to
+  std::function<size_t(const DeviceBatchShape&)> plan_bytes;
+  std::function<size_t(const DeviceBatchShape&)> workspace_bytes;
 };
 
 // One part of a batch as it travels: offsets of its arrays in one block, 256-byte aligned.
 struct DeviceRowsLayout {
   DeviceRowsLayout() = default;
-  DeviceRowsLayout(int rows, int pairs, int hidden, size_t job_bytes);
+  DeviceRowsLayout(int rows, int hidden, size_t plan_bytes);
   size_t scales_at = 0;  // planes are at 0
   size_t sums_at = 0;
-  size_t rows_at = 0;
-  size_t jobs_at = 0;
+  size_t plan_at = 0;
   size_t bytes = 0;
 };
 
 struct DeviceMemoryPlan {
-  static constexpr int kMostRows = 512;
+  static constexpr int kMostRows = 512;  // tokens of a part
   static constexpr int kFewestRows = 16;
   static constexpr int kPairsARow = 8;
   static constexpr int kParts = 2;  // of a batch, and pieces of an expert, under way
 
-  int rows = 0;   // tokens of a part
-  int pairs = 0;  // of a part
-  size_t in_bytes = 0;        // a part: rows, indexes, jobs
+  DeviceBatchShape part;      // the largest
+  size_t in_bytes = 0;        // a part: rows and plan
   size_t out_bytes = 0;       // a part: vectors
   size_t workspace_bytes = 0;
   size_t piece_bytes = 0;     // of an expert that is being loaded

@@ -18,8 +18,7 @@ absl::StatusOr<std::unique_ptr<ExpertUpload>> ExpertUpload::Create(CudaDevice& d
   SHEAF_ASSIGN_OR_RETURN(upload->stream_, resources.NewStream(/*urgent=*/false, what));
   for (Slot& slot : upload->slots_) {
     SHEAF_ASSIGN_OR_RETURN(slot.pinned, resources.AllocatePinned(plan.piece_bytes, what));
-    SHEAF_ASSIGN_OR_RETURN(slot.staged, resources.Allocate(plan.piece_bytes, what));
-    SHEAF_ASSIGN_OR_RETURN(slot.placed, resources.NewEvent(what));
+    SHEAF_ASSIGN_OR_RETURN(slot.copied, resources.NewEvent(what));
   }
   return upload;
 }
@@ -33,13 +32,12 @@ absl::Status ExpertUpload::Run(const DeviceExpertLayout& layout,
     const DeviceUploadPiece& piece = pieces[i];
     SHEAF_CHECK(piece.bytes <= piece_bytes_, "no piece is larger than was asked for");
     const Slot& slot = slots_[i % slots_.size()];
-    if (i >= slots_.size()) SHEAF_CUDA_RETURN_IF_ERROR(device_, Synchronize(slot.placed), what);
+    if (i >= slots_.size()) SHEAF_CUDA_RETURN_IF_ERROR(device_, Synchronize(slot.copied), what);
     std::memcpy(slot.pinned, piece.host, piece.bytes);
     SHEAF_CUDA_RETURN_IF_ERROR(
-        device_, CopyToDevice(slot.staged, slot.pinned, piece.bytes, stream_), what);
-    SHEAF_RETURN_IF_ERROR(device_.Check(kernels_.Place(layout, piece, slot.staged, at, stream_),
-                                        "Place", what));
-    SHEAF_CUDA_RETURN_IF_ERROR(device_, Record(slot.placed, stream_), what);
+        device_, CopyToDevice(at + piece.at, slot.pinned, piece.bytes, stream_), what);
+    SHEAF_CUDA_RETURN_IF_ERROR(device_, Record(slot.copied, stream_), what);
+    SHEAF_RETURN_IF_ERROR(device_.Check(kernels_.Arrived(piece, at, stream_), "Arrived", what));
   }
   SHEAF_CUDA_RETURN_IF_ERROR(device_, Synchronize(stream_), what);
   return device_.loss();

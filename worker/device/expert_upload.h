@@ -1,8 +1,8 @@
 #pragma once
 // ExpertUpload: an expert's weights from the host's memory into the device's, piece by piece through pinned
-// memory, on a stream of its own: while one piece travels and is put in its place the next one is staged.
+// memory, on a stream of its own: while one piece travels and is brought in order the next one is staged.
 //
-// Memory     two pieces, of the host and of the device; no second copy of the expert is left.
+// Memory     two pieces of the host's; no second copy of the expert.
 // Threads    any; one expert at a time, the others wait.
 // Ownership  borrows device, kernels and the resources that it was made from.
 // Errors     CudaDevice's, naming the expert.
@@ -37,8 +37,7 @@ class ExpertUpload {
  private:
   struct Slot {
     uint8_t* pinned = nullptr;
-    DeviceAddress staged;
-    CudaEvent placed = nullptr;
+    CudaEvent copied = nullptr;
   };
   ExpertUpload(CudaDevice& device, DeviceExpertKernels& kernels, size_t piece_bytes)
       : device_(device), kernels_(kernels), piece_bytes_(piece_bytes) {}
