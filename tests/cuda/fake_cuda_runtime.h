@@ -76,6 +76,10 @@ class FakeCudaRuntime final : public CudaRuntime {
   CudaError Launch(CudaStream stream, std::function<void()> body);
   // Where the bytes at a device address lie; a violation, and null, outside of allocations.
   uint8_t* Host(DeviceAddress at, size_t bytes) ABSL_NO_THREAD_SAFETY_ANALYSIS;
+  // The same without a look at what is allocated, for addresses that kernels are given.
+  std::byte* SeenByKernels(DeviceAddress at) const {
+    return reinterpret_cast<std::byte*>(Shadow(at));
+  }
 
   // From now on, the n-th operation of a stream loses the device.
   void LoseAfter(uint64_t operations, CudaError error);

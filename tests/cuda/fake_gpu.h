@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <memory>
 #include <random>
 #include <vector>
@@ -34,13 +35,23 @@ class FakeGpu {
     cpu_ = std::make_unique<CpuEngine>(Reader(), 1, 0);
   }
 
+  using MakeKernels = std::function<std::unique_ptr<DeviceExpertKernels>(FakeCudaRuntime&)>;
+
   absl::Status Make(const FakeCudaOptions& options, uint64_t memory_bytes = 0,
                     const ReferenceKernelOptions& kernels = {}, int ordinal = 0, int lanes = 1) {
+    return MakeWith(
+        [&](FakeCudaRuntime& runtime) {
+          return std::make_unique<ReferenceExpertKernels>(runtime, kernels);
+        },
+        options, memory_bytes, ordinal, lanes);
+  }
+  absl::Status MakeWith(const MakeKernels& kernels, const FakeCudaOptions& options,
+                        uint64_t memory_bytes = 0, int ordinal = 0, int lanes = 1) {
     engine_ = nullptr;
     CudaPlatform platform;
     auto runtime = std::make_unique<FakeCudaRuntime>(options);
     runtime_ = runtime.get();
-    platform.kernels = std::make_unique<ReferenceExpertKernels>(*runtime, kernels);
+    platform.kernels = kernels(*runtime);
     platform.runtime = std::move(runtime);
     auto made = DeviceEngine::Create(std::move(platform), Reader(),
                                      {ordinal, lanes, memory_bytes, kFakeGpuExperts});

@@ -8,8 +8,7 @@
 namespace sheaf {
 namespace {
 
-constexpr size_t kMostPieceBytes = size_t{4} << 20;
-constexpr size_t kFewestPieceBytes = size_t{64} << 10;
+constexpr size_t kPieceBytes = size_t{4} << 20;  // a row block of any matrix, many times over
 // For what the driver and the kernels take by themselves.
 constexpr uint64_t kMostReserveBytes = uint64_t{512} << 20;
 constexpr uint64_t kReserveShare = 32;
@@ -19,7 +18,7 @@ std::string MiB(uint64_t bytes) {
   return absl::StrFormat("%.1f MiB", static_cast<double>(bytes) / (1 << 20));
 }
 
-DeviceMemoryPlan WithRows(const DeviceMemoryRequest& request, int rows, size_t piece_bytes) {
+DeviceMemoryPlan WithRows(const DeviceMemoryRequest& request, int rows) {
   DeviceMemoryPlan plan;
   plan.part = request.layer;
   plan.part.rows = rows;
@@ -28,7 +27,7 @@ DeviceMemoryPlan WithRows(const DeviceMemoryRequest& request, int rows, size_t p
   plan.out_bytes = DeviceAligned(sizeof(float) * static_cast<size_t>(plan.part.pairs) *
                                  static_cast<size_t>(plan.part.hidden));
   plan.workspace_bytes = DeviceAligned(request.workspace_bytes(plan.part));
-  plan.piece_bytes = piece_bytes;
+  plan.piece_bytes = kPieceBytes;
   const uint64_t parts = DeviceMemoryPlan::kParts * uint64_t{plan.in_bytes + plan.out_bytes};
   plan.buffer_bytes = parts + plan.workspace_bytes;
   plan.pinned_bytes = parts + DeviceMemoryPlan::kParts * uint64_t{plan.piece_bytes};
@@ -58,13 +57,10 @@ absl::StatusOr<DeviceMemoryPlan> PlanDeviceMemory(const DeviceMemoryRequest& req
     budget = request.free_bytes - std::min(request.free_bytes, reserve);
   }
   int rows = DeviceMemoryPlan::kMostRows;
-  size_t piece = kMostPieceBytes;
-  DeviceMemoryPlan plan = WithRows(request, rows, piece);
-  while (plan.buffer_bytes > budget / kBufferShare &&
-         (rows > DeviceMemoryPlan::kFewestRows || piece > kFewestPieceBytes)) {
+  DeviceMemoryPlan plan = WithRows(request, rows);
+  while (plan.buffer_bytes > budget / kBufferShare && rows > DeviceMemoryPlan::kFewestRows) {
     rows = std::max(rows / 2, DeviceMemoryPlan::kFewestRows);
-    piece = std::max(piece / 2, kFewestPieceBytes);
-    plan = WithRows(request, rows, piece);
+    plan = WithRows(request, rows);
   }
   if (plan.buffer_bytes + request.expert_bytes > budget) {
     return absl::ResourceExhaustedError(absl::StrFormat(
