@@ -23,10 +23,9 @@ void AddDeviceFlag(CLI::App& app, WorkerOptions& options) {
 
 void AddWorkerDeviceFlag(CLI::App& app, RouterOptions& options) {
   app.add_option("--worker-device", options.worker_devices,
-                 "Where the experts of workers started here are computed: cpu or cuda:N; of several, "
-                 "separated by commas, each worker takes the next")
+                 "Where the experts of workers started here are computed: cpu or cuda:N; of several "
+                 "values each worker takes the next")
       ->delimiter(',')
-      ->allow_extra_args(false)
       ->capture_default_str();
 }
 

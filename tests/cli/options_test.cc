@@ -162,12 +162,12 @@ TEST(Options, AllowedOriginsAreValuesOrAJsonList) {
 
 TEST(Options, DevicesOfWorkers) {
   EXPECT_THAT(Serve({}).worker_devices, ElementsAre("cpu"));
-  auto command = Parse({"serve", "--worker-device", "cpu,cuda:0,cuda:12", "dir"});
-  ASSERT_TRUE(command.ok()) << command.status();
-  EXPECT_THAT(std::get<ServeCommand>(*command).options.worker_devices,
+  EXPECT_THAT(Serve({"--worker-device", "cpu,cuda:0,cuda:12"}).worker_devices,
               ElementsAre("cpu", "cuda:0", "cuda:12"));
-  EXPECT_EQ(std::get<ServeCommand>(*command).options.process.checkpoint, "dir");
-  command = Parse({"worker", "dir", "--coordinator", "host:1", "--device", "cuda:3"});
+  EXPECT_THAT(Serve({"--worker-device", "cuda:1", "cpu"}).worker_devices,
+              ElementsAre("cuda:1", "cpu"))
+      << "as a list in --config comes";
+  const auto command = Parse({"worker", "dir", "--coordinator", "host:1", "--device", "cuda:3"});
   ASSERT_TRUE(command.ok()) << command.status();
   EXPECT_EQ(std::get<WorkerCommand>(*command).options.device, "cuda:3");
   for (const char* wrong : {"", "CPU", "cuda", "cuda:", "cuda:-1", "cuda:01", "cuda:1 ", "rocm:0"}) {

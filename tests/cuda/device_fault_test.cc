@@ -74,6 +74,16 @@ TEST_F(DeviceFaultTest, AStorageWithoutKernels) {
               HasSubstr("cuda:0 (fake GPU): layer 1 expert 0: float weights have no kernel"));
 }
 
+TEST_F(DeviceFaultTest, AnExpertThatTheBuffersAreNotFor) {
+  ASSERT_TRUE(gpu_.Make({}, 0, {.permuted_from = 2}).ok());
+  const absl::Status status = gpu_.engine().Load(PairOf(1, 3), 0).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("cuda:0 (fake GPU): layer 1 expert 3: its inputs have an order of their own"));
+  EXPECT_TRUE(gpu_.Make({}, 0, {.permuted_from = 1}).ok());
+  EXPECT_TRUE(gpu_.engine().Load(PairOf(1, 3), 0).ok());
+}
+
 // An ECC error or the like at any operation of loading or computing: said once, with what it was for, and
 // nothing after it succeeds or is asked of the device.
 TEST_F(DeviceFaultTest, ADeviceLostAtAnyMomentIsSaidOnce) {

@@ -43,7 +43,8 @@ void VisitArrays(kernels::ExpertWeights& weights, const Visit& visit) {
 
 class Layout final : public DeviceExpertLayout {
  public:
-  explicit Layout(const kernels::ExpertWeights& weights) : weights_(weights) {
+  Layout(const kernels::ExpertWeights& weights, bool permuted)
+      : weights_(weights), permuted_(permuted) {
     kernels::ExpertWeights copy = weights;
     VisitArrays(copy, [this](auto& array, size_t array_bytes) {
       if (array != nullptr) bytes_ += DeviceAligned(array_bytes);
@@ -53,7 +54,7 @@ class Layout final : public DeviceExpertLayout {
   int hidden() const override { return weights_.gate.k(); }
   int intermediate() const override { return weights_.gate.n(); }
   bool permuted() const override {
-    return weights_.gate.permutation() != nullptr || weights_.up.permutation() != nullptr ||
+    return permuted_ || weights_.gate.permutation() != nullptr || weights_.up.permutation() != nullptr ||
            weights_.down.permutation() != nullptr;
   }
   // Its pointers say no more than whether there is an array.
@@ -61,6 +62,7 @@ class Layout final : public DeviceExpertLayout {
 
  private:
   const kernels::ExpertWeights weights_;
+  const bool permuted_;
   size_t bytes_ = 0;
 };
 
@@ -84,7 +86,9 @@ absl::StatusOr<std::shared_ptr<const DeviceExpertLayout>> ReferenceExpertKernels
     const kernels::ExpertWeights& weights) const {
   if (!options_.floats && !weights.gate.is_integer())
     return absl::UnimplementedError("float weights have no kernel for a device");
-  return std::make_shared<const Layout>(weights);
+  const int number = ++planned_;
+  return std::make_shared<const Layout>(
+      weights, options_.permuted_from > 0 && number >= options_.permuted_from);
 }
 
 std::vector<DeviceUploadPiece> ReferenceExpertKernels::Pieces(

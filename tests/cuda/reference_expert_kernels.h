@@ -6,6 +6,7 @@
 // Ownership  borrows the runtime. Threads: any.
 
 #include <array>
+#include <atomic>
 
 #include "tests/cuda/fake_cuda_runtime.h"
 #include "worker/device/device_expert_kernels.h"
@@ -15,6 +16,7 @@ namespace sheaf::testing {
 struct ReferenceKernelOptions {
   bool floats = true;  // experts of float weights have kernels, too
   bool fast = false;   // the CPU's fast kernels: the same bytes, for whole processes
+  int permuted_from = 0;  // layouts from the n-th on say that they are permuted; 0: those that are
 };
 
 class ReferenceExpertKernels final : public DeviceExpertKernels {
@@ -44,6 +46,7 @@ class ReferenceExpertKernels final : public DeviceExpertKernels {
 
   FakeCudaRuntime& runtime_;
   const ReferenceKernelOptions options_;
+  mutable std::atomic<int> planned_{0};  // layouts
 };
 
 }  // namespace sheaf::testing
