@@ -9,6 +9,7 @@
 #include "cli/commands/commands.h"
 #include "cli/options/options.h"
 #include "cli/process/process_setup.h"
+#include "worker/device/cuda_platform.h"
 
 namespace {
 
@@ -29,7 +30,7 @@ int Run(int argc, char** argv) {
       Overloaded{
           [](const sheaf::ServeCommand& c) { return sheaf::RunServe(c.options, "/proc/self/exe"); },
           [](const sheaf::RouterCommand& c) { return sheaf::RunRouter(c.options); },
-          [](const sheaf::WorkerCommand& c) { return sheaf::RunWorker(c.options); },
+          [](const sheaf::WorkerCommand& c) { return sheaf::RunWorker(c.options, sheaf::FindCuda); },
           [](const sheaf::AttentionCommand& c) { return sheaf::RunAttention(c.options); },
           [](const sheaf::InspectCommand& c) { return sheaf::RunInspect(c.options); },
           [](const sheaf::VerifyCommand& c) { return sheaf::RunVerify(c.options); },

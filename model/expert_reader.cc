@@ -61,7 +61,8 @@ absl::StatusOr<std::unique_ptr<ExpertReader>> ExpertReader::Create(
   SHEAF_RETURN_IF_ERROR(JudgeAbsentTensors(*checkpoint, config).status());
   SHEAF_RETURN_IF_ERROR(CheckExpertCounts(*checkpoint, config));
   std::unique_ptr<ExpertReader> reader(new ExpertReader(std::move(checkpoint), config));
-  LayerExpert largest{LayerId(config.num_dense_layers), ExpertId(0)};
+  LayerExpert& largest = reader->largest_;
+  largest = {LayerId(config.num_dense_layers), ExpertId(0)};
   for (int layer = config.num_dense_layers; layer < config.num_layers; ++layer) {
     for (int expert = 0; expert < config.num_experts; ++expert) {
       // What is wrong with an expert concerns whoever is asked to hold it.

@@ -53,6 +53,7 @@ class ExpertReader {
   // Of the expert that is largest in the files; other experts of another storage may differ.
   size_t expert_bytes() const { return expert_bytes_; }
   uint64_t expert_file_bytes() const { return expert_file_bytes_; }
+  const LayerExpert& largest() const { return largest_; }
 
  private:
   ExpertReader(std::shared_ptr<const Checkpoint> checkpoint, const ModelConfig& config)
@@ -62,6 +63,7 @@ class ExpertReader {
   const ModelConfig config_;
   size_t expert_bytes_ = 0;
   uint64_t expert_file_bytes_ = 0;
+  LayerExpert largest_;
 };
 
 }  // namespace sheaf

@@ -10,22 +10,11 @@
 #include "worker/serve/link_server.h"
 
 namespace sheaf {
-namespace {
-
-class BorrowedExpert final : public HeldExpert {
- public:
-  explicit BorrowedExpert(const kernels::ExpertWeights& weights) : weights_(weights) {}
-  const kernels::ExpertWeights& weights() const override { return weights_; }
-  size_t resident_bytes() const override { return 0; }  // they are the source's
-
- private:
-  const kernels::ExpertWeights& weights_;
-};
-
-}  // namespace
 
 struct InProcessWorkers::Member {
-  explicit Member(const ModelIdentity& model) : store(model.num_layers, model.num_experts) {}
+  Member(const ModelIdentity& model, const HeldExperts& source)
+      : store(model.num_layers, model.num_experts,
+              [&source](ThreadPool& pool) { return source.NewCompute(pool); }) {}
   ExpertStore store;
   std::unique_ptr<Bell> bell;
   std::unique_ptr<LinkServer> server;
@@ -41,17 +30,17 @@ absl::StatusOr<std::unique_ptr<InProcessWorkers>> InProcessWorkers::Start(
   std::unique_ptr<InProcessWorkers> workers(new InProcessWorkers);
   std::random_device random;
   for (size_t i = 0; i < holdings.size(); ++i) {
-    auto member = std::make_unique<Member>(model);
+    auto member = std::make_unique<Member>(model, *holdings[i].source);
     Holdings held(model.num_layers, model.num_experts);
     held.number = 1;
     for (const LayerExpert& pair : holdings[i].experts) {
-      const kernels::ExpertWeights* weights = holdings[i].source->Find(pair.layer, pair.expert);
-      if (weights == nullptr) {
+      HeldExpertPtr expert = holdings[i].source->Find(pair.layer, pair.expert);
+      if (expert == nullptr) {
         return absl::InvalidArgumentError(
             absl::StrFormat("worker %d: layer %d expert %d is not in its source", i,
                             pair.layer.value(), pair.expert.value()));
       }
-      member->store.Add(pair, std::make_shared<const BorrowedExpert>(*weights));
+      member->store.Add(pair, std::move(expert));
       held.Add(pair.layer, pair.expert);
     }
     SHEAF_ASSIGN_OR_RETURN(member->bell, Bell::Create());

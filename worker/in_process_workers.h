@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "exchange/expert_source.h"
+#include "exchange/expert_compute.h"
 #include "exchange/link/link_maker.h"
 #include "exchange/model_identity.h"
 #include "exchange/pool/link_pool.h"
@@ -19,7 +19,7 @@ namespace sheaf {
 
 // What one of them holds, for good.
 struct InProcessHolding {
-  const ExpertSource* source = nullptr;
+  const HeldExperts* source = nullptr;
   std::vector<LayerExpert> experts;  // of the source
 };
 

@@ -43,7 +43,6 @@ HoldingPlanOptions PlanOptions(const WorkerConfig& config) {
   HoldingPlanOptions options;
   options.num_layers = config.model.num_layers;
   options.num_experts = config.model.num_experts;
-  options.memory_bytes = config.memory_bytes;
   options.seen_patience = config.seen_patience;
   return options;
 }
@@ -54,12 +53,13 @@ std::string Reason(const std::string& text) { return OneLine(text).substr(0, kMa
 
 class Worker::Life final : public HoldingEvents, public ServeObserver {
  public:
-  Life(WorkerConfig config, ExpertLoader& experts, LinkMaker& links, WorkerMetrics& metrics)
+  Life(WorkerConfig config, ExpertEngine& engine, LinkMaker& links, WorkerMetrics& metrics)
       : config_(std::move(config)),
-        experts_(experts),
+        engine_(engine),
         links_(links),
         metrics_(metrics),
-        store_(config_.model.num_layers, config_.model.num_experts),
+        store_(config_.model.num_layers, config_.model.num_experts,
+               [&engine](ThreadPool& pool) { return engine.NewCompute(pool); }),
         state_(StateOptions(config_), std::random_device{}(), Now()) {}
 
   absl::Status Run();
@@ -116,7 +116,7 @@ class Worker::Life final : public HoldingEvents, public ServeObserver {
   v1::FromWorker Beat(uint64_t sequence);
 
   const WorkerConfig config_;
-  ExpertLoader& experts_;
+  ExpertEngine& engine_;
   LinkMaker& links_;
   WorkerMetrics& metrics_;
   WorkerInbox inbox_;
@@ -143,7 +143,8 @@ class Worker::Life final : public HoldingEvents, public ServeObserver {
 
 absl::Status Worker::Life::Start() {
   SHEAF_ASSIGN_OR_RETURN(bell_, Bell::Create());
-  loader_ = std::make_unique<HoldingLoader>(PlanOptions(config_), experts_, store_, *this);
+  engine_.WatchForLoss([this](const absl::Status& why) { inbox_.PostEngineLost(why); });
+  loader_ = std::make_unique<HoldingLoader>(PlanOptions(config_), engine_, store_, *this);
   announced_ = loader_->announced();
   server_ = std::make_unique<LinkServer>(
       config_.model, config_.threads, store_, announced_, *bell_,
@@ -161,6 +162,7 @@ absl::Status Worker::Life::Start() {
 }
 
 void Worker::Life::End() {
+  engine_.WatchForLoss({});
   session_ = nullptr;
   listener_ = nullptr;
   if (loader_ != nullptr) loader_->Stop();  // before the server, which it tells; it is told until then
@@ -172,7 +174,12 @@ absl::Status Worker::Life::Run() {
   absl::Status result = Start();
   for (bool over = !result.ok(); !over;) {
     // All that is there first, then the time: what waits in the inbox is no silence.
-    Hear(inbox_.Wait(state_.next_tick()));
+    WorkerNews news = inbox_.Wait(state_.next_tick());
+    if (news.engine_lost.has_value()) {
+      result = *std::move(news.engine_lost);
+      break;
+    }
+    Hear(std::move(news));
     for (WorkerAction& action : state_.Tick(Now())) {
       if (std::optional<absl::Status> end = Do(std::move(action)); end.has_value()) {
         result = *std::move(end);
@@ -335,8 +342,8 @@ v1::FromWorker Worker::Life::Hello() {
   hello.set_metrics_address(config_.metrics_address);
   hello.set_version(config_.version);
   hello.set_threads(config_.threads);
-  hello.set_memory_bytes(config_.memory_bytes);
-  hello.set_expert_bytes(std::max<size_t>(1, experts_.expert_bytes()));
+  hello.set_memory_bytes(engine_.memory_bytes());
+  hello.set_expert_bytes(std::max<size_t>(1, engine_.expert_bytes()));
   hello.set_preferred_id(state_.preferred_id());
   // Not announced_: what was announced since the last news counts too.
   const Holdings holdings = loader_->announced();
@@ -370,9 +377,9 @@ v1::FromWorker Worker::Life::Beat(uint64_t sequence) {
   return message;
 }
 
-Worker::Worker(WorkerConfig config, ExpertLoader& experts, LinkMaker& links,
+Worker::Worker(WorkerConfig config, ExpertEngine& engine, LinkMaker& links,
                WorkerMetrics& metrics)
-    : life_(std::make_unique<Life>(std::move(config), experts, links, metrics)) {}
+    : life_(std::make_unique<Life>(std::move(config), engine, links, metrics)) {}
 
 Worker::~Worker() = default;
 

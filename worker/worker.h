@@ -10,11 +10,12 @@
 // None waits for another: a long batch or load ends no lease, a lost coordinator stops no answer.
 //
 // Threads    Run: one thread, once. Stop, rounds: any thread (not a signal handler).
-// Ownership  borrows experts, links and metrics; they outlive it.
+// Ownership  borrows engine, links and metrics; they outlive it.
 // Errors     Run ends OK after Stop. kFailedPrecondition (another checkpoint or version),
 //            kUnauthenticated (token), kInvalidArgument: the coordinator refuses it, and the text says
 //            what to do. kUnavailable: no coordinator and no router for join_patience. Also what
-//            listening says. Anything else is tried again.
+//            listening says, and why the engine was lost: then it ends at once. Anything else is tried
+//            again.
 
 #include <cstdint>
 #include <memory>
@@ -27,7 +28,7 @@
 #include "exchange/link/link_maker.h"
 #include "exchange/model_identity.h"
 #include "network/tls/tls_identity.h"
-#include "worker/holdings/expert_loader.h"
+#include "worker/engine/expert_engine.h"
 #include "worker/worker_metrics.h"
 
 namespace sheaf {
@@ -43,9 +44,8 @@ struct WorkerConfig {
   std::string host;
   std::string metrics_address;  // host:port; empty = none
   std::string version;
-  int threads = 1;            // that compute, >= 1
-  int preferred_id = -1;      // -1 = any
-  uint64_t memory_bytes = 0;  // for experts; 0 = no bound
+  int threads = 1;        // that compute, >= 1
+  int preferred_id = -1;  // -1 = any
   bool spare = false;
   Duration first_back_off = std::chrono::milliseconds(100);
   Duration max_back_off = std::chrono::seconds(2);
@@ -57,7 +57,7 @@ struct WorkerConfig {
 
 class Worker {
  public:
-  Worker(WorkerConfig config, ExpertLoader& experts, LinkMaker& links, WorkerMetrics& metrics);
+  Worker(WorkerConfig config, ExpertEngine& engine, LinkMaker& links, WorkerMetrics& metrics);
   ~Worker();
 
   absl::Status Run();

@@ -45,6 +45,7 @@ struct WorkerNews {
   std::optional<Holdings> holdings;
   std::optional<HoldingFacts> facts;
   std::optional<int> links;
+  std::optional<absl::Status> engine_lost;  // why; nothing else counts any more
   int stops = 0;
 };
 
@@ -86,6 +87,11 @@ class WorkerInbox {
   void PostLinks(int links) {
     absl::MutexLock lock(&mutex_);
     news_.links = links;
+    has_news_ = true;
+  }
+  void PostEngineLost(const absl::Status& why) {
+    absl::MutexLock lock(&mutex_);
+    news_.engine_lost = why;
     has_news_ = true;
   }
   void PostStop() {

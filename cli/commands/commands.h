@@ -5,12 +5,13 @@
 // Threads: main's thread. They install signal handling themselves where they serve.
 
 #include "cli/options/options.h"
+#include "worker/device/cuda_platform.h"
 
 namespace sheaf {
 
 int RunServe(const RouterOptions& options, const char* program);
 int RunRouter(const RouterOptions& options);
-int RunWorker(const WorkerOptions& options);
+int RunWorker(const WorkerOptions& options, CudaFinder find_cuda);
 int RunAttention(const AttentionOptions& options);
 int RunInspect(const InspectOptions& options);
 int RunVerify(const VerifyOptions& options);

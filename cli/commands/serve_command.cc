@@ -56,6 +56,11 @@ std::vector<std::vector<std::string>> WorkerCommands(const RouterOptions& option
                         "--exchange-integrity", NameOf(options.exchange_integrity),
                         "--log-level", options.process.log_level, "--log-format",
                         options.process.log_format});
+    if (!options.worker_devices.empty()) {
+      commands.back().push_back("--device");
+      commands.back().push_back(
+          options.worker_devices[static_cast<size_t>(id) % options.worker_devices.size()]);
+    }
     ShowWhoWeAre(options, commands.back());
   }
   return commands;

@@ -18,6 +18,7 @@
 #include "base/cpu_topology.h"
 #include "base/status.h"
 #include "cli/commands/commands.h"
+#include "cli/options/device_flags.h"
 #include "cli/options/tls_options.h"
 #include "cli/process/child_processes.h"
 #include "cli/process/exposed_metrics.h"
@@ -32,13 +33,37 @@
 #include "cli/router/model_identity.h"
 #include "model/expert_reader.h"
 #include "network/tls/grpc_credentials.h"
-#include "worker/holdings/expert_loader.h"
+#include "worker/device/device_engine.h"
+#include "worker/engine/cpu_engine.h"
 #include "worker/worker.h"
 
 namespace sheaf {
 namespace {
 
-absl::Status RunUntilStopped(const WorkerOptions& options, const std::string& numa_node,
+// The engine that the options ask for.
+absl::StatusOr<std::unique_ptr<ExpertEngine>> MakeEngine(const WorkerOptions& options, int threads,
+                                                         std::shared_ptr<const Checkpoint> checkpoint,
+                                                         const ModelConfig& config,
+                                                         CudaFinder find_cuda) {
+  SHEAF_ASSIGN_OR_RETURN(const std::optional<int> gpu, ParseDevice("--device", options.device));
+  absl::StatusOr<CudaPlatform> cuda = CudaPlatform();
+  if (gpu.has_value()) cuda = find_cuda();
+  SHEAF_RETURN_IF_ERROR(cuda.status());
+  SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<ExpertReader> reader,
+                         ExpertReader::Create(std::move(checkpoint), config));
+  // Loading is reading and unpacking: it takes what the computing threads leave.
+  const int lanes = std::clamp(threads, 1, 8);
+  if (!gpu.has_value())
+    return std::make_unique<CpuEngine>(std::move(reader), lanes, options.memory_bytes);
+  SHEAF_ASSIGN_OR_RETURN(
+      std::unique_ptr<DeviceEngine> engine,
+      DeviceEngine::Create(*std::move(cuda), std::move(reader),
+                           {*gpu, lanes, options.memory_bytes, config.num_experts}));
+  spdlog::info("worker: {}", engine->Describe());
+  return engine;
+}
+
+absl::Status RunUntilStopped(const WorkerOptions& options, const std::string& numa_node, CudaFinder find_cuda,
                              StopSignals& signals) {
   std::optional<StopSignals::NothingToFinish> until_it_joins(std::in_place, signals);
   const ServiceManagerAddress manager_address = ServiceManagerAddress::Take();
@@ -78,15 +103,13 @@ absl::Status RunUntilStopped(const WorkerOptions& options, const std::string& nu
   worker_config.threads =
       options.worker_threads > 0 ? options.worker_threads : DetectCpuTopology().default_threads();
   worker_config.preferred_id = options.id;
-  worker_config.memory_bytes = options.memory_bytes;
   worker_config.spare = options.spare;
   spdlog::info("worker: metrics on {}", worker_config.metrics_address);
 
-  SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<ExpertReader> reader,
-                         ExpertReader::Create(std::move(preflight.checkpoint), config));
-  // Loading is reading and unpacking: it takes what the computing threads leave.
-  CheckpointExperts experts(std::move(reader), std::clamp(worker_config.threads, 1, 8));
-  Worker worker(std::move(worker_config), experts, *links, metrics);
+  SHEAF_ASSIGN_OR_RETURN(
+      const std::unique_ptr<ExpertEngine> engine,
+      MakeEngine(options, worker_config.threads, std::move(preflight.checkpoint), config, find_cuda));
+  Worker worker(std::move(worker_config), *engine, *links, metrics);
   until_it_joins.reset();
   std::atomic<bool> ended{false};
   absl::Status result;
@@ -111,12 +134,13 @@ absl::Status RunUntilStopped(const WorkerOptions& options, const std::string& nu
 
 }  // namespace
 
-int RunWorker(const WorkerOptions& options) {
+int RunWorker(const WorkerOptions& options, CudaFinder find_cuda) {
   StopSignals::Hold();
   const auto numa_node = GoToNumaNode(options.process);  // before any thread
   StopSignals signals;  // before any other thread: the mask is inherited
-  const absl::Status status = numa_node.ok() ? RunUntilStopped(options, *numa_node, signals)
-                                             : numa_node.status();
+  const absl::Status status = numa_node.ok()
+                                  ? RunUntilStopped(options, *numa_node, find_cuda, signals)
+                                  : numa_node.status();
   if (status.ok()) return 0;
   // A parent says it in its own words; without one this is the line for the operator.
   if (!TellParent(status)) Fail(status);

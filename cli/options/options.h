@@ -67,6 +67,7 @@ struct RouterOptions {
   // Compute threads; 0 = the cores that the process may use (base/cpu_topology.h).
   int threads = 0;         // of the router
   int worker_threads = 0;  // of each worker started here
+  std::vector<std::string> worker_devices = {"cpu"};  // of these, in turn: "cpu" or "cuda:N"
   // Processes that share attention, this one included; the others are `sheaf attention`.
   int tensor_parallel_size = 1;
   int attention_port = 50053;  // where they join, on the cluster's host; 0 = a free port
@@ -111,7 +112,8 @@ struct WorkerOptions {
   MetricsTlsOptions metrics_tls;
   int worker_threads = 0;                          // 0 = cores that it may use
   int id = -1;                                     // wanted worker id; -1 = any free one
-  uint64_t memory_bytes = 0;                       // of experts that it may hold; 0 = no bound
+  std::string device = "cpu";                      // or "cuda:N": where experts are computed
+  uint64_t memory_bytes = 0;                       // of it, for experts; 0 = no bound, or what is free
   bool spare = false;                              // holds nothing until another is lost
   TransportKind transport = TransportKind::kAuto;  // the routers'; not kInProcess
   std::string exchange_host;       // address that TCP links use; empty = the one towards the coordinator

@@ -6,6 +6,7 @@
 #include "absl/strings/str_format.h"
 #include "base/host_port.h"
 #include "base/status.h"
+#include "cli/options/device_flags.h"
 #include "cli/options/exchange_flags.h"
 #include "cli/options/pool_flags.h"
 #include "cli/options/process_flags.h"
@@ -175,6 +176,7 @@ void AddSamplingAndThreadFlags(CLI::App& app, RouterOptions& options, RouterFlag
          "router and workers get cores of their own")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
+  AddWorkerDeviceFlag(app, options);
 }
 
 void AddRankFlags(CLI::App& app, RouterOptions& options) {
@@ -296,6 +298,7 @@ absl::Status FinishRouter(RouterOptions& options, const RouterFlagTexts& texts) 
   SHEAF_RETURN_IF_ERROR(CheckClientTls(options.tls));
   SHEAF_RETURN_IF_ERROR(SettingsOf(options.traces, [](const char*) { return nullptr; }).status());
   SHEAF_RETURN_IF_ERROR(CheckClusterTls(options.pool.tls));
+  SHEAF_RETURN_IF_ERROR(CheckWorkerDevices(options));
   SHEAF_ASSIGN_OR_RETURN(options.speculation, ParseSpeculativeConfig(texts.speculative_config));
   options.vllm_metrics = texts.metrics_compat == "vllm";
   options.int16_combine = texts.combine_format == "int16";

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 
 #include "base/status.h"
+#include "cli/options/device_flags.h"
 #include "cli/options/exchange_flags.h"
 #include "cli/options/pool_flags.h"
 #include "cli/options/process_flags.h"
@@ -29,12 +30,14 @@ void AddWorkerFlags(CLI::App& app, WorkerOptions& options, std::string& exchange
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
 
+  AddDeviceFlag(app, options);
   AddWorkerTransportFlag(app, options.transport);
   app.add_option("--id,--slot", options.id, "Wanted worker id; -1 = any free one")
       ->check(CLI::Range(-1, 1023))
       ->capture_default_str();
   app.add_option("--memory-bytes", options.memory_bytes,
-                 "Bytes of experts that it may hold, e.g. 32GiB; 0 = no bound")
+                 "Bytes of experts that it may hold, e.g. 32GiB; 0 = no bound. On a GPU: of its memory, "
+                 "buffers included; 0 = what is free")
       ->transform(CLI::AsSizeValue(false))
       ->capture_default_str();
   app.add_flag("--spare", options.spare, "Hold nothing until another worker is lost");
@@ -50,6 +53,7 @@ void AddWorkerFlags(CLI::App& app, WorkerOptions& options, std::string& exchange
 absl::Status FinishWorker(WorkerOptions& options, const std::string& exchange_ports) {
   SHEAF_RETURN_IF_ERROR(
       ReadPorts(exchange_ports, options.first_exchange_port, options.last_exchange_port));
+  SHEAF_RETURN_IF_ERROR(ParseDevice("--device", options.device).status());
   SHEAF_RETURN_IF_ERROR(CheckClusterTls(options.tls));
   return CheckMetricsTls(options.metrics_tls, options.tls);
 }

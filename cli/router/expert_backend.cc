@@ -8,7 +8,7 @@
 #include "cli/router/pool_backend.h"
 #include "exchange/layer/local_expert_layer.h"
 #include "model/expert_slice.h"
-#include "worker/slice_source.h"
+#include "worker/slice_experts.h"
 
 namespace sheaf {
 namespace {
@@ -17,8 +17,8 @@ namespace {
 class LocalBackend final : public ExpertBackend {
  public:
   LocalBackend(std::unique_ptr<ExpertSlice> slice, const ExpertBackendParts& parts)
-      : source_(std::move(slice)),
-        layer_(source_, parts.config.num_layers, parts.config.num_experts, parts.pool,
+      : experts_(std::move(slice), parts.config),
+        layer_(experts_, parts.config.num_layers, parts.config.num_experts, parts.pool,
                /*chunk_tokens=*/512,
                parts.options.int16_combine ? FrameElement::kInt16Groups : FrameElement::kFloat32) {}
   ExpertLayer& layer() override { return layer_; }
@@ -26,7 +26,7 @@ class LocalBackend final : public ExpertBackend {
   void SetStepIsMoot(std::function<bool()> moot) override { layer_.SetGiveUp(std::move(moot)); }
 
  private:
-  const SliceSource source_;
+  const SliceExperts experts_;
   LocalExpertLayer layer_;
 };
 

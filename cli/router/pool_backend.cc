@@ -36,7 +36,7 @@
 #include "router/cluster/remote_pool.h"
 #include "router/cluster/remote_pool_status.h"
 #include "worker/in_process_workers.h"
-#include "worker/slice_source.h"
+#include "worker/slice_experts.h"
 
 namespace sheaf {
 namespace {
@@ -217,7 +217,7 @@ class InProcessBackend final : public LinkedBackend {
       SHEAF_ASSIGN_OR_RETURN(std::unique_ptr<ExpertSlice> slice,
                              ExpertSlice::Load(*parts.checkpoint, parts.config, holding.experts,
                                                parts.pool, LoadProgress{}));
-      backend->sources_.push_back(std::make_unique<SliceSource>(std::move(slice)));
+      backend->sources_.push_back(std::make_unique<SliceExperts>(std::move(slice), parts.config));
       holding.source = backend->sources_.back().get();
     }
     const int threads = parts.options.worker_threads > 0 ? parts.options.worker_threads
@@ -241,7 +241,7 @@ class InProcessBackend final : public LinkedBackend {
  private:
   InProcessNetwork network_;
   InProcessLinkMaker maker_;
-  std::vector<std::unique_ptr<SliceSource>> sources_;
+  std::vector<std::unique_ptr<SliceExperts>> sources_;
   std::unique_ptr<InProcessWorkers> workers_;
 };
 

@@ -18,10 +18,11 @@ kernels::QuantizedRows SliceRows(const kernels::QuantizedRows& x, int first, int
   return slice;
 }
 
-LocalExpertLayer::LocalExpertLayer(const ExpertSource& source, int num_layers, int num_experts,
+LocalExpertLayer::LocalExpertLayer(const HeldExperts& experts, int num_layers, int num_experts,
                                    ThreadPool& pool, int chunk_tokens, FrameElement combine)
-    : source_(source),
+    : held_(experts),
       pool_(pool),
+      compute_(experts.NewCompute(pool)),
       num_layers_(num_layers),
       holders_(size_t(num_experts), WorkerId(0)),
       chunk_tokens_(std::max(1, chunk_tokens)),
@@ -58,21 +59,23 @@ absl::Status LocalExpertLayer::RunChunk(int first_token, int num_tokens, float* 
     float* out =
         reinterpret_cast<float*>(outputs_.Resize(sizeof(float) * hidden * work.rows.size()));
     jobs_.clear();
+    experts_.clear();
     size_t pair = 0;
     for (const ExpertRun& run : work.experts) {
-      const kernels::ExpertWeights* weights = source_.Find(batch_.layer, ExpertId(run.expert));
-      if (weights == nullptr) {
+      experts_.push_back(held_.Find(batch_.layer, ExpertId(run.expert)));
+      if (experts_.back() == nullptr) {
         return absl::InternalError(absl::StrFormat(
             "layer %d, expert %d is not loaded in this process", batch_.layer.value(), run.expert));
       }
-      jobs_.push_back(
-          {weights, {work.rows.data() + pair, size_t(run.num_rows)}, out + pair * hidden});
+      jobs_.push_back({experts_.back().get(), {work.rows.data() + pair, size_t(run.num_rows)}});
       pair += size_t(run.num_rows);
     }
     for (size_t i = 0; i < work.slots.size(); ++i)
       vectors_[size_t(work.slots[i])] = out + i * hidden;
     // Every token has a route, so the plan's token rows are the chunk's rows themselves.
-    kernels::RunExperts(pool_, SliceRows(batch_.x, first_token, num_tokens), jobs_, scratch_);
+    SHEAF_RETURN_IF_ERROR(compute_->Submit(
+        {batch_.layer, SliceRows(batch_.x, first_token, num_tokens), jobs_}));
+    SHEAF_RETURN_IF_ERROR(compute_->Complete(out));
     if (combine_ == FrameElement::kInt16Groups) {
       pool_.ParallelFor(int64_t(work.rows.size()), CostOfElements(batch_.x.k), [&](int64_t i, int) {
         RoundToInt16Groups(out + size_t(i) * hidden, hidden);

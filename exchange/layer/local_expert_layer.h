@@ -1,7 +1,7 @@
 #pragma once
 // LocalExpertLayer: ExpertLayer with the experts in this process (--workers 0).
 //
-// The same plan, kernel calls and ordered sum as with workers, so the bits are the same. A batch
+// The same plan, ExpertCompute and ordered sum as with workers, so the bits are the same. A batch
 // longer than chunk_tokens is worked off in parts, to bound the memory of the experts' outputs
 // (chunk_tokens * top_k * hidden * 4 bytes). `combine` is what answers of workers travel as: with
 // int16 groups every vector is rounded here as it would be on the way.
@@ -9,26 +9,27 @@
 // Asked between two parts, give_up ends a batch with kAborted.
 //
 // Threads    one step thread; the pool is the caller's, so the work is done in Finish().
-// Ownership  borrows source and pool; they outlive it.
-// Errors     kInternal: the source lacks a routed expert (names layer, expert); kInvalidArgument: a
-//            route outside.
+// Ownership  borrows experts and pool; they outlive it.
+// Errors     kInternal: a routed expert is not held (names layer, expert); kInvalidArgument: a route
+//            outside; ExpertCompute's.
 
 #include <functional>
+#include <memory>
 #include <utility>
 #include <vector>
 
 #include "base/thread_pool.h"
 #include "base/byte_buffer.h"
-#include "exchange/layer/dispatch_plan.h"
+#include "exchange/expert_compute.h"
 #include "exchange/expert_layer.h"
-#include "exchange/expert_source.h"
+#include "exchange/layer/dispatch_plan.h"
 #include "exchange/wire/frame.h"
 
 namespace sheaf {
 
 class LocalExpertLayer final : public ExpertLayer {
  public:
-  LocalExpertLayer(const ExpertSource& source, int num_layers, int num_experts, ThreadPool& pool,
+  LocalExpertLayer(const HeldExperts& experts, int num_layers, int num_experts, ThreadPool& pool,
                    int chunk_tokens = 512,
                    FrameElement combine = FrameElement::kFloat32);
 
@@ -41,8 +42,9 @@ class LocalExpertLayer final : public ExpertLayer {
  private:
   absl::Status RunChunk(int first_token, int num_tokens, float* sum);
 
-  const ExpertSource& source_;
+  const HeldExperts& held_;
   ThreadPool& pool_;
+  const std::unique_ptr<ExpertCompute> compute_;
   const int num_layers_;
   const std::vector<WorkerId> holders_;  // one and the same for every expert
   const int chunk_tokens_;
@@ -53,8 +55,8 @@ class LocalExpertLayer final : public ExpertLayer {
   DispatchPlan plan_;
   ByteBuffer outputs_;                 // float [pairs][hidden]
   std::vector<const float*> vectors_;  // [slots] into outputs_
-  std::vector<kernels::ExpertJob> jobs_;
-  kernels::ExpertScratch scratch_;
+  std::vector<HeldExpertPtr> experts_;
+  std::vector<HeldExpertJob> jobs_;
 };
 
 // Rows [first, first + count) of x.

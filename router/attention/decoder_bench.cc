@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "base/check.h"
-#include "exchange/expert_source.h"
+#include "exchange/cpu_experts.h"
 #include "exchange/layer/local_expert_layer.h"
 #include "model/checkpoint.h"
 #include "model/expert_slice.h"
@@ -29,17 +29,6 @@ constexpr int kContext = 200;
 constexpr int kPrefill = 512;
 constexpr int kMaxSequences = 32;
 constexpr int kContextSteps = 12;
-
-class SliceSource final : public ExpertSource {
- public:
-  explicit SliceSource(const ExpertSlice& slice) : slice_(slice) {}
-  const kernels::ExpertWeights* Find(LayerId layer, ExpertId expert) const override {
-    return slice_.Find(layer, expert);
-  }
-
- private:
-  const ExpertSlice& slice_;
-};
 
 template <typename T>
 T OrExit(absl::StatusOr<T> value) {
@@ -54,7 +43,8 @@ class Bench {
   Bench(const ModelConfig& config, const DecoderWeights& weights, const ExpertSlice& slice,
         ThreadPool& pool, int max_model_len, int max_tokens)
       : config_(config),
-        source_(slice),
+        source_(config.num_layers, config.num_experts,
+                [&](LayerId layer, ExpertId expert) { return slice.Find(layer, expert); }),
         experts_(source_, config.num_layers, config.num_experts, pool),
         cache_(OrExit(KvCache::Create(config, AllHeads(config), CacheOptions(config, max_tokens)))),
         decoder_(config, weights, *cache_, experts_, pool,
@@ -158,7 +148,7 @@ class Bench {
   }
 
   const ModelConfig& config_;
-  SliceSource source_;
+  const CpuExperts source_;
   LocalExpertLayer experts_;
   std::unique_ptr<KvCache> cache_;
   StepTimings timings_;

@@ -21,7 +21,7 @@
 #include <vector>
 
 #include "base/check.h"
-#include "exchange/expert_source.h"
+#include "exchange/cpu_experts.h"
 #include "exchange/layer/local_expert_layer.h"
 #include "model/checkpoint.h"
 #include "model/expert_slice.h"
@@ -41,17 +41,6 @@ constexpr const char* kSchema =
     "properties":{"name":{"type":"string","minLength":40},"count":{"type":"integer"},
     "kind":{"enum":["red","green","blue"]}},"required":["name","count","kind"],
     "additionalProperties":false}}},"required":["items"],"additionalProperties":false})";
-
-class SliceSource final : public ExpertSource {
- public:
-  explicit SliceSource(const ExpertSlice& slice) : slice_(slice) {}
-  const kernels::ExpertWeights* Find(LayerId layer, ExpertId expert) const override {
-    return slice_.Find(layer, expert);
-  }
-
- private:
-  const ExpertSlice& slice_;
-};
 
 template <typename T>
 T OrExit(absl::StatusOr<T> value) {
@@ -274,7 +263,9 @@ int Main(int argc, char** argv) {
   const auto compiler =
       OrExit(GrammarCompiler::Create(*tokenizer, static_cast<size_t>(config.vocab_size)));
 
-  const SliceSource source(*slice);
+  const CpuExperts source(
+      config.num_layers, config.num_experts,
+      [&](LayerId layer, ExpertId expert) { return slice->Find(layer, expert); });
   LocalExpertLayer experts(source, config.num_layers, config.num_experts, pool);
   KvCacheOptions cache_options;
   cache_options.memory_bytes = KvCache::BlockBytes(config, AllHeads(config), cache_options.format,

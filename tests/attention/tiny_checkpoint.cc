@@ -35,17 +35,6 @@ constexpr int kIndexTopk = 12;  // below most prompts' lengths
 
 bool HasIndexer(int layer) { return layer != 1; }
 
-class SliceSource final : public ExpertSource {
- public:
-  explicit SliceSource(const ExpertSlice& slice) : slice_(slice) {}
-  const kernels::ExpertWeights* Find(LayerId layer, ExpertId expert) const override {
-    return slice_.Find(layer, expert);
-  }
-
- private:
-  const ExpertSlice& slice_;
-};
-
 // Collects tensors, then writes one safetensors file.
 class Writer {
  public:
@@ -252,7 +241,9 @@ TinyCheckpoint::TinyCheckpoint(const TinyCheckpointOptions& options) {
   const std::unique_ptr<Checkpoint> checkpoint = Must(Checkpoint::Open(directory_));
   weights_ = Must(DecoderWeights::Load(*checkpoint, config_, WholeModel(config_), pool, quiet));
   slice_ = Must(ExpertSlice::Load(*checkpoint, config_, AllExperts(config_), pool, quiet));
-  experts_ = std::make_unique<SliceSource>(*slice_);
+  experts_ = std::make_unique<CpuExperts>(
+      config_.num_layers, config_.num_experts,
+      [&](LayerId layer, ExpertId expert) { return slice_->Find(layer, expert); });
 }
 
 std::unique_ptr<DecoderWeights> TinyCheckpoint::WeightsOf(const RankShare& share) const {

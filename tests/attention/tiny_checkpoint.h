@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "exchange/expert_source.h"
+#include "exchange/cpu_experts.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
 #include "model/decoder_weights.h"
@@ -39,7 +39,7 @@ class TinyCheckpoint {
   const DecoderWeights& weights() const { return *weights_; }
   // One rank's part of them.
   std::unique_ptr<DecoderWeights> WeightsOf(const RankShare& share) const;
-  const ExpertSource& experts() const { return *experts_; }
+  const HeldExperts& experts() const { return *experts_; }
 
   // Values of a float32 tensor as they were written.
   const std::vector<float>& tensor(const std::string& name) const {
@@ -53,7 +53,7 @@ class TinyCheckpoint {
   std::map<std::string, std::vector<float>> float_tensors_;
   std::unique_ptr<DecoderWeights> weights_;
   std::unique_ptr<ExpertSlice> slice_;
-  std::unique_ptr<ExpertSource> experts_;
+  std::unique_ptr<CpuExperts> experts_;
 };
 
 }  // namespace sheaf::testing

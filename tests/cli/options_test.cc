@@ -160,6 +160,27 @@ TEST(Options, AllowedOriginsAreValuesOrAJsonList) {
   }
 }
 
+TEST(Options, DevicesOfWorkers) {
+  EXPECT_THAT(Serve({}).worker_devices, ElementsAre("cpu"));
+  EXPECT_THAT(Serve({"--worker-device", "cpu,cuda:0,cuda:12"}).worker_devices,
+              ElementsAre("cpu", "cuda:0", "cuda:12"));
+  EXPECT_THAT(Serve({"--worker-device", "cuda:1", "cpu"}).worker_devices,
+              ElementsAre("cuda:1", "cpu"))
+      << "as a list in --config comes";
+  const auto command = Parse({"worker", "dir", "--coordinator", "host:1", "--device", "cuda:3"});
+  ASSERT_TRUE(command.ok()) << command.status();
+  EXPECT_EQ(std::get<WorkerCommand>(*command).options.device, "cuda:3");
+  for (const char* wrong : {"", "CPU", "cuda", "cuda:", "cuda:-1", "cuda:01", "cuda:1 ", "rocm:0"}) {
+    EXPECT_THAT(ErrorOf({"worker", "dir", "--coordinator", "host:1", "--device", wrong}),
+                HasSubstr("--device: wanted cpu or cuda:N"))
+        << wrong;
+  }
+  EXPECT_THAT(ErrorOf({"serve", "dir", "--workers", "0", "--worker-device", "cuda:0"}),
+              HasSubstr("with --workers 0"));
+  EXPECT_THAT(ErrorOf({"serve", "dir", "--transport", "inprocess", "--worker-device", "cuda:0"}),
+              HasSubstr("with --transport inprocess"));
+}
+
 TEST(Options, ConfigFileIsOverruledByTheCommandLine) {
   const std::string path = testing::TempDir() + "/sheaf_options_test.yaml";
   std::ofstream(path) << "max-model-len: 1024\nworkers: 5\nserved-model-name: [x, y]\n";

@@ -5,16 +5,17 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <numeric>
 #include <random>
 #include <vector>
 
+#include "exchange/cpu_experts.h"
 #include "exchange/expert_layer.h"
-#include "exchange/expert_source.h"
 
 namespace sheaf {
 
-class RandomExperts final : public ExpertSource {
+class RandomExperts final : public HeldExperts {
  public:
   RandomExperts(uint64_t seed, int num_layers, int num_experts, int hidden, int intermediate)
       : num_experts_(num_experts) {
@@ -38,9 +39,18 @@ class RandomExperts final : public ExpertSource {
       weights.down = linear(hidden, intermediate);
       experts_.push_back(weights);
     }
+    held_ = std::make_unique<CpuExperts>(
+        num_layers, num_experts,
+        [this](LayerId layer, ExpertId expert) { return weights(layer, expert); });
   }
 
-  const kernels::ExpertWeights* Find(LayerId layer, ExpertId expert) const override {
+  HeldExpertPtr Find(LayerId layer, ExpertId expert) const override {
+    return held_->Find(layer, expert);
+  }
+  std::unique_ptr<ExpertCompute> NewCompute(ThreadPool& pool) const override {
+    return held_->NewCompute(pool);
+  }
+  const kernels::ExpertWeights* weights(LayerId layer, ExpertId expert) const {
     const size_t index = size_t(layer.value()) * size_t(num_experts_) + size_t(expert.value());
     return index < experts_.size() ? &experts_[index] : nullptr;
   }
@@ -49,6 +59,7 @@ class RandomExperts final : public ExpertSource {
   int num_experts_;
   std::vector<float> memory_;
   std::vector<kernels::ExpertWeights> experts_;
+  std::unique_ptr<CpuExperts> held_;
 };
 
 // Quantized random rows and routes with ascending distinct ids. `skew` of 1 sends every token to

@@ -69,14 +69,14 @@ class HoldingLoaderTest : public testing::Test {
     HoldingPlanOptions options;
     options.num_layers = kTestLayers;
     options.num_experts = kTestExperts;
-    options.memory_bytes = memory_bytes;
+    experts_.SetMemory(memory_bytes);
     options.seen_patience = seen_patience;
     loader_ = std::make_unique<HoldingLoader>(options, experts_, store_, events_);
   }
   bool Holds(const LayerExpert& pair) { return store_.Find(pair.layer, pair.expert) != nullptr; }
 
   TestExperts experts_{TestSeed()};
-  ExpertStore store_{kTestLayers, kTestExperts};
+  ExpertStore store_{kTestLayers, kTestExperts, experts_.new_compute()};
   Recorder events_;
   std::unique_ptr<HoldingLoader> loader_;
 };
@@ -204,7 +204,7 @@ TEST_F(HoldingLoaderTest, AStopWaitsForNothingButTheExpertBeingLoaded) {
 
 TEST(SeveralLanes, LoadEverythingOnce) {
   TestExperts experts(TestSeed(), 4);
-  ExpertStore store(kTestLayers, kTestExperts);
+  ExpertStore store(kTestLayers, kTestExperts, experts.new_compute());
   Recorder events;
   HoldingPlanOptions options;
   options.num_layers = kTestLayers;

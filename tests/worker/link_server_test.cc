@@ -9,7 +9,9 @@
 #include <thread>
 
 #include "tests/exchange/test_seed.h"
+#include "tests/worker/deep_compute.h"
 #include "tests/worker/test_router.h"
+#include "worker/holdings/expert_store.h"
 
 namespace sheaf {
 namespace {
@@ -93,7 +95,9 @@ class LinkServerTest : public testing::Test {
   testing::ScopedTrace trace_{__FILE__, __LINE__, "seed " + std::to_string(seed_)};
   std::mt19937_64 random_{seed_};
   TestExperts experts_{seed_};
-  ExpertStore store_{kTestLayers, kTestExperts};
+  NewExpertCompute new_compute_ = experts_.new_compute();
+  ExpertStore store_{kTestLayers, kTestExperts,
+                     [this](ThreadPool& pool) { return new_compute_(pool); }};
   Holdings holdings_;
   std::unique_ptr<Bell> bell_ = *Bell::Create();
   absl::Mutex mutex_;
@@ -341,6 +345,75 @@ TEST_F(LinkServerTest, ExpertsComeAndGoWhileOthersCompute) {
   EXPECT_GT(combines, 0);
   EXPECT_GT(not_held, 0);
   EXPECT_EQ(experts_.resident(), store_.resident_bytes()) << "nothing dropped is kept";
+}
+
+// An engine that computes while the next dispatch is read.
+class DeepLinkServerTest : public LinkServerTest {
+ protected:
+  void SetUp() override {
+    new_compute_ = [this](ThreadPool& pool) { return std::make_unique<DeepCompute>(pool, deep_); };
+    LinkServerTest::SetUp();
+  }
+  ~DeepLinkServerTest() override { deep_.Open(); }
+  DeepWatch deep_;
+};
+
+TEST_F(DeepLinkServerTest, TheNextRoutersDispatchIsReadWhileOnesIsComputed) {
+  TestRouter first = Router(1), second = Router(2);
+  ASSERT_TRUE(first.WaitForHoldings(holdings_.List()));
+  ASSERT_TRUE(second.WaitForHoldings(holdings_.List()));
+  for (int round = 0; round < 10; ++round) {
+    const RandomBatch one(random_, LayerId(1), 1 + round, kTestHidden, kTestExperts, 2);
+    const RandomBatch other(random_, LayerId(1), 40, kTestHidden, kTestExperts, 3);
+    if (round == 0) deep_.Gate();
+    ASSERT_NE(first.Ask(one.At(1)), 0u);
+    if (round == 0) {
+      ASSERT_TRUE(deep_.WaitForSubmitted(1));
+    }
+    ASSERT_NE(second.Ask(other.At(1), FrameElement::kInt16Groups), 0u);
+    deep_.Open();
+    const auto of_first = first.NextAnswer(), of_second = second.NextAnswer();
+    ASSERT_TRUE(of_first.has_value() && of_second.has_value());
+    ExpectRightBits(one.At(1), experts_.weights(), *of_first);
+    ExpectRightBits(other.At(1), experts_.weights(), *of_second);
+  }
+  EXPECT_EQ(deep_.most_under_way(), 2);
+}
+
+TEST_F(DeepLinkServerTest, LinksComeAndGoWhileADispatchIsUnderWay) {
+  TestRouter first = Router(1);
+  ASSERT_TRUE(first.WaitForHoldings(holdings_.List()));
+  const RandomBatch batch(random_, LayerId(1), 5, kTestHidden, kTestExperts, 2);
+  deep_.Gate();
+  ASSERT_NE(first.Ask(batch.At(1)), 0u);
+  ASSERT_TRUE(deep_.WaitForSubmitted(1));
+  TestRouter fresh = Router(1);  // replaces the link whose dispatch is under way
+  TestRouter second = Router(2);
+  deep_.Open();
+  ASSERT_TRUE(second.WaitForHoldings(holdings_.List()));
+  ASSERT_NE(second.Ask(batch.At(1)), 0u);
+  ASSERT_TRUE(fresh.WaitForHoldings(holdings_.List()));
+  ASSERT_NE(fresh.Ask(batch.At(2)), 0u);
+  for (TestRouter* router : {&fresh, &second}) {
+    const auto answer = router->NextAnswer();
+    ASSERT_TRUE(answer.has_value());
+    ExpectRightBits(batch.At(1), experts_.weights(), *answer);
+  }
+}
+
+TEST_F(DeepLinkServerTest, AFailedComputationIsAnsweredWithItsReason) {
+  TestRouter router = Router(1);
+  const RandomBatch batch(random_, LayerId(1), 3, kTestHidden, kTestExperts, 2);
+  deep_.FailNext(absl::UnavailableError("cuda:0: gone"));
+  router.Ask(batch.At(1));
+  const auto failed = router.NextAnswer();
+  ASSERT_TRUE(failed.has_value());
+  EXPECT_EQ(failed->header.kind, FrameKind::kError);
+  EXPECT_EQ(failed->text(), "cuda:0: gone");
+  router.Ask(batch.At(2));
+  const auto answer = router.NextAnswer();
+  ASSERT_TRUE(answer.has_value());
+  ExpectRightBits(batch.At(1), experts_.weights(), *answer);
 }
 
 }  // namespace

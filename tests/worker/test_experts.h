@@ -1,5 +1,5 @@
 #pragma once
-// An ExpertLoader for tests: small random experts, with every load under the test's control.
+// An ExpertEngine for tests: small random experts, with every load under the test's control.
 //
 // Threads    any.
 
@@ -16,7 +16,7 @@
 #include "absl/time/time.h"
 #include "exchange/model_identity.h"
 #include "tests/exchange/random_experts.h"
-#include "worker/holdings/expert_loader.h"
+#include "worker/engine/expert_engine.h"
 
 namespace sheaf {
 
@@ -37,7 +37,7 @@ inline std::vector<LayerExpert> Pairs(int layer, int begin, int end) {
   return pairs;
 }
 
-class TestExperts final : public ExpertLoader {
+class TestExperts final : public ExpertEngine {
  public:
   explicit TestExperts(uint64_t seed, int num_lanes = 1)
       : weights_(seed, kTestLayers, kTestExperts, kTestHidden, 128), num_lanes_(num_lanes) {}
@@ -56,11 +56,30 @@ class TestExperts final : public ExpertLoader {
     if (const auto failure = failures_.find(pair); failure != failures_.end())
       return failure->second;
     most_resident_ = std::max(most_resident_, resident_ += kTestExpertBytes);
-    return std::make_shared<const Expert>(*this, *weights_.Find(pair.layer, pair.expert));
+    return std::make_shared<const Expert>(*this, *weights_.weights(pair.layer, pair.expert));
   }
   int lanes() const override { return num_lanes_; }
   size_t expert_bytes() const override { return kTestExpertBytes; }
   uint64_t expert_file_bytes() const override { return kTestExpertBytes; }
+  uint64_t memory_bytes() const override { return memory_bytes_; }
+  std::unique_ptr<ExpertCompute> NewCompute(ThreadPool& pool) override {
+    return std::make_unique<CpuExpertCompute>(pool);
+  }
+  void WatchForLoss(OnLost on_lost) override {
+    absl::MutexLock lock(&mutex_);
+    on_lost_ = std::move(on_lost);
+  }
+
+  // Before a HoldingLoader is made.
+  void SetMemory(uint64_t bytes) { memory_bytes_ = bytes; }
+  void Lose(const absl::Status& why) {
+    absl::MutexLock lock(&mutex_);
+    if (on_lost_) on_lost_(why);
+  }
+  // For an ExpertStore.
+  NewExpertCompute new_compute() {
+    return [this](ThreadPool& pool) { return NewCompute(pool); };
+  }
 
   // From now on loads wait, each for one Allow.
   void Gate() {
@@ -106,7 +125,7 @@ class TestExperts final : public ExpertLoader {
   const RandomExperts& weights() const { return weights_; }
 
  private:
-  class Expert final : public HeldExpert {
+  class Expert final : public CpuExpert {
    public:
     Expert(TestExperts& maker, const kernels::ExpertWeights& weights)
         : maker_(maker), weights_(weights) {}
@@ -124,7 +143,9 @@ class TestExperts final : public ExpertLoader {
 
   const RandomExperts weights_;
   const int num_lanes_;
+  uint64_t memory_bytes_ = 0;
   mutable absl::Mutex mutex_;
+  OnLost on_lost_ ABSL_GUARDED_BY(mutex_);
   bool gated_ ABSL_GUARDED_BY(mutex_) = false;
   int allowed_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<LayerExpert, absl::Status> failures_ ABSL_GUARDED_BY(mutex_);

@@ -155,7 +155,7 @@ inline void ExpectRightBits(const RoutedBatch& batch, const RandomExperts& exper
   for (size_t pair = 0; pair < plan.slots.size(); ++pair) {
     const int32_t token = plan.slots[pair] / batch.top_k;
     const int32_t expert = batch.expert_ids[plan.slots[pair]];
-    kernels::ref::RunExpert(batch.x, {experts.Find(batch.layer, ExpertId(expert)),
+    kernels::ref::RunExpert(batch.x, {experts.weights(batch.layer, ExpertId(expert)),
                                       std::span(&token, 1), want.data()});
     if (!view->is_float32()) RoundToInt16Groups(want.data(), hidden);
     view->Expand(pair, got.data());

@@ -32,7 +32,7 @@ class WorkerTest : public testing::Test {
     config.pid = 12;
     config.host = "here";
     config.version = "test";
-    config.memory_bytes = 12 * kTestExpertBytes;
+    experts_.SetMemory(12 * kTestExpertBytes);
     config.max_back_off = milliseconds(200);
     config.seen_patience = seconds(5);
     worker_ = std::make_unique<Worker>(config, experts_, maker_, metrics_);
@@ -253,6 +253,18 @@ TEST_F(WorkerTest, StopWithoutACoordinatorEndsAtOnceAndASecondOneAlsoWhileItLoad
   worker_->Stop();
   experts_.Open();  // the one being read is waited for
   EXPECT_TRUE(Join().ok());
+}
+
+TEST_F(WorkerTest, ALostEngineEndsItAtOnceWithItsReason) {
+  FakeCoordinator coordinator;
+  StartWorker(coordinator.address());
+  ASSERT_TRUE(coordinator.WaitForHellos(1));
+  coordinator.Hold(1, Pairs(1, 0, kTestExperts));
+  ASSERT_TRUE(coordinator.WaitForHoldings(Pairs(1, 0, kTestExperts)));
+  experts_.Lose(absl::UnavailableError("cuda:0: gone"));
+  const absl::Status status = Join();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(status.message(), "cuda:0: gone");
 }
 
 TEST(InProcessWorkersTest, EachHoldsItsPartAndAnswersForIt) {

@@ -6,9 +6,10 @@
 
 namespace sheaf {
 
-ExpertStore::ExpertStore(int num_layers, int num_experts)
+ExpertStore::ExpertStore(int num_layers, int num_experts, NewExpertCompute new_compute)
     : num_layers_(num_layers),
       num_experts_(num_experts),
+      new_compute_(std::move(new_compute)),
       experts_(static_cast<size_t>(num_layers) * static_cast<size_t>(num_experts)) {}
 
 bool ExpertStore::Inside(LayerId layer, ExpertId expert) const {

@@ -1,26 +1,30 @@
 #pragma once
-// ExpertStore: the experts that a worker has in memory. They come and go while others compute: whoever
-// found one keeps it alive.
+// ExpertStore: the experts that a worker holds, in the memory of its engine. They come and go while
+// others compute: whoever found one keeps it alive.
 //
 // Threads    any. Cost: Find takes a reader's lock and copies a pointer.
 // Errors     a layer or expert outside the model is not held.
 
 #include <cstddef>
+#include <memory>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "base/ids.h"
-#include "worker/holdings/expert_loader.h"
+#include "exchange/expert_compute.h"
 
 namespace sheaf {
 
-class ExpertStore {
+class ExpertStore final : public HeldExperts {
  public:
-  ExpertStore(int num_layers, int num_experts);
+  // new_compute: of the engine whose experts they are.
+  ExpertStore(int num_layers, int num_experts, NewExpertCompute new_compute);
 
-  // Null when it is not held.
-  HeldExpertPtr Find(LayerId layer, ExpertId expert) const ABSL_LOCKS_EXCLUDED(mutex_);
+  HeldExpertPtr Find(LayerId layer, ExpertId expert) const override ABSL_LOCKS_EXCLUDED(mutex_);
+  std::unique_ptr<ExpertCompute> NewCompute(ThreadPool& pool) const override {
+    return new_compute_(pool);
+  }
   // Holds it from now on; returns what was held in its place.
   HeldExpertPtr Add(const LayerExpert& pair, HeldExpertPtr expert) ABSL_LOCKS_EXCLUDED(mutex_);
   // Returns what was held. Its memory goes back when that and every job's pointer is let go.
@@ -36,6 +40,7 @@ class ExpertStore {
 
   const int num_layers_;
   const int num_experts_;
+  const NewExpertCompute new_compute_;
   mutable absl::Mutex mutex_;
   std::vector<HeldExpertPtr> experts_ ABSL_GUARDED_BY(mutex_);  // [layers][experts]
   size_t num_held_ ABSL_GUARDED_BY(mutex_) = 0;

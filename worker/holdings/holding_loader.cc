@@ -19,9 +19,10 @@ constexpr size_t kExpertsAhead = 4;  // asked for ahead of loading, a lane
 // How soon a dropped expert that a job still reads is looked at again. A dispatch takes about as long.
 constexpr Duration kLookAgain = std::chrono::milliseconds(1);
 
-HoldingPlanOptions WithSizes(HoldingPlanOptions options, const ExpertLoader& experts) {
-  options.expert_bytes = std::max<size_t>(1, experts.expert_bytes());
-  options.expert_file_bytes = std::max<uint64_t>(1, experts.expert_file_bytes());
+HoldingPlanOptions WithSizes(HoldingPlanOptions options, const ExpertEngine& engine) {
+  options.memory_bytes = engine.memory_bytes();
+  options.expert_bytes = std::max<size_t>(1, engine.expert_bytes());
+  options.expert_file_bytes = std::max<uint64_t>(1, engine.expert_file_bytes());
   return options;
 }
 
@@ -39,15 +40,15 @@ bool MayBeTransient(const absl::Status& status) {
          absl::IsUnavailable(status) || absl::IsInternal(status);
 }
 
-HoldingLoader::HoldingLoader(HoldingPlanOptions options, ExpertLoader& experts, ExpertStore& store,
+HoldingLoader::HoldingLoader(HoldingPlanOptions options, ExpertEngine& engine, ExpertStore& store,
                              HoldingEvents& events)
-    : experts_(experts),
+    : engine_(engine),
       store_(store),
       events_(events),
-      expert_file_bytes_(experts.expert_file_bytes()),
-      ahead_(kExpertsAhead * static_cast<size_t>(experts.lanes())),
-      plan_(WithSizes(options, experts)) {
-  for (int lane = 0; lane < experts.lanes(); ++lane)
+      expert_file_bytes_(engine.expert_file_bytes()),
+      ahead_(kExpertsAhead * static_cast<size_t>(engine.lanes())),
+      plan_(WithSizes(options, engine)) {
+  for (int lane = 0; lane < engine.lanes(); ++lane)
     lanes_.emplace_back([this, lane] { RunLane(lane); });
 }
 
@@ -160,8 +161,8 @@ void HoldingLoader::LoadOne(const LayerExpert& pair, int lane) {
   const uint64_t hold_number = plan_.hold_number();
   const std::optional<LayerExpert> ahead = plan_.Ahead(ahead_);
   mutex_.Unlock();
-  if (ahead.has_value()) experts_.WillNeed(*ahead);
-  absl::StatusOr<HeldExpertPtr> loaded = experts_.Load(pair, lane);
+  if (ahead.has_value()) engine_.WillNeed(*ahead);
+  absl::StatusOr<HeldExpertPtr> loaded = engine_.Load(pair, lane);
   mutex_.Lock();
 
   absl::Status why = loaded.status();

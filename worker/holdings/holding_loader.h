@@ -8,7 +8,7 @@
 //
 // Threads    any. Events come from a lane, one at a time and in order, with the loader's lock held:
 //            they must not block, nor call the loader.
-// Ownership  borrows experts, store and events; they outlive it.
+// Ownership  borrows engine, store and events; they outlive it.
 // Errors     of one expert go to OnHoldFailed; the others go on.
 
 #include <cstdint>
@@ -21,7 +21,7 @@
 #include "base/clock.h"
 #include "base/ids.h"
 #include "exchange/wire/holdings.h"
-#include "worker/holdings/expert_loader.h"
+#include "worker/engine/expert_engine.h"
 #include "worker/holdings/expert_store.h"
 #include "worker/holdings/holding_plan.h"
 
@@ -55,8 +55,8 @@ bool MayBeTransient(const absl::Status& status);
 
 class HoldingLoader {
  public:
-  // options.expert_bytes and expert_file_bytes are the loader's.
-  HoldingLoader(HoldingPlanOptions options, ExpertLoader& experts, ExpertStore& store,
+  // options.memory_bytes, expert_bytes and expert_file_bytes are the engine's.
+  HoldingLoader(HoldingPlanOptions options, ExpertEngine& engine, ExpertStore& store,
                 HoldingEvents& events);
   ~HoldingLoader();  // Stop
 
@@ -79,7 +79,7 @@ class HoldingLoader {
   HoldingFacts Facts() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TellFacts() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  ExpertLoader& experts_;
+  ExpertEngine& engine_;
   ExpertStore& store_;
   HoldingEvents& events_;
   const uint64_t expert_file_bytes_;

@@ -35,11 +35,11 @@ ServedDispatch::Outcome OutcomeOf(FrameKind kind) {
 
 }  // namespace
 
-LinkServer::LinkServer(const ModelIdentity& model, int num_threads, const ExpertStore& store,
+LinkServer::LinkServer(const ModelIdentity& model, int num_threads, const HeldExperts& experts,
                        Holdings holdings, Bell& bell, OnSeen on_seen, ServeObserver* observer,
                        Duration full_patience)
     : model_(model),
-      store_(store),
+      experts_(experts),
       bell_(bell),
       on_seen_(std::move(on_seen)),
       observer_(observer),
@@ -79,7 +79,7 @@ void LinkServer::Announce(const Holdings& holdings) {
 void LinkServer::Run() {
   pthread_setname_np(pthread_self(), "sheaf-serve");
   pool_ = std::make_unique<ThreadPool>(num_threads_);
-  runner_ = std::make_unique<ExpertRunner>(store_, model_, *pool_);
+  runner_ = std::make_unique<ExpertRunner>(experts_, model_, *pool_);
   for (;;) {
     const uint32_t rings = bell_.rings();
     if (!TakeNews()) break;
@@ -93,12 +93,17 @@ void LinkServer::Run() {
     TellSeen();
     if (observer_ != nullptr) observer_->OnRound();
     if (worked) continue;
+    if (!asked_.empty()) {
+      AnswerOldest();
+      continue;
+    }
     pool_->Park();
     const bool full = std::any_of(clients_.begin(), clients_.end(), [](const Client& client) {
       return client.full_since.has_value();
     });
     bell_.WaitPast(rings, Now() + (full ? kFullPause : kLook));
   }
+  AnswerAll();
   clients_.clear();
 }
 
@@ -113,6 +118,7 @@ bool LinkServer::TakeNews() {
       encoded_ = announced_.Encode();
     }
   }
+  if (!arrived.empty()) AnswerAll();
   for (Client& client : clients_) {
     if (client.told != number_) Tell(client);
   }
@@ -160,7 +166,7 @@ void LinkServer::Tell(Client& client) {
 }
 
 bool LinkServer::ServeOne(Client& client) {
-  while (!client.broken) {
+  while (!client.broken && !client.asked) {
     const absl::StatusOr<std::optional<ArrivedFrame>> frame = client.link->Next();
     if (!frame.ok()) {
       Break(client, frame.status());
@@ -168,10 +174,12 @@ bool LinkServer::ServeOne(Client& client) {
     }
     if (!frame->has_value()) return false;
     const FrameKind kind = (*frame)->header.kind;
-    absl::Status handled;
     if (kind == FrameKind::kDispatch) {
-      handled = Answer(client, **frame);
-    } else if (kind == FrameKind::kHoldingsSeen) {
+      Begin(client, **frame);
+      return true;
+    }
+    absl::Status handled;
+    if (kind == FrameKind::kHoldingsSeen) {
       handled = MarkSeen(client, (*frame)->header.sequence);
     } else {
       handled = absl::InvalidArgumentError(
@@ -179,29 +187,49 @@ bool LinkServer::ServeOne(Client& client) {
     }
     client.link->Release();
     if (!handled.ok()) Break(client, handled);
-    if (kind == FrameKind::kDispatch) return true;
   }
   return false;
 }
 
-absl::Status LinkServer::Answer(Client& client, const ArrivedFrame& dispatch) {
-  const TimePoint start = Now();
-  SHEAF_ASSIGN_OR_RETURN(
-      const FrameHeader answer,
-      runner_->Run(dispatch, [&client](size_t bytes) { return client.link->Reserve(bytes); }));
+void LinkServer::Begin(Client& client, const ArrivedFrame& dispatch) {
+  asked_.push_back({&client, dispatch.header, Now()});
+  client.asked = true;
+  runner_->Begin(dispatch);
+  if (runner_->under_way() == runner_->depth()) AnswerOldest();
+}
+
+void LinkServer::AnswerOldest() {
+  const Asked asked = asked_.front();
+  asked_.pop_front();
+  asked.client->asked = false;
+  const absl::Status answered = Answer(asked);
+  asked.client->link->Release();
+  if (!answered.ok()) Break(*asked.client, answered);
+  answered_at_ = Now();
+}
+
+void LinkServer::AnswerAll() {
+  while (!asked_.empty()) AnswerOldest();
+}
+
+absl::Status LinkServer::Answer(const Asked& asked) {
+  FrameLink& link = *asked.client->link;
+  SHEAF_ASSIGN_OR_RETURN(const FrameHeader answer, runner_->Finish([&link](size_t bytes) {
+                           return link.Reserve(bytes);
+                         }));
   // Before the answer: the router may dispatch the next layer as soon as it has it, and then finds
   // room where this one lay.
-  client.link->Release();
-  SHEAF_RETURN_IF_ERROR(client.link->Send(answer));
+  link.Release();
+  SHEAF_RETURN_IF_ERROR(link.Send(answer));
   if (observer_ == nullptr) return absl::OkStatus();
   ServedDispatch served;
   served.outcome = OutcomeOf(answer.kind);
-  served.router = client.router;
-  served.tokens = dispatch.header.tokens;
-  served.pairs = dispatch.header.pairs;
-  served.received_bytes = static_cast<int64_t>(kFrameHeaderBytes + dispatch.header.payload_bytes);
+  served.router = asked.client->router;
+  served.tokens = asked.dispatch.tokens;
+  served.pairs = asked.dispatch.pairs;
+  served.received_bytes = static_cast<int64_t>(kFrameHeaderBytes + asked.dispatch.payload_bytes);
   served.sent_bytes = static_cast<int64_t>(kFrameHeaderBytes + answer.payload_bytes);
-  served.busy = Now() - start;
+  served.busy = Now() - std::max(asked.start, answered_at_);
   observer_->OnServed(served);
   return absl::OkStatus();
 }
@@ -232,9 +260,10 @@ void LinkServer::Break(Client& client, const absl::Status& why) {
 }
 
 void LinkServer::ForgetBroken() {
-  const size_t before = clients_.size();
-  std::erase_if(clients_, [](const Client& client) { return client.broken; });
-  if (clients_.size() == before) return;
+  const auto broken = [](const Client& client) { return client.broken; };
+  if (std::none_of(clients_.begin(), clients_.end(), broken)) return;
+  AnswerAll();
+  std::erase_if(clients_, broken);
   if (observer_ != nullptr) observer_->OnLinks(static_cast<int>(clients_.size()));
 }
 

@@ -3,6 +3,8 @@
 // router, then one of the next, so that no router waits behind another's backlog for more than one
 // dispatch. Receiving, computing (over its pool) and answering have no hop between threads; the pool is
 // parked while there is nothing to do.
+// While a device computes one link's dispatch, the next link's is read (ExpertRunner::depth()); of each
+// link one is under way, and all are answered before links come or go.
 //
 // Holdings   a new link is first told what is announced; each change goes to all links. Once every
 //            live link has seen an announcement, on_seen says so; a link that is new or gone has
@@ -14,9 +16,10 @@
 //
 // Threads    AddLink, Announce: any, and they do not block. on_seen and the observer are called from the
 //            compute thread with no lock held.
-// Ownership  owns the links; borrows store, bell and observer.
+// Ownership  owns the links; borrows experts, bell and observer.
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -33,7 +36,7 @@
 #include "exchange/link/hello.h"
 #include "exchange/model_identity.h"
 #include "exchange/wire/holdings.h"
-#include "worker/holdings/expert_store.h"
+#include "exchange/expert_compute.h"
 #include "worker/serve/expert_runner.h"
 
 namespace sheaf {
@@ -66,7 +69,7 @@ class LinkServer {
   using OnSeen = std::function<void(uint64_t number)>;
 
   // `holdings` is what is announced from the beginning.
-  LinkServer(const ModelIdentity& model, int num_threads, const ExpertStore& store,
+  LinkServer(const ModelIdentity& model, int num_threads, const HeldExperts& experts,
              Holdings holdings, Bell& bell, OnSeen on_seen, ServeObserver* observer,
              Duration full_patience = std::chrono::seconds(2));
   ~LinkServer();  // ends the thread; closes all links
@@ -82,6 +85,13 @@ class LinkServer {
     uint64_t seen = 0;  // nothing that this one took away is asked for
     std::optional<TimePoint> full_since;  // no room for an announcement
     bool broken = false;
+    bool asked = false;  // a dispatch of it is under way
+  };
+  // A dispatch that is begun and not answered.
+  struct Asked {
+    Client* client = nullptr;
+    FrameHeader dispatch;
+    TimePoint start;
   };
 
   void Run() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -89,16 +99,19 @@ class LinkServer {
   bool TakeNews() ABSL_LOCKS_EXCLUDED(mutex_);
   void Adopt(Client client);
   void Tell(Client& client);
-  // True: a dispatch was answered.
+  // True: a dispatch was begun.
   bool ServeOne(Client& client);
-  absl::Status Answer(Client& client, const ArrivedFrame& dispatch);
+  void Begin(Client& client, const ArrivedFrame& dispatch);
+  void AnswerOldest();
+  void AnswerAll();
+  absl::Status Answer(const Asked& asked);
   absl::Status MarkSeen(Client& client, uint64_t number);
   void Break(Client& client, const absl::Status& why);
   void ForgetBroken();
   void TellSeen();
 
   const ModelIdentity model_;
-  const ExpertStore& store_;
+  const HeldExperts& experts_;
   Bell& bell_;
   const OnSeen on_seen_;
   ServeObserver* const observer_;
@@ -115,6 +128,8 @@ class LinkServer {
   std::unique_ptr<ExpertRunner> runner_;
   LogLimit forged_frames_;
   std::vector<Client> clients_;
+  std::deque<Asked> asked_;  // as runner_ has them; they point into clients_
+  TimePoint answered_at_;    // the last one
   size_t next_client_ = 0;
   uint64_t number_ = 0;  // of encoded_
   std::string encoded_;

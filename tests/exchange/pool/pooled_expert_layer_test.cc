@@ -353,7 +353,7 @@ TEST_F(PooledLayerTest, OfTwoTheRefereeDecides) {
                         std::span<const int32_t> rows, float* out) {
     ++called;
     kernels::ExpertScratch scratch;
-    const kernels::ExpertJob job{experts_.Find(layer, expert), rows, out};
+    const kernels::ExpertJob job{experts_.weights(layer, expert), rows, out};
     kernels::RunExperts(pool_, x, {&job, 1}, scratch);
     return absl::OkStatus();
   };

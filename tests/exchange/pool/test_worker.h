@@ -13,12 +13,12 @@
 #include "absl/synchronization/mutex.h"
 #include "base/check.h"
 #include "base/byte_buffer.h"
-#include "exchange/expert_source.h"
 #include "exchange/in_process/in_process_links.h"
 #include "exchange/pool/pool_links.h"
 #include "exchange/wire/combine_payload.h"
 #include "exchange/wire/dispatch_payload.h"
 #include "exchange/wire/holdings.h"
+#include "tests/exchange/random_experts.h"
 
 namespace sheaf {
 
@@ -27,7 +27,7 @@ inline constexpr InstanceId kTestRouter{99};  // whose links they take
 class TestWorker {
  public:
   TestWorker(InProcessNetwork& network, WorkerId id, uint64_t model_digest,
-             const ExpertSource& experts, Holdings holdings)
+             const RandomExperts& experts, Holdings holdings)
       : id_(id),
         instance_(InstanceId(NextInstance())),
         experts_(experts),
@@ -202,7 +202,7 @@ class TestWorker {
     std::vector<kernels::ExpertJob> jobs;
     size_t pair = 0;
     for (const ExpertRun& run : view.experts) {
-      jobs.push_back({experts_.Find(header.layer, ExpertId(run.expert)),
+      jobs.push_back({experts_.weights(header.layer, ExpertId(run.expert)),
                       view.rows.subspan(pair, size_t(run.num_rows)), out.data() + pair * hidden});
       pair += size_t(run.num_rows);
     }
@@ -235,7 +235,7 @@ class TestWorker {
 
   const WorkerId id_;
   const InstanceId instance_;
-  const ExpertSource& experts_;
+  const RandomExperts& experts_;
   LinkSecret secret_{};
   std::vector<std::string> addresses_;
   std::unique_ptr<Bell> bell_;

@@ -1,13 +1,12 @@
-#include "worker/holdings/expert_loader.h"
-
-#include <utility>
+#include "worker/engine/cpu_engine.h"
 
 #include "base/status.h"
+#include "exchange/cpu_experts.h"
 
 namespace sheaf {
 namespace {
 
-class CheckpointExpert final : public HeldExpert {
+class CheckpointExpert final : public CpuExpert {
  public:
   explicit CheckpointExpert(ReadExpert expert) : expert_(std::move(expert)) {}
   const kernels::ExpertWeights& weights() const override { return expert_.weights; }
@@ -19,10 +18,14 @@ class CheckpointExpert final : public HeldExpert {
 
 }  // namespace
 
-absl::StatusOr<HeldExpertPtr> CheckpointExperts::Load(const LayerExpert& pair, int lane) {
+absl::StatusOr<HeldExpertPtr> CpuEngine::Load(const LayerExpert& pair, int lane) {
   SHEAF_ASSIGN_OR_RETURN(ReadExpert expert,
                          reader_->Read(pair, scratch_[static_cast<size_t>(lane)]));
   return std::make_shared<const CheckpointExpert>(std::move(expert));
+}
+
+std::unique_ptr<ExpertCompute> CpuEngine::NewCompute(ThreadPool& pool) {
+  return std::make_unique<CpuExpertCompute>(pool);
 }
 
 }  // namespace sheaf
