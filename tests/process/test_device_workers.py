@@ -1,7 +1,7 @@
 """Workers on GPUs beside workers on CPUs: the same bytes, and either kind may die. The GPUs are fake.
 
-The program is sheaf_with_fake_gpu: the real one, linked to tests/cuda's fake CUDA runtime and to kernels that are the
-CPU's. So this shows everything of a GPU worker but the GPU.
+The program is sheaf_with_fake_gpu: the real one, linked to tests/cuda's fake CUDA runtime, with the CUDA kernels in their
+emulator or, where these would take too long, with the CPU's. So this shows everything of a GPU worker but the GPU.
 """
 from __future__ import annotations
 
@@ -52,6 +52,7 @@ def last_line(process: subprocess.CompletedProcess[str]) -> str:
 def test_a_mixed_pool_gives_the_fixed_answers_and_either_kind_may_die(
         nano: Path, nano_questions: list[Question], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sheaf_server, "BINARY", str(FAKE))
+    monkeypatch.setenv("SHEAF_FAKE_CUDA_KERNELS", "emulated")
     right = {question["name"]: question["answer"] for question in nano_questions}
     with SheafServer(nano, *MIXED, "--verify-share", "0.3") as server:
         assert server.log().count("cuda:0 (fake GPU): ") == 1
