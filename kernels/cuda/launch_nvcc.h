@@ -22,4 +22,18 @@ int AllowSharedMemory(void (*kernel)(Parameters...), size_t bytes) {
                                                static_cast<int>(bytes)));
 }
 
+inline int ReadDeviceSizes(DeviceSizes& sizes) {
+  int device = 0, block = 0, processor = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  const auto read = [&](int& value, cudaDeviceAttr attribute) {
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&value, attribute, device);
+  };
+  read(sizes.processors, cudaDevAttrMultiProcessorCount);
+  read(block, cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  read(processor, cudaDevAttrMaxSharedMemoryPerMultiprocessor);
+  sizes.block_shared_bytes = static_cast<size_t>(block);
+  sizes.processor_shared_bytes = static_cast<size_t>(processor);
+  return static_cast<int>(error);
+}
+
 }  // namespace sheaf::kernels::cuda

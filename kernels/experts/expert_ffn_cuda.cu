@@ -95,6 +95,13 @@ class Launches {
 
 }  // namespace
 
+int ReadDeviceLimits(DeviceLimits& limits) {
+  DeviceSizes sizes;
+  const int error = ReadDeviceSizes(sizes);
+  limits = {sizes.processors, sizes.block_shared_bytes, sizes.processor_shared_bytes};
+  return error;
+}
+
 int PrepareExpertKernels(const DeviceLimits& limits) {
   int error = 0;
   for (const auto kernel : {RunInnerTiles<kFewTiles>, RunInnerTiles<kManyTiles>,

@@ -2,7 +2,7 @@
 // Routed experts on a CUDA device: kernels/experts/expert_ffn.h for a batch of (expert, rows) jobs, the same bytes.
 // Also what loads their weights: RetileCodes.
 //
-//   once        PrepareExpertKernels(limits)
+//   once        ReadDeviceLimits(limits), PrepareExpertKernels(limits)
 //   an expert   its pieces copied to the device (kernels/experts/expert_memory_cuda.h); RetileCodes of codes, in place
 //   a batch     PlanExperts(...) into pinned memory; the plan and x copied to the device; LaunchExperts(...); out copied back
 //
@@ -32,6 +32,9 @@ struct ExpertBuffers {
   const int32_t* sums = nullptr;  // 16-byte aligned; null: made here
   float* out = nullptr;
 };
+
+// Of the calling thread's current device.
+int ReadDeviceLimits(DeviceLimits& limits);
 
 int PrepareExpertKernels(const DeviceLimits& limits);
 

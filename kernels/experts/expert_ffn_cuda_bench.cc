@@ -34,19 +34,6 @@ class DeviceBuffer {
   bool ok_ = false;
 };
 
-DeviceLimits Limits() {
-  const auto attribute = [](cudaDeviceAttr name) {
-    int value = 0;
-    cudaDeviceGetAttribute(&value, name, 0);
-    return value;
-  };
-  return {
-      .processors = attribute(cudaDevAttrMultiProcessorCount),
-      .block_shared_bytes = static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)),
-      .processor_shared_bytes =
-          static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor))};
-}
-
 // Seconds of `work` on the default stream.
 template <typename Work>
 double Time(const Work& work) {
@@ -102,8 +89,8 @@ void Experts(benchmark::State& state) {
   const int hidden = static_cast<int>(state.range(0)),
             intermediate = static_cast<int>(state.range(1));
   const int rows = static_cast<int>(state.range(2));
-  const DeviceLimits limits = Limits();
-  if (PrepareExpertKernels(limits) != 0) {
+  DeviceLimits limits;
+  if (ReadDeviceLimits(limits) != 0 || PrepareExpertKernels(limits) != 0) {
     state.SkipWithError("the kernels cannot be prepared");
     return;
   }

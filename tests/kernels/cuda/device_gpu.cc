@@ -7,15 +7,6 @@
 #include "tests/kernels/cuda/device_under_test.h"
 
 namespace sheaf::kernels::cuda {
-namespace {
-
-int Attribute(cudaDeviceAttr attribute) {
-  int value = 0;
-  return cudaDeviceGetAttribute(&value, attribute, 0) == cudaSuccess ? value : 0;
-}
-
-}  // namespace
-
 DeviceBytes::DeviceBytes(size_t bytes, int fill) {
   void* data = nullptr;
   if (cudaMallocManaged(&data, bytes == 0 ? 1 : bytes, cudaMemAttachGlobal) != cudaSuccess)
@@ -44,12 +35,9 @@ std::string MissingDevice() {
   return prepared == 0 ? "" : cudaGetErrorString(static_cast<cudaError_t>(prepared));
 }
 
-DeviceLimits LimitsOfDevice(const DeviceLimits&) {
-  return {
-      .processors = Attribute(cudaDevAttrMultiProcessorCount),
-      .block_shared_bytes = static_cast<size_t>(Attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)),
-      .processor_shared_bytes =
-          static_cast<size_t>(Attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor))};
+DeviceLimits LimitsOfDevice(const DeviceLimits& emulated) {
+  DeviceLimits limits;
+  return ReadDeviceLimits(limits) == 0 ? limits : emulated;
 }
 
 std::string FinishLaunches() {

@@ -7,6 +7,7 @@
 #include <set>
 #include <vector>
 
+#include "kernels/experts/expert_ffn_cuda.h"
 #include "kernels/experts/expert_memory_cuda.h"
 #include "tests/kernels/random_weights.h"
 
@@ -166,6 +167,15 @@ TEST(DeviceTileTest, TheOrderIsThatOfTheFragments) {
   // Step 6 = 4 * 1 + 2, row 13 = 5 + 8: half 0, lane 4 * 5 + 2 = 22, second step of the half, second row.
   EXPECT_EQ(DeviceWord(6 * 16 + 13), 0 * 128 + 22 * 4 + 1 * 2 + 1);
   EXPECT_EQ(DeviceWord(15 * 16 + 0), 1 * 128 + 3 * 4 + 1 * 2 + 0);
+}
+
+TEST(RingTest, TheEmulatedDeviceHasLimits) {
+  DeviceLimits limits{.processors = 0, .block_shared_bytes = 0, .processor_shared_bytes = 0};
+  ASSERT_EQ(ReadDeviceLimits(limits), 0);
+  ASSERT_EQ(PrepareExpertKernels(limits), 0);
+  EXPECT_GE(limits.processors, 1);
+  EXPECT_EQ(limits.block_shared_bytes, 99u * 1024);
+  EXPECT_GT(limits.processor_shared_bytes, limits.block_shared_bytes);
 }
 
 TEST(RingTest, FitsTheDevice) {
