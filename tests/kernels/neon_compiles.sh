@@ -19,11 +19,11 @@ ln -sfn /usr/include/hwy "$work_dir/include/hwy"
 ln -sfn /usr/include/absl "$work_dir/include/absl"
 flags="-std=c++20 -O2 -Wall -Wextra -Wshadow -Werror -ffp-contract=off -I$source_dir"
 
-# Everything but what needs abseil's libraries: the choice of target and the sampler (no SIMD in either).
+# Everything but what has no SIMD and needs abseil's libraries (the choice of target, the sampler) or an emulator (CUDA).
 sources="tests/kernels/cross_target_bits.cc base/thread_pool.cc"
 for file in "$source_dir"/kernels/*/*.cc; do
   case $file in
-    *_bench.cc | */cpu_target.cc | */sampling.cc) ;;
+    *_bench.cc | */cpu_target.cc | */sampling.cc | *_cuda.cc | *_emulated.cc) ;;
     *) sources="$sources ${file#"$source_dir"/}" ;;
   esac
 done
