@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "exchange/gather": {"base", "exchange/wire", "exchange/link"},
     "exchange/layer": {"base", "kernels", "exchange", "exchange/wire"},
     "exchange/pool": {"base", "kernels", "exchange", "exchange/wire", "exchange/link", "exchange/layer"},
-    "exchange/benchmarks": {"base", "exchange", "exchange/shared_memory", "exchange/tcp", *_MOVER},
+    "exchange/benchmarks": {"base", "exchange", "exchange/gather", "exchange/shared_memory", "exchange/tcp", *_MOVER},
     "coordinator": {"base", "network", "proto", "exchange", "exchange/wire", "exchange/link"},
     "worker": {"base", "network", "proto", "kernels", "model", *_LINKS},
     "router/text": {"base"},
