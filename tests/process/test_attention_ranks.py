@@ -27,7 +27,7 @@ class RankedServer(SheafServer):
         super().__init__(checkpoint, "--tensor-parallel-size", str(ranks), *FEW_CORES, *flags)
 
     def rank_pids(self) -> list[int]:
-        return [rank["pid"] for rank in self.ready["attention_ranks"]]
+        return [rank["pid"] for rank in self.ready.get("attention_ranks", [])]  # none while none is alive
 
 
 def ask_all(server: SheafServer, prompts: list[list[int]], tokens: int) -> list[Answer]:

@@ -183,7 +183,7 @@ def test_an_operators_own_processes(tiny: Path, tmp_path: Path) -> None:
                                  "0", "--cluster-port", str(cluster), "--numa-node", str(node)))
         processes.append(Process(tmp_path, "worker", "worker", str(tiny), "--coordinator", f"127.0.0.1:{cluster}",
                                  "--numa-node", str(node)))
-        wait_for(lambda: processes[0].log().rstrip().endswith("ready"), 60, "the router is ready")
+        wait_for(lambda: re.search(r" ready$", processes[0].log(), re.MULTILINE), 60, "the router is ready")
         for process in processes:
             assert f"on NUMA node {node}: " in process.log()
     finally:

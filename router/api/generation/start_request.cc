@@ -57,7 +57,8 @@ void NoteDoubledPrefixes(const PreparedRequest& prepared, const ApiContext& cont
 std::optional<ApiError> CheckReady(const ApiContext& context) {
   if (context.engine.accepting()) return std::nullopt;
   return ApiError{
-      absl::UnavailableError("the server is not ready: it waits for expert workers or shuts down"),
+      absl::UnavailableError("the server is not ready: experts are missing, or attention ranks, or "
+                             "it is stopping"),
       {},
       context.engine.RetryAfter()};
 }
