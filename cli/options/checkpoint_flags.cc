@@ -52,7 +52,8 @@ void AddInspectFlags(CLI::App& app, InspectOptions& options) {
   app.add_option("--link-latency-us", options.link_latency_us, "Of a message between two of them, microseconds")
       ->check(CLI::Range(0.0, 1e6))
       ->capture_default_str();
-  app.add_flag("--shared-cores", options.shared_cores, "Ranks and workers have the same cores, and take turns");
+  app.add_flag("--shared-cores", options.shared_cores,
+               "Ranks and workers have the same cores: the shared expert takes its time from the workers");
 }
 
 void AddVerifyFlags(CLI::App& app, VerifyOptions& options) {

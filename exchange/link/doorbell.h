@@ -14,6 +14,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "base/clock.h"
 
@@ -31,13 +32,32 @@ class Doorbell {
   void WaitPast(uint32_t seen, TimePoint deadline);
 
  private:
+  friend class Doorbells;
   struct Words {
     std::atomic<uint32_t> rings;
     std::atomic<uint32_t> somebody_sleeps;
   };
   static_assert(std::atomic<uint32_t>::is_always_lock_free && sizeof(Words) <= kDoorbellBytes);
 
+  // Counts a ring; true: somebody has to be woken for it.
+  bool Count();
+  uint32_t* futex() const { return reinterpret_cast<uint32_t*>(&words_->rings); }
+
   Words* words_ = nullptr;
+};
+
+// Doorbells that ring together, two sleepers a system call: for a thread whose own core the woken ones may take. Rung one
+// by one, the first sleeper may run in its place, and the second is not woken before the first is done, idle cores or not.
+//
+// Threads    one. What was added stays mapped until Ring.
+class Doorbells {
+ public:
+  void Add(Doorbell bell) { bells_.push_back(bell); }
+  // All that were added since the last call.
+  void Ring();
+
+ private:
+  std::vector<Doorbell> bells_;
 };
 
 }  // namespace sheaf

@@ -28,6 +28,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "exchange/link/doorbell.h"
 #include "exchange/wire/frame.h"
 
 namespace sheaf {
@@ -44,6 +45,8 @@ class FrameLink {
   virtual absl::StatusOr<std::span<uint8_t>> Reserve(size_t bytes) = 0;
   // What was reserved last, header.payload_bytes of it, goes to the peer. Sets header.link.
   virtual absl::Status Send(FrameHeader header) = 0;
+  // The same, but the peer's bell may be left to `bells`, to be rung before Release.
+  virtual absl::Status SendForRing(FrameHeader header, Doorbells& bells);
 
   virtual absl::StatusOr<std::optional<ArrivedFrame>> Next() = 0;
   // All that Next() gave so far.
@@ -53,5 +56,7 @@ class FrameLink {
   // What it is made of, for the log: "shared memory", "tcp 10.0.0.2:7001".
   virtual std::string path() const = 0;
 };
+
+inline absl::Status FrameLink::SendForRing(FrameHeader header, Doorbells&) { return Send(header); }
 
 }  // namespace sheaf

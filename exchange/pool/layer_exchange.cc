@@ -78,7 +78,9 @@ int LayerExchange::SendAsks(TimePoint now) {
   while (machine_.NextAsk(ask)) {
     SendAsk(ask, now);
     ++handled;
+    if (!options_.share_cores) links_.Ring();
   }
+  links_.Ring();
   return handled;
 }
 

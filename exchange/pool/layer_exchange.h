@@ -54,7 +54,8 @@ class PooledLayerObserver {
 struct LayerExchangeOptions {
   FrameElement combine_element = FrameElement::kFloat32;  // or kInt16Groups
   LayerMachineOptions machine;
-  Referee referee;  // empty: none
+  Referee referee;          // empty: none
+  bool share_cores = true;  // with workers: all dispatches are sent before any worker is woken
 };
 
 // Consecutive tokens of one layer; views.

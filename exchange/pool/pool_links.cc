@@ -148,7 +148,7 @@ absl::Status PoolLinks::Send(WorkerId worker, uint64_t ask, FrameHeader header, 
   header.link = entry->link->id();
   header.sequence = entry->sequence + 1;
   header.model = static_cast<uint32_t>(options_.model.digest);
-  const absl::Status sent = entry->link->Send(header);
+  const absl::Status sent = entry->link->SendForRing(header, bells_);
   if (!sent.ok()) {
     if (!absl::IsResourceExhausted(sent)) Lose(*entry, sent, now);
     return sent;
@@ -301,6 +301,7 @@ void PoolLinks::Lose(Entry& entry, const absl::Status& why, TimePoint now) {
 }
 
 void PoolLinks::Release() {
+  Ring();  // while those links are there
   for (auto& entry : entries_) {
     if (!entry->unreleased) continue;
     entry->unreleased = false;

@@ -29,6 +29,7 @@
 #include "base/ids.h"
 #include "exchange/layer/answer_times.h"
 #include "exchange/layer/expert_table.h"
+#include "exchange/link/doorbell.h"
 #include "exchange/link/frame_link.h"
 #include "exchange/link/link_handshake.h"
 #include "exchange/model_identity.h"
@@ -99,9 +100,11 @@ class PoolLinks {
   AnswerTimes& times() { return times_; }
 
   absl::StatusOr<std::span<uint8_t>> Reserve(WorkerId worker, size_t bytes, TimePoint now);
-  // Sets link, sequence and model. `expected`: what the answer should take.
+  // Sets link, sequence and model. `expected`: what the answer should take. The worker may sleep until Ring.
   absl::Status Send(WorkerId worker, uint64_t ask, FrameHeader header, Duration expected,
                     TimePoint now);
+  // Wakes those to whom something was sent.
+  void Ring() { bells_.Ring(); }
   // The next thing that happened. `all`: look also at links that owe nothing.
   bool Next(TimePoint now, bool all, PoolEvent& event);
   void Release();
@@ -136,6 +139,7 @@ class PoolLinks {
   AnswerTimes times_;
   std::vector<std::unique_ptr<Entry>> entries_;  // ascending worker
   std::vector<Entry*> by_id_;
+  Doorbells bells_;  // of frames sent
   std::vector<std::unique_ptr<FrameLink>> buried_;  // broken, but read until Release
   std::deque<PoolEvent> backlog_;
   bool idle_ = false;

@@ -24,7 +24,9 @@ PooledExpertLayer::PooledExpertLayer(LinkPool& links, ThreadPool& pool,
   LinkPool::Session session(links_);
   exchange_ = std::make_unique<LayerExchange>(
       session.links(), pool_,
-      LayerExchangeOptions{options.combine_element, options.machine, options.referee}, observer);
+      LayerExchangeOptions{options.combine_element, options.machine, options.referee,
+                           options.share_cores},
+      observer);
   const ModelIdentity& model = links_.model();
   pair_counts_.resize(size_t(model.num_layers - model.first_moe_layer) *
                       size_t(model.num_experts));

@@ -69,12 +69,23 @@ absl::StatusOr<std::span<uint8_t>> SharedMemoryLink::Reserve(size_t bytes) {
 }
 
 absl::Status SharedMemoryLink::Send(FrameHeader header) {
+  SHEAF_RETURN_IF_ERROR(Publish(header));
+  peer_bell_.Ring();
+  return absl::OkStatus();
+}
+
+absl::Status SharedMemoryLink::SendForRing(FrameHeader header, Doorbells& bells) {
+  SHEAF_RETURN_IF_ERROR(Publish(header));
+  bells.Add(peer_bell_);
+  return absl::OkStatus();
+}
+
+absl::Status SharedMemoryLink::Publish(FrameHeader header) {
   SHEAF_RETURN_IF_ERROR(broken_);
   if (!reserved_) SHEAF_RETURN_IF_ERROR(Reserve(0).status());
   reserved_ = false;
   header.link = id_;
   out_.Publish(header);
-  peer_bell_.Ring();
   return absl::OkStatus();
 }
 

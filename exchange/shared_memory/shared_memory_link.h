@@ -28,6 +28,7 @@ class SharedMemoryLink final : public FrameLink {
 
   absl::StatusOr<std::span<uint8_t>> Reserve(size_t bytes) override;
   absl::Status Send(FrameHeader header) override;
+  absl::Status SendForRing(FrameHeader header, Doorbells& bells) override;
   absl::StatusOr<std::optional<ArrivedFrame>> Next() override;
   void Release() override;
   LinkId id() const override { return id_; }
@@ -37,6 +38,7 @@ class SharedMemoryLink final : public FrameLink {
   class Watch;
 
   SharedMemoryLink() = default;
+  absl::Status Publish(FrameHeader header);
   absl::Status Break(absl::Status why);
 
   LinkPlace place_;

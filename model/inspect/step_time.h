@@ -1,7 +1,7 @@
 #pragma once
 // StepTime: how long a step would take with k attention ranks and W workers, from bytes, bandwidths and latencies.
 //
-//   layer   = weights of a rank / what it reads a second   (or its multiply-adds, where they take longer)
+//   layer   = weights of a rank / what it reads a second   (and its multiply-adds, which hide behind it in part)
 //           + the context's keys and values / the same
 //           + gathers: latency of one, and bytes over the link's bandwidth
 //           + experts: those of the most loaded worker / what it reads a second
@@ -10,8 +10,9 @@
 //
 // Experts    tokens choose theirs independently and evenly: of E experts, 1 - (1 - top_k/E)^rows are read. The most
 //            loaded of W workers has more than a W-th of them: a normal distribution's largest of W.
-// Beside     the shared expert runs while the experts are away, unless ranks and workers share their cores; then one
-//            of the two waits for the other, and of W workers on fewer cores nobody idles.
+// Beside     the shared expert runs while the experts are away. Where ranks and workers share their cores it runs on
+//            what the workers leave: a layer takes as long as all of it spread evenly over the cores, or as the most
+//            loaded worker, whichever is longer (a worker keeps to its own threads; W threads on W cores are meant).
 // Left out   norms, rotations, softmax, sampling, the network's other users, prefill's attention beyond its reading; an
 //            indexer's attention reads less of a long context than is said here.
 //

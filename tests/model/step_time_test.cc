@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 namespace sheaf {
 namespace {
 
@@ -60,7 +62,7 @@ TEST(StepTime, IsWhatIsReadOverTheBandwidth) {
   EXPECT_NEAR(time.total_s(), 8.9, 1e-12);
 }
 
-TEST(StepTime, OnSharedCoresNothingRunsBeside) {
+TEST(StepTime, OnSharedCoresTheSharedExpertTakesTheWorkersTime) {
   const ModelConfig config = Config();
   StepMachine machine;
   machine.rank_bytes_per_s = machine.worker_bytes_per_s = 500;
@@ -68,16 +70,24 @@ TEST(StepTime, OnSharedCoresNothingRunsBeside) {
   // 200 bytes of each worker and 300 of the shared expert a layer.
   EXPECT_NEAR(PredictStepTime(Model(config, 1, 2), machine, 1, 0).experts_s, 2 * (0.4 + 0.6),
               1e-12);
+  // With a smaller one beside, the more loaded worker of the two is what a layer waits for.
+  StepModel model = Model(config, 1, 2);
+  model.weights.back().shared_experts = 60;
+  const double most = MostOfAWorker(4, 2) * 100 / 500;
+  ASSERT_GT(most, 0.4 + 0.06);
+  EXPECT_NEAR(PredictStepTime(model, machine, 1, 0).experts_s, 2 * most, 1e-12);
 }
 
 TEST(StepTime, MultiplyAddsBoundManyRows) {
   const ModelConfig config = Config();
   StepMachine machine;
   machine.rank_bytes_per_s = machine.worker_bytes_per_s = 1000;
-  machine.rank_macs_per_s = 10000;  // 5 rows of 2 weights a byte take as long as reading
+  machine.rank_macs_per_s = 10000;  // 10 rows of 2 weights a byte take twice as long as reading
   const StepModel model = Model(config, 1, 1);
-  EXPECT_DOUBLE_EQ(PredictStepTime(model, machine, 5, 0).head_s, 0.5);
-  EXPECT_DOUBLE_EQ(PredictStepTime(model, machine, 50, 0).head_s, 5);
+  // Reading 0.5 s and multiplying 0.05, 1 and 50 s: the one that is longer, and a little of the other.
+  EXPECT_NEAR(PredictStepTime(model, machine, 1, 0).head_s, 0.5, 0.01);
+  EXPECT_NEAR(PredictStepTime(model, machine, 10, 0).head_s, std::cbrt(0.125 + 1), 1e-9);
+  EXPECT_NEAR(PredictStepTime(model, machine, 500, 0).head_s, 50, 0.01);
 }
 
 TEST(StepTime, RanksPayForTheirGathers) {

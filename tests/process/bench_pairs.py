@@ -84,6 +84,7 @@ class Load:
     prompts: list[list[int]]  # one for each sequence
     tokens: int               # of each answer; 1: prefill is measured
     rounds: int
+    temperature: float = 0
 
     def counted(self) -> int:
         """Tokens of all rounds: of the answers, or of the prompts where an answer is one token."""
@@ -125,7 +126,7 @@ def play(side: Side, load: Load, pool: concurrent.futures.Executor) -> None:
     host, port = side.address().rsplit(":", 1)
 
     def ask(prompt: list[int]) -> None:
-        body = {"prompt": prompt, "max_tokens": load.tokens, "temperature": 0, "ignore_eos": True}
+        body = {"prompt": prompt, "max_tokens": load.tokens, "temperature": load.temperature, "ignore_eos": True}
         connection = http.client.HTTPConnection(host, int(port), timeout=PATIENCE_SECONDS)
         try:
             connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
