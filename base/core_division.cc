@@ -1,6 +1,7 @@
 #include "base/core_division.h"
 
 #include <algorithm>
+#include <cstdint>
 
 namespace sheaf {
 namespace {
@@ -27,6 +28,17 @@ CoreDivision DivideCores(std::span<const CpuCore> cores, int num_workers, double
     division.worker_cpus.push_back(CpusOf(rest.subspan(begin, end - begin)));
   }
   return division;
+}
+
+SharedCores ShareCores(int cores, int ranks, int rank_threads, int workers, int worker_threads) {
+  SharedCores shared;
+  const int of_a_rank = rank_threads > 0 ? rank_threads : cores;
+  const int of_a_worker = worker_threads > 0 ? worker_threads : cores;
+  const int64_t of_ranks = int64_t{ranks} * of_a_rank;
+  const int64_t of_workers = int64_t{workers} * of_a_worker;
+  shared.own_cores = of_ranks + of_workers <= cores;
+  shared.take_turns = of_ranks <= cores && of_workers <= cores;
+  return shared;
 }
 
 }  // namespace sheaf

@@ -148,7 +148,7 @@ absl::Status Worker::Life::Start() {
   announced_ = loader_->announced();
   server_ = std::make_unique<LinkServer>(
       config_.model, config_.threads, store_, announced_, *bell_,
-      [loader = loader_.get()](uint64_t number) { loader->Seen(number); }, this);
+      [loader = loader_.get()](uint64_t number) { loader->Seen(number); }, this, config_.wait);
   LinkListenerOptions listen;
   listen.self = {config_.model.digest, config_.instance, config_.secret};
   listen.on_refused = [this](const RefusedHello& refused) { OnRefused(refused); };

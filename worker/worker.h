@@ -24,6 +24,7 @@
 #include "absl/status/status.h"
 #include "base/clock.h"
 #include "base/ids.h"
+#include "exchange/link/exchange_wait.h"
 #include "exchange/link/link_keys.h"
 #include "exchange/link/link_maker.h"
 #include "exchange/model_identity.h"
@@ -45,6 +46,7 @@ struct WorkerConfig {
   std::string metrics_address;  // host:port; empty = none
   std::string version;
   int threads = 1;        // that compute, >= 1
+  ExchangeWait wait;      // for dispatches
   int preferred_id = -1;  // -1 = any
   bool spare = false;
   Duration first_back_off = std::chrono::milliseconds(100);

@@ -40,6 +40,19 @@ std::vector<NodeLoad> LoadsOf(const NumaPlacement& placement) {
   return loads;
 }
 
+void ShareAllCores(const CpuTopology& cpu, RouterOptions& options) {
+  const SharedCores shared =
+      ShareCores(cpu.default_threads(), options.tensor_parallel_size, options.threads,
+                 options.pool.workers, options.worker_threads);
+  options.experts_share_cores = !shared.own_cores;
+  if (options.exchange_wait != WaitKind::kAuto) return;
+  // A quota pays for looking, too.
+  const bool sleep = !shared.take_turns || cpu.cpu_quota < cpu.usable_cores;
+  options.exchange_wait = sleep              ? WaitKind::kSleep
+                          : shared.own_cores ? WaitKind::kSpin
+                                             : WaitKind::kYield;
+}
+
 absl::StatusOr<ServePlacement> PlaceOnNodes(RouterOptions& options) {
   const NumaDemand demand{.ranks = options.tensor_parallel_size,
                           .workers = WorkerProcesses(options),
@@ -62,6 +75,9 @@ absl::StatusOr<ServePlacement> PlaceOnNodes(RouterOptions& options) {
   placement.remarks = std::move(planned->remarks);
   options.process.numa_node = planned->ranks.front().node;
   options.experts_share_cores = planned->router_shares_with_workers();
+  if (options.exchange_wait == WaitKind::kAuto) {
+    options.exchange_wait = options.experts_share_cores ? WaitKind::kSleep : WaitKind::kSpin;
+  }
   options.node_loads = LoadsOf(*planned);
   return placement;
 }
@@ -71,16 +87,23 @@ absl::StatusOr<ServePlacement> PlaceOnNodes(RouterOptions& options) {
 absl::StatusOr<ServePlacement> PlaceServe(RouterOptions& options) {
   if (options.numa) return PlaceOnNodes(options);
   ServePlacement placement;
-  // On a machine of few cores, and where the operator has said how many threads there shall be,
-  // router and workers share all cores.
-  if (ThreadsAreTold(options) || options.tensor_parallel_size > 1 ||
-      options.transport == TransportKind::kInProcess) {
+  if (options.transport == TransportKind::kInProcess) {
+    options.exchange_wait = WaitKind::kSleep;
     return placement;
   }
-  CoreDivision division =
-      DivideCores(UsableCpuCores(), options.pool.workers, DetectCpuTopology().cpu_quota);
-  if (division.router_cpus.empty()) return placement;
+  // On a machine of few cores, and where the operator has said how many threads there shall be,
+  // router and workers share all cores.
+  const CpuTopology cpu = DetectCpuTopology();
+  CoreDivision division;
+  if (!ThreadsAreTold(options) && options.tensor_parallel_size == 1) {
+    division = DivideCores(UsableCpuCores(), options.pool.workers, cpu.cpu_quota);
+  }
+  if (division.router_cpus.empty()) {
+    ShareAllCores(cpu, options);
+    return placement;
+  }
   options.experts_share_cores = false;
+  if (options.exchange_wait == WaitKind::kAuto) options.exchange_wait = WaitKind::kSpin;
   placement.router_cpus = std::move(division.router_cpus);
   placement.child_cpus = std::move(division.worker_cpus);
   return placement;
@@ -89,6 +112,7 @@ absl::StatusOr<ServePlacement> PlaceServe(RouterOptions& options) {
 void PlaceRouter(RouterOptions& options) {
   if (options.transport == TransportKind::kTcp) {
     options.experts_share_cores = false;  // they are on other machines
+    if (options.exchange_wait == WaitKind::kAuto) options.exchange_wait = WaitKind::kSpin;
   }
   if (options.process.numa_node >= 0) {
     options.node_loads = {{LimitsOnNode(DetectMemoryLimits(), options.process.numa_node), 1, {}}};

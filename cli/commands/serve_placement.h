@@ -22,7 +22,7 @@ struct ServePlacement {
   std::vector<std::string> remarks;          // that an operator should know
 };
 
-// Sets what `options` knows of it: experts_share_cores, node_loads, process.numa_node.
+// Sets what `options` knows of it: experts_share_cores, exchange_wait, node_loads, process.numa_node.
 absl::StatusOr<ServePlacement> PlaceServe(RouterOptions& options);
 
 // The same of `sheaf router`, which may have been told a node.

@@ -102,6 +102,7 @@ absl::Status RunUntilStopped(const WorkerOptions& options, const std::string& nu
   worker_config.version = SHEAF_VERSION;
   worker_config.threads =
       options.worker_threads > 0 ? options.worker_threads : DetectCpuTopology().default_threads();
+  worker_config.wait = WaitOf(options.exchange_wait);
   worker_config.preferred_id = options.id;
   worker_config.spare = options.spare;
   spdlog::info("worker: metrics on {}", worker_config.metrics_address);

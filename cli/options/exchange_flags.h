@@ -15,6 +15,8 @@ namespace sheaf {
 // `options` and what else is handed over are written when `app` parses, and must live until then.
 // --exchange-integrity, the same on both sides.
 void AddIntegrityFlag(CLI::App& app, FrameIntegrity& integrity);
+// --exchange-wait, of a router or a worker.
+void AddWaitFlag(CLI::App& app, WaitKind& wait);
 // --transport; a worker of its own process cannot be a thread of the router.
 void AddRouterTransportFlag(CLI::App& app, TransportKind& transport);
 void AddWorkerTransportFlag(CLI::App& app, TransportKind& transport);

@@ -17,6 +17,20 @@
 
 namespace sheaf {
 
+const char* NameOf(WaitKind kind) {
+  switch (kind) {
+    case WaitKind::kSpin:
+      return "spin";
+    case WaitKind::kYield:
+      return "yield";
+    case WaitKind::kSleep:
+      return "sleep";
+    case WaitKind::kAuto:
+      break;
+  }
+  return "auto";
+}
+
 const char* NameOf(TransportKind kind) {
   switch (kind) {
     case TransportKind::kAuto:

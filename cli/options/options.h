@@ -35,6 +35,10 @@ enum class TransportKind {
   kInProcess,  // they are threads of the router
 };
 
+// How router and workers wait for each other (exchange/link/exchange_wait.h); kAuto: as who shares cores with whom asks for.
+enum class WaitKind { kAuto, kSpin, kYield, kSleep };
+const char* NameOf(WaitKind kind);  // as --exchange-wait takes it
+
 const char* NameOf(TransportKind kind);  // as --transport takes it
 
 struct RouterOptions {
@@ -79,6 +83,7 @@ struct RouterOptions {
   std::vector<NodeLoad> node_loads;  // of processes bound to NUMA nodes; none: nobody is
   TransportKind transport = TransportKind::kAuto;
   FrameIntegrity exchange_integrity = FrameIntegrity::kMac;  // of frames over TCP; the workers' too
+  WaitKind exchange_wait = WaitKind::kAuto;                  // for workers; of those started here, for it
   int expert_timeout_ms = 5000;  // without any answer in a layer (and 20 more a token): given up
   int late_floor_ms = 25;        // no answer is held for late before this
   bool int16_combine = false;    // answers as int16 groups: half the bytes
@@ -121,6 +126,7 @@ struct WorkerOptions {
   int first_exchange_port = 0;     // 0 = any free one
   int last_exchange_port = 0;
   FrameIntegrity exchange_integrity = FrameIntegrity::kMac;  // of frames over TCP; the routers' too
+  WaitKind exchange_wait = WaitKind::kAuto;                  // for routers
 };
 
 struct AttentionOptions {

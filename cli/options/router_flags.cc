@@ -200,6 +200,7 @@ void AddRankFlags(CLI::App& app, RouterOptions& options) {
 void AddExchangeFlags(CLI::App& app, RouterOptions& options, RouterFlagTexts& texts) {
   AddRouterTransportFlag(app, options.transport);
   AddIntegrityFlag(app, options.exchange_integrity);
+  AddWaitFlag(app, options.exchange_wait);
   app.add_option("--expert-timeout-ms", options.expert_timeout_ms,
                  "A step whose layer gets no answer for this long, and 20 ms more for each of its "
                  "tokens, is given up and computed again")

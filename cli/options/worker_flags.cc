@@ -48,6 +48,7 @@ void AddWorkerFlags(CLI::App& app, WorkerOptions& options, std::string& exchange
   app.add_option("--exchange-ports", exchange_ports,
                  "FIRST-LAST port that TCP links may listen on; default: any free one");
   AddIntegrityFlag(app, options.exchange_integrity);
+  AddWaitFlag(app, options.exchange_wait);
 }
 
 absl::Status FinishWorker(WorkerOptions& options, const std::string& exchange_ports) {

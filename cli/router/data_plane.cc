@@ -30,6 +30,19 @@ std::unique_ptr<LinkMaker> MakeLinks(TransportKind kind, TcpOptions tcp) {
 
 }  // namespace
 
+ExchangeWait WaitOf(WaitKind kind) {
+  switch (kind) {
+    case WaitKind::kSpin:
+      return ExchangeWait::Spin();
+    case WaitKind::kSleep:
+      return ExchangeWait::Sleep();
+    case WaitKind::kYield:
+    case WaitKind::kAuto:
+      break;
+  }
+  return ExchangeWait::Yield();
+}
+
 std::unique_ptr<LinkMaker> MakeRouterLinks(TransportKind kind, FrameIntegrity integrity) {
   TcpOptions tcp;
   tcp.integrity = integrity;

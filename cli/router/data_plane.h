@@ -8,10 +8,13 @@
 
 #include "absl/status/statusor.h"
 #include "cli/options/options.h"
+#include "exchange/link/exchange_wait.h"
 #include "exchange/link/link_maker.h"
 
 namespace sheaf {
 
+// kAuto: where nobody knows better, as if cores were shared.
+ExchangeWait WaitOf(WaitKind kind);
 // A router's: it connects. Not for kInProcess, which needs no other process. `integrity`: of TCP.
 std::unique_ptr<LinkMaker> MakeRouterLinks(TransportKind kind, FrameIntegrity integrity);
 

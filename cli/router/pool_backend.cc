@@ -94,6 +94,7 @@ class LinkedBackend : public ExpertBackend, private EngineObserver {
     layer.machine.give_up_after = milliseconds(options.expert_timeout_ms);
     layer.machine.verify_share = options.verify_share;
     layer.share_cores = options.experts_share_cores;
+    layer.wait = WaitOf(options.exchange_wait);
     layer.give_up = [this] { return step_is_moot_ && step_is_moot_(); };
     SHEAF_ASSIGN_OR_RETURN(layer.referee, MakeCheckpointReferee(parts.checkpoint, parts.config,
                                                                 layer.combine_element));

@@ -21,6 +21,8 @@ class Bell {
   void Ring() { doorbell_.Ring(); }
   // Returns when it was rung since `seen`, at the deadline, or for no reason.
   void WaitPast(uint32_t seen, TimePoint deadline) { doorbell_.WaitPast(seen, deadline); }
+  // Looks for so long, without sleeping, whether it was.
+  bool LookPast(uint32_t seen, Duration time) const { return doorbell_.LookPast(seen, time); }
   int fd() const { return memory_.fd(); }
 
  private:

@@ -1,6 +1,7 @@
 #include "exchange/link/doorbell.h"
 
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -46,6 +47,16 @@ void Doorbells::Ring() {
   }
   if (bell < bells_.size()) syscall(SYS_futex, bells_[bell].futex(), FUTEX_WAKE, 1, nullptr, nullptr, 0);
   bells_.clear();
+}
+
+bool Doorbell::LookPast(uint32_t seen, Duration time) const {
+  if (time <= Duration{0}) return rings() != seen;
+  const TimePoint end = std::chrono::steady_clock::now() + time;
+  do {
+    if (rings() != seen) return true;
+    sched_yield();
+  } while (std::chrono::steady_clock::now() < end);
+  return false;
 }
 
 void Doorbell::WaitPast(uint32_t seen, TimePoint deadline) {

@@ -131,8 +131,9 @@ absl::Status PooledExpertLayer::WaitForAnswers() {
       }
       question = now + kGiveUpQuestion;
     }
-    if (!parked && options_.share_cores) pool_.Park();
+    if (!parked && options_.wait.park_threads) pool_.Park();
     parked = true;
+    if (session_->bell().LookPast(rung, options_.wait.look)) continue;
     session_->bell().WaitPast(rung, std::min({exchange_->WakeAt(), look_at_all, question}));
   }
 }

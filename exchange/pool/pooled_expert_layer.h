@@ -8,8 +8,8 @@
 // combines (chunk_tokens * top_k * hidden * 4 bytes in all). Dispatches are packed in the links'
 // memory and float32 combines are added up where they arrived.
 //
-// Threads    one step thread. From Begin to the end of Finish it has the pool's links. Where workers
-//            share its cores it parks the thread pool before it waits: a spinner would hold one.
+// Threads    one step thread. From Begin to the end of Finish it has the pool's links. It waits as
+//            exchange/link/exchange_wait.h says.
 // Ownership  borrows the link pool, the thread pool and the observer; they outlive it.
 // Errors     as exchange/expert_layer.h.
 
@@ -21,6 +21,7 @@
 
 #include "base/thread_pool.h"
 #include "exchange/expert_layer.h"
+#include "exchange/link/exchange_wait.h"
 #include "exchange/pool/exchange_totals.h"
 #include "exchange/pool/layer_exchange.h"
 #include "exchange/pool/link_pool.h"
@@ -32,6 +33,7 @@ struct PooledExpertLayerOptions {
   int chunk_tokens = 512;                                 // [1, 65536]
   LayerMachineOptions machine;  // give_up_after, orphan_patience, verify_share, ...
   bool share_cores = true;      // workers, with this process's thread pool
+  ExchangeWait wait;            // for answers
   // Asked every 50 ms while Finish waits, by the step thread: true ends it with kAborted.
   std::function<bool()> give_up;
   Referee referee;  // empty: none

@@ -62,6 +62,19 @@ TEST(CoreDivision, OfAnyMachineAmongAnyNumber) {
   }
 }
 
+TEST(SharedCores, TheyTakeTurnsWhereRanksFitAndWorkersFit) {
+  EXPECT_TRUE(ShareCores(2, 1, 0, 1, 0).take_turns);
+  EXPECT_TRUE(ShareCores(2, 1, 0, 2, 1).take_turns);
+  EXPECT_TRUE(ShareCores(2, 2, 1, 2, 1).take_turns);
+  EXPECT_FALSE(ShareCores(2, 1, 0, 2, 0).take_turns) << "two workers with all cores each";
+  EXPECT_FALSE(ShareCores(2, 2, 0, 2, 1).take_turns) << "two ranks with all cores each";
+  EXPECT_FALSE(ShareCores(2, 1, 1, 2, 2).take_turns);
+  EXPECT_FALSE(ShareCores(2, 1, 1, 3, 1).take_turns);
+  EXPECT_FALSE(ShareCores(2, 1, 1, 2, 1).own_cores) << "three threads on two cores";
+  EXPECT_TRUE(ShareCores(64, 1, 32, 4, 8).own_cores);
+  EXPECT_FALSE(ShareCores(64, 1, 33, 4, 8).own_cores);
+}
+
 TEST(CoreDivision, NeighboursStayTogether) {
   const CoreDivision division = DivideCores(Machine(16, 2, 2), 2);
   EXPECT_EQ(division.router_cpus, (std::vector<int>{0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21,

@@ -241,6 +241,56 @@ TEST_F(FrameLaneTest, ADoorbellNeverLosesAWakeUp) {
   EXPECT_EQ(echoed.load(), kRounds);
 }
 
+// Threads stand for processes that sleep at bells of their own; one call wakes all of them, an odd one too, whatever their
+// counts are, and nobody else.
+TEST(Doorbells, WakeAllThatSleep) {
+  constexpr int kSleepers = 5;
+  constexpr int kRounds = 2'000;
+  const TimePoint patience = std::chrono::steady_clock::now() + std::chrono::minutes(2);
+  alignas(64) uint8_t pages[kSleepers][kDoorbellBytes] = {};
+  // Counts around which a comparison of 12 bits with a sign could go wrong.
+  const uint32_t starts[kSleepers] = {0, 0x7ff - kRounds / 2, 0xfffff800u - kRounds / 2, 0xffffffffu - kRounds / 2,
+                                      0x7fffffffu - kRounds / 2};
+  for (int i = 0; i < kSleepers; ++i) std::memcpy(pages[i], &starts[i], sizeof(starts[i]));
+  std::atomic<int> woken{0};
+  std::atomic<bool> failed{false};
+  std::vector<std::thread> sleepers;
+  for (int i = 0; i < kSleepers; ++i) {
+    sleepers.emplace_back([&, i] {
+      Doorbell mine(pages[i]);
+      for (uint32_t round = 0; round < kRounds; ++round) {
+        while (mine.rings() == starts[i] + round && std::chrono::steady_clock::now() < patience)
+          mine.WaitPast(starts[i] + round, patience);
+        if (mine.rings() != starts[i] + round + 1) failed = true;
+        woken.fetch_add(1);
+      }
+    });
+  }
+  Doorbells bells;
+  for (int round = 0; round < kRounds; ++round) {
+    for (auto& page : pages) bells.Add(Doorbell(page));
+    bells.Ring();
+    while (woken.load() < (round + 1) * kSleepers && std::chrono::steady_clock::now() < patience)
+      std::this_thread::yield();
+  }
+  for (std::thread& sleeper : sleepers) sleeper.join();
+  EXPECT_EQ(woken.load(), kRounds * kSleepers);
+  EXPECT_FALSE(failed);
+}
+
+TEST(Doorbell, LookingEndsWithARingOrTheTime) {
+  alignas(64) uint8_t page[kDoorbellBytes] = {};
+  Doorbell bell(page);
+  const uint32_t before = bell.rings();
+  const TimePoint start = std::chrono::steady_clock::now();
+  EXPECT_FALSE(bell.LookPast(before, std::chrono::milliseconds(5)));
+  EXPECT_GE(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(5));
+  EXPECT_FALSE(bell.LookPast(before, Duration{0}));
+  bell.Ring();
+  EXPECT_TRUE(bell.LookPast(before, Duration{0}));
+  EXPECT_TRUE(bell.LookPast(before, std::chrono::hours(1)));
+}
+
 TEST(Doorbell, WaitEndsAtTheDeadline) {
   alignas(64) uint8_t page[kDoorbellBytes] = {};
   Doorbell bell(page);

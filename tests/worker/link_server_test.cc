@@ -68,7 +68,7 @@ class LinkServerTest : public testing::Test {
           absl::MutexLock lock(&mutex_);
           seen_ = number;
         },
-        &watcher_, full_patience);
+        &watcher_, ExchangeWait::Sleep(), full_patience);
     LinkListenerOptions options;
     options.self = {TestModel().digest, InstanceId(7), {}};
     listener_ = *maker_->Listen(options, *bell_, [this](auto link, const Hello& hello) {

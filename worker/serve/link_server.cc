@@ -37,12 +37,13 @@ ServedDispatch::Outcome OutcomeOf(FrameKind kind) {
 
 LinkServer::LinkServer(const ModelIdentity& model, int num_threads, const HeldExperts& experts,
                        Holdings holdings, Bell& bell, OnSeen on_seen, ServeObserver* observer,
-                       Duration full_patience)
+                       ExchangeWait wait, Duration full_patience)
     : model_(model),
       experts_(experts),
       bell_(bell),
       on_seen_(std::move(on_seen)),
       observer_(observer),
+      wait_(wait),
       full_patience_(full_patience),
       num_threads_(std::max(1, num_threads)),
       announced_(std::move(holdings)),
@@ -97,6 +98,8 @@ void LinkServer::Run() {
       AnswerOldest();
       continue;
     }
+    if (wait_.park_threads) pool_->Park();
+    if (bell_.LookPast(rings, wait_.look)) continue;
     pool_->Park();
     const bool full = std::any_of(clients_.begin(), clients_.end(), [](const Client& client) {
       return client.full_since.has_value();

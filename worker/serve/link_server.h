@@ -1,8 +1,8 @@
 #pragma once
 // LinkServer: a worker's compute thread with its links to routers. Round robin: one dispatch of one
 // router, then one of the next, so that no router waits behind another's backlog for more than one
-// dispatch. Receiving, computing (over its pool) and answering have no hop between threads; the pool is
-// parked while there is nothing to do.
+// dispatch. Receiving, computing (over its pool) and answering have no hop between threads. While
+// there is nothing to do it waits as exchange/link/exchange_wait.h says.
 // While a device computes one link's dispatch, the next link's is read (ExpertRunner::depth()); of each
 // link one is under way, and all are answered before links come or go.
 //
@@ -32,6 +32,7 @@
 #include "base/log_limit.h"
 #include "base/thread_pool.h"
 #include "exchange/link/bell.h"
+#include "exchange/link/exchange_wait.h"
 #include "exchange/link/frame_link.h"
 #include "exchange/link/hello.h"
 #include "exchange/model_identity.h"
@@ -68,10 +69,10 @@ class LinkServer {
  public:
   using OnSeen = std::function<void(uint64_t number)>;
 
-  // `holdings` is what is announced from the beginning.
+  // `holdings` is what is announced from the beginning. `wait`: for dispatches.
   LinkServer(const ModelIdentity& model, int num_threads, const HeldExperts& experts,
              Holdings holdings, Bell& bell, OnSeen on_seen, ServeObserver* observer,
-             Duration full_patience = std::chrono::seconds(2));
+             ExchangeWait wait = {}, Duration full_patience = std::chrono::seconds(2));
   ~LinkServer();  // ends the thread; closes all links
 
   void AddLink(std::unique_ptr<FrameLink> link, const Hello& hello) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -115,6 +116,7 @@ class LinkServer {
   Bell& bell_;
   const OnSeen on_seen_;
   ServeObserver* const observer_;
+  const ExchangeWait wait_;
   const Duration full_patience_;
   const int num_threads_;
 
