@@ -86,3 +86,10 @@ def test_a_stored_head_counts_beside_tied_embeddings(make: Callable[..., Path], 
     ("bfloat16", "bf16", 1.6e-3), ("fp8_e4m3", "fp8_e4m3", 1.5e-2), ("fp8_e5m2", "fp8_e5m2", 2.5e-2)])
 def test_every_kv_cache_format(tiny: Path, seed: int, kv: str, rounding: str, tolerance: float) -> None:
     check(tiny, seed, kv, rounding, tolerance)
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("kv, rounding, tolerance", [("float32", "none", TOLERANCE), ("fp8_e4m3", "fp8_e4m3", 1.5e-2)])
+def test_attention_ranks(make: Callable[..., Path], seed: int, ranks: int, kv: str, rounding: str, tolerance: float) -> None:
+    check(make(format="gptq", experts=21), seed, kv, rounding, tolerance,
+          flags=("--tensor-parallel-size", str(ranks), "--threads", "1"))

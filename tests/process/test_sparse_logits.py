@@ -111,3 +111,9 @@ def test_dense_attention_would_fail(make: Callable[..., Path], seed: int) -> Non
         errors = errors_of_prompt(server, prompt, dense)
     assert max(errors[:TOPK]) <= TOLERANCE  # all of them are chosen
     assert np.median(errors[2 * TOPK:]) > 0.05
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_attention_ranks(make: Callable[..., Path], seed: int, ranks: int) -> None:
+    check(sparse(make), seed, "float32", "none", TOLERANCE, TOKENS, MIN_INDEX_MARGIN,
+          flags=("--tensor-parallel-size", str(ranks), "--threads", "1"))
