@@ -1,6 +1,7 @@
 #include "kernels/experts/expert_plan_cuda.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <vector>
 
@@ -118,22 +119,52 @@ class Writer {
   int32_t ordered_rows_ = 0;
 };
 
-}  // namespace
+using TileCounts = std::array<size_t, kPlanLists>;
 
-ExpertPlanLayout::ExpertPlanLayout(const ExpertBatchShape& shape) {
-  Take(bytes, sizeof(PlanHead));
-  jobs = Take(bytes, sizeof(PlannedJob) * shape.max_jobs);
-  rows = Take(bytes, sizeof(int32_t) * shape.max_rows);
+TileCounts MostTiles(const ExpertBatchShape& shape) {
   const size_t inner = Ceil(shape.intermediate, kInnerTile);
   const size_t outputs = Ceil(shape.hidden, kOutputTile);
   const size_t few = std::min(shape.max_jobs, shape.max_rows);
   // Of a job with more than kFewRows rows, at most one tile is not full.
   const size_t many = Ceil(shape.max_rows, kManyRows) + shape.max_rows / (kFewRows + 1);
   const size_t ordered = shape.permuted ? shape.max_rows : 0;
-  const size_t counts[kPlanLists] = {2 * ordered, few * inner,   many * inner,
-                                     ordered,     few * outputs, many * outputs};
+  return {2 * ordered, few * inner, many * inner, ordered, few * outputs, many * outputs};
+}
+
+}  // namespace
+
+PlanHead LargestHead(const ExpertBatchShape& shape, const PlanHead& like) {
+  PlanHead head;
+  const TileCounts counts = MostTiles(shape);
   for (int list = 0; list < kPlanLists; ++list) {
-    tiles[list] = Take(bytes, sizeof(PlannedTile) * counts[list]);
+    head.tiles[list] = static_cast<int32_t>(counts[static_cast<size_t>(list)]);
+  }
+  if (shape.max_tokens <= kFewRows) head.tiles[kManyInner] = head.tiles[kManyOutput] = 0;
+  head.num_jobs = shape.max_jobs;
+  head.num_rows = shape.max_rows;
+  head.num_tokens = shape.max_tokens;
+  for (int list = 0; list < kPlanLists; ++list) {
+    head.tiles[list] = std::max(head.tiles[list], like.tiles[list]);
+  }
+  head.part_bytes = like.part_bytes;
+  return head;
+}
+
+bool Covers(const PlanHead& larger, const PlanHead& head) {
+  for (int list = 0; list < kPlanLists; ++list) {
+    if (head.tiles[list] > larger.tiles[list]) return false;
+  }
+  return head.num_jobs <= larger.num_jobs && head.num_rows <= larger.num_rows &&
+         head.num_tokens <= larger.num_tokens && head.part_bytes <= larger.part_bytes;
+}
+
+ExpertPlanLayout::ExpertPlanLayout(const ExpertBatchShape& shape) {
+  Take(bytes, sizeof(PlanHead));
+  jobs = Take(bytes, sizeof(PlannedJob) * shape.max_jobs);
+  rows = Take(bytes, sizeof(int32_t) * shape.max_rows);
+  const TileCounts counts = MostTiles(shape);
+  for (int list = 0; list < kPlanLists; ++list) {
+    tiles[list] = Take(bytes, sizeof(PlannedTile) * counts[static_cast<size_t>(list)]);
   }
 }
 

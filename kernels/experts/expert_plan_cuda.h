@@ -81,6 +81,12 @@ struct PlanHead {
   int32_t part_bytes = 0;  // the largest part of any matrix
 };
 
+// The most that a plan of the shape may have whose jobs have no token twice, and no less than `like`, whose experts are as
+// theirs: for launches that are to serve all of them, a CUDA graph's. Lists that are empty in every such plan are empty here.
+PlanHead LargestHead(const ExpertBatchShape& shape, const PlanHead& like);
+// Whether launches made for `larger` serve a plan with this head.
+bool Covers(const PlanHead& larger, const PlanHead& head);
+
 // Offsets in bytes from the plan's beginning, which is 256-byte aligned.
 struct ExpertPlanLayout {
   explicit ExpertPlanLayout(const ExpertBatchShape& shape);

@@ -97,6 +97,40 @@ TEST_P(DeviceEngineTest, TwoBatchesUnderWayAndAbandonedOnes) {
   }
 }
 
+// Decode's sizes are launched as graphs, captured once a size and set of buffers, whatever the batches are.
+TEST_P(DeviceEngineTest, SmallBatchesAreGraphs) {
+  FakeGpu gpu(GetParam(), random_);
+  ThreadPool pool(1);
+  const auto right_experts = FakeGpu::LoadLayer(gpu.cpu(), 1);
+  const auto right = gpu.cpu().NewCompute(pool);
+  FakeCudaOptions options;
+  options.seed = random_();
+  ASSERT_TRUE(gpu.Make(options).ok());
+  const auto experts = FakeGpu::LoadLayer(gpu.engine(), 1);
+  {
+    const auto compute = gpu.engine().NewCompute(pool);
+    const auto run = [&](int tokens, int top_k) {
+      const FakeGpuBatch batch(random_, tokens, gpu.config().hidden_size, top_k);
+      std::vector<HeldExpertJob> jobs;
+      std::vector<float> got(batch.floats(), -1);
+      ASSERT_TRUE(compute->Submit(batch.Of(experts, random_() % 2 == 0, jobs)).ok());
+      ASSERT_TRUE(compute->Complete(got.data()).ok());
+      ASSERT_EQ(got, batch.Right(*right, right_experts)) << tokens << " tokens to " << top_k;
+    };
+    for (int i = 0; i < 6; ++i) run(5 + i % 4, 3);  // 5 to 8 tokens, 15 to 24 pairs: 8, and 16 or 32
+    EXPECT_LE(gpu.runtime().graphs(), 4) << "two sizes, two sets of buffers";
+    EXPECT_EQ(gpu.runtime().graph_launches(), 6);
+    for (const int tokens : {1, 2, 3, 64, 63, 1, 17, 5}) run(tokens, 2);
+    EXPECT_EQ(gpu.runtime().graph_launches(), 14);
+    run(65, 2);
+    run(150, 3);
+    EXPECT_EQ(gpu.runtime().graph_launches(), 14) << "more tokens are none";
+    for (int i = 0; i < 10; ++i) run(1 + static_cast<int>(random_() % 80), 1 + static_cast<int>(random_() % 4));
+  }
+  EXPECT_EQ(gpu.runtime().graphs(), 0) << "given back with the compute";
+  EXPECT_THAT(gpu.runtime().violations(), IsEmpty());
+}
+
 // Whoever lets go of the experts then gives their memory to others.
 TEST_P(DeviceEngineTest, ABatchThatHasEndedIsNotReadAnyMore) {
   FakeGpu gpu(GetParam(), random_);

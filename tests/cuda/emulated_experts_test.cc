@@ -43,6 +43,37 @@ TEST_P(EmulatedExpertsTest, TheBytesOfTheCpu) {
   }
 }
 
+// One graph, captured for the first batch of a size, with the rows, experts and plans of many.
+TEST_P(EmulatedExpertsTest, AGraphServesEveryBatchOfItsSize) {
+  const uint64_t seed = TestSeed();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::mt19937_64 random(seed);
+  FakeGpu gpu(GetParam(), random);
+  ThreadPool pool(1);
+  const auto right_experts = FakeGpu::LoadLayer(gpu.cpu(), 1);
+  const auto right = gpu.cpu().NewCompute(pool);
+  FakeCudaOptions options;
+  options.seed = random();
+  const absl::Status made = gpu.MakeWith(
+      [&](FakeCudaRuntime& runtime) { return MakeEmulatedKernels(runtime, random()); }, options);
+  ASSERT_TRUE(made.ok()) << made;
+  const auto experts = FakeGpu::LoadLayer(gpu.engine(), 1);
+  const auto compute = gpu.engine().NewCompute(pool);
+  for (int round = 0; round < 10; ++round) {
+    // 17 to 32 tokens, 33 to 64 pairs, some on one expert alone: few and many rows of one.
+    const FakeGpuBatch batch(random, 17 + static_cast<int>(random() % 16),
+                             gpu.config().hidden_size, 2, random() % 2 == 0);
+    std::vector<HeldExpertJob> jobs;
+    std::vector<float> got(batch.floats(), -1);
+    ASSERT_TRUE(compute->Submit(batch.Of(experts, random() % 2 == 0, jobs)).ok());
+    ASSERT_TRUE(compute->Complete(got.data()).ok());
+    ASSERT_EQ(got, batch.Right(*right, right_experts)) << "round " << round;
+  }
+  EXPECT_EQ(gpu.runtime().graph_launches(), 10);
+  EXPECT_EQ(gpu.runtime().graphs(), 2) << "one for each set of buffers";
+  EXPECT_THAT(gpu.runtime().violations(), ::testing::IsEmpty());
+}
+
 INSTANTIATE_TEST_SUITE_P(Storages, EmulatedExpertsTest,
                          ::testing::Values(TinyStorage::kGptq, TinyStorage::kPackQuantized));
 

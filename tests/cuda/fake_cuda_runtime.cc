@@ -26,6 +26,13 @@ size_t Rounded(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kA
 struct FakeCudaRuntime::Stream {
   std::deque<Operation> operations;
   bool alive = true;
+  std::thread::id capturer;  // whose operations become a graph; none: they are enqueued
+  std::vector<Operation> captured;
+};
+
+struct FakeCudaRuntime::Graph {
+  std::vector<Operation> operations;
+  bool alive = true;
 };
 
 struct FakeCudaRuntime::Event {
@@ -245,10 +252,53 @@ CudaError FakeCudaRuntime::CopyToHost(void* pinned, DeviceAddress from, size_t b
   if (const CudaError error = Enter(); error != CudaError::kSuccess) return error;
   if (!IsDevice(from, bytes)) return Bad("CopyToHost outside of an allocation");
   if (!IsPinned(pinned, bytes)) return Bad("CopyToHost to memory that is not pinned");
-  std::memset(pinned, kPoison, bytes);
   Operation operation;
+  operation.enqueued = [pinned, bytes] { std::memset(pinned, kPoison, bytes); };
   operation.body = [this, from, pinned, bytes] { std::memcpy(pinned, Shadow(from), bytes); };
   return Enqueue(stream, std::move(operation));
+}
+
+CudaError FakeCudaRuntime::BeginCapture(CudaStream stream) {
+  absl::MutexLock lock(&mutex_);
+  if (const CudaError error = Enter(); error != CudaError::kSuccess) return error;
+  Stream& captured = *reinterpret_cast<Stream*>(stream);
+  if (captured.capturer != std::thread::id()) return Bad("a stream that is captured twice");
+  captured.capturer = std::this_thread::get_id();
+  return CudaError::kSuccess;
+}
+
+CudaError FakeCudaRuntime::EndCapture(CudaStream stream, CudaGraph& graph) {
+  absl::MutexLock lock(&mutex_);
+  if (const CudaError error = Enter(); error != CudaError::kSuccess) return error;
+  Stream& captured = *reinterpret_cast<Stream*>(stream);
+  if (captured.capturer != std::this_thread::get_id()) return Bad("a capture that was not begun");
+  captured.capturer = {};
+  graphs_.push_back(std::make_unique<Graph>());
+  graphs_.back()->operations.swap(captured.captured);
+  graph = reinterpret_cast<CudaGraph>(graphs_.back().get());
+  return CudaError::kSuccess;
+}
+
+CudaError FakeCudaRuntime::LaunchGraph(CudaGraph graph, CudaStream stream) {
+  absl::MutexLock lock(&mutex_);
+  if (const CudaError error = Enter(); error != CudaError::kSuccess) return error;
+  const Graph& launched = *reinterpret_cast<Graph*>(graph);
+  if (!launched.alive) return Bad("a graph that is destroyed");
+  ++graph_launches_;
+  for (const Operation& operation : launched.operations) {
+    if (const CudaError error = Enqueue(stream, operation); error != CudaError::kSuccess)
+      return error;
+  }
+  return CudaError::kSuccess;
+}
+
+CudaError FakeCudaRuntime::DestroyGraph(CudaGraph graph) {
+  absl::MutexLock lock(&mutex_);
+  if (const CudaError error = Enter(); error != CudaError::kSuccess) return error;
+  Graph& destroyed = *reinterpret_cast<Graph*>(graph);
+  if (!destroyed.alive) return Bad("a graph that is destroyed twice");
+  destroyed.alive = false;
+  return CudaError::kSuccess;
 }
 
 std::string FakeCudaRuntime::TextOf(CudaError error) const {
@@ -284,6 +334,13 @@ uint8_t* FakeCudaRuntime::Host(DeviceAddress at, size_t bytes) {
 CudaError FakeCudaRuntime::Enqueue(CudaStream stream, Operation operation) {
   Stream& queue = *reinterpret_cast<Stream*>(stream);
   if (!queue.alive) return Bad("a stream that is destroyed");
+  if (queue.capturer == std::this_thread::get_id()) {
+    if (operation.record != nullptr || operation.wait != nullptr) return Bad("an event in a graph");
+    queue.captured.push_back(std::move(operation));
+    return lost_;
+  }
+  if (queue.capturer != std::thread::id()) return Bad("a stream that another thread captures");
+  if (operation.enqueued) operation.enqueued();
   queue.operations.push_back(std::move(operation));
   RunByChance();
   return lost_;
@@ -353,6 +410,17 @@ size_t FakeCudaRuntime::queued() const {
   size_t operations = 0;
   for (const std::unique_ptr<Stream>& stream : streams_) operations += stream->operations.size();
   return operations;
+}
+
+int FakeCudaRuntime::graphs() const {
+  absl::MutexLock lock(&mutex_);
+  return static_cast<int>(std::count_if(graphs_.begin(), graphs_.end(),
+                                        [](const auto& graph) { return graph->alive; }));
+}
+
+int FakeCudaRuntime::graph_launches() const {
+  absl::MutexLock lock(&mutex_);
+  return graph_launches_;
 }
 
 size_t FakeCudaRuntime::allocated_bytes() const {

@@ -8,7 +8,7 @@
 //            call: each time a stream of those that can go on is drawn from the seed. So whatever is
 //            not ordered by an event happens in any order, also far too late.
 // Checks     copies outside an allocation, from or to memory that is not pinned, of freed memory, calls of a
-//            thread without a device, a wait that nothing will end: violations(), and kInvalidValue.
+//            thread without a device, a wait that nothing will end, an event in a graph, a graph that is destroyed: violations(), and kInvalidValue.
 // Faults     FakeCudaOptions and LoseAfter. Once lost, every call says why.
 //
 // Threads    any; what streams run is run by whoever waits, one at a time.
@@ -70,6 +70,10 @@ class FakeCudaRuntime final : public CudaRuntime {
   CudaError CopyToDevice(DeviceAddress to, const void* pinned, size_t bytes,
                          CudaStream stream) override;
   CudaError CopyToHost(void* pinned, DeviceAddress from, size_t bytes, CudaStream stream) override;
+  CudaError BeginCapture(CudaStream stream) override;
+  CudaError EndCapture(CudaStream stream, CudaGraph& graph) override;
+  CudaError LaunchGraph(CudaGraph graph, CudaStream stream) override;
+  CudaError DestroyGraph(CudaGraph graph) override;
   std::string TextOf(CudaError error) const override;
 
   // A kernel: `body` runs in the stream's turn. Only there may it follow what Host gives.
@@ -86,13 +90,17 @@ class FakeCudaRuntime final : public CudaRuntime {
   std::vector<std::string> violations() const;
   uint64_t operations() const;  // run so far
   size_t queued() const;         // operations that have not run
+  int graphs() const;            // captured and not destroyed
+  int graph_launches() const;
   size_t allocated_bytes() const;
   size_t pinned_bytes() const;
 
  private:
   struct Stream;
   struct Event;
+  struct Graph;
   struct Operation {
+    std::function<void()> enqueued;  // run at once, at each launch where a graph has it
     std::function<void()> body;
     Event* record = nullptr;
     uint64_t record_number = 0;
@@ -119,6 +127,8 @@ class FakeCudaRuntime final : public CudaRuntime {
   std::map<const uint8_t*, size_t> pinned_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::unique_ptr<Stream>> streams_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::unique_ptr<Event>> events_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::unique_ptr<Graph>> graphs_ ABSL_GUARDED_BY(mutex_);
+  int graph_launches_ ABSL_GUARDED_BY(mutex_) = 0;
   std::set<std::thread::id> threads_ ABSL_GUARDED_BY(mutex_);  // that use the device
   std::vector<std::string> violations_ ABSL_GUARDED_BY(mutex_);
   uint64_t operations_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -73,10 +73,18 @@ struct PlannedJob {
   int32_t num_pairs = 0;
 };
 
+// At the plan's beginning; its copy on the host says what a launch serves at most.
 struct PlanCounts {
   int32_t jobs = 0;
   int32_t pairs = 0;
 };
+static_assert(sizeof(PlanCounts) % alignof(PlannedJob) == 0);
+
+PlanCounts Of(const DevicePlanHead& head) {
+  PlanCounts counts;
+  std::memcpy(&counts, head.bytes, sizeof(counts));
+  return counts;
+}
 
 const Layout& Of(const DeviceExpertLayout& layout) { return static_cast<const Layout&>(layout); }
 
@@ -115,7 +123,7 @@ CudaError ReferenceExpertKernels::Arrived(const DeviceUploadPiece& piece, Device
 }
 
 size_t ReferenceExpertKernels::PlanBytes(const DeviceBatchShape& shape) const {
-  return sizeof(PlannedJob) * static_cast<size_t>(shape.jobs) +
+  return sizeof(PlanCounts) + sizeof(PlannedJob) * static_cast<size_t>(shape.jobs) +
          sizeof(int32_t) * static_cast<size_t>(shape.pairs);
 }
 
@@ -128,8 +136,8 @@ absl::Status ReferenceExpertKernels::WritePlan(const DeviceBatchShape& shape, in
                                                std::span<const DeviceJob> jobs,
                                                std::span<std::byte> plan,
                                                DevicePlanHead& head) const {
-  std::byte* job_at = plan.data();
-  std::byte* row_at = plan.data() + sizeof(PlannedJob) * static_cast<size_t>(shape.jobs);
+  std::byte* job_at = plan.data() + sizeof(PlanCounts);
+  std::byte* row_at = job_at + sizeof(PlannedJob) * static_cast<size_t>(shape.jobs);
   PlanCounts counts;
   for (const DeviceJob& job : jobs) {
     const PlannedJob planned{job.layout, job.expert, counts.pairs,
@@ -145,8 +153,21 @@ absl::Status ReferenceExpertKernels::WritePlan(const DeviceBatchShape& shape, in
     ++counts.jobs;
     counts.pairs += planned.num_pairs;
   }
+  std::memcpy(plan.data(), &counts, sizeof(counts));
   std::memcpy(head.bytes, &counts, sizeof(counts));
   return absl::OkStatus();
+}
+
+DevicePlanHead ReferenceExpertKernels::GraphHead(const DeviceBatchShape& shape,
+                                                 const DevicePlanHead&) const {
+  const PlanCounts counts{shape.jobs, shape.pairs};
+  DevicePlanHead head;
+  std::memcpy(head.bytes, &counts, sizeof(counts));
+  return head;
+}
+
+bool ReferenceExpertKernels::Covers(const DevicePlanHead& graph, const DevicePlanHead& head) const {
+  return Of(head).jobs <= Of(graph).jobs && Of(head).pairs <= Of(graph).pairs;
 }
 
 CudaError ReferenceExpertKernels::Run(const DeviceBatch& batch, CudaStream stream) {
@@ -159,8 +180,11 @@ void ReferenceExpertKernels::Compute(const DeviceBatch& batch) const {
     SHEAF_CHECK(found != nullptr, "a kernel stays within allocations");
     return found;
   };
+  const uint8_t* const plan = at(batch.plan, PlanBytes(batch.shape));
   PlanCounts counts;
-  std::memcpy(&counts, batch.head.bytes, sizeof(counts));
+  std::memcpy(&counts, plan, sizeof(counts));
+  SHEAF_CHECK(counts.jobs <= Of(batch.head).jobs && counts.pairs <= Of(batch.head).pairs,
+              "a launch serves its plan");
   const size_t rows = static_cast<size_t>(batch.shape.rows);
   const size_t groups = static_cast<size_t>(kernels::NumGroups(batch.shape.hidden));
   const size_t hidden = static_cast<size_t>(batch.shape.hidden);
@@ -177,16 +201,16 @@ void ReferenceExpertKernels::Compute(const DeviceBatch& batch) const {
   const size_t workspace = WorkspaceBytes(batch.shape);
   std::memset(runtime_.Host(batch.workspace, workspace), 0x7f, workspace);
 
-  const uint8_t* const plan = at(batch.plan, PlanBytes(batch.shape));
+  const uint8_t* const jobs = plan + sizeof(PlanCounts);
   const auto* indexes = reinterpret_cast<const int32_t*>(
-      plan + sizeof(PlannedJob) * static_cast<size_t>(batch.shape.jobs));
+      jobs + sizeof(PlannedJob) * static_cast<size_t>(batch.shape.jobs));
   std::vector<kernels::ExpertWeights> experts;
   experts.reserve(static_cast<size_t>(counts.jobs));
   std::vector<std::vector<uint8_t>> arrays;  // as they were in the file
   std::vector<kernels::ExpertJob> work;
   for (int32_t i = 0; i < counts.jobs; ++i) {
     PlannedJob job;
-    std::memcpy(&job, plan + sizeof(job) * static_cast<size_t>(i), sizeof(job));
+    std::memcpy(&job, jobs + sizeof(job) * static_cast<size_t>(i), sizeof(job));
     kernels::ExpertWeights& weights = experts.emplace_back(Of(*job.layout).weights());
     DeviceAddress array_at = job.expert;
     VisitArrays(weights, [&](auto& array, size_t bytes) {

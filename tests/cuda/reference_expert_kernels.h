@@ -39,6 +39,8 @@ class ReferenceExpertKernels final : public DeviceExpertKernels {
                          std::span<const DeviceJob> jobs, std::span<std::byte> plan,
                          DevicePlanHead& head) const override;
   CudaError Run(const DeviceBatch& batch, CudaStream stream) override;
+  DevicePlanHead GraphHead(const DeviceBatchShape& shape, const DevicePlanHead& like) const override;
+  bool Covers(const DevicePlanHead& graph, const DevicePlanHead& head) const override;
 
  private:
   static constexpr std::array<CudaArchitecture, 2> kArchitectures{{{8, 0}, {9, 0}}};

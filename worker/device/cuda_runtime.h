@@ -48,6 +48,7 @@ struct CudaDeviceFacts {
 
 using CudaStream = struct CudaStreamOpaque*;
 using CudaEvent = struct CudaEventOpaque*;
+using CudaGraph = struct CudaGraphOpaque*;
 
 class CudaRuntime {
  public:
@@ -83,6 +84,14 @@ class CudaRuntime {
                                  CudaStream stream) = 0;
   virtual CudaError CopyToHost(void* pinned, DeviceAddress from, size_t bytes,
                                CudaStream stream) = 0;
+
+  // From Begin to End nothing that this thread enqueues in the stream runs: it becomes a graph, whose copies and kernels
+  // have the addresses and sizes that they were given, and which is launched as often as one likes. Copies and kernels alone.
+  virtual CudaError BeginCapture(CudaStream stream) = 0;
+  virtual CudaError EndCapture(CudaStream stream, CudaGraph& graph) = 0;
+  virtual CudaError LaunchGraph(CudaGraph graph, CudaStream stream) = 0;
+  // Once it runs no more.
+  virtual CudaError DestroyGraph(CudaGraph graph) = 0;
 
   // In words, "uncorrectable ECC error encountered".
   virtual std::string TextOf(CudaError error) const = 0;

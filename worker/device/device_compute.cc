@@ -1,6 +1,7 @@
 #include "worker/device/device_compute.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <utility>
 
@@ -33,6 +34,12 @@ absl::StatusOr<DeviceBuffers> DeviceBuffers::Create(const DeviceMemoryPlan& plan
 
 DeviceCompute::~DeviceCompute() {
   while (!work_.empty()) Abandon();
+  if (!device_.Use().ok()) return;  // of a lost device nothing is given back
+  for (const auto& graphs : graphs_) {
+    for (const auto& [size, graph] : graphs) {
+      if (graph.launch != nullptr) device_.runtime().DestroyGraph(graph.launch);
+    }
+  }
 }
 
 absl::Status DeviceCompute::Submit(const ExpertBatch& batch) {
@@ -93,36 +100,94 @@ absl::Status DeviceCompute::StartParts() {
 
 absl::Status DeviceCompute::Start(const Work& work, const BatchPart& part,
                                   const DeviceBuffers::Side& side) {
-  size_t in_bytes = 0;
-  const DeviceBatch batch = Stage(work, part, side, in_bytes);
-  const size_t out_bytes = sizeof(float) * static_cast<size_t>(part.num_pairs) *
-                           static_cast<size_t>(batch.shape.hidden);
+  const std::optional<DeviceBatchShape> graph_shape = GraphShapeOf(part);
+  if (graph_shape.has_value()) return StartGraph(work, Stage(work, part, *graph_shape, side), side);
+  const DeviceBatch batch = Stage(work, part, ShapeOf(part), side);
   const std::string& what = work.what;
   SHEAF_CUDA_RETURN_IF_ERROR(
-      device_, CopyToDevice(side.in, side.pinned_in, in_bytes, buffers_.rows), what);
+      device_, CopyToDevice(side.in, side.pinned_in, InBytes(batch.shape), buffers_.rows), what);
   SHEAF_CUDA_RETURN_IF_ERROR(device_, Record(side.arrived, buffers_.rows), what);
   SHEAF_CUDA_RETURN_IF_ERROR(device_, WaitFor(buffers_.experts, side.arrived), what);
   SHEAF_RETURN_IF_ERROR(device_.Check(kernels_.Run(batch, buffers_.experts), "Run", what));
   SHEAF_CUDA_RETURN_IF_ERROR(device_, Record(side.computed, buffers_.experts), what);
   SHEAF_CUDA_RETURN_IF_ERROR(device_, WaitFor(buffers_.vectors, side.computed), what);
   SHEAF_CUDA_RETURN_IF_ERROR(
-      device_, CopyToHost(side.pinned_out, side.out, out_bytes, buffers_.vectors), what);
+      device_, CopyToHost(side.pinned_out, side.out, OutBytes(batch.shape), buffers_.vectors), what);
   SHEAF_CUDA_RETURN_IF_ERROR(device_, Record(side.returned, buffers_.vectors), what);
   return absl::OkStatus();
 }
 
+DeviceBatchShape DeviceCompute::ShapeOf(const BatchPart& part) const {
+  DeviceBatchShape shape = plan_.part;
+  shape.rows = part.num_rows;
+  shape.jobs = static_cast<int>(part.runs.size());
+  shape.pairs = part.num_pairs;
+  return shape;
+}
+
+std::optional<DeviceBatchShape> DeviceCompute::GraphShapeOf(const BatchPart& part) const {
+  DeviceBatchShape shape = plan_.part;
+  shape.rows = static_cast<int>(std::bit_ceil(static_cast<unsigned>(part.num_rows)));
+  shape.pairs = static_cast<int>(std::bit_ceil(static_cast<unsigned>(part.num_pairs)));
+  shape.jobs = std::min(shape.pairs, plan_.part.jobs);
+  if (shape.rows > std::min(kMostGraphRows, plan_.part.rows) || shape.pairs > plan_.part.pairs ||
+      InBytes(shape) > plan_.in_bytes || OutBytes(shape) > plan_.out_bytes) {
+    return std::nullopt;
+  }
+  return shape;
+}
+
+size_t DeviceCompute::InBytes(const DeviceBatchShape& shape) const {
+  return DeviceRowsLayout(shape.rows, shape.hidden, kernels_.PlanBytes(shape)).bytes;
+}
+
+size_t DeviceCompute::OutBytes(const DeviceBatchShape& shape) {
+  return sizeof(float) * static_cast<size_t>(shape.pairs) * static_cast<size_t>(shape.hidden);
+}
+
+absl::Status DeviceCompute::StartGraph(const Work& work, const DeviceBatch& batch,
+                                       const DeviceBuffers::Side& side) {
+  auto& graphs = graphs_[static_cast<size_t>(&side - buffers_.sides.data())];
+  Graph& graph = graphs[{batch.shape.rows, batch.shape.pairs}];
+  if (graph.launch != nullptr && !kernels_.Covers(graph.head, batch.head)) {
+    // The side is free, so nothing of the graph runs.
+    SHEAF_CUDA_RETURN_IF_ERROR(device_, DestroyGraph(std::exchange(graph.launch, nullptr)), work.what);
+  }
+  if (graph.launch == nullptr) {
+    graph.head = kernels_.GraphHead(batch.shape, batch.head);
+    SHEAF_RETURN_IF_ERROR(Capture(work, batch, side, graph.launch));
+  }
+  SHEAF_CUDA_RETURN_IF_ERROR(device_, LaunchGraph(graph.launch, buffers_.experts), work.what);
+  SHEAF_CUDA_RETURN_IF_ERROR(device_, Record(side.returned, buffers_.experts), work.what);
+  return absl::OkStatus();
+}
+
+absl::Status DeviceCompute::Capture(const Work& work, DeviceBatch batch,
+                                    const DeviceBuffers::Side& side, CudaGraph& graph) {
+  batch.head = kernels_.GraphHead(batch.shape, batch.head);
+  const std::string what = work.what + ", a graph";
+  CudaRuntime& runtime = device_.runtime();
+  SHEAF_CUDA_RETURN_IF_ERROR(device_, BeginCapture(buffers_.experts), what);
+  CudaError error = runtime.CopyToDevice(side.in, side.pinned_in, InBytes(batch.shape), buffers_.experts);
+  if (error == CudaError::kSuccess) error = kernels_.Run(batch, buffers_.experts);
+  if (error == CudaError::kSuccess) {
+    error = runtime.CopyToHost(side.pinned_out, side.out, OutBytes(batch.shape), buffers_.experts);
+  }
+  // Ended in any case: the stream is as it was.
+  const CudaError ended = runtime.EndCapture(buffers_.experts, graph);
+  SHEAF_RETURN_IF_ERROR(device_.Check(error, "what a graph is made of", what));
+  return device_.Check(ended, "EndCapture", what);
+}
+
 DeviceBatch DeviceCompute::Stage(const Work& work, const BatchPart& part,
-                                 const DeviceBuffers::Side& side, size_t& bytes) {
+                                 const DeviceBatchShape& shape, const DeviceBuffers::Side& side) {
   const kernels::QuantizedRows& x = work.batch.x;
   const size_t groups = static_cast<size_t>(x.groups());
   const size_t num_rows = static_cast<size_t>(part.num_rows);
   DeviceBatch batch;
-  batch.shape = plan_.part;
-  batch.shape.rows = part.num_rows;
-  batch.shape.jobs = static_cast<int>(part.runs.size());
-  batch.shape.pairs = part.num_pairs;
-  const size_t plan_bytes = kernels_.PlanBytes(batch.shape);
-  const DeviceRowsLayout layout(part.num_rows, x.k, plan_bytes);
+  batch.shape = shape;
+  const size_t plan_bytes = kernels_.PlanBytes(shape);
+  const DeviceRowsLayout layout(shape.rows, x.k, plan_bytes);
   SHEAF_CHECK(layout.bytes <= plan_.in_bytes, "a part fits the buffers");
   std::memcpy(side.pinned_in, x.row_planes(part.first_row), num_rows * groups * 256);
   std::memcpy(side.pinned_in + layout.scales_at, x.row_scales(part.first_row),
@@ -158,7 +223,6 @@ DeviceBatch DeviceCompute::Stage(const Work& work, const BatchPart& part,
   batch.plan = side.in + layout.plan_at;
   batch.workspace = buffers_.workspace;
   batch.out = side.out;
-  bytes = layout.bytes;
   return batch;
 }
 

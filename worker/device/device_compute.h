@@ -9,6 +9,10 @@
 // Copies in and out have a stream each: in one, a copy in would wait behind the copy out before it, and that
 // one for the kernels.
 //
+// Graphs     a part of up to kMostGraphRows tokens, as decode makes them, is one launch: copy in, kernels and copy
+//            out of a CUDA graph, captured when a part of its size first comes, for each set of buffers. Sizes are powers
+//            of two, in tokens and in pairs; what is beyond the part's own is copied along and read by nobody.
+//
 // Contract   as exchange/expert_compute.h. depth() is 2: one batch computes while the next is staged.
 // Ownership  borrows all that it is made from. The experts of a batch must live until its end: Complete and
 //            Abandon return when the device reads nothing of theirs any more.
@@ -17,8 +21,11 @@
 
 #include <array>
 #include <deque>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -56,6 +63,8 @@ struct DeviceBuffers {
 
 class DeviceCompute final : public ExpertCompute {
  public:
+  static constexpr int kMostGraphRows = 64;
+
   DeviceCompute(CudaDevice& device, DeviceExpertKernels& kernels, const DeviceMemoryPlan& plan,
                 const DeviceBuffers& buffers, ThreadPool& pool)
       : device_(device),
@@ -80,10 +89,27 @@ class DeviceCompute final : public ExpertCompute {
     size_t returned = 0;
   };
 
+  // Of parts of a size, in one side's buffers.
+  struct Graph {
+    CudaGraph launch = nullptr;
+    DevicePlanHead head;  // that it was captured with
+  };
+  using GraphSize = std::pair<int, int>;  // tokens, pairs
+
   absl::Status StartParts();
   absl::Status Start(const Work& work, const BatchPart& part, const DeviceBuffers::Side& side);
-  DeviceBatch Stage(const Work& work, const BatchPart& part, const DeviceBuffers::Side& side,
-                    size_t& bytes);
+  DeviceBatchShape ShapeOf(const BatchPart& part) const;
+  // The shape of a graph for it; none: it has none.
+  std::optional<DeviceBatchShape> GraphShapeOf(const BatchPart& part) const;
+  // With the buffers laid out for `shape`.
+  DeviceBatch Stage(const Work& work, const BatchPart& part, const DeviceBatchShape& shape,
+                    const DeviceBuffers::Side& side);
+  absl::Status StartGraph(const Work& work, const DeviceBatch& batch,
+                          const DeviceBuffers::Side& side);
+  absl::Status Capture(const Work& work, DeviceBatch batch, const DeviceBuffers::Side& side,
+                       CudaGraph& graph);
+  size_t InBytes(const DeviceBatchShape& shape) const;
+  static size_t OutBytes(const DeviceBatchShape& shape);
   // Of the oldest part under way; the front of work_ has it.
   absl::Status Return(float* out);
   void CopyOut(const Work& work, const BatchPart& part, const float* vectors, float* out);
@@ -102,6 +128,7 @@ class DeviceCompute final : public ExpertCompute {
   uint64_t parts_returned_ = 0;
   std::vector<DeviceJob> jobs_;
   std::vector<int32_t> rows_;  // of a part's jobs, one behind the other
+  std::array<std::map<GraphSize, Graph>, DeviceMemoryPlan::kParts> graphs_;  // by side
 };
 
 }  // namespace sheaf

@@ -7,6 +7,9 @@
 //   Arrived    a piece that is there is brought into the kernels' own order, in place
 //   WritePlan  what a batch's kernels read besides its rows: jobs, indexes of rows, tiles
 //   Run        one float vector a pair: out[pair] = expert(x[row]), pairs job by job
+//   GraphHead  the head to Run with while a graph is captured that is to serve every batch of the shape: what the kernels
+//              do follows the plan that lies in device memory when the graph is launched
+//   Covers     whether a graph of that head serves a batch of this one
 //
 // Sizes      PlanBytes and WorkspaceBytes grow with every count of a shape. A batch is planned and run with one shape
 //            that holds it, as tight as one likes.
@@ -99,6 +102,9 @@ class DeviceExpertKernels {
                                  std::span<const DeviceJob> jobs, std::span<std::byte> plan,
                                  DevicePlanHead& head) const = 0;
   virtual CudaError Run(const DeviceBatch& batch, CudaStream stream) = 0;
+  // `like`: of a batch whose experts are as those to come.
+  virtual DevicePlanHead GraphHead(const DeviceBatchShape& shape, const DevicePlanHead& like) const = 0;
+  virtual bool Covers(const DevicePlanHead& graph, const DevicePlanHead& head) const = 0;
 };
 
 }  // namespace sheaf

@@ -123,4 +123,21 @@ CudaError LaunchedExpertKernels::Run(const DeviceBatch& batch, CudaStream stream
   return Of(kernels::cuda::LaunchExperts(limits_, Of(batch.shape), head, buffers, stream));
 }
 
+DevicePlanHead LaunchedExpertKernels::GraphHead(const DeviceBatchShape& shape,
+                                                const DevicePlanHead& like) const {
+  PlanHead own;
+  std::memcpy(&own, like.bytes, sizeof(own));
+  own = kernels::cuda::LargestHead(Of(shape), own);
+  DevicePlanHead head;
+  std::memcpy(head.bytes, &own, sizeof(own));
+  return head;
+}
+
+bool LaunchedExpertKernels::Covers(const DevicePlanHead& graph, const DevicePlanHead& head) const {
+  PlanHead larger, own;
+  std::memcpy(&larger, graph.bytes, sizeof(larger));
+  std::memcpy(&own, head.bytes, sizeof(own));
+  return kernels::cuda::Covers(larger, own);
+}
+
 }  // namespace sheaf

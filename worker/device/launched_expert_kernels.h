@@ -37,6 +37,8 @@ class LaunchedExpertKernels final : public DeviceExpertKernels {
                          std::span<const DeviceJob> jobs, std::span<std::byte> plan,
                          DevicePlanHead& head) const override;
   CudaError Run(const DeviceBatch& batch, CudaStream stream) override;
+  DevicePlanHead GraphHead(const DeviceBatchShape& shape, const DevicePlanHead& like) const override;
+  bool Covers(const DevicePlanHead& graph, const DevicePlanHead& head) const override;
 
  private:
   const Limits read_limits_;

@@ -75,6 +75,37 @@ TEST_F(ExpertPlanTest, EveryBatchOfTheShapeFits) {
   }
 }
 
+// Launches that were captured once serve what comes later: of random batches of the shape, all are covered.
+TEST_F(ExpertPlanTest, TheLargestHeadCoversEveryBatchOfTheShape) {
+  std::mt19937 random(11);
+  const std::vector<int32_t> one(1, 0);
+  ASSERT_TRUE(Plan({{&expert_, one}}).ok());
+  const PlanHead largest = LargestHead(kShape, head_);
+  EXPECT_EQ(largest.tiles[kManyInner], 0) << "no job has more than the ten tokens";
+  EXPECT_EQ(largest.tiles[kFewInner], 3 * 2);
+  EXPECT_EQ(largest.tiles[kFewOutput], 3 * 3);
+  for (int round = 0; round < 200; ++round) {
+    std::vector<std::vector<int32_t>> rows(1 + random() % 3);
+    std::vector<ExpertBatchJob> jobs;
+    for (auto& of_job : rows) {
+      for (int row = 0; row < 10; ++row) {
+        if (random() % 2 == 0) of_job.push_back(row);
+      }
+      jobs.push_back({&expert_, of_job});
+    }
+    ASSERT_TRUE(Plan(jobs).ok());
+    EXPECT_TRUE(Covers(largest, head_));
+  }
+  // A token that a job has twice is not foreseen, and seen.
+  const std::vector<int32_t> many(20, 0);
+  ASSERT_TRUE(Plan({{&expert_, many}}).ok());
+  EXPECT_FALSE(Covers(largest, head_));
+  EXPECT_TRUE(Covers(LargestHead(kShape, head_), head_));
+  PlanHead wider = head_ = {};
+  wider.part_bytes = 1;
+  EXPECT_FALSE(Covers(head_, wider)) << "experts with more scales";
+}
+
 TEST_F(ExpertPlanTest, WhatDoesNotFitIsRefused) {
   const std::vector<int32_t> row = {0}, too_many(101, 0), outside = {10}, negative = {-1};
   EXPECT_TRUE(absl::IsInvalidArgument(Plan({{&expert_, too_many}})));

@@ -90,6 +90,27 @@ class LinkedCudaRuntime final : public CudaRuntime {
     return Of(cudaMemcpyAsync(pinned, Pointer(from), bytes, cudaMemcpyDeviceToHost, Of(stream)));
   }
 
+  CudaError BeginCapture(CudaStream stream) override {
+    // Other threads load experts meanwhile.
+    return Of(cudaStreamBeginCapture(Of(stream), cudaStreamCaptureModeThreadLocal));
+  }
+  CudaError EndCapture(CudaStream stream, CudaGraph& graph) override {
+    cudaGraph_t captured = nullptr;
+    cudaError_t error = cudaStreamEndCapture(Of(stream), &captured);
+    if (error != cudaSuccess) return Of(error);
+    cudaGraphExec_t ready = nullptr;
+    error = cudaGraphInstantiate(&ready, captured, 0);
+    cudaGraphDestroy(captured);
+    graph = reinterpret_cast<CudaGraph>(ready);
+    return Of(error);
+  }
+  CudaError LaunchGraph(CudaGraph graph, CudaStream stream) override {
+    return Of(cudaGraphLaunch(reinterpret_cast<cudaGraphExec_t>(graph), Of(stream)));
+  }
+  CudaError DestroyGraph(CudaGraph graph) override {
+    return Of(cudaGraphExecDestroy(reinterpret_cast<cudaGraphExec_t>(graph)));
+  }
+
   std::string TextOf(CudaError error) const override {
     return cudaGetErrorString(static_cast<cudaError_t>(error));
   }
