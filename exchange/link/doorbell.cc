@@ -51,12 +51,14 @@ void Doorbells::Ring() {
 
 bool Doorbell::LookPast(uint32_t seen, Duration time) const {
   if (time <= Duration{0}) return rings() != seen;
-  const TimePoint end = std::chrono::steady_clock::now() + time;
-  do {
-    if (rings() != seen) return true;
+  TimePoint now = std::chrono::steady_clock::now();
+  const TimePoint end = now + time;
+  while (rings() == seen) {
+    if (now >= end) return false;
     sched_yield();
-  } while (std::chrono::steady_clock::now() < end);
-  return false;
+    now = std::chrono::steady_clock::now();
+  }
+  return true;
 }
 
 void Doorbell::WaitPast(uint32_t seen, TimePoint deadline) {

@@ -6,6 +6,8 @@
 //   yield   looks for a while, its compute threads asleep, and gives its core to whoever is ready there at every look:
 //           where router and workers share cores
 //   spin    looks for longer, its compute threads awake: where it has cores of its own
+//
+// Where waits have lately been longer than one looks, it sleeps at once (Bell::LookPast): looking would only take the others' time.
 
 #include "base/clock.h"
 

@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "exchange/link/bell.h"
 #include "exchange/link/doorbell.h"
 #include "tests/exchange/test_seed.h"
 
@@ -289,6 +290,25 @@ TEST(Doorbell, LookingEndsWithARingOrTheTime) {
   bell.Ring();
   EXPECT_TRUE(bell.LookPast(before, Duration{0}));
   EXPECT_TRUE(bell.LookPast(before, std::chrono::hours(1)));
+}
+
+TEST(Bell, LooksWhereRingsCameSoonLately) {
+  using std::chrono::milliseconds;
+  const std::unique_ptr<Bell> bell = *Bell::Create();
+  const auto looks_for = [&](Duration time) {
+    const TimePoint start = std::chrono::steady_clock::now();
+    EXPECT_FALSE(bell->LookPast(bell->rings(), time));
+    return std::chrono::steady_clock::now() - start >= time;
+  };
+  EXPECT_TRUE(looks_for(milliseconds(1)));
+  bell->WaitPast(bell->rings(), std::chrono::steady_clock::now() + milliseconds(20));  // a long wait
+  EXPECT_FALSE(looks_for(std::chrono::hours(1)));
+  // A brief one beside an hour, though slept through.
+  const uint32_t seen = bell->rings();
+  EXPECT_FALSE(bell->LookPast(seen, std::chrono::hours(1)));
+  bell->Ring();
+  bell->WaitPast(seen, TimePoint::max());
+  EXPECT_TRUE(looks_for(milliseconds(1)));
 }
 
 TEST(Doorbell, WaitEndsAtTheDeadline) {
