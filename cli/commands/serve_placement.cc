@@ -88,7 +88,7 @@ absl::StatusOr<ServePlacement> PlaceServe(RouterOptions& options) {
   if (options.numa) return PlaceOnNodes(options);
   ServePlacement placement;
   if (options.transport == TransportKind::kInProcess) {
-    options.exchange_wait = WaitKind::kSleep;
+    if (options.exchange_wait == WaitKind::kAuto) options.exchange_wait = WaitKind::kSleep;
     return placement;
   }
   // On a machine of few cores, and where the operator has said how many threads there shall be,
