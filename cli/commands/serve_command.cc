@@ -54,8 +54,8 @@ std::vector<std::vector<std::string>> WorkerCommands(const RouterOptions& option
                         absl::StrFormat("%d", options.worker_threads), "--cpu-target",
                         options.process.cpu_target, "--transport", NameOf(options.transport),
                         "--exchange-integrity", NameOf(options.exchange_integrity),
-                        "--exchange-wait", NameOf(options.exchange_wait), "--log-level", options.process.log_level, "--log-format",
-                        options.process.log_format});
+                        "--exchange-wait", NameOf(options.exchange_wait), "--log-level",
+                        options.process.log_level, "--log-format", options.process.log_format});
     if (!options.worker_devices.empty()) {
       commands.back().push_back("--device");
       commands.back().push_back(

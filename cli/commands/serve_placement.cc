@@ -40,24 +40,28 @@ std::vector<NodeLoad> LoadsOf(const NumaPlacement& placement) {
   return loads;
 }
 
+// `own`: each process has cores of its own; `turns`: they take turns on the same ones.
+void SettleWait(const CpuTopology& cpu, bool own, bool turns, RouterOptions& options) {
+  if (options.exchange_wait != WaitKind::kAuto) return;
+  // A quota pays for looking, too.
+  const bool sleep = (!own && !turns) || cpu.cpu_quota < cpu.usable_cores;
+  options.exchange_wait = sleep ? WaitKind::kSleep : own ? WaitKind::kSpin : WaitKind::kYield;
+}
+
 void ShareAllCores(const CpuTopology& cpu, RouterOptions& options) {
   const SharedCores shared =
       ShareCores(cpu.default_threads(), options.tensor_parallel_size, options.threads,
                  options.pool.workers, options.worker_threads);
   options.experts_share_cores = !shared.own_cores;
-  if (options.exchange_wait != WaitKind::kAuto) return;
-  // A quota pays for looking, too.
-  const bool sleep = !shared.take_turns || cpu.cpu_quota < cpu.usable_cores;
-  options.exchange_wait = sleep              ? WaitKind::kSleep
-                          : shared.own_cores ? WaitKind::kSpin
-                                             : WaitKind::kYield;
+  SettleWait(cpu, shared.own_cores, shared.take_turns, options);
 }
 
 absl::StatusOr<ServePlacement> PlaceOnNodes(RouterOptions& options) {
+  const CpuTopology cpu = DetectCpuTopology();
   const NumaDemand demand{.ranks = options.tensor_parallel_size,
                           .workers = WorkerProcesses(options),
                           .divide = !ThreadsAreTold(options),
-                          .quota = DetectCpuTopology().cpu_quota};
+                          .quota = cpu.cpu_quota};
   auto planned = PlaceOnNumaNodes(NumaNodesOfMachine(), demand);
   if (!planned.ok()) {
     return absl::Status(planned.status().code(),
@@ -75,9 +79,7 @@ absl::StatusOr<ServePlacement> PlaceOnNodes(RouterOptions& options) {
   placement.remarks = std::move(planned->remarks);
   options.process.numa_node = planned->ranks.front().node;
   options.experts_share_cores = planned->router_shares_with_workers();
-  if (options.exchange_wait == WaitKind::kAuto) {
-    options.exchange_wait = options.experts_share_cores ? WaitKind::kSleep : WaitKind::kSpin;
-  }
+  SettleWait(cpu, !options.experts_share_cores, /*turns=*/false, options);
   options.node_loads = LoadsOf(*planned);
   return placement;
 }
@@ -103,7 +105,7 @@ absl::StatusOr<ServePlacement> PlaceServe(RouterOptions& options) {
     return placement;
   }
   options.experts_share_cores = false;
-  if (options.exchange_wait == WaitKind::kAuto) options.exchange_wait = WaitKind::kSpin;
+  SettleWait(cpu, /*own=*/true, /*turns=*/false, options);
   placement.router_cpus = std::move(division.router_cpus);
   placement.child_cpus = std::move(division.worker_cpus);
   return placement;

@@ -43,14 +43,16 @@ void Doorbells::Ring() {
     const auto count = static_cast<int32_t>(std::atomic_ref<uint32_t>(*second).load());
     const uint32_t other = count >= -kFarAway && count <= kFarAway ? 0x7ff : 0;
     const uint32_t operation = FUTEX_OP(FUTEX_OP_ADD, 0, FUTEX_OP_CMP_NE, other);
-    syscall(SYS_futex, bells_[bell].futex(), FUTEX_WAKE_OP, 1, /*at the second*/ 1, second, operation);
+    if (syscall(SYS_futex, bells_[bell].futex(), FUTEX_WAKE_OP, 1, /*at the second*/ 1, second, operation) >= 0) continue;
+    // A kernel that has no such call.
+    for (uint32_t* const futex : {bells_[bell].futex(), second})
+      syscall(SYS_futex, futex, FUTEX_WAKE, 1, nullptr, nullptr, 0);
   }
   if (bell < bells_.size()) syscall(SYS_futex, bells_[bell].futex(), FUTEX_WAKE, 1, nullptr, nullptr, 0);
   bells_.clear();
 }
 
 bool Doorbell::LookPast(uint32_t seen, Duration time) const {
-  if (time <= Duration{0}) return rings() != seen;
   TimePoint now = std::chrono::steady_clock::now();
   const TimePoint end = now + time;
   while (rings() == seen) {

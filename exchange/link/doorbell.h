@@ -5,7 +5,7 @@
 //   waiter   seen = bell.rings(); look for work; none: bell.WaitPast(seen, deadline); again
 //   others   publish work, then bell.Ring()
 //
-// Waking a sleeper takes 5 to 50 us, several times what a small layer computes, so a waiter that expects work at once looks
+// Waking a sleeper may take longer than a small layer computes, so a waiter that expects work at once looks
 // for it first (LookPast). It yields its core at every look: where another thread is ready to run there, it runs.
 //
 // No wake-up is lost: a ring between rings() and WaitPast changes the counter that the kernel

@@ -1,6 +1,6 @@
 #pragma once
 // ExchangeWait: how a process waits for the other side of its links. A layer is a question and its answers, tens of
-// microseconds to milliseconds apart; a sleeper is woken in 5 to 50 us.
+// microseconds to milliseconds apart; waking a sleeper takes its share of that.
 //
 //   sleep   at once, its compute threads too: where there are more compute threads than cores
 //   yield   looks for a while, its compute threads asleep, and gives its core to whoever is ready there at every look:

@@ -13,7 +13,7 @@ constexpr double kWeightsPerByte = 2;        // of 4 bits
 double Over(double amount, double per_s) { return per_s > 0 ? amount / per_s : 0; }
 
 // Reading, and multiplying each weight with every row. Part of the one hides behind the other: of a few rows a product
-// takes longer than either, which the norm of order 3 follows (1, 3, 8, 12 rows of an expert: within 7 % on AVX-512).
+// takes longer than either, which the norm of order 3 follows (1, 3 and 12 rows of an expert: within 7 % on AVX-512).
 double ProductSeconds(double bytes, double rows, double bytes_per_s, double macs_per_s) {
   const double reading = Over(bytes, bytes_per_s);
   const double multiplying = Over(bytes * kWeightsPerByte * rows, macs_per_s);

@@ -154,17 +154,17 @@ absl::Status DeviceCompute::StartGraph(const Work& work, const DeviceBatch& batc
     SHEAF_CUDA_RETURN_IF_ERROR(device_, DestroyGraph(std::exchange(graph.launch, nullptr)), work.what);
   }
   if (graph.launch == nullptr) {
-    graph.head = kernels_.GraphHead(batch.shape, batch.head);
-    SHEAF_RETURN_IF_ERROR(Capture(work, batch, side, graph.launch));
+    DeviceBatch largest = batch;
+    largest.head = graph.head = kernels_.GraphHead(batch.shape, batch.head);
+    SHEAF_RETURN_IF_ERROR(Capture(work, largest, side, graph.launch));
   }
   SHEAF_CUDA_RETURN_IF_ERROR(device_, LaunchGraph(graph.launch, buffers_.experts), work.what);
   SHEAF_CUDA_RETURN_IF_ERROR(device_, Record(side.returned, buffers_.experts), work.what);
   return absl::OkStatus();
 }
 
-absl::Status DeviceCompute::Capture(const Work& work, DeviceBatch batch,
+absl::Status DeviceCompute::Capture(const Work& work, const DeviceBatch& batch,
                                     const DeviceBuffers::Side& side, CudaGraph& graph) {
-  batch.head = kernels_.GraphHead(batch.shape, batch.head);
   const std::string what = work.what + ", a graph";
   CudaRuntime& runtime = device_.runtime();
   SHEAF_CUDA_RETURN_IF_ERROR(device_, BeginCapture(buffers_.experts), what);

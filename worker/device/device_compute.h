@@ -106,8 +106,8 @@ class DeviceCompute final : public ExpertCompute {
                     const DeviceBuffers::Side& side);
   absl::Status StartGraph(const Work& work, const DeviceBatch& batch,
                           const DeviceBuffers::Side& side);
-  absl::Status Capture(const Work& work, DeviceBatch batch, const DeviceBuffers::Side& side,
-                       CudaGraph& graph);
+  absl::Status Capture(const Work& work, const DeviceBatch& batch,
+                       const DeviceBuffers::Side& side, CudaGraph& graph);
   size_t InBytes(const DeviceBatchShape& shape) const;
   static size_t OutBytes(const DeviceBatchShape& shape);
   // Of the oldest part under way; the front of work_ has it.
