@@ -5,7 +5,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <functional>
 #include <random>
 
 #include "tests/coordinator/scripted_pool.h"
@@ -16,49 +15,6 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 using testing::HasSubstr;
-
-// A pool of `count` that holds everything.
-std::unique_ptr<ScriptedPool> Full(int count, double replicas = 1) {
-  auto pool = std::make_unique<ScriptedPool>(ScriptedPool::Options(count, replicas));
-  for (int i = 0; i < count; ++i) pool->Join(static_cast<uint64_t>(i + 1));
-  pool->Run(seconds(4));
-  EXPECT_TRUE(pool->state.Status(pool->now).complete());
-  return pool;
-}
-
-void Link(ScriptedPool& pool, v1::RouterReport& report, size_t worker, bool live,
-          int failures = 0) {
-  v1::LinkReport& link = *report.add_links();
-  link.set_worker_id(pool.workers[worker]->id);
-  link.set_instance(pool.workers[worker]->instance);
-  link.set_live(live);
-  link.set_failures(failures);
-  if (!live) link.set_reason("connection refused");
-}
-
-// Each router gets its own keys, and the worker's secret goes to nobody.
-TEST(PoolState, ARouterGetsTheKeysOfItsOwnLinks) {
-  auto pool = std::make_unique<ScriptedPool>(ScriptedPool::Options(1));
-  const SessionId first = pool->JoinRouter(50);
-  const SessionId second = pool->JoinRouter(51);
-  v1::FromWorker hello = HelloOf(7);
-  LinkSecret secret{1, 2, 3};
-  hello.mutable_hello()->set_secret(std::string(secret.begin(), secret.end()));
-  pool->Join(7, hello);
-  pool->Run(std::chrono::seconds(1));
-  const auto key_of = [&](SessionId router) {
-    const v1::PoolView& view = pool->views[router].back();
-    EXPECT_EQ(view.workers_size(), 1);
-    EXPECT_EQ(view.SerializeAsString().find(hello.hello().secret()), std::string::npos);
-    return view.workers(0).link_key();
-  };
-  const auto wanted = [&](uint64_t router) {
-    const LinkKey key = LinkKeyFor(secret, InstanceId(7), InstanceId(router));
-    return std::string(key.bytes.begin(), key.bytes.end());
-  };
-  EXPECT_EQ(key_of(first), wanted(50));
-  EXPECT_EQ(key_of(second), wanted(51));
-}
 
 TEST(PoolState, WaitsForTheExpectedAndThenPlansOnce) {
   ScriptedPool pool(ScriptedPool::Options(2));
@@ -87,7 +43,7 @@ TEST(PoolState, AfterItsPatienceItPlansOverThoseWhoAreThere) {
 }
 
 TEST(PoolState, ALostShareIsLeftToItsReplacement) {
-  auto pool = Full(3);
+  auto pool = FullPool(3);
   const Holdings share = pool->workers[1]->held;
   pool->Close(*pool->workers[1]);
   ASSERT_EQ(pool->lost.size(), 1u);
@@ -104,7 +60,7 @@ TEST(PoolState, ALostShareIsLeftToItsReplacement) {
 }
 
 TEST(PoolState, WithoutAReplacementOthersTakeAll) {
-  auto pool = Full(3);
+  auto pool = FullPool(3);
   pool->Close(*pool->workers[1]);
   pool->Run(milliseconds(1800));
   EXPECT_EQ(pool->Least(), 0);
@@ -115,7 +71,7 @@ TEST(PoolState, WithoutAReplacementOthersTakeAll) {
 }
 
 TEST(PoolState, WhatAStepWaitsForIsAdoptedAtOnceAndFirst) {
-  auto pool = Full(3);
+  auto pool = FullPool(3);
   const SessionId router = pool->JoinRouter(50);
   const LayerExpert orphan = pool->workers[1]->held.List().back();
   pool->Close(*pool->workers[1]);
@@ -168,7 +124,7 @@ TEST(PoolState, WhatFindsNoPlaceStaysWithTheReplacement) {
 }
 
 TEST(PoolState, OrphansThatSomebodyLoadsAlreadyAreNotLoadedTwice) {
-  auto pool = Full(2);
+  auto pool = FullPool(2);
   const SessionId router = pool->JoinRouter(50);
   const LayerExpert held = pool->workers[0]->held.List().front();
   v1::RouterReport report;
@@ -203,7 +159,7 @@ TEST(PoolState, ASpareTakesTheShareAtOnce) {
 }
 
 TEST(PoolState, ALeaseEndsTheSilentAndCountsThoseThatWereAlive) {
-  auto pool = Full(2);
+  auto pool = FullPool(2);
   pool->workers[0]->alive = false;
   pool->Run(milliseconds(1900));
   EXPECT_TRUE(pool->lost.empty());
@@ -222,7 +178,7 @@ TEST(PoolState, ALeaseEndsTheSilentAndCountsThoseThatWereAlive) {
 }
 
 TEST(PoolState, ACoordinatorThatWasStoppedJudgesNobody) {
-  auto pool = Full(2);
+  auto pool = FullPool(2);
   pool->now += seconds(30);
   pool->state.Tick(pool->now, false);
   EXPECT_TRUE(pool->state.TakeActions().empty() || pool->lost.empty());
@@ -236,7 +192,7 @@ TEST(PoolState, ACoordinatorThatWasStoppedJudgesNobody) {
 }
 
 TEST(PoolState, AJoinMovesAShareAndNothingIsUncoveredMeanwhile) {
-  auto pool = Full(2);
+  auto pool = FullPool(2);
   pool->must_stay_covered = true;
   ScriptedPool::Worker& third = pool->Join(3);
   pool->Run(seconds(5));
@@ -247,7 +203,7 @@ TEST(PoolState, AJoinMovesAShareAndNothingIsUncoveredMeanwhile) {
 }
 
 TEST(PoolState, DrainMovesEverythingAndUndrainBrings) {
-  auto pool = Full(3);
+  auto pool = FullPool(3);
   pool->must_stay_covered = true;
   EXPECT_EQ(pool->state.Drain(WorkerId(9), pool->now).code(), absl::StatusCode::kNotFound);
   ASSERT_TRUE(pool->state.Drain(WorkerId(1), pool->now).ok());
@@ -262,7 +218,7 @@ TEST(PoolState, DrainMovesEverythingAndUndrainBrings) {
 }
 
 TEST(PoolState, LeavingWaitsForTheOthersAndIsDismissed) {
-  auto pool = Full(3);
+  auto pool = FullPool(3);
   pool->must_stay_covered = true;
   v1::FromWorker leaving;
   leaving.mutable_leaving()->set_reason("asked to stop");
@@ -278,7 +234,7 @@ TEST(PoolState, LeavingWaitsForTheOthersAndIsDismissed) {
 }
 
 TEST(PoolState, OneThatLeavesStaysWhenWhoWasToTakeOverIsLost) {
-  auto pool = Full(3);
+  auto pool = FullPool(3);
   ScriptedPool::Worker& leaver = *pool->workers[1];
   const Holdings share = leaver.held;
   v1::FromWorker leaving;
@@ -293,7 +249,7 @@ TEST(PoolState, OneThatLeavesStaysWhenWhoWasToTakeOverIsLost) {
 }
 
 TEST(PoolState, WithReplicasALeavingWorkerGoesAtOnce) {
-  auto pool = Full(3, 2);
+  auto pool = FullPool(3, 2);
   EXPECT_EQ(pool->Least(), 2);
   v1::FromWorker leaving;
   leaving.mutable_leaving()->set_reason("asked to stop");
@@ -303,7 +259,7 @@ TEST(PoolState, WithReplicasALeavingWorkerGoesAtOnce) {
 }
 
 TEST(PoolState, TheLastWorkerIsDismissedAfterABound) {
-  auto pool = Full(1);
+  auto pool = FullPool(1);
   v1::FromWorker leaving;
   leaving.mutable_leaving()->set_reason("asked to stop");
   pool->Say(*pool->workers[0], leaving);
@@ -313,87 +269,8 @@ TEST(PoolState, TheLastWorkerIsDismissedAfterABound) {
   EXPECT_TRUE(pool->workers[0]->dismissed);
 }
 
-TEST(PoolState, LinksThatKeepBreakingTakeAWorkerOutForAWhile) {
-  auto pool = Full(3);
-  const SessionId router = pool->JoinRouter(50);
-  v1::RouterReport report;
-  Link(*pool, report, 0, true);
-  Link(*pool, report, 2, true);
-  Link(*pool, report, 1, true, 5);
-  pool->Report(router, report);
-  EXPECT_EQ(pool->state.counters().quarantines, 1);
-  pool->Run(seconds(3));
-  EXPECT_EQ(pool->state.Status(pool->now).workers(1).state(), v1::WorkerStatus::QUARANTINED);
-  EXPECT_EQ(pool->views[router].back().workers_size(), 2);
-  // The others hold all.
-  EXPECT_EQ(pool->workers[0]->held.count() + pool->workers[2]->held.count(), 30);
-  pool->Run(seconds(3));
-  EXPECT_EQ(pool->state.Status(pool->now).workers(1).state(), v1::WorkerStatus::READY);
-  EXPECT_EQ(pool->views[router].back().workers_size(), 3);
-}
-
-TEST(PoolState, ARouterThatReachesNobodyBlamesNobody) {
-  auto pool = Full(3);
-  const SessionId router = pool->JoinRouter(50);
-  for (int i = 0; i < 20; ++i) {
-    v1::RouterReport report;
-    for (size_t w = 0; w < 3; ++w) Link(*pool, report, w, false, 3);
-    pool->Report(router, report);
-    pool->Run(seconds(1));
-  }
-  EXPECT_EQ(pool->state.counters().quarantines, 0);
-}
-
-TEST(PoolState, WhomNoRouterReachesIsTakenOut) {
-  auto pool = Full(3);
-  const SessionId router = pool->JoinRouter(50);
-  for (int i = 0; i < 12; ++i) {
-    v1::RouterReport report;
-    Link(*pool, report, 0, true);
-    Link(*pool, report, 1, false);
-    Link(*pool, report, 2, true);
-    pool->Report(router, report);
-    pool->Run(seconds(1));
-  }
-  EXPECT_EQ(pool->state.counters().quarantines, 1);
-  EXPECT_TRUE(pool->Noted("no router reaches it: connection refused"));
-}
-
-TEST(PoolState, AWrongAnswerIsReadAgainAndTheSecondTakesTheWorkerOut) {
-  auto pool = Full(3);
-  const SessionId router = pool->JoinRouter(50);
-  v1::RouterReport report;
-  v1::WrongAnswer& wrong = *report.add_wrong_answers();
-  wrong.set_worker_id(1);
-  wrong.set_instance(2);
-  wrong.set_layer(2);
-  wrong.set_expert(4);
-  pool->Report(router, report);
-  ASSERT_EQ(pool->workers[1]->reloads.size(), 1u);
-  EXPECT_EQ(pool->workers[1]->reloads[0].expert(), 4);
-  EXPECT_EQ(pool->state.counters().quarantines, 0);
-  pool->Run(seconds(10));
-  pool->Report(router, report);
-  EXPECT_EQ(pool->state.counters().quarantines, 1);
-  pool->Run(seconds(3));
-  EXPECT_EQ(pool->workers[1]->held.count(), 0);  // nothing of it can be trusted
-  EXPECT_EQ(pool->Least(), 1);
-}
-
-TEST(PoolState, AWrongAnswerOfAnotherLifeIsNobodys) {
-  auto pool = Full(2);
-  const SessionId router = pool->JoinRouter(50);
-  v1::RouterReport report;
-  v1::WrongAnswer& wrong = *report.add_wrong_answers();
-  wrong.set_worker_id(1);
-  wrong.set_instance(77);
-  wrong.set_layer(2);
-  pool->Report(router, report);
-  EXPECT_TRUE(pool->workers[1]->reloads.empty());
-}
-
 TEST(PoolState, MoreReplicasAreLoadedAndFewerDropped) {
-  auto pool = Full(3);
+  auto pool = FullPool(3);
   EXPECT_EQ(pool->state.SetReplicas(0.5, pool->now).code(), absl::StatusCode::kInvalidArgument);
   ASSERT_TRUE(pool->state.SetReplicas(2, pool->now).ok());
   pool->Run(seconds(5));
@@ -408,7 +285,7 @@ TEST(PoolState, MoreReplicasAreLoadedAndFewerDropped) {
 }
 
 TEST(PoolState, ACoordinatorThatStartsOverMovesNothing) {
-  auto before = Full(3);
+  auto before = FullPool(3);
   ScriptedPool pool(ScriptedPool::Options(3));
   const SessionId router = pool.JoinRouter(50);
   // They come back in another order, with their ids and what they hold.
@@ -454,106 +331,6 @@ TEST(PoolState, WhatCannotBeLoadedGoesElsewhere) {
   EXPECT_EQ(lines, 1);
 }
 
-TEST(PoolState, HellosAreRefusedByName) {
-  const auto refused = [](const std::function<void(v1::WorkerHello&)>& spoil) {
-    PoolStateOptions options = ScriptedPool::Options(1);
-    options.token = "right";
-    ScriptedPool pool(options);
-    v1::FromWorker hello = HelloOf(1);
-    hello.mutable_hello()->set_token("right");
-    spoil(*hello.mutable_hello());
-    const ScriptedPool::Worker& worker = pool.Join(1, hello);
-    return worker.ended.value_or(absl::OkStatus());
-  };
-  EXPECT_TRUE(refused([](v1::WorkerHello&) {}).ok());
-  EXPECT_EQ(refused([](v1::WorkerHello& h) { h.set_token("wrong"); }).code(),
-            absl::StatusCode::kUnauthenticated);
-  EXPECT_EQ(refused([](v1::WorkerHello& h) { h.clear_token(); }).code(),
-            absl::StatusCode::kUnauthenticated);
-  EXPECT_EQ(refused([](v1::WorkerHello& h) { h.set_protocol_version(1); }).code(),
-            absl::StatusCode::kFailedPrecondition);
-  const absl::Status other = refused([](v1::WorkerHello& h) {
-    h.mutable_model()->set_digest(78);
-    h.mutable_model()->set_name("other");
-  });
-  EXPECT_EQ(other.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(std::string(other.message()), HasSubstr("\"small\""));
-  EXPECT_THAT(std::string(other.message()), HasSubstr("\"other\""));
-  const std::vector<std::function<void(v1::WorkerHello&)>> hostile = {
-      [](v1::WorkerHello& h) { h.set_host("a\nforged line"); },
-      [](v1::WorkerHello& h) { h.set_host(std::string(256, 'a')); },
-      [](v1::WorkerHello& h) { h.set_version("1\r2"); },
-      [](v1::WorkerHello& h) { h.set_metrics_address("\x1b[31m"); },
-      [](v1::WorkerHello& h) { h.mutable_model()->set_name("x\n"); },
-      [](v1::WorkerHello& h) { h.set_secret("short"); },
-      [](v1::WorkerHello& h) { h.set_instance(0); },
-      [](v1::WorkerHello& h) { h.clear_addresses(); },
-      [](v1::WorkerHello& h) { h.set_addresses(0, ""); },
-      [](v1::WorkerHello& h) { h.set_addresses(0, std::string(300, 'x')); },
-      [](v1::WorkerHello& h) {
-        for (int i = 0; i < 8; ++i) h.add_addresses("tcp:h:1");
-      },
-      [](v1::WorkerHello& h) { h.set_expert_bytes(0); },
-      [](v1::WorkerHello& h) { h.set_preferred_id(-2); },
-      [](v1::WorkerHello& h) { h.set_preferred_id(1 << 30); },
-      [](v1::WorkerHello& h) { h.set_holdings("nonsense"); },
-      [](v1::WorkerHello& h) {
-        Holdings dense(4, 10);
-        dense.Add(LayerId(0), ExpertId(0));
-        h.set_holdings(dense.Encode());
-      },
-  };
-  for (size_t i = 0; i < hostile.size(); ++i) {
-    EXPECT_EQ(refused(hostile[i]).code(), absl::StatusCode::kInvalidArgument) << i;
-  }
-}
-
-TEST(PoolState, NonsenseEndsASessionAndNothingElse) {
-  auto pool = Full(2);
-  v1::FromWorker message;
-  message.mutable_holdings()->set_holdings("x");
-  pool->Say(*pool->workers[0], message);
-  EXPECT_EQ(pool->workers[0]->ended->code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(pool->lost.back().cause, LossCause::kProtocol);
-  const SessionId router = pool->JoinRouter(50);
-  v1::RouterReport report;
-  report.add_pairs(1);
-  pool->Report(router, report);
-  EXPECT_EQ(pool->router_ends[router].code(), absl::StatusCode::kInvalidArgument);
-  // A report with experts outside the model.
-  const SessionId again = pool->JoinRouter(51);
-  v1::RouterReport outside;
-  v1::ExpertRange& range = *outside.add_orphans();
-  range.set_layer(1);
-  range.set_begin(-5);
-  range.set_end(2000000000);
-  pool->Report(again, outside);
-  EXPECT_EQ(pool->router_ends[again].code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(pool->state.roster().size(), 1u);
-}
-
-TEST(PoolState, TheSameProcessOnANewStreamReplacesItsOldOne) {
-  auto pool = Full(2);
-  v1::FromWorker hello = HelloOf(1);
-  hello.mutable_hello()->set_holdings(pool->workers[0]->held.Encode());
-  const ScriptedPool::Worker& again = pool->Join(1, hello);
-  EXPECT_EQ(again.id, 0);
-  EXPECT_EQ(pool->workers[0]->ended->code(), absl::StatusCode::kAborted);
-  EXPECT_TRUE(pool->lost.empty());
-  pool->Close(*pool->workers[0]);  // late news
-  EXPECT_TRUE(pool->lost.empty());
-  EXPECT_EQ(pool->state.roster().size(), 2u);
-}
-
-TEST(PoolState, AStrangerThatSaysNothingIsSentAway) {
-  ScriptedPool pool(ScriptedPool::Options(1));
-  pool.state.RouterOpened(SessionId(900), pool.now);
-  pool.Run(milliseconds(9900));
-  EXPECT_EQ(pool.router_ends.count(SessionId(900)), 0u);
-  pool.Run(milliseconds(300));
-  EXPECT_EQ(pool.router_ends.at(SessionId(900)).code(), absl::StatusCode::kInvalidArgument);
-}
-
 TEST(PoolState, SixtyFourWorkersPrintAScreen) {
   ScriptedPool pool(ScriptedPool::Options(64));
   for (uint64_t i = 1; i <= 64; ++i) {
@@ -566,7 +343,7 @@ TEST(PoolState, SixtyFourWorkersPrintAScreen) {
 }
 
 TEST(PoolState, HotExpertsGetTheFurtherCopies) {
-  auto pool = Full(3);
+  auto pool = FullPool(3);
   const SessionId router = pool->JoinRouter(50);
   v1::RouterReport report;
   for (int layer = 0; layer < 3; ++layer) {

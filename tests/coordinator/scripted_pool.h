@@ -2,6 +2,8 @@
 // ScriptedPool: a PoolState with a clock moved by hand and workers by script, which carry out what
 // they are told: they load a few experts a turn, announce, drop, beat. One thread.
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <deque>
 #include <map>
@@ -235,6 +237,26 @@ class ScriptedPool {
 
 inline void ScriptedPool::CheckCoverage() {
   if (must_stay_covered && Least() == 0) lost_coverage = true;
+}
+
+// A pool of `count` that holds everything.
+inline std::unique_ptr<ScriptedPool> FullPool(int count, double replicas = 1) {
+  auto pool = std::make_unique<ScriptedPool>(ScriptedPool::Options(count, replicas));
+  for (int i = 0; i < count; ++i) pool->Join(static_cast<uint64_t>(i + 1));
+  pool->Run(std::chrono::seconds(4));
+  EXPECT_TRUE(pool->state.Status(pool->now).complete());
+  return pool;
+}
+
+// What a router says of its link to a worker.
+inline void Link(ScriptedPool& pool, v1::RouterReport& report, size_t worker, bool live,
+          int failures = 0) {
+  v1::LinkReport& link = *report.add_links();
+  link.set_worker_id(pool.workers[worker]->id);
+  link.set_instance(pool.workers[worker]->instance);
+  link.set_live(live);
+  link.set_failures(failures);
+  if (!live) link.set_reason("connection refused");
 }
 
 }  // namespace sheaf
