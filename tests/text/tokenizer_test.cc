@@ -19,6 +19,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using testing::kEndOfText;
 using testing::kGmask;
 using testing::kNoThink;
@@ -270,6 +271,26 @@ TEST(TokenizerLoadTest, ABrokenFileIsNamed) {
     EXPECT_EQ(tokenizer.status().code(), absl::StatusCode::kInvalidArgument) << content;
     EXPECT_THAT(std::string(tokenizer.status().message()), HasSubstr("dir/tokenizer.json"))
         << content;
+  }
+}
+
+// The crate panics on some of these; its panic would write a stack of 40 lines before the error.
+TEST(TokenizerLoadTest, PartsNestedTooDeeplyAreRefusedInOneLine) {
+  for (const char* part : {"decoder", "normalizer", "pre_tokenizer", "post_processor", "model",
+                           "added_tokens", "truncation"}) {
+    for (const bool in_lists : {false, true}) {
+      nlohmann::json nested = nullptr;
+      for (int depth = 0; depth < 300; ++depth) {
+        nested = in_lists ? nlohmann::json::array({nested}) : nlohmann::json{{"a", nested}};
+      }
+      nlohmann::json json = testing::TokenizerJson();
+      json[part] = std::move(nested);
+      ::testing::internal::CaptureStderr();
+      const std::string error = LoadError(json);
+      EXPECT_EQ(::testing::internal::GetCapturedStderr(), "") << part;
+      EXPECT_THAT(error, Not(IsEmpty())) << part;
+      EXPECT_THAT(error, Not(HasSubstr("\n"))) << part;
+    }
   }
 }
 

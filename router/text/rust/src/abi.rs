@@ -1,14 +1,13 @@
 //! The C ABI of `sheaf_text.h`: pointers become Rust values, results and panics become codes.
 
-use std::any::Any;
 use std::ffi::{c_char, c_void};
-use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::slice;
 use std::sync::Arc;
 
 use serde_json::Value as Json;
 
 use crate::added_tokens::SideFiles;
+use crate::caught::catch;
 use crate::chat_template::{ChatTemplate, Prompt};
 use crate::exact_json;
 use crate::messages;
@@ -177,16 +176,6 @@ pub(crate) fn buffer(bytes: Vec<u8>) -> Buffer {
     }
 }
 
-pub(crate) fn panic_text(payload: Box<dyn Any + Send>) -> String {
-    if let Some(text) = payload.downcast_ref::<&str>() {
-        return (*text).to_string();
-    }
-    payload
-        .downcast_ref::<String>()
-        .cloned()
-        .unwrap_or_else(|| "panic".into())
-}
-
 /// Runs `f`, stores its value or its error, and lets no panic through.
 pub(crate) unsafe fn guard<T, R>(
     out: *mut R,
@@ -194,7 +183,7 @@ pub(crate) unsafe fn guard<T, R>(
     convert: fn(T) -> R,
     f: impl FnOnce() -> Result<T, String>,
 ) -> Code {
-    match catch_unwind(AssertUnwindSafe(f)) {
+    match catch(f) {
         Ok(Ok(value)) => {
             out.write(convert(value));
             Code::Ok
@@ -203,8 +192,8 @@ pub(crate) unsafe fn guard<T, R>(
             error.write(buffer(message.into_bytes()));
             Code::InvalidArgument
         }
-        Err(payload) => {
-            error.write(buffer(panic_text(payload).into_bytes()));
+        Err(panic) => {
+            error.write(buffer(panic.into_bytes()));
             Code::Internal
         }
     }
@@ -340,10 +329,10 @@ pub unsafe extern "C" fn sheaf_tokenizer_token(tokenizer: *const Tokenizer, id: 
 
 #[no_mangle]
 pub unsafe extern "C" fn sheaf_tokenizer_token_id(tokenizer: *const Tokenizer, text: Text) -> i64 {
-    let found = catch_unwind(AssertUnwindSafe(|| {
+    let found = catch(|| {
         let text = text.utf8("the token").ok()?;
         (*tokenizer).token_id(text)
-    }));
+    });
     found.ok().flatten().map_or(-1, i64::from)
 }
 

@@ -1,10 +1,10 @@
 //! The grammar part of the C ABI of `sheaf_text.h`.
 
-use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::slice;
 use std::sync::Arc;
 
-use crate::abi::{buffer, guard, panic_text, text_out, Buffer, Code, Ids, Text};
+use crate::abi::{buffer, guard, text_out, Buffer, Code, Ids, Text};
+use crate::caught::catch;
 use crate::grammar::{Grammar, GrammarError, GrammarFactory};
 use crate::regex_form::{whole_match, Match};
 use crate::tokenizer::Tokenizer;
@@ -16,7 +16,7 @@ unsafe fn guard_grammar<T, R>(
     convert: fn(T) -> R,
     f: impl FnOnce() -> Result<T, GrammarError>,
 ) -> Code {
-    let (code, message) = match catch_unwind(AssertUnwindSafe(f)) {
+    let (code, message) = match catch(f) {
         Ok(Ok(value)) => {
             out.write(convert(value));
             return Code::Ok;
@@ -24,7 +24,7 @@ unsafe fn guard_grammar<T, R>(
         Ok(Err(GrammarError::Invalid(message))) => (Code::InvalidArgument, message),
         Ok(Err(GrammarError::Exhausted(message))) => (Code::ResourceExhausted, message),
         Ok(Err(GrammarError::Defect(message))) => (Code::Internal, message),
-        Err(payload) => (Code::Internal, panic_text(payload)),
+        Err(panic) => (Code::Internal, panic),
     };
     error.write(buffer(message.into_bytes()));
     code

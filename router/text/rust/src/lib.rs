@@ -5,6 +5,7 @@
 
 mod abi;
 mod added_tokens;
+mod caught;
 mod chat_template;
 mod exact_json;
 mod grammar;

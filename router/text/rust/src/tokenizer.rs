@@ -10,6 +10,7 @@ use tokenizers::{
 };
 
 use crate::added_tokens::{self, SideFiles};
+use crate::caught::catch;
 use crate::pieces::Cutter;
 
 /// The regular expression engine gives up after a million steps within one match and the crate then
@@ -74,7 +75,10 @@ impl Tokenizer {
     /// `json` is the content of tokenizer.json.
     pub fn new(json: &[u8], side_files: &SideFiles) -> Result<Tokenizer, String> {
         let mut remarks = Vec::new();
-        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(|e| e.to_string())?;
+        // The crate unwraps what it reads of nested parts.
+        let mut inner = catch(|| tokenizers::Tokenizer::from_bytes(json))
+            .map_err(|panic| format!("its reader gave up: {panic}"))?
+            .map_err(|e| e.to_string())?;
         // Exported tokenizers may carry the settings of a training script; they would cut prompts
         // silently.
         inner.with_truncation(None).map_err(|e| e.to_string())?;
