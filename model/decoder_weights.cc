@@ -79,7 +79,7 @@ class DecoderLoader {
     SHEAF_RETURN_IF_ERROR(floats(".input_layernorm.weight", config_.hidden_size, out.input_norm));
     SHEAF_RETURN_IF_ERROR(
         floats(".post_attention_layernorm.weight", config_.hidden_size, out.post_attention_norm));
-    SHEAF_RETURN_IF_ERROR(PlanAttentionWeights(config_, layer, share_.heads, loads_, out.attention));
+    SHEAF_RETURN_IF_ERROR(PlanAttentionWeights(config_, layer, share_, loads_, out.attention));
     SHEAF_RETURN_IF_ERROR(
         loads_.Add(OutputLinear(config_, layer), RowsOf(share_.hidden), out.attention_out));
     if (!config_.is_moe_layer(layer)) {

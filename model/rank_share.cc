@@ -70,6 +70,16 @@ absl::StatusOr<RankShare> ShareOfRank(const ModelConfig& config, int rank, int n
   share.heads = std::visit(
       [&](const auto& shape) { return HeadsOf(shape, config.num_heads, rank, num_ranks); },
       config.attention);
+  if (const auto* const latent = std::get_if<LatentShape>(&config.attention)) {
+    const auto part = [&](int rows) { return EvenPart(rows, 1, rank, num_ranks); };
+    share.query_latent = part(latent->q_lora_rank);
+    share.latent = part(latent->cached_dim());
+    if (latent->indexer.topk > 0) {
+      share.index_query = part(latent->indexer.num_heads * latent->indexer.head_dim);
+      share.index_key = part(latent->indexer.head_dim);
+      share.index_heads = part(latent->indexer.num_heads);
+    }
+  }
   const int value_dim = ValueDim(config.attention);
   share.attended = {share.heads.first_query * value_dim, share.heads.num_queries * value_dim};
   share.hidden = EvenPart(config.hidden_size, 1, rank, num_ranks);

@@ -7,10 +7,12 @@
 //
 //   attention   a range of its heads (HeadRange); of two ranks or more to a key/value head, each has that
 //               head whole and some of its query heads
+//   what all heads of latent attention share, and its indexer   rows of q_a_proj, kv_a_proj, wq_b, wk, weights_proj
 //   o_proj, down_proj            rows of the hidden size; of the embedding, the same columns
 //   gate_proj, up_proj           rows of the inner width, in whole activation groups where there are enough
 //   the experts' gate, lm_head   rows of experts, of the vocabulary
-// Norms and what all heads of latent attention share are whole on every rank.
+// Norms are whole on every rank. A range may be empty where a product has fewer rows than there are ranks and not
+// every rank needs one: what heads of latent attention share.
 //
 // Threads    pure.
 // Errors     kInvalidArgument: more ranks than some product has rows, naming both.
@@ -29,16 +31,29 @@ struct IndexRange {
   int end() const { return first + count; }
 };
 
+// What a rank keeps of the KV cache: its heads of every position, or of what all heads read its part of the positions
+// (router/attention/kv_cache.h).
+struct KvShare {
+  HeadRange heads;
+  int rank = 0;
+  int num_ranks = 1;
+};
+
 struct RankShare {
   int rank = 0;
   int num_ranks = 1;
   HeadRange heads;
+  IndexRange query_latent;  // rows of q_a_proj; empty without one
+  IndexRange latent;        // rows of kv_a_proj; empty without latent attention
+  IndexRange index_query, index_key, index_heads;  // rows of wq_b, wk, weights_proj; empty without indexers
   IndexRange attended;      // columns of attention's output: o_proj's inputs
   IndexRange hidden;        // rows of o_proj and of down_proj, columns of the embedding
   IndexRange dense_inner;   // of the dense layers' feed-forward
   IndexRange shared_inner;  // of the shared expert's; empty without one
   IndexRange gate;          // experts; empty without any
   IndexRange vocabulary;
+
+  KvShare kv() const { return {heads, rank, num_ranks}; }
 };
 
 absl::StatusOr<RankShare> ShareOfRank(const ModelConfig& config, int rank, int num_ranks);

@@ -9,6 +9,7 @@
 #include "nlohmann/json.hpp"
 #include "router/attention/decoder.h"
 #include "router/attention/kv_cache.h"
+#include "router/attention/latent/latent_attention.h"
 
 namespace sheaf {
 namespace {
@@ -25,10 +26,19 @@ uint64_t ScratchBytes(const ModelConfig& config, const RankShare& share, bool al
   const int64_t attended = config.num_heads * (share.attended.count / std::max(1, share.heads.num_queries));
   int64_t floats = 4 * int64_t{config.hidden_size} + attended + 2 * inner + config.num_experts;
   if (!alone) floats += share.attended.count + share.hidden.count + share.gate.count + widest;
+  uint64_t bytes_at_once = 0;
+  if (const auto* const latent = std::get_if<LatentShape>(&config.attention)) {
+    const int index = latent->indexer.topk > 0
+                          ? latent->indexer.head_dim * (latent->indexer.num_heads + 1) + latent->indexer.topk
+                          : 0;
+    floats += (alone ? 1 : 2) * int64_t{latent->q_lora_rank + latent->cached_dim()} + index;
+    bytes_at_once = LatentAttention::BytesAtOnce(*latent, share.heads.count, !alone);
+  }
   // Projected queries, keys and values, and the int16 groups of what products read.
   floats += 2 * int64_t{share.attended.count} + config.hidden_size + attended + widest;
   return sizeof(float) * (static_cast<uint64_t>(options.max_batched_tokens * floats) +
-                          static_cast<uint64_t>(options.max_logit_rows) * config.vocab_size);
+                          static_cast<uint64_t>(options.max_logit_rows) * config.vocab_size) +
+         bytes_at_once;
 }
 
 }  // namespace
@@ -54,8 +64,8 @@ absl::StatusOr<RankMemoryPlan> PlanRankMemory(const InspectOptions& options,
   const uint64_t blocks = (static_cast<uint64_t>(plan.tokens) + kBlockSize - 1) / kBlockSize;
   for (const RankShare& share : shares) {
     const KvCacheOptions one{*format, kBlockSize,
-                             KvCache::BlockBytes(config, share.heads, *format, kBlockSize)};
-    SHEAF_RETURN_IF_ERROR(KvCache::NumBlocks(config, share.heads, one).status());
+                             KvCache::BlockBytes(config, share.kv(), *format, kBlockSize)};
+    SHEAF_RETURN_IF_ERROR(KvCache::NumBlocks(config, share.kv(), one).status());
     RankMemory rank;
     rank.weight_bytes = weights[static_cast<size_t>(share.rank)].total();
     rank.kv_cache_bytes = blocks * one.memory_bytes;

@@ -1,6 +1,7 @@
 #include "cli/commands/step_times.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"
@@ -37,7 +38,18 @@ absl::StatusOr<StepTimes> PredictStepTimes(const InspectOptions& options,
   for (size_t i = 1; i < report.processes.size(); ++i) experts_bytes += report.processes[i].bytes;
   const int experts = config.num_moe_layers() * config.num_experts;
   if (experts > 0) model.expert_bytes = experts_bytes / static_cast<uint64_t>(experts);
-  model.kv_bytes_per_token = KvCache::BlockBytes(config, model.shares.front().heads, *format, 1);
+  constexpr int kTokens = 16;  // of a block
+  const auto planes = KvCache::PlaneBlockBytes(config, model.shares.front().kv(), *format, kTokens);
+  model.kv_bytes_per_token = std::accumulate(planes.begin(), planes.end(), uint64_t{0}) / kTokens;
+  const auto* const latent = std::get_if<LatentShape>(&config.attention);
+  if (latent != nullptr && latent->indexer.topk > 0) {
+    // The first plane of each layer is its latents, of which indexers choose some; the others are indexers' keys.
+    const auto whole = KvCache::PlaneBlockBytes(config, {AllHeads(config)}, *format, kTokens);
+    model.kv_bytes_per_token =
+        std::accumulate(planes.begin() + config.num_layers, planes.end(), uint64_t{0}) / kTokens;
+    model.chosen_bytes_per_token =
+        std::accumulate(whole.begin(), whole.begin() + config.num_layers, uint64_t{0}) / kTokens;
+  }
 
   const auto bandwidth = static_cast<double>(options.memory_bandwidth);
   StepMachine machine;

@@ -15,7 +15,7 @@ namespace {
 // Positions that the RoPE table and one sequence can have.
 absl::StatusOr<int> MaxModelLen(const RouterOptions& options, const ModelConfig& config,
                                 const KvCacheOptions& kv_cache) {
-  SHEAF_ASSIGN_OR_RETURN(const int blocks, KvCache::NumBlocks(config, AllHeads(config), kv_cache));
+  SHEAF_ASSIGN_OR_RETURN(const int blocks, KvCache::NumBlocks(config, {AllHeads(config)}, kv_cache));
   const int64_t capacity_tokens = int64_t{blocks} * options.block_size;
   if (options.max_model_len == 0) {
     return static_cast<int>(std::min<int64_t>(config.max_position_embeddings, capacity_tokens));
@@ -67,14 +67,14 @@ absl::StatusOr<ServerWeights> WeightsByProcess(const RouterOptions& options,
   weights.rank_bytes = 0;
   for (const RankWeights& rank : ranks)
     weights.rank_bytes = std::max(weights.rank_bytes, rank.total());
-  const auto block_bytes = [&](HeadRange heads) {
+  const auto block_bytes = [&](const KvShare& share) {
     return static_cast<double>(
-        KvCache::BlockBytes(config, heads, options.kv_format, options.block_size));
+        KvCache::BlockBytes(config, share, options.kv_format, options.block_size));
   };
   weights.kv_share = 0;
   for (const RankShare& share : shares) {
     weights.kv_share =
-        std::max(weights.kv_share, block_bytes(share.heads) / block_bytes(AllHeads(config)));
+        std::max(weights.kv_share, block_bytes(share.kv()) / block_bytes({AllHeads(config)}));
   }
   return weights;
 }
@@ -94,9 +94,9 @@ absl::StatusOr<int64_t> KvMemoryOfRankZero(const RouterOptions& options, const P
   const uint64_t all = whole_weights.front().total();
   const uint64_t elsewhere = all - std::min(all, weights.front().total());
   const uint64_t here = WeightBytes(options, preflight.report);
-  const double part = static_cast<double>(KvCache::BlockBytes(config, shares.front().heads, options.kv_format,
+  const double part = static_cast<double>(KvCache::BlockBytes(config, shares.front().kv(), options.kv_format,
                                                               options.block_size)) /
-                      static_cast<double>(KvCache::BlockBytes(config, AllHeads(config), options.kv_format,
+                      static_cast<double>(KvCache::BlockBytes(config, {AllHeads(config)}, options.kv_format,
                                                               options.block_size));
   const int64_t wanted = options.kv_cache_memory_bytes;
   const bool is_auto = wanted == kAutoKvMemory;

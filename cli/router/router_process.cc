@@ -210,7 +210,7 @@ absl::Status RouterProcess::Impl::OpenRanks() {
   hub.settings.kv_format = options.kv_format;
   hub.settings.block_size = options.block_size;
   SHEAF_ASSIGN_OR_RETURN(hub.settings.num_blocks,
-                         KvCache::NumBlocks(config, AllHeads(config), kv_options));
+                         KvCache::NumBlocks(config, {AllHeads(config)}, kv_options));
   hub.settings.max_batched_tokens = options.max_num_batched_tokens;
   hub.settings.max_model_len = max_model_len;
   SHEAF_ASSIGN_OR_RETURN(hub.model, IdentityOf(*checkpoint, config));
@@ -297,13 +297,13 @@ absl::Status RouterProcess::Impl::LoadWeights() {
 
 absl::Status RouterProcess::Impl::BuildEngine() {
   SHEAF_ASSIGN_OR_RETURN(std::vector<RankShare> shares, RankShares());
-  const HeadRange heads = shares.front().heads;
+  const KvShare share = shares.front().kv();
   // The flag says what all ranks together may take.
-  SHEAF_ASSIGN_OR_RETURN(const int blocks, KvCache::NumBlocks(config, AllHeads(config), kv_options));
+  SHEAF_ASSIGN_OR_RETURN(const int blocks, KvCache::NumBlocks(config, {AllHeads(config)}, kv_options));
   KvCacheOptions own = kv_options;
   own.memory_bytes = static_cast<size_t>(blocks) *
-                     KvCache::BlockBytes(config, heads, own.format, own.block_size);
-  SHEAF_ASSIGN_OR_RETURN(cache, KvCache::Create(config, heads, own));
+                     KvCache::BlockBytes(config, share, own.format, own.block_size);
+  SHEAF_ASSIGN_OR_RETURN(cache, KvCache::Create(config, share, own));
   spdlog::info("KV cache: {} blocks of {} tokens ({}); requests of up to {} tokens",
                cache->num_blocks(), cache->block_size(), kernels::KvFormatName(options.kv_format),
                max_model_len);
@@ -311,7 +311,7 @@ absl::Status RouterProcess::Impl::BuildEngine() {
     SHEAF_ASSIGN_OR_RETURN(block_store,
                            BlockStore::Create({static_cast<uint64_t>(options.kv_offload_bytes),
                                                options.kv_offload_path,
-                                               KvCache::BlockBytes(config, heads, options.kv_format,
+                                               KvCache::BlockBytes(config, share, options.kv_format,
                                                                    options.block_size)}));
     spdlog::info("KV offload: {} blocks in {}", block_store->capacity(),
                  options.kv_offload_path.empty() ? "memory" : options.kv_offload_path);

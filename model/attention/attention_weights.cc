@@ -16,8 +16,9 @@ absl::Status ReadFloats(const Checkpoint& checkpoint, const std::string& name, i
 }
 
 absl::Status PlanWeights(const GroupedQueryShape& shape, const ModelConfig& config, int layer,
-                         HeadRange heads, LinearLoads& loads, AttentionWeights& variant) {
+                         const RankShare& share, LinearLoads& loads, AttentionWeights& variant) {
   auto& out = variant.emplace<GroupedQueryWeights>();
+  const HeadRange& heads = share.heads;
   const GroupedQueryLinears linears = NameLinears(shape, config, layer);
   const LinearSlice kv_rows = {.first_row = heads.first * shape.head_dim,
                                .num_rows = heads.count * shape.head_dim};
@@ -34,11 +35,18 @@ absl::Status PlanWeights(const GroupedQueryShape& shape, const ModelConfig& conf
   return ReadFloats(loads.checkpoint(), prefix + ".k_norm.weight", shape.head_dim, out.k_norm);
 }
 
+// A slice of no rows would be all of them.
+absl::Status AddRows(const NamedLinear& linear, const IndexRange& rows, LinearLoads& loads,
+                     LoadedLinear& out) {
+  if (rows.count == 0) return absl::OkStatus();
+  return loads.Add(linear, {.first_row = rows.first, .num_rows = rows.count}, out);
+}
+
 absl::Status PlanIndexer(const IndexerShape& shape, const IndexerLinears& linears, int layer,
-                         LinearLoads& loads, IndexerWeights& out) {
-  SHEAF_RETURN_IF_ERROR(loads.Add(linears.wq_b, {}, out.wq_b));
-  SHEAF_RETURN_IF_ERROR(loads.Add(linears.wk, {}, out.wk));
-  SHEAF_RETURN_IF_ERROR(loads.Add(linears.weights_proj, {}, out.weights_proj));
+                         const RankShare& share, LinearLoads& loads, IndexerWeights& out) {
+  SHEAF_RETURN_IF_ERROR(AddRows(linears.wq_b, share.index_query, loads, out.wq_b));
+  SHEAF_RETURN_IF_ERROR(AddRows(linears.wk, share.index_key, loads, out.wk));
+  SHEAF_RETURN_IF_ERROR(AddRows(linears.weights_proj, share.index_heads, loads, out.weights_proj));
   const std::string norm = LayerPrefix(layer) + ".self_attn.indexer.k_norm";
   SHEAF_RETURN_IF_ERROR(
       ReadFloats(loads.checkpoint(), norm + ".weight", shape.head_dim, out.k_norm_weight));
@@ -46,15 +54,17 @@ absl::Status PlanIndexer(const IndexerShape& shape, const IndexerLinears& linear
 }
 
 absl::Status PlanWeights(const LatentShape& shape, const ModelConfig& config, int layer,
-                         HeadRange heads, LinearLoads& loads, AttentionWeights& variant) {
+                         const RankShare& share, LinearLoads& loads, AttentionWeights& variant) {
   auto& out = variant.emplace<LatentWeights>();
+  const HeadRange& heads = share.heads;
   const LatentLinears linears = NameLinears(shape, config, layer);
   const auto rows_of = [&](int head_rows) {
     return LinearSlice{.first_row = heads.first * head_rows, .num_rows = heads.count * head_rows};
   };
-  if (shape.q_lora_rank > 0) SHEAF_RETURN_IF_ERROR(loads.Add(linears.q_a, {}, out.q_a));
+  if (shape.q_lora_rank > 0)
+    SHEAF_RETURN_IF_ERROR(AddRows(linears.q_a, share.query_latent, loads, out.q_a));
   SHEAF_RETURN_IF_ERROR(loads.Add(linears.q_b, rows_of(shape.qk_dim()), out.q_b));
-  SHEAF_RETURN_IF_ERROR(loads.Add(linears.kv_a, {}, out.kv_a));
+  SHEAF_RETURN_IF_ERROR(AddRows(linears.kv_a, share.latent, loads, out.kv_a));
   SHEAF_RETURN_IF_ERROR(loads.AddConverted(
       linears.kv_b, rows_of(shape.nope_dim + shape.v_dim),
       [&out, &shape, heads](const kernels::Linear& kv_b) -> absl::Status {
@@ -70,7 +80,7 @@ absl::Status PlanWeights(const LatentShape& shape, const ModelConfig& config, in
   SHEAF_RETURN_IF_ERROR(ReadFloats(loads.checkpoint(), prefix + ".kv_a_layernorm.weight",
                                    shape.kv_lora_rank, out.kv_a_norm));
   if (!shape.indexer.is_full[static_cast<size_t>(layer)]) return absl::OkStatus();
-  return PlanIndexer(shape.indexer, linears.indexer, layer, loads, out.indexer.emplace());
+  return PlanIndexer(shape.indexer, linears.indexer, layer, share, loads, out.indexer.emplace());
 }
 
 size_t FloatBytesOf(std::initializer_list<const std::vector<float>*> vectors) {
@@ -102,10 +112,10 @@ size_t BytesOf(const LatentWeights& w) {
 
 }  // namespace
 
-absl::Status PlanAttentionWeights(const ModelConfig& config, int layer, HeadRange heads,
+absl::Status PlanAttentionWeights(const ModelConfig& config, int layer, const RankShare& share,
                                   LinearLoads& loads, AttentionWeights& out) {
   return std::visit(
-      [&](const auto& shape) { return PlanWeights(shape, config, layer, heads, loads, out); },
+      [&](const auto& shape) { return PlanWeights(shape, config, layer, share, loads, out); },
       config.attention);
 }
 

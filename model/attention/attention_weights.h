@@ -1,8 +1,8 @@
 #pragma once
 // The weights of one layer's attention, for each kind of attention.
 //
-// `heads` restricts them to a range of heads (one rank of tensor parallelism). What all heads share (the
-// latent, the indexer) is whole on every rank. o_proj is not of them: model/decoder_weights.h.
+// `share` restricts them to what one rank of tensor parallelism makes (model/rank_share.h); a Linear of which it has no
+// row is not loaded. Norms are whole on every rank. o_proj is not of them: model/decoder_weights.h.
 //
 // Ownership  owns all of it: what LoadedLinear owns (parts of an arena), the float vectors and the
 //            absorbed kv_b_proj. Nothing of the Checkpoint is needed afterwards.
@@ -14,11 +14,11 @@
 
 #include "absl/status/status.h"
 #include "model/attention/absorbed_kv.h"
-#include "model/attention/head_range.h"
 #include "model/attention/kv_scales.h"
 #include "model/config.h"
 #include "model/linear_loader.h"
 #include "model/linear_loads.h"
+#include "model/rank_share.h"
 
 namespace sheaf {
 
@@ -45,7 +45,7 @@ using AttentionWeights = std::variant<GroupedQueryWeights, LatentWeights>;
 
 // Plans the layer's Linears (loaded when `loads` is) and reads its norms. `out` must stay where it
 // is until then.
-absl::Status PlanAttentionWeights(const ModelConfig& config, int layer, HeadRange heads,
+absl::Status PlanAttentionWeights(const ModelConfig& config, int layer, const RankShare& share,
                                   LinearLoads& loads, AttentionWeights& out);
 
 // Memory of all of it.

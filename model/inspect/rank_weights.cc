@@ -7,6 +7,7 @@
 #include "model/attention/absorbed_kv.h"
 #include "model/attention/attention_tensors.h"
 #include "model/model_layout.h"
+#include "model/quantization/zero_point_survey.h"
 
 namespace sheaf {
 namespace {
@@ -20,7 +21,11 @@ int AttentionRows(const NamedLinear& linear, const ModelConfig& config, const Ra
   const auto& latent = std::get<LatentShape>(config.attention);
   if (ends(".q_b_proj") || ends(".q_proj")) return share.heads.count * latent.qk_dim();
   if (ends(".kv_b_proj")) return share.heads.count * (latent.nope_dim + latent.v_dim);
-  return linear.n;  // what all heads read
+  if (ends(".q_a_proj")) return share.query_latent.count;
+  if (ends(".kv_a_proj_with_mqa")) return share.latent.count;
+  if (ends(".indexer.wq_b")) return share.index_query.count;
+  if (ends(".indexer.wk")) return share.index_key.count;
+  return share.index_heads.count;  // weights_proj
 }
 
 // Of the Linear's rows, how many the rank has.
@@ -28,6 +33,7 @@ int RowsOf(const NamedLinear& linear, const ModelConfig& config, const RankShare
   const bool down = linear.prefix.ends_with(".down_proj");
   switch (linear.part) {
     case ModelPart::kAttention:
+    case ModelPart::kIndexer:
       return AttentionRows(linear, config, share);
     case ModelPart::kDenseMlp:
       return down ? share.hidden.count : share.dense_inner.count;
@@ -61,6 +67,7 @@ absl::StatusOr<std::vector<RankWeights>> WeightsOfRanks(const Checkpoint& checkp
                                                         const ModelConfig& config,
                                                         const std::vector<RankShare>& shares) {
   std::vector<RankWeights> weights(shares.size());
+  ZeroPointSurvey zero_points(checkpoint);
   const auto add = [&](uint64_t RankWeights::*part, uint64_t whole, int64_t rows,
                        const auto& rows_of) {
     for (size_t rank = 0; rank < shares.size(); ++rank) {
@@ -88,11 +95,14 @@ absl::StatusOr<std::vector<RankWeights>> WeightsOfRanks(const Checkpoint& checkp
   }
   const auto add_linear = [&](const NamedLinear& linear,
                               uint64_t RankWeights::*part) -> absl::Status {
-    SHEAF_ASSIGN_OR_RETURN(const LinearPlan plan,
+    SHEAF_ASSIGN_OR_RETURN(LinearPlan plan,
                            PlanNamedLinear(checkpoint, config.quantization, linear));
     uint64_t whole = plan.file_bytes();
     if (linear.absorbed) {
       const auto& latent = std::get<LatentShape>(config.attention);
+      // Packed ones stay packed where all zero points are the middle, which only the file says.
+      SHEAF_ASSIGN_OR_RETURN(const bool symmetric, zero_points.IsSymmetric(plan, linear.part));
+      if (symmetric) plan.zero_points = ZeroPoints::kSymmetric;
       whole = AbsorbedKv::MemoryBytes(plan, latent.nope_dim, latent.v_dim);
     }
     add(part, whole, linear.n,

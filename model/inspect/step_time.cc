@@ -33,9 +33,22 @@ double NormalQuantile(double p) {
 // Bytes of a gather's parts that rank 0, whose link carries the most, sends and receives for a row.
 struct GatherBytes {
   double layer_moe = 0, layer_dense = 0, step = 0;
+  double attention = 0;  // of all layers, beside those
 };
 
-GatherBytes BytesOfGathers(const StepModel& model) {
+// Gathers that latent attention has beside the others, of all layers.
+int GathersOfLatents(const LatentShape& latent, int num_layers, int64_t context_tokens) {
+  if (latent.indexer.topk == 0) return num_layers;
+  const auto full = std::count(latent.indexer.is_full.begin(), latent.indexer.is_full.end(), true);
+  const bool asks = context_tokens >= latent.indexer.topk;
+  return 2 * num_layers + (asks ? 2 * static_cast<int>(full) : 0);
+}
+
+int64_t ChosenTokens(const LatentShape& latent, int64_t context_tokens) {
+  return std::min<int64_t>(context_tokens, latent.indexer.topk);
+}
+
+GatherBytes BytesOfGathers(const StepModel& model, int64_t context_tokens) {
   const ModelConfig& config = *model.config;
   const auto ranks = static_cast<double>(model.shares.size());
   const double attended = model.shares.back().attended.end();
@@ -51,6 +64,19 @@ GatherBytes BytesOfGathers(const StepModel& model) {
     bytes.layer_moe +=
         star(kGroupBytes * config.shared_intermediate_size()) + star(kFloat * config.hidden_size);
   bytes.step = star(kFloat * config.hidden_size) + kFloat * config.vocab_size / ranks * (ranks - 1);
+  if (const auto* const latent = std::get_if<LatentShape>(&config.attention)) {
+    const IndexerShape& indexer = latent->indexer;
+    const auto full = static_cast<double>(std::count(indexer.is_full.begin(), indexer.is_full.end(), true));
+    bytes.attention = config.num_layers * star(kFloat * (latent->q_lora_rank + latent->cached_dim())) +
+                      full * star(kFloat * (indexer.head_dim + indexer.num_heads));
+    bytes.attention += star(static_cast<double>(model.chosen_bytes_per_token) *
+                            static_cast<double>(ChosenTokens(*latent, context_tokens)));
+    // Each rank has as many candidates as are chosen, of a score and a position.
+    if (indexer.topk > 0 && context_tokens >= indexer.topk) {
+      bytes.attention += full * (star(kFloat * indexer.num_heads * indexer.head_dim) +
+                                 star(2 * kFloat * indexer.topk * ranks));
+    }
+  }
   return bytes;
 }
 
@@ -83,17 +109,23 @@ StepTime PredictStepTime(const StepModel& model, const StepMachine& machine, int
   StepTime time;
   time.weights_s = slowest(&RankWeights::dense_layers) + slowest(&RankWeights::moe_layers);
   time.head_s = slowest(&RankWeights::head);
-  time.context_s = Over(row_count * static_cast<double>(context_tokens) *
-                            static_cast<double>(model.kv_bytes_per_token),
+  const auto* const latent = std::get_if<LatentShape>(&config.attention);
+  const int64_t chosen = latent == nullptr ? 0 : ChosenTokens(*latent, context_tokens);
+  time.context_s = Over(row_count * (static_cast<double>(context_tokens) *
+                                         static_cast<double>(model.kv_bytes_per_token) +
+                                     static_cast<double>(chosen) *
+                                         static_cast<double>(model.chosen_bytes_per_token)),
                         machine.rank_bytes_per_s);
 
   const double ranks = static_cast<double>(model.shares.size());
   if (ranks > 1) {
-    const GatherBytes bytes = BytesOfGathers(model);
+    const GatherBytes bytes = BytesOfGathers(model, context_tokens);
+    const int of_latents =
+        latent == nullptr ? 0 : GathersOfLatents(*latent, config.num_layers, context_tokens);
     const double trips = ranks > 2 ? 2 : 1;  // through rank 0
-    time.gathers_s = trips * machine.gather_s * (4 * config.num_layers + 2) +
+    time.gathers_s = trips * machine.gather_s * (4 * config.num_layers + of_latents + 2) +
                      Over(row_count * (moe_layers * bytes.layer_moe +
-                                       dense_layers * bytes.layer_dense + bytes.step),
+                                       dense_layers * bytes.layer_dense + bytes.attention + bytes.step),
                           machine.link_bytes_per_s);
   }
 

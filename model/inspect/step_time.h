@@ -13,8 +13,10 @@
 // Beside     the shared expert runs while the experts are away. Where ranks and workers share their cores it runs on
 //            what the workers leave: a layer takes as long as all of it spread evenly over the cores, or as the most
 //            loaded worker, whichever is longer (a worker keeps to its own threads; W threads on W cores are meant).
-// Left out   norms, rotations, softmax, sampling, the network's other users, prefill's attention beyond its reading; an
-//            indexer's attention reads less of a long context than is said here.
+// Indexers   bound the latents that a row reads, of which several ranks gather the parts that each keeps; their keys are
+//            read whole, by each rank its part.
+// Left out   norms, rotations, softmax, an indexer's arithmetic, sampling, the network's other users, prefill's attention
+//            beyond its reading.
 //
 // Units      bytes, seconds. Threads: pure. Source: docs/performance.md says how far it was off.
 
@@ -43,7 +45,8 @@ struct StepModel {
   std::vector<RankShare> shares;
   std::vector<RankWeights> weights;  // by rank
   uint64_t expert_bytes = 0;         // of one routed expert
-  uint64_t kv_bytes_per_token = 0;   // of one rank, all layers
+  uint64_t kv_bytes_per_token = 0;   // of one rank, all layers: what a row reads of every position before it
+  uint64_t chosen_bytes_per_token = 0;  // of all ranks, all layers: what it reads of at most index_topk positions
   int workers = 1;
 };
 

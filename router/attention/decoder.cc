@@ -109,9 +109,11 @@ struct Decoder::Impl {
         hidden_size(config.hidden_size),
         vocab_size(columns.vocabulary.back().end()),
         attended_size(columns.attended.back().end()),
-        attention(MakeAttention({config, weights, share.heads, kv_cache, pool,
-                                 options.max_batched_tokens, options.max_model_len,
-                                 options.timings})),
+        shares(ranks.shares),
+        attention_ranks(JoinRanks()),
+        attention(MakeAttention({config, weights, share, kv_cache, pool, options.max_batched_tokens,
+                                 options.max_model_len, options.timings,
+                                 attention_ranks ? &*attention_ranks : nullptr})),
         rows({options.max_batched_tokens, options.max_model_len, cache.block_size(),
               weights.embedding.n}),
         residual(Reserve(hidden_size)),
@@ -124,7 +126,6 @@ struct Decoder::Impl {
         route_weights(Reserve(std::max(1, config.experts_per_token))),
         logits(size_t(options.max_logit_rows) * vocab_size) {
     if (group != nullptr) {
-      rank_rows.emplace(*group, pool);
       own_attended.emplace(Reserve(share.attended.count));
       own_hidden.emplace(Reserve(share.hidden.count));
       own_gate.emplace(Reserve(std::max(1, share.gate.count)));
@@ -138,6 +139,12 @@ struct Decoder::Impl {
       gates[layer].storage = Linear::Storage::kDense;
       gates[layer].dense = weights.layers[layer].gate;
     }
+  }
+
+  std::optional<AttentionRanks> JoinRanks() {
+    if (group == nullptr) return std::nullopt;
+    rank_rows.emplace(*group, pool);
+    return AttentionRanks{*group, *rank_rows, shares};
   }
 
   size_t Reserve(int floats_per_row) const {
@@ -175,6 +182,9 @@ struct Decoder::Impl {
   const int hidden_size;
   const int vocab_size;
   const int attended_size;  // of all heads
+  const std::vector<RankShare> shares;
+  std::optional<RankRows> rank_rows;  // of several ranks
+  const std::optional<AttentionRanks> attention_ranks;
   const std::unique_ptr<Attention> attention;
   std::vector<Linear> gates;  // by layer
 
@@ -195,7 +205,6 @@ struct Decoder::Impl {
   Scratch route_weights;  // [rows][top_k]
   Scratch logits;         // [max_logit_rows][vocab]
   // Of several ranks: what this one makes, before it is put together.
-  std::optional<RankRows> rank_rows;
   std::optional<Scratch> own_attended;  // [rows][own columns]
   std::optional<Scratch> own_hidden;
   std::optional<Scratch> own_gate;
@@ -280,8 +289,8 @@ absl::Status Decoder::Impl::Attend(int layer) {
   const int num_rows = rows.size();
   const Linear& output = weights.layers[layer].attention_out.view();
   float* const own = group == nullptr ? attended.data() : own_attended->data();
-  attention->Run(layer, rows.all(), RowsOf(normed.data(), normed_quantized, hidden_size, 0, num_rows),
-                 own);
+  SHEAF_RETURN_IF_ERROR(attention->Run(
+      layer, rows.all(), RowsOf(normed.data(), normed_quantized, hidden_size, 0, num_rows), own));
   const bool as_groups = group != nullptr && ReadsWholeGroups(output, columns.attended);
   if (as_groups) {
     kernels::QuantizeRows(pool, own, num_rows, share.attended.count, own_attended_quantized);

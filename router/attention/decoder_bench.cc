@@ -46,7 +46,7 @@ class Bench {
         source_(config.num_layers, config.num_experts,
                 [&](LayerId layer, ExpertId expert) { return slice.Find(layer, expert); }),
         experts_(source_, config.num_layers, config.num_experts, pool),
-        cache_(OrExit(KvCache::Create(config, AllHeads(config), CacheOptions(config, max_tokens)))),
+        cache_(OrExit(KvCache::Create(config, {AllHeads(config)}, CacheOptions(config, max_tokens)))),
         decoder_(config, weights, *cache_, experts_, pool,
                  {.max_batched_tokens = kPrefill,
                   .max_model_len = max_model_len,
@@ -54,10 +54,10 @@ class Bench {
 
   // Every element of a bf16 cache: uniform in [-2, 2).
   void FillCache() {
-    const auto token_bytes =
-        KvCache::PlaneTokenBytes(config_, AllHeads(config_), kernels::KvFormat::kBF16);
+    const auto block_bytes = KvCache::PlaneBlockBytes(
+        config_, {AllHeads(config_)}, kernels::KvFormat::kBF16, cache_->block_size());
     for (int plane = 0; plane < cache_->num_planes(); ++plane) {
-      const size_t count = token_bytes[plane] / 2 * static_cast<size_t>(cache_->capacity_tokens());
+      const size_t count = block_bytes[plane] / 2 * static_cast<size_t>(cache_->num_blocks());
       auto* const values = reinterpret_cast<uint16_t*>(cache_->plane(plane));
       uint32_t state = 1;
       for (size_t i = 0; i < count; ++i) {
@@ -126,7 +126,7 @@ class Bench {
   static KvCacheOptions CacheOptions(const ModelConfig& config, int max_tokens) {
     KvCacheOptions options;
     options.memory_bytes =
-        KvCache::BlockBytes(config, AllHeads(config), options.format, options.block_size) *
+        KvCache::BlockBytes(config, {AllHeads(config)}, options.format, options.block_size) *
         (max_tokens / options.block_size + 1);
     return options;
   }

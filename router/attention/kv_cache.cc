@@ -29,29 +29,38 @@ absl::Status CheckFormat(const ModelConfig& config, kernels::KvFormat format) {
 
 }  // namespace
 
-std::vector<size_t> KvCache::PlaneTokenBytes(const ModelConfig& config, HeadRange heads,
-                                             kernels::KvFormat format) {
+std::vector<size_t> KvCache::PlaneBlockBytes(const ModelConfig& config, const KvShare& share,
+                                             kernels::KvFormat format, int block_size) {
   if (const auto* const latent = std::get_if<LatentShape>(&config.attention)) {
-    return LatentAttention::PlaneTokenBytes(*latent, config.num_layers, format);
+    return LatentAttention::PlaneBlockBytes(
+        *latent, config.num_layers, format,
+        SlotsOfRank(block_size, share.rank, share.num_ranks));
   }
-  return GroupedQueryAttention::PlaneTokenBytes(std::get<GroupedQueryShape>(config.attention),
-                                                config.num_layers, heads, format);
+  return GroupedQueryAttention::PlaneBlockBytes(std::get<GroupedQueryShape>(config.attention),
+                                                config.num_layers, share.heads, format, block_size);
 }
 
-size_t KvCache::BlockBytes(const ModelConfig& config, HeadRange heads, kernels::KvFormat format,
-                           int block_size) {
-  const std::vector<size_t> planes = PlaneTokenBytes(config, heads, format);
-  return std::accumulate(planes.begin(), planes.end(), size_t{0}) * block_size;
+size_t KvCache::BlockBytes(const ModelConfig& config, const KvShare& share,
+                           kernels::KvFormat format, int block_size) {
+  const std::vector<size_t> planes = PlaneBlockBytes(config, share, format, block_size);
+  return std::accumulate(planes.begin(), planes.end(), size_t{0});
 }
 
-absl::StatusOr<int> KvCache::NumBlocks(const ModelConfig& config, HeadRange heads,
+absl::StatusOr<int> KvCache::NumBlocks(const ModelConfig& config, const KvShare& share,
                                        const KvCacheOptions& options) {
   if (options.block_size < 1 || options.block_size > 1024) {
     return absl::InvalidArgumentError(absl::StrFormat(
         "KV cache block size: wanted 1 to 1024 tokens, got %d", options.block_size));
   }
   SHEAF_RETURN_IF_ERROR(CheckFormat(config, options.format));
-  const size_t block_bytes = BlockBytes(config, heads, options.format, options.block_size);
+  const auto* const latent = std::get_if<LatentShape>(&config.attention);
+  if (latent != nullptr && latent->indexer.topk > 0 && options.block_size < share.num_ranks) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "KV cache of %d ranks, each of which keeps some positions of every block: wanted a block "
+        "size of at least %d tokens, got %d",
+        share.num_ranks, share.num_ranks, options.block_size));
+  }
+  const size_t block_bytes = BlockBytes(config, share, options.format, options.block_size);
   const size_t num_blocks =
       std::min<size_t>(options.memory_bytes / block_bytes, std::numeric_limits<int32_t>::max());
   if (num_blocks < 1) {
@@ -62,11 +71,12 @@ absl::StatusOr<int> KvCache::NumBlocks(const ModelConfig& config, HeadRange head
   return static_cast<int>(num_blocks);
 }
 
-absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& config, HeadRange heads,
+absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& config,
+                                                         const KvShare& share,
                                                          const KvCacheOptions& options) {
-  SHEAF_ASSIGN_OR_RETURN(const int blocks, NumBlocks(config, heads, options));
+  SHEAF_ASSIGN_OR_RETURN(const int blocks, NumBlocks(config, share, options));
   const auto num_blocks = static_cast<size_t>(blocks);
-  const size_t block_bytes = BlockBytes(config, heads, options.format, options.block_size);
+  const size_t block_bytes = BlockBytes(config, share, options.format, options.block_size);
   const size_t bytes = num_blocks * block_bytes;
   // No reservation: the blocks that no sequence reached yet cost nothing.
   void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
@@ -82,10 +92,11 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& conf
   std::vector<uint8_t*> planes;
   std::vector<size_t> plane_block_bytes;
   auto* next = static_cast<uint8_t*>(data);
-  for (const size_t token_bytes : PlaneTokenBytes(config, heads, options.format)) {
+  for (const size_t plane_bytes :
+       PlaneBlockBytes(config, share, options.format, options.block_size)) {
     planes.push_back(next);
-    plane_block_bytes.push_back(options.block_size * token_bytes);
-    next += num_blocks * plane_block_bytes.back();
+    plane_block_bytes.push_back(plane_bytes);
+    next += num_blocks * plane_bytes;
   }
   return std::unique_ptr<KvCache>(
       new KvCache(options, blocks, bytes, std::move(planes), std::move(plane_block_bytes)));

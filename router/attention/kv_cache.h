@@ -2,14 +2,17 @@
 // KvCache: what attention keeps of the positions it has seen, of one attention rank and every layer,
 // cut into blocks of `block_size` positions.
 //
-// The memory is a number of planes, each with the same number of bytes for every position: a plane
+// The memory is a number of planes, each with the same number of bytes for every block: a plane
 // a layer for grouped-query attention (keys and values); one a layer for latent attention (latent
 // and rotated key), and one more for each layer that has an indexer (its keys). A block id means
-// the same positions in every plane, so one block table serves a sequence through the whole model.
+// the same positions in every plane and on every rank, so one block table serves a sequence through the whole model.
+// Of keys and values a rank has its heads; of what all heads read it has some of each block's positions
+// (latent/kept_slots.h), or all of them where every token attends to every position (no indexer): those would
+// have to travel again and again.
 // Which block belongs to whom is router/schedule/blocks/kv_block_allocator.h; what the bytes of a plane
 // mean is the business of the attention that reads it.
 //
-// Shapes     plane(i): [num_blocks][block_size * bytes of a position].
+// Shapes     plane(i): [num_blocks][kept positions * bytes of a position].
 // Ownership  one anonymous mapping, asked to be of huge pages; untouched blocks cost no memory.
 // Threads    constant after Create; the bytes are written by the step thread.
 // Errors     kInvalidArgument: a bad block size, a format that this attention cannot have, or memory
@@ -25,7 +28,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/attention/kv_format.h"
 #include "model/config.h"
-#include "model/decoder_weights.h"
+#include "model/rank_share.h"
 
 namespace sheaf {
 
@@ -38,21 +41,22 @@ struct KvCacheOptions {
 
 class KvCache {
  public:
-  static absl::StatusOr<std::unique_ptr<KvCache>> Create(const ModelConfig& config, HeadRange heads,
+  static absl::StatusOr<std::unique_ptr<KvCache>> Create(const ModelConfig& config,
+                                                         const KvShare& share,
                                                          const KvCacheOptions& options);
   ~KvCache();
   KvCache(const KvCache&) = delete;
   KvCache& operator=(const KvCache&) = delete;
 
-  // Of one position in each plane.
-  static std::vector<size_t> PlaneTokenBytes(const ModelConfig& config, HeadRange heads,
-                                             kernels::KvFormat format);
+  // Of one block in each plane.
+  static std::vector<size_t> PlaneBlockBytes(const ModelConfig& config, const KvShare& share,
+                                             kernels::KvFormat format, int block_size);
   // Of one block in all planes: what `memory_bytes` is divided by.
-  static size_t BlockBytes(const ModelConfig& config, HeadRange heads, kernels::KvFormat format,
-                           int block_size);
+  static size_t BlockBytes(const ModelConfig& config, const KvShare& share,
+                           kernels::KvFormat format, int block_size);
 
   // How many blocks Create would make, or its kInvalidArgument; nothing is mapped.
-  static absl::StatusOr<int> NumBlocks(const ModelConfig& config, HeadRange heads,
+  static absl::StatusOr<int> NumBlocks(const ModelConfig& config, const KvShare& share,
                                        const KvCacheOptions& options);
 
   int num_blocks() const { return num_blocks_; }

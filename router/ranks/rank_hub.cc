@@ -147,6 +147,13 @@ absl::StatusOr<v1::JoinRankResponse> RankHub::Life::Enter(const grpc::ServerCont
                                                           const v1::JoinRankRequest& request) {
   // A rank sees what the router sees.
   SHEAF_RETURN_IF_ERROR(CheckPeerRole(options_.tls.get(), context, {PeerRole::kRouter}));
+  if (request.gathers() != kRankGathersVersion) {
+    return absl::FailedPreconditionError(
+        absl::StrFormat("the router's attention gathers by version %d, the rank's (pid %d on %s) by %d: "
+                        "they have to be of one release",
+                        kRankGathersVersion, request.hello().pid(), OneLine(request.hello().host()),
+                        request.gathers()));
+  }
   SHEAF_ASSIGN_OR_RETURN(const RouterFacts facts,
                          CheckRouterHello(request.hello(), options_.model, options_.token));
   const RankSettings& settings = options_.settings;

@@ -59,6 +59,7 @@ class RankMember::Call {
         MakeRouterHello({options.model, options.instance, options.host, options.pid, options.version,
                          options.token});
     request.set_rank(options.rank);
+    request.set_gathers(kRankGathersVersion);
     reader_ = stub_->Join(&context_, request);
   }
   ~Call() {
@@ -177,15 +178,15 @@ absl::Status RankMember::Load(const RankSettings& settings) {
 absl::Status RankMember::Compute(const RankSettings& settings, std::unique_ptr<FrameLink> link,
                                  Bell& bell, const Call& call) {
   SHEAF_ASSIGN_OR_RETURN(std::vector<RankShare> shares, ShareAmongRanks(config_, settings.num_ranks));
-  const HeadRange& heads = shares[static_cast<size_t>(options_.rank)].heads;
+  const KvShare share = shares[static_cast<size_t>(options_.rank)].kv();
   KvCacheOptions cache_options;
   cache_options.format = settings.kv_format;
   cache_options.block_size = settings.block_size;
   cache_options.memory_bytes =
       static_cast<size_t>(settings.num_blocks) *
-      KvCache::BlockBytes(config_, heads, settings.kv_format, settings.block_size);
+      KvCache::BlockBytes(config_, share, settings.kv_format, settings.block_size);
   SHEAF_ASSIGN_OR_RETURN(const std::unique_ptr<KvCache> cache,
-                         KvCache::Create(config_, heads, cache_options));
+                         KvCache::Create(config_, share, cache_options));
   LeafRank group(options_.rank, settings.num_ranks, static_cast<uint32_t>(options_.model.digest),
                  std::move(link), bell);
   DecoderOptions decoder_options;

@@ -5,6 +5,10 @@
 
 namespace sheaf {
 
+// Which parts of a step the ranks make and put together, in which order. Of other versions no two processes can share a
+// step; JoinRankRequest.gathers.
+inline constexpr int kRankGathersVersion = 2;
+
 struct RankSettings {
   int num_ranks = 1;
   kernels::KvFormat kv_format = kernels::KvFormat::kBF16;

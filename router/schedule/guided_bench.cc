@@ -268,10 +268,10 @@ int Main(int argc, char** argv) {
       [&](LayerId layer, ExpertId expert) { return slice->Find(layer, expert); });
   LocalExpertLayer experts(source, config.num_layers, config.num_experts, pool);
   KvCacheOptions cache_options;
-  cache_options.memory_bytes = KvCache::BlockBytes(config, AllHeads(config), cache_options.format,
+  cache_options.memory_bytes = KvCache::BlockBytes(config, {AllHeads(config)}, cache_options.format,
                                                    cache_options.block_size) *
                                (kSequences * kMaxModelLen / cache_options.block_size + 1);
-  const auto cache = OrExit(KvCache::Create(config, AllHeads(config), cache_options));
+  const auto cache = OrExit(KvCache::Create(config, {AllHeads(config)}, cache_options));
   Decoder decoder(config, *weights, *cache, experts, pool,
                   {.max_batched_tokens = 512, .max_model_len = kMaxModelLen});
   const SteadyClock clock;

@@ -29,7 +29,7 @@ class Model {
         pool_(threads),
         experts_(checkpoint.experts(), checkpoint.config().num_layers,
                  checkpoint.config().num_experts, pool_),
-        cache_(*KvCache::Create(checkpoint.config(), checkpoint.all_heads(),
+        cache_(*KvCache::Create(checkpoint.config(), {checkpoint.all_heads()},
                                 {format, block_size, size_t{32} << 20})),
         decoder_(checkpoint.config(), checkpoint.weights(), *cache_,
                  experts_, pool_, WithLimits(options)) {}
@@ -210,7 +210,7 @@ TEST(Decoder, PassesOnTheErrorOfAnExpertLayer) {
   const TinyCheckpoint checkpoint({.seed = 3});
   ThreadPool pool(2);
   BrokenExperts experts;
-  const auto cache = KvCache::Create(checkpoint.config(), checkpoint.all_heads(),
+  const auto cache = KvCache::Create(checkpoint.config(), {checkpoint.all_heads()},
                                      {kernels::KvFormat::kF32, 16, size_t{1} << 20});
   Decoder decoder(checkpoint.config(), checkpoint.weights(), **cache,
                   experts, pool,

@@ -20,11 +20,11 @@ ModelConfig SmallConfig() {
 TEST(KvCache, HoldsAsManyWholeBlocksAsTheMemoryAllows) {
   const ModelConfig config = SmallConfig();
   const HeadRange heads{0, 4};
-  const size_t block = KvCache::BlockBytes(config, heads, kernels::KvFormat::kBF16, 16);
+  const size_t block = KvCache::BlockBytes(config, {heads}, kernels::KvFormat::kBF16, 16);
   EXPECT_EQ(block, size_t{3} * 2 * 4 * 16 * 16 * 2);
   for (size_t extra : {size_t{0}, block - 1}) {
     const auto cache =
-        KvCache::Create(config, heads, {kernels::KvFormat::kBF16, 16, 5 * block + extra});
+        KvCache::Create(config, {heads}, {kernels::KvFormat::kBF16, 16, 5 * block + extra});
     ASSERT_TRUE(cache.ok());
     EXPECT_EQ((*cache)->num_blocks(), 5);
     EXPECT_EQ((*cache)->capacity_tokens(), 80);
@@ -135,7 +135,7 @@ TEST(KvCache, LayersThatShareAChoiceHaveNoIndexKeys) {
   ModelConfig config = Glm51Attention();
   auto& is_full = std::get<LatentShape>(config.attention).indexer.is_full;
   for (size_t layer = 2; layer < is_full.size(); ++layer) is_full[layer] = layer % 4 == 2;
-  const auto planes = KvCache::PlaneTokenBytes(config, {0, 64}, kernels::KvFormat::kBF16);
+  const auto planes = KvCache::PlaneBlockBytes(config, {0, 64}, kernels::KvFormat::kBF16, 1);
   EXPECT_EQ(planes.size(), 78u + 2 + 19);
   EXPECT_EQ(planes[77], 2u * 576);
   EXPECT_EQ(planes[78], 2u * 128);
@@ -144,7 +144,7 @@ TEST(KvCache, LayersThatShareAChoiceHaveNoIndexKeys) {
 TEST(KvCache, LatentsWithoutIndexersAreOnePlaneALayer) {
   ModelConfig config = Glm51Attention();
   std::get<LatentShape>(config.attention).indexer = {.is_full = std::vector(78, false)};
-  EXPECT_EQ(KvCache::PlaneTokenBytes(config, {0, 64}, kernels::KvFormat::kBF16),
+  EXPECT_EQ(KvCache::PlaneBlockBytes(config, {0, 64}, kernels::KvFormat::kBF16, 1),
             std::vector<size_t>(78, 2 * 576));
 }
 

@@ -79,13 +79,13 @@ absl::Status RunWork(Decoder& decoder, const Work& work, Logits& logits) {
   return absl::OkStatus();
 }
 
-std::unique_ptr<KvCache> CacheOf(const TinyCheckpoint& checkpoint, const HeadRange& heads,
+std::unique_ptr<KvCache> CacheOf(const TinyCheckpoint& checkpoint, const KvShare& share,
                                  kernels::KvFormat format) {
   const int blocks = 3 * kMaxTokens / kBlockSize;
   return *KvCache::Create(
-      checkpoint.config(), heads,
+      checkpoint.config(), share,
       {format, kBlockSize,
-       blocks * KvCache::BlockBytes(checkpoint.config(), heads, format, kBlockSize)});
+       blocks * KvCache::BlockBytes(checkpoint.config(), share, format, kBlockSize)});
 }
 
 // One rank with all that is its own.
@@ -94,7 +94,7 @@ struct Rank {
        RankGroup& group, ExpertLayer* experts, kernels::KvFormat format)
       : pool(1 + rank % 2),
         weights(checkpoint.WeightsOf(shares[rank])),
-        cache(CacheOf(checkpoint, shares[rank].heads, format)),
+        cache(CacheOf(checkpoint, shares[rank].kv(), format)),
         decoder(checkpoint.config(), *weights, *cache, {shares, &group}, experts, pool, Options()) {}
 
   ThreadPool pool;
@@ -155,7 +155,7 @@ TEST_P(RankedDecoder, GivesTheBytesOfASingleRank) {
       Experts experts(checkpoint);
       for (const kernels::KvFormat format : {kernels::KvFormat::kBF16, kernels::KvFormat::kFp8E4M3}) {
         ThreadPool pool(2);
-        const auto cache = CacheOf(checkpoint, checkpoint.all_heads(), format);
+        const auto cache = CacheOf(checkpoint, {checkpoint.all_heads()}, format);
         Decoder whole(checkpoint.config(), checkpoint.weights(), *cache, experts.layer(), pool, Options());
         Logits wanted;
         ASSERT_TRUE(RunWork(whole, work, wanted).ok());

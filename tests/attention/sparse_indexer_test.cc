@@ -66,10 +66,10 @@ class SparseIndexerTest : public ::testing::Test {
     weights_.layers.resize(2);
     weights_.layers[0].attention = std::move(layer);
     weights_.layers[1].attention = LatentWeights{};
-    cache_ = *KvCache::Create(config_, AllHeads(config_),
+    cache_ = *KvCache::Create(config_, {AllHeads(config_)},
                               {kernels::KvFormat::kF32, kBlockSize, size_t{1} << 16});
     indexer_ =
-        std::make_unique<SparseIndexer>(AttentionParts{config_, weights_, AllHeads(config_),
+        std::make_unique<SparseIndexer>(AttentionParts{config_, weights_, share_,
                                                        *cache_, pool_, kMaxTokens, kMaxTokens},
                                         rope_, config_.num_layers);
   }
@@ -90,24 +90,24 @@ class SparseIndexerTest : public ::testing::Test {
       rows.push_back({0, first_position + static_cast<int>(rows.size()), table_.data()});
     }
     const int count = static_cast<int>(tokens.size());
-    indexer_->Run(layer, rows, {count, kHidden, normed.data(), {}},
-                  {count, kQLatent, q_latent.data(), {}});
+    const kernels::Activations x{count, kHidden, normed.data(), {}};
+    std::vector<kernels::LinearCall> products;
+    indexer_->AddProducts(layer, x, products);
+    kernels::RunLinears(pool_, products);
+    EXPECT_EQ(indexer_->Run(layer, rows, {count, kQLatent, q_latent.data(), {}}), absl::OkStatus());
   }
 
   std::vector<int> Chosen(size_t row) const {
-    const SparseIndexer::Choice choice = indexer_->choice(row);
-    std::vector<int> positions(choice.count);
-    if (choice.positions == nullptr) {
-      std::iota(positions.begin(), positions.end(), 0);
-    } else {
-      positions.assign(choice.positions, choice.positions + choice.count);
-    }
+    const PositionChoice& choice = indexer_->choices()[row];
+    std::vector<int> positions;
+    for (int i = 0; i < choice.count; ++i) positions.push_back(choice.at(i));
     return positions;
   }
 
   using Positions = std::vector<int>;
   const testing::TempDir directory_;
   const ModelConfig config_;
+  const RankShare share_ = WholeModel(config_);
   ThreadPool pool_;
   const kernels::RopeTable rope_;
   std::shared_ptr<const Checkpoint> checkpoint_;

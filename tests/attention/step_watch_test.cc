@@ -54,7 +54,7 @@ class Pass {
       : pool_(threads),
         experts_(checkpoint.experts(), checkpoint.config().num_layers,
                  checkpoint.config().num_experts, pool_),
-        cache_(*KvCache::Create(checkpoint.config(), checkpoint.all_heads(),
+        cache_(*KvCache::Create(checkpoint.config(), {checkpoint.all_heads()},
                                 {kernels::KvFormat::kBF16, kBlockSize, size_t{16} << 20})),
         decoder_(checkpoint.config(), checkpoint.weights(), *cache_,
                  experts_, pool_,

@@ -98,7 +98,7 @@ TEST_P(WarmStep, OfTheWholeDecoder) {
     ThreadPool pool(GetParam());
     LocalExpertLayer experts(checkpoint.experts(), checkpoint.config().num_layers,
                              checkpoint.config().num_experts, pool);
-    const auto cache = *KvCache::Create(checkpoint.config(), checkpoint.all_heads(),
+    const auto cache = *KvCache::Create(checkpoint.config(), {checkpoint.all_heads()},
                                         {kernels::KvFormat::kBF16, 16, size_t{8} << 20});
     Decoder decoder(checkpoint.config(), checkpoint.weights(), *cache,
                     experts, pool, {.max_batched_tokens = kTokens, .max_model_len = kTokens});

@@ -43,6 +43,9 @@ ModelConfig Glm51() {
   latent.nope_dim = 192;
   latent.rope_dim = 64;
   latent.v_dim = 256;
+  latent.indexer.topk = 2048;
+  latent.indexer.num_heads = 32;
+  latent.indexer.head_dim = 128;
   return config;
 }
 
@@ -73,6 +76,21 @@ TEST(RankShare, RanksTogetherMakeEverythingOnce) {
       ExpectWhole(*shares, 151552, [](const RankShare& s) { return s.vocabulary; });
     }
   }
+}
+
+TEST(RankShare, WhatAllHeadsOfLatentAttentionReadIsMadeOnceToo) {
+  for (const int ranks : {1, 2, 3, 8, 16, 24}) {
+    SCOPED_TRACE(ranks);
+    const auto shares = ShareAmongRanks(Glm51(), ranks);
+    ASSERT_TRUE(shares.ok()) << shares.status();
+    ExpectWhole(*shares, 2048, [](const RankShare& s) { return s.query_latent; });
+    ExpectWhole(*shares, 512 + 64, [](const RankShare& s) { return s.latent; });
+    ExpectWhole(*shares, 32 * 128, [](const RankShare& s) { return s.index_query; });
+    ExpectWhole(*shares, 128, [](const RankShare& s) { return s.index_key; });
+    ExpectWhole(*shares, 32, [](const RankShare& s) { return s.index_heads; });
+  }
+  const RankShare grouped = WholeModel(Glm46());
+  EXPECT_EQ(grouped.query_latent.count + grouped.latent.count + grouped.index_query.count, 0);
 }
 
 // 12 groups of the shared expert among 8 ranks: one or two each, never a part of one.

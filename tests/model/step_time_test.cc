@@ -44,6 +44,35 @@ StepModel Model(const ModelConfig& config, int ranks, int workers) {
   return model;
 }
 
+// Of 3,000 positions a row reads 2,000 latents; both ranks gather queries, latents, keys, candidates and records.
+TEST(StepTime, IndexersBoundWhatIsReadAndCostGathers) {
+  ModelConfig config = Config();
+  LatentShape& latent = config.attention.emplace<LatentShape>();
+  latent.kv_lora_rank = 6;
+  latent.rope_dim = 2;
+  latent.q_lora_rank = 12;
+  latent.v_dim = 16;
+  latent.indexer = {.topk = 2000, .num_heads = 4, .head_dim = 8, .is_full = {true, false, true}};
+  StepModel model = Model(config, 2, 1);
+  model.chosen_bytes_per_token = 20;
+  StepMachine machine;
+  machine.rank_bytes_per_s = 1000;
+  machine.gather_s = 1;
+  EXPECT_DOUBLE_EQ(PredictStepTime(model, machine, 1, 3000).context_s, 3000 * 0.01 + 2000 * 0.02);
+  EXPECT_DOUBLE_EQ(PredictStepTime(model, machine, 1, 1000).context_s, 1000 * 0.01 + 1000 * 0.02);
+  // Four of each of 3 layers, the embedding's and the head's; latents and records of each layer.
+  EXPECT_DOUBLE_EQ(PredictStepTime(model, machine, 1, 1000).gathers_s, 4 * 3 + 2 + 2 * 3);
+  // Index queries and candidates of the two layers that choose.
+  EXPECT_DOUBLE_EQ(PredictStepTime(model, machine, 1, 3000).gathers_s, 4 * 3 + 2 + 2 * 3 + 2 * 2);
+  // Two ranks exchange each part once: every byte of a row crosses the link.
+  machine.link_bytes_per_s = 1;
+  machine.gather_s = 0;
+  const double more = PredictStepTime(model, machine, 1, 3000).gathers_s -
+                      PredictStepTime(model, machine, 1, 1000).gathers_s;
+  const double queries = 2 * 4 * 4 * 8, candidates = 2 * 8 * 2000 * 2, records = 20 * 1000;
+  EXPECT_DOUBLE_EQ(more, queries + candidates + records);
+}
+
 TEST(StepTime, IsWhatIsReadOverTheBandwidth) {
   const ModelConfig config = Config();
   const StepModel model = Model(config, 1, 1);

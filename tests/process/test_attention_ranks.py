@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import importlib
 import os
 import signal
 from pathlib import Path
 from typing import Any, Callable, Iterator, Sequence
 
+import grpc
 import numpy as np
 import pytest
 
 from answers import Answer, generate
+from pool_client import pool_pb
 from pool_harness import free_port
 from pool_network import Namespaces, why_not
 from sheaf_server import SheafServer, wait_for
 from tls_harness import Process
 
+ranks_pb: Any = importlib.import_module("sheaf.v1.ranks_pb2")
 ARCHITECTURES = {"glm4_moe": {}, "glm_moe_dsa": {"layers": 4, "indexer_types": "FFSF"}}
 FEW_CORES = ("--threads", "1", "--worker-threads", "1")
 
@@ -181,6 +185,13 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path: Path, nano: Path, make: 
             second.stop()
             assert f"attention rank 1 is pid {good.process.pid}" in second.log()
             assert f"pid {second.process.pid} on " in process.log()
+            # Of a release whose ranks put other things together.
+            older = ranks_pb.JoinRankRequest(rank=1, gathers=1, hello=pool_pb.RouterHello(pid=77, host="elsewhere"))
+            with pytest.raises(grpc.RpcError) as refused, grpc.insecure_channel(address) as channel:
+                next(channel.unary_stream("/sheaf.v1.AttentionRanks/Join", request_serializer=type(older).SerializeToString,
+                                          response_deserializer=ranks_pb.JoinRankResponse.FromString)(older, timeout=10))
+            assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+            assert "gathers by version 2, the rank's (pid 77 on elsewhere) by 1" in refused.value.details()
             assert asked.healthy()
         finally:
             good.stop()

@@ -314,7 +314,7 @@ class SecondTierEngine : public CachedEngine {
     settings_.engine.prefix_cache.copy_time = std::chrono::minutes(1);
   }
   std::unique_ptr<BlockStore> Store(int blocks, const std::string& directory = "") {
-    const size_t bytes = KvCache::BlockBytes(checkpoint_.config(), checkpoint_.all_heads(),
+    const size_t bytes = KvCache::BlockBytes(checkpoint_.config(), {checkpoint_.all_heads()},
                                              settings_.kv_format, settings_.block_size);
     auto store = BlockStore::Create({blocks * bytes, directory, bytes});
     EXPECT_TRUE(store.ok()) << store.status();

@@ -122,9 +122,9 @@ class RunningEngine {
                checkpoint.config().num_experts, pool_),
         experts(local_),
         cache_(*KvCache::Create(
-            checkpoint.config(), checkpoint.all_heads(),
+            checkpoint.config(), {checkpoint.all_heads()},
             {settings.kv_format, settings.block_size,
-             settings.num_blocks * KvCache::BlockBytes(checkpoint.config(), checkpoint.all_heads(),
+             settings.num_blocks * KvCache::BlockBytes(checkpoint.config(), {checkpoint.all_heads()},
                                                        settings.kv_format,
                                                        settings.block_size)})),
         decoder_(checkpoint.config(), checkpoint.weights(), *cache_,

@@ -13,18 +13,19 @@ using kernels::LinearCall;
 GroupedQueryAttention::GroupedQueryAttention(const AttentionParts& parts)
     : parts_(parts),
       shape_(std::get<GroupedQueryShape>(parts.config.attention)),
-      num_heads_(parts.heads.num_queries),
+      num_heads_(parts.share.heads.num_queries),
       q_size_(num_heads_ * shape_.head_dim),
-      kv_size_(parts.heads.count * shape_.head_dim),
+      kv_size_(parts.share.heads.count * shape_.head_dim),
       stride_(q_size_ + 2 * kv_size_),
       rope_(parts.max_model_len, shape_.rotary_dim, parts.config.rope),
       projected_(size_t(parts.max_batched_tokens) * stride_) {}
 
-std::vector<size_t> GroupedQueryAttention::PlaneTokenBytes(const GroupedQueryShape& shape,
+std::vector<size_t> GroupedQueryAttention::PlaneBlockBytes(const GroupedQueryShape& shape,
                                                            int num_layers, HeadRange heads,
-                                                           kernels::KvFormat format) {
-  return std::vector<size_t>(size_t(num_layers),
-                             size_t{2} * heads.count * shape.head_dim * kernels::KvBytes(format));
+                                                           kernels::KvFormat format,
+                                                           int block_size) {
+  const size_t token_bytes = size_t{2} * heads.count * shape.head_dim * kernels::KvBytes(format);
+  return std::vector<size_t>(size_t(num_layers), size_t(block_size) * token_bytes);
 }
 
 kernels::KvPool GroupedQueryAttention::Pool(const GroupedQueryShape& shape, HeadRange heads,
@@ -38,16 +39,17 @@ kernels::KvPool GroupedQueryAttention::Pool(const GroupedQueryShape& shape, Head
   return pool;
 }
 
-void GroupedQueryAttention::Run(int layer, std::span<const StepRow> rows, const Activations& normed,
-                                float* attended) {
+absl::Status GroupedQueryAttention::Run(int layer, std::span<const StepRow> rows,
+                                        const Activations& normed, float* attended) {
   const auto& weights = std::get<GroupedQueryWeights>(parts_.weights.layers[layer].attention);
-  const kernels::KvPool kv = Pool(shape_, parts_.heads, parts_.cache, layer);
+  const kernels::KvPool kv = Pool(shape_, parts_.share.heads, parts_.cache, layer);
   // The other formats hold what e4m3 needs scales for.
   const KvScales scales =
       kv.format == kernels::KvFormat::kFp8E4M3 ? weights.kv_scales : KvScales{};
   Project(weights, normed);
   RotateAndStore(weights, kv, scales, rows);
   AttendTo(kv, scales, rows, attended);
+  return absl::OkStatus();
 }
 
 void GroupedQueryAttention::Project(const GroupedQueryWeights& weights, const Activations& normed) {
@@ -72,12 +74,12 @@ void GroupedQueryAttention::RotateAndStore(const GroupedQueryWeights& weights,
     float* const k = q + q_size_;
     if (!weights.q_norm.empty()) {
       kernels::RmsNorm(q, head_dim, weights.q_norm.data(), num_heads_, head_dim, eps, q, head_dim);
-      kernels::RmsNorm(k, head_dim, weights.k_norm.data(), parts_.heads.count, head_dim, eps, k,
+      kernels::RmsNorm(k, head_dim, weights.k_norm.data(), parts_.share.heads.count, head_dim, eps, k,
                        head_dim);
     }
     const StepRow& row = rows[static_cast<size_t>(r)];
     kernels::ApplyRope(q, num_heads_, head_dim, rope_, row.position);
-    kernels::ApplyRope(k, parts_.heads.count, head_dim, rope_, row.position);
+    kernels::ApplyRope(k, parts_.share.heads.count, head_dim, rope_, row.position);
     if (!scales.identity()) {
       for (int i = 0; i < kv_size_; ++i) k[i] /= scales.k;
       for (int i = kv_size_; i < 2 * kv_size_; ++i) k[i] /= scales.v;

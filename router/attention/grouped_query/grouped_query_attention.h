@@ -22,11 +22,12 @@ class GroupedQueryAttention final : public Attention {
  public:
   explicit GroupedQueryAttention(const AttentionParts& parts);
 
-  void Run(int layer, std::span<const StepRow> rows, const kernels::Activations& normed,
-           float* attended) override;
+  absl::Status Run(int layer, std::span<const StepRow> rows, const kernels::Activations& normed,
+                   float* attended) override;
 
-  static std::vector<size_t> PlaneTokenBytes(const GroupedQueryShape& shape, int num_layers,
-                                             HeadRange heads, kernels::KvFormat format);
+  static std::vector<size_t> PlaneBlockBytes(const GroupedQueryShape& shape, int num_layers,
+                                             HeadRange heads, kernels::KvFormat format,
+                                             int block_size);
   // Layer `layer`'s part of a cache that was made for `heads`.
   static kernels::KvPool Pool(const GroupedQueryShape& shape, HeadRange heads, const KvCache& cache,
                               int layer);

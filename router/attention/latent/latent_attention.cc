@@ -1,9 +1,10 @@
 #include "router/attention/latent/latent_attention.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstring>
+
+#include "base/status.h"
 
 #include "kernels/vector/rms_norm.h"
 #include "router/attention/activation_rows.h"
@@ -14,6 +15,9 @@ using kernels::Activations;
 using kernels::LinearCall;
 
 namespace {
+
+// Whether ranks keep latents by position: where few of them are read.
+bool AreSharedByPosition(const LatentShape& shape) { return shape.indexer.topk > 0; }
 
 int MostKeyParts(const DecoderWeights& weights) {
   size_t most = 1;
@@ -27,63 +31,110 @@ int MostKeyParts(const DecoderWeights& weights) {
 LatentAttention::LatentAttention(const AttentionParts& parts)
     : parts_(parts),
       shape_(std::get<LatentShape>(parts.config.attention)),
-      num_heads_(parts.heads.count),
+      num_heads_(parts.share.heads.count),
       q_size_(num_heads_ * shape_.qk_dim()),
       out_size_(num_heads_ * shape_.v_dim),
+      slots_(AreSharedByPosition(shape_) ? SlotsOfRank(parts.cache.block_size(), parts.share.rank,
+                                                       parts.share.num_ranks)
+                                         : SlotsOfRank(parts.cache.block_size(), 0, 1)),
       rope_(parts.max_model_len, shape_.rope_dim, parts.config.rope),
       indexer_(parts, rope_, parts.config.num_layers),
       absorption_({num_heads_, shape_.nope_dim, shape_.kv_lora_rank, shape_.v_dim,
                    MostKeyParts(parts.weights)},
                   kAbsorbedRows, parts.pool),
-      q_latent_(size_t(parts.max_batched_tokens) * shape_.q_lora_rank),
-      compressed_(size_t(parts.max_batched_tokens) * shape_.cached_dim()),
+      q_latent_(parts, shape_.q_lora_rank, &RankShare::query_latent),
+      compressed_(parts, shape_.cached_dim(), &RankShare::latent),
       q_(size_t(parts.max_batched_tokens) * q_size_),
       absorbed_q_(size_t{kAbsorbedRows} * num_heads_ * shape_.cached_dim()),
-      latent_out_(size_t{kAbsorbedRows} * num_heads_ * shape_.kv_lora_rank) {}
+      latent_out_(size_t{kAbsorbedRows} * num_heads_ * shape_.kv_lora_rank) {
+  if (parts.ranks == nullptr || !AreSharedByPosition(shape_)) return;
+  gathered_.emplace(parts.ranks->group, parts.pool,
+                    SlotsOfRanks(parts.cache.block_size(), parts.share.num_ranks), kMaxRecords);
+}
 
-std::vector<size_t> LatentAttention::PlaneTokenBytes(const LatentShape& shape, int num_layers,
-                                                     kernels::KvFormat format) {
-  std::vector<size_t> planes(size_t(num_layers), kernels::LatentPool::TokenBytes(
-                                                     format, shape.kv_lora_rank, shape.rope_dim));
+std::vector<size_t> LatentAttention::PlaneBlockBytes(const LatentShape& shape, int num_layers,
+                                                     kernels::KvFormat format,
+                                                     const KeptSlots& slots) {
+  const auto positions =
+      static_cast<size_t>(AreSharedByPosition(shape) ? slots.count : slots.block_size);
+  std::vector<size_t> planes(
+      size_t(num_layers),
+      positions * kernels::LatentPool::TokenBytes(format, shape.kv_lora_rank, shape.rope_dim));
   for (const bool full : shape.indexer.is_full) {
-    if (full) planes.push_back(SparseIndexer::TokenBytes(shape.indexer, format));
+    if (full) planes.push_back(positions * SparseIndexer::TokenBytes(shape.indexer, format));
   }
   return planes;
+}
+
+uint64_t LatentAttention::BytesAtOnce(const LatentShape& shape, int num_heads, bool several_ranks) {
+  uint64_t bytes = sizeof(float) * uint64_t{kAbsorbedRows} * static_cast<uint64_t>(num_heads) *
+                   static_cast<uint64_t>(shape.cached_dim() + shape.kv_lora_rank);
+  if (!AreSharedByPosition(shape)) return bytes;
+  bytes += SparseIndexer::kWaveScoreBytes;
+  if (several_ranks) {
+    bytes += 2 * kMaxRecords *
+             kernels::LatentPool::TokenBytes(kernels::KvFormat::kBF16, shape.kv_lora_rank, shape.rope_dim);
+  }
+  return bytes;
 }
 
 kernels::LatentPool LatentAttention::Pool(int layer) const {
   kernels::LatentPool pool;
   pool.format = parts_.cache.format();
-  pool.block_size = parts_.cache.block_size();
+  pool.block_size = slots_.count;
   pool.latent_dim = shape_.kv_lora_rank;
   pool.rope_dim = shape_.rope_dim;
   pool.data = parts_.cache.plane(layer);
   return pool;
 }
 
-void LatentAttention::Run(int layer, std::span<const StepRow> rows, const Activations& normed,
-                          float* attended) {
+absl::Status LatentAttention::Run(int layer, std::span<const StepRow> rows,
+                                  const Activations& normed, float* attended) {
   const auto& weights = std::get<LatentWeights>(parts_.weights.layers[layer].attention);
   const kernels::LatentPool kv = Pool(layer);
   const int num_rows = static_cast<int>(rows.size());
-  ProjectDown(weights, normed);
+  SHEAF_RETURN_IF_ERROR(ProjectDown(layer, weights, normed));
   NormAndStore(weights, kv, rows);
   const int rank = shape_.q_lora_rank;
   const Activations q_latent =
-      rank > 0 ? RowsOf(q_latent_.data(), q_latent_quantized_, rank, 0, num_rows) : normed;
+      rank > 0 ? RowsOf(q_latent_.all(), q_latent_quantized_, rank, 0, num_rows) : normed;
   ProjectQueries(weights, rows, q_latent);
-  indexer_.Run(layer, rows, normed, q_latent);
-  for (int first = 0; first < num_rows; first += kAbsorbedRows) {
-    AttendTo(weights, kv, rows, first, std::min(kAbsorbedRows, num_rows - first), attended);
+  SHEAF_RETURN_IF_ERROR(indexer_.Run(layer, rows, q_latent));
+  for (int first = 0; first < num_rows;) {
+    int end = num_rows;
+    if (gathered_) {
+      // What a cut loop leaves would be taken for positions.
+      if (parts_.pool.cut()) return absl::AbortedError("every sequence of the step is over");
+      StageTimer timer(parts_.timings, &StepTimings::gather);
+      SHEAF_ASSIGN_OR_RETURN(end, gathered_->Gather(kv, rows, indexer_.choices(), first));
+    }
+    const kernels::LatentPool& records = gathered_ ? gathered_->pool() : kv;
+    for (; first < end; first += kAbsorbedRows) {
+      AttendTo(weights, records, rows, first, std::min(first + kAbsorbedRows, end), attended);
+    }
+    first = end;
   }
+  return absl::OkStatus();
 }
 
-void LatentAttention::ProjectDown(const LatentWeights& weights, const Activations& normed) {
-  StageTimer timer(parts_.timings, &StepTimings::projections);
-  const std::array<LinearCall, 2> calls = {
-      LinearCall{&weights.kv_a.view(), &normed, compressed_.data(), shape_.cached_dim()},
-      LinearCall{&weights.q_a.view(), &normed, q_latent_.data(), shape_.q_lora_rank}};
-  kernels::RunLinears(parts_.pool, std::span(calls).first(shape_.q_lora_rank > 0 ? 2 : 1));
+absl::Status LatentAttention::ProjectDown(int layer, const LatentWeights& weights,
+                                          const Activations& normed) {
+  calls_.clear();
+  pieces_.clear();
+  const auto add = [&](const LoadedLinear& linear, const SplitRows& rows) {
+    pieces_.push_back(rows.piece());
+    if (rows.own_columns() == 0) return;
+    calls_.push_back({&linear.view(), &normed, rows.own(), rows.own_columns()});
+  };
+  add(weights.kv_a, compressed_);
+  if (shape_.q_lora_rank > 0) add(weights.q_a, q_latent_);
+  indexer_.AddProducts(layer, normed, calls_);
+  indexer_.AddPieces(layer, pieces_);
+  {
+    StageTimer timer(parts_.timings, &StepTimings::projections);
+    kernels::RunLinears(parts_.pool, calls_);
+  }
+  return PutTogether(parts_, normed.num_rows, pieces_);
 }
 
 void LatentAttention::NormAndStore(const LatentWeights& weights, const kernels::LatentPool& kv,
@@ -92,22 +143,24 @@ void LatentAttention::NormAndStore(const LatentWeights& weights, const kernels::
   const int rank = shape_.q_lora_rank;
   const auto pairs =
       shape_.rope_interleave ? kernels::RopePairs::kInterleaved : kernels::RopePairs::kHalfSplit;
+  // Latents are normed and stored by who keeps them, the others' rows are not looked at again.
   if (rank > 0) q_latent_quantized_.Resize(static_cast<int>(rows.size()), rank);
   const ItemCost cost = CostOfElements(2 * int64_t{rank + shape_.cached_dim()});
   parts_.pool.ParallelFor(static_cast<int64_t>(rows.size()), cost, [&](int64_t r, int) {
     const StepRow& row = rows[static_cast<size_t>(r)];
     if (rank > 0) {
-      float* const q_latent = q_latent_.data() + r * rank;
+      float* const q_latent = q_latent_.all() + r * rank;
       kernels::RmsNorm(q_latent, rank, weights.q_a_norm.data(), 1, rank, shape_.norm_eps, q_latent,
                        rank);
       QuantizeInto(q_latent, rank, static_cast<int>(r), q_latent_quantized_);
     }
-    float* const latent = compressed_.data() + r * shape_.cached_dim();
+    if (!slots_.Has(row.position)) return;
+    float* const latent = compressed_.all() + r * shape_.cached_dim();
     float* const k_rope = latent + shape_.kv_lora_rank;
     kernels::RmsNorm(latent, shape_.kv_lora_rank, weights.kv_a_norm.data(), 1, shape_.kv_lora_rank,
                      shape_.norm_eps, latent, shape_.kv_lora_rank);
     kernels::ApplyRope(k_rope, 1, shape_.rope_dim, rope_, row.position, pairs);
-    kernels::StoreLatentToken(kv, row.block_table, row.position, latent, k_rope);
+    kernels::StoreLatentToken(kv, row.block_table, slots_.LocalOf(row.position), latent, k_rope);
   });
 }
 
@@ -128,9 +181,20 @@ void LatentAttention::ProjectQueries(const LatentWeights& weights, std::span<con
   });
 }
 
+kernels::LatentQuery LatentAttention::QueryOf(std::span<const StepRow> rows, int r) const {
+  if (gathered_) return gathered_->query(r);
+  const PositionChoice& choice = indexer_.choices()[static_cast<size_t>(r)];
+  kernels::LatentQuery query;
+  query.block_table = rows[static_cast<size_t>(r)].block_table;
+  query.positions = choice.positions;
+  query.num_positions = choice.count;
+  return query;
+}
+
 void LatentAttention::AttendTo(const LatentWeights& weights, const kernels::LatentPool& kv,
-                               std::span<const StepRow> rows, int first, int count,
+                               std::span<const StepRow> rows, int first, int end,
                                float* attended) {
+  const int count = end - first;
   const ptrdiff_t key_dim = shape_.cached_dim(), rank = shape_.kv_lora_rank;
   const float* const q = q_.data() + size_t(first) * q_size_;
   {
@@ -148,10 +212,9 @@ void LatentAttention::AttendTo(const LatentWeights& weights, const kernels::Late
                     q + i * q_size_ + head * shape_.qk_dim() + shape_.nope_dim,
                     shape_.rope_dim * sizeof(float));
       }
-      const size_t r = static_cast<size_t>(first + i);
-      const SparseIndexer::Choice choice = indexer_.choice(r);
-      queries_.push_back({rows[r].block_table, choice.positions, choice.count, absorbed,
-                          latent_out_.data() + i * num_heads_ * rank});
+      kernels::LatentQuery& query = queries_.emplace_back(QueryOf(rows, first + i));
+      query.q = absorbed;
+      query.out = latent_out_.data() + i * num_heads_ * rank;
     }
     const float scale = shape_.score_factor / std::sqrt(static_cast<float>(shape_.qk_dim()));
     kernels::LatentAttention(parts_.pool, kv, num_heads_, scale, queries_);
