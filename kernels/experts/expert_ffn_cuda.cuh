@@ -72,7 +72,7 @@ RunInnerTiles(ExpertBatchView batch, PlanList list, RingShape ring) {
                     ring.tile_rows);
       MultiplyPair<kTiles>(blocks, pass == 0 ? gate.segment : up.segment, x, ring, acc);
     }
-    // The ring is empty: its memory takes the tile's values, [row][kValueStride].
+    // The ring is empty: its memory takes the tile's values.
     float* values = reinterpret_cast<float*>(SharedMemory());
 #pragma unroll
     for (int i = 0; i < kTiles * 4; ++i) {
@@ -80,7 +80,7 @@ RunInnerTiles(ExpertBatchView batch, PlanList list, RingShape ring) {
       const int at = warp * kRowBlock + g + i % 4 / 2 * 8;
       const int output = tile.chunk * kInnerTile + at;
       if (token >= x.count) continue;
-      values[token * kValueStride + at] =
+      values[ValueAt(token, at)] =
           output < gate.n ? SiluMul(AddBias(acc[0][i / 4][i % 4], gate.bias, output),
                                     AddBias(acc[1][i / 4][i % 4], up.bias, output))
                           : 0.0f;
@@ -89,7 +89,7 @@ RunInnerTiles(ExpertBatchView batch, PlanList list, RingShape ring) {
     for (int token = warp; token < x.count; token += kProductWarps) {
       float mine[4];
 #pragma unroll
-      for (int j = 0; j < 4; ++j) mine[j] = values[token * kValueStride + InputOfLane(lane, j)];
+      for (int j = 0; j < 4; ++j) mine[j] = values[ValueAt(token, InputOfLane(lane, j))];
       QuantizeGroup(mine, lane, batch.inner, job.first_row + tile.row + token, tile.chunk);
     }
     SyncBlock();  // the next tile's copies overwrite the values

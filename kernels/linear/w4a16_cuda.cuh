@@ -223,9 +223,9 @@ SHEAF_DEVICE void MultiplyGroup(const PartView (&views)[2], const unsigned char*
       uint32_t sum[2];
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
-        const unsigned char* of = tokens + (tile * kTokens + 2 * t + c) * kTokenBytes + kGroupBytes;
-        sum[c] = SumOfSegment<kSegment>(*reinterpret_cast<const Words4*>(of), segment);
-        x_scale[c] = *reinterpret_cast<const float*>(of + 16);
+        const unsigned char* of = tokens + (tile * kTokens + 2 * t + c) * kTokenBytes;
+        sum[c] = SumOfSegment<kSegment>(*reinterpret_cast<const Words4*>(of + SumsAt(2 * t)), segment);
+        x_scale[c] = *reinterpret_cast<const float*>(of + ScaleAt(2 * t));
       }
 #pragma unroll
       for (int m = 0; m < 2; ++m) {
@@ -253,7 +253,8 @@ SHEAF_DEVICE void MultiplyPairOf(const RowBlock (&blocks)[2], const TileRows& x,
   const int tokens_at = 2 * kProductWarps * ring.part_bytes;
   unsigned char* const shared = SharedMemory();
   unsigned char* const parts = shared + 2 * warp * ring.part_bytes;
-  unsigned char* const my_row = shared + tokens_at + warp * kTokenBytes + 16 * lane;
+  const int in_row = lane < 16 ? 16 * lane : lane == 16 ? SumsAt(warp) : ScaleAt(warp);
+  unsigned char* const my_row = shared + tokens_at + warp * kTokenBytes + in_row;
   RowReader<kUsed> rows;
   rows.Start(x, warp, lane);
   PartReader readers[2];

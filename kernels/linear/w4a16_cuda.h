@@ -6,6 +6,9 @@
 //
 //   stage   [8 warps][2 row blocks][part_bytes: codes 1024, scales, zeros], [tile rows][288: planes 256, sums 16, scale 4]
 //
+// In every second half of 8 rows scale and sums are exchanged: lanes of a warp read those of rows 0 2 4 6 or 1 3 5 7 at once, which are in different
+// banks then (tests/kernels/cuda/ptx_test.py counts).
+//
 // Threads    pure functions.
 
 #include <algorithm>
@@ -23,9 +26,15 @@ inline constexpr int kFewTiles = 2;
 inline constexpr int kManyTiles = 8;
 // 8 tokens' bytes of the same inputs lie in different banks: 288 is 32 modulo 128.
 inline constexpr int kTokenBytes = 2 * kActivationGroup + 32;
+constexpr int SumsAt(int token) { return 2 * kActivationGroup + (token & 4) * 4; }
+constexpr int ScaleAt(int token) { return 2 * kActivationGroup + (~token & 4) * 4; }
 inline constexpr int kMaxStages = 8;
-inline constexpr int kValueStride =
-    kActivationGroup + 4;  // floats of a token's inner group in shared memory
+// Floats of a token's inner group in shared memory, and where one lies: lanes write neighbours of 4 tokens, and read
+// two of each eight of one (InputOfLane).
+inline constexpr int kValueStride = kActivationGroup + 20;
+constexpr int ValueAt(int token, int input) {
+  return token * kValueStride + input + input / 32 * 2;
+}
 
 struct RingShape {
   int32_t stages = 0;

@@ -93,9 +93,35 @@ class Memory:
         return self.data[self.starts[i]:self.starts[i] + self.sizes[i]].tobytes()
 
 
+BANKS, BANK_BYTES, PASS_BYTES = 32, 4, 128  # of shared memory; what a pass brings at most
+
+
+class BankPasses:
+    """Passes over shared memory's banks that accesses take, and those that they would take without conflicts, by instruction.
+
+    A warp's access of 4 bytes a thread or less is one request, of 8 two of half a warp, of 16 four of a quarter. A request takes as many passes as
+    the bank has different words of which it asks the most; threads that ask for the same word share it."""
+
+    def __init__(self):
+        self.taken, self.least = {}, {}
+
+    def count(self, instruction, threads, addresses, size):
+        lanes_a_request = PASS_BYTES // max(size, BANK_BYTES)
+        request = threads // lanes_a_request
+        words = max(1, size // BANK_BYTES)
+        word = (addresses[:, None] // BANK_BYTES + np.arange(words)).ravel()
+        asked = np.unique(np.repeat(request, words) * (1 << 32) + word)  # request and word, each once
+        of_bank = np.unique((asked >> 32) * BANKS + asked % BANKS, return_counts=True)
+        taken = np.zeros(int(request.max()) + 1, np.int64)
+        np.maximum.at(taken, of_bank[0] // BANKS, of_bank[1])
+        self.taken[instruction] = self.taken.get(instruction, 0) + int(taken.sum())
+        self.least[instruction] = self.least.get(instruction, 0) + len(np.unique(request))
+
+
 class Block:
-    def __init__(self, kernel, block, blocks, threads, shared_bytes, memory, counts):
+    def __init__(self, kernel, block, blocks, threads, shared_bytes, memory, counts, passes):
         self.kernel, self.memory, self.counts, self.threads = kernel, memory, counts, threads
+        self.passes = passes
         self.shared = np.full(shared_bytes, 0xff, np.uint8)
         self.ids = np.arange(threads)
         self.registers = {"%tid.x": self.ids.astype(np.uint64)}
@@ -150,6 +176,8 @@ class Block:
         names = [name.strip() for name in operands[0 if is_load else 1].strip("{}").split(",")]
         where = self.address(operands[1 if is_load else 0])[mask]
         data, at = self.place(where, size * len(names), "shared" in parts)
+        if "shared" in parts:
+            self.passes.count(".".join(parts), self.ids[mask], where, size * len(names))
         for i, name in enumerate(names):
             columns = at[:, None] + i * size + np.arange(size)
             if is_load:
@@ -181,6 +209,7 @@ class Block:
             size = int(operands[2])
             to, source = self.address(operands[0])[mask], self.address(operands[1])[mask]
             self.place(to, size, True)
+            self.passes.count("cp.async", self.ids[mask], to, size)
             self.memory.index(source, size)
             self.shared[to[:, None] + np.arange(size)] = 0xff
             copies.append((to, source, size))
@@ -333,12 +362,12 @@ class Block:
 
 
 def run(kernel, blocks, threads, shared_bytes, arguments, memory_segments):
-    """Returns the Memory after the launch and {instruction: threads that ran it}."""
+    """Returns the Memory after the launch, {instruction: threads that ran it} and the BankPasses of shared memory."""
     image = b""
     for argument, at in zip(arguments, kernel.symbols.values()):
         image = image.ljust(at - PARAMETERS, b"\0") + argument
-    memory, counts = Memory([*memory_segments, (PARAMETERS, image.ljust(kernel.parameter_bytes, b"\0"))]), {}
+    memory, counts, passes = Memory([*memory_segments, (PARAMETERS, image.ljust(kernel.parameter_bytes, b"\0"))]), {}, BankPasses()
     with np.errstate(all="ignore"):
         for block in range(blocks):
-            Block(kernel, block, blocks, threads, shared_bytes, memory, counts).run()
-    return memory, counts
+            Block(kernel, block, blocks, threads, shared_bytes, memory, counts, passes).run()
+    return memory, counts, passes

@@ -10,8 +10,12 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
+
 import ptx_interpreter
 
+# Passes over shared memory's banks for each that would be enough without conflicts, of a kernel.
+BANK_BUDGET = 1.0
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
@@ -41,6 +45,7 @@ def main():
                         "-o", options.ptx, ROOT / "kernels/experts/expert_ffn_cuda.cu"], check=True)
     kernels = ptx_interpreter.parse(options.ptx.read_text())
     table, failed = collections.defaultdict(lambda: [0, 0, 0, 0]), 0
+    banks = collections.defaultdict(lambda: np.zeros(2, np.int64))  # (kernel, instruction): passes taken, without conflicts
     for name, blocks, threads, shared, arguments, segments in read_launches(options.launches):
         mangled = [full for full in kernels if name in full]
         if len(mangled) != 1:
@@ -48,7 +53,7 @@ def main():
         row = table[name]
         row[0] += 1
         try:
-            memory, counts = ptx_interpreter.run(kernels[mangled[0]], blocks, threads, shared, arguments,
+            memory, counts, passes = ptx_interpreter.run(kernels[mangled[0]], blocks, threads, shared, arguments,
                                                  [(address, before) for address, before, _ in segments if before])
         except ptx_interpreter.PtxError as error:
             print(f"{name}: {error}")
@@ -56,6 +61,8 @@ def main():
             continue
         row[2] += sum(counts.values())
         row[3] += counts.get(ptx_interpreter.MMA, 0)
+        for instruction, least in passes.least.items():
+            banks[name, instruction] += (passes.taken[instruction], least)
         for address, before, after in segments:
             if not before:
                 continue
@@ -68,6 +75,14 @@ def main():
     print("kernel launches bytes-written thread-instructions of-them-mma")
     for name, row in sorted(table.items()):
         print(name, *row)
+    print("kernel access passes-over-shared-memory without-conflicts")
+    for (name, instruction), (taken, least) in sorted(banks.items()):
+        print(name, instruction, taken, least)
+    for name in sorted(table):
+        taken, least = sum((count for (kernel, _), count in banks.items() if kernel == name), np.zeros(2, np.int64))
+        if taken > BANK_BUDGET * least:
+            print(f"{name}: {taken / least:.2f} passes over shared memory for each that it needs, of {BANK_BUDGET}")
+            failed += 1
     print(f"{sum(row[0] for row in table.values())} launches, {failed} failures")
     return 1 if failed or not table else 0
 
