@@ -16,8 +16,9 @@ UNITS = sorted((REPOSITORY / "deploy/systemd").glob("*.service"))
 MAX_EXPOSURE = 2.0  # of 10, by `systemd-analyze security`
 
 
-def test_there_are_three() -> None:
-    assert [path.name for path in UNITS] == ["sheaf-coordinator.service", "sheaf-router.service", "sheaf-worker@.service"]
+def test_there_is_one_for_every_role() -> None:
+    assert [path.name for path in UNITS] == ["sheaf-attention@.service", "sheaf-coordinator.service", "sheaf-router.service",
+                                          "sheaf-worker@.service"]
 
 
 def settings(path: Path) -> dict[str, str]:
