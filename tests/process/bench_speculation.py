@@ -3,6 +3,7 @@
 are the same.
 
     bench_speculation.py [--checkpoint checkpoints/sheaf-nano-120] [--pairs 12] [--rounds 8] [--sequences 1,8] [--tokens 8]
+                         [--workers 0] [--flag=F]
 
 Two servers of one binary, one with drafts; both are up all the time and only one is asked at a time, each pair of turns begins
 with the other one. Loads:
@@ -111,10 +112,11 @@ def main() -> int:
     parser.add_argument("--sequences", default="1,8")
     parser.add_argument("--loads", default="edit,answers,random")
     parser.add_argument("--workers", default="0")
+    parser.add_argument("--flag", action="append", default=[], help="of both servers, e.g. --flag=--threads=1")
     parser.add_argument("--tokens", type=int, default=8, help="num_speculative_tokens")
     options = parser.parse_args()
     vocabulary = json.loads((options.checkpoint / "config.json").read_text())["vocab_size"]
-    common = ["--workers", options.workers, "--no-enable-prefix-caching"]
+    common = ["--workers", options.workers, "--no-enable-prefix-caching", *options.flag]
     different = 0
     print(f"{os.environ.get('SHEAF_BINARY', 'build/release/sheaf')}: {options.pairs} pairs of {options.rounds} rounds")
     print("load     sequences  whole without, with: ratio (quartiles)   decode without, with: ratio (quartiles)   drafts that came true")
