@@ -148,42 +148,48 @@ void StoreSum(const DensePiece& piece, int row, int column, const float* lanes) 
 
 // Few rows: weights pass from memory through the registers once.
 template <FloatFormat kFormat, ScaleRuns kRuns, int R, int C>
-int StreamColumns(const DensePiece& piece, int row, int column) {
+void StreamTile(const DensePiece& piece, int row, int column) {
   const DenseMatrix& w = *piece.w;
   const float* x = piece.x + static_cast<size_t>(row) * w.k;
+  alignas(64) float sums[R * C * kLanes] = {};
+  if constexpr (kFormat == FloatFormat::kE4M3) {
+    AddE4M3Tile<kRuns, R, C>(w, column, x, sums);
+  } else {
+    const size_t w_stride_bytes = static_cast<size_t>(w.k) * FloatBytes(kFormat);
+    AddTile<kFormat, R, C>(w.row(column), w_stride_bytes, x, w.k, w.k, sums, C * kLanes);
+  }
+  for (int i = 0; i < R * C; ++i) {
+    StoreSum(piece, row + i / C, column + i % C, sums + i * kLanes);
+  }
+}
+
+template <FloatFormat kFormat, ScaleRuns kRuns, int C, int R = kTileRows>
+void StreamRows(int num_rows, const DensePiece& piece, int row, int column) {
+  if constexpr (R > 1) {
+    if (num_rows < R) return StreamRows<kFormat, kRuns, C, R - 1>(num_rows, piece, row, column);
+  }
+  StreamTile<kFormat, kRuns, R, C>(piece, row, column);
+}
+
+// All rows before the next columns: the second tile of rows finds the weights in the second-level cache.
+template <FloatFormat kFormat, ScaleRuns kRuns, int C>
+int StreamColumns(const DensePiece& piece, int column) {
+  const int num_rows = piece.row_end - piece.row_begin;
+  const int num_tiles = (num_rows + kTileRows - 1) / kTileRows;
   for (; column + C <= piece.column_end; column += C) {
-    alignas(64) float sums[R * C * kLanes] = {};
-    if constexpr (kFormat == FloatFormat::kE4M3) {
-      AddE4M3Tile<kRuns, R, C>(w, column, x, sums);
-    } else {
-      const size_t w_stride_bytes = static_cast<size_t>(w.k) * FloatBytes(kFormat);
-      AddTile<kFormat, R, C>(w.row(column), w_stride_bytes, x, w.k, w.k, sums, C * kLanes);
-    }
-    for (int i = 0; i < R * C; ++i) {
-      StoreSum(piece, row + i / C, column + i % C, sums + i * kLanes);
+    for (int tile = 0; tile < num_tiles; ++tile) {
+      const int begin = num_rows * tile / num_tiles;
+      const int end = num_rows * (tile + 1) / num_tiles;
+      StreamRows<kFormat, kRuns, C>(end - begin, piece, piece.row_begin + begin, column);
     }
   }
   return column;
 }
 
-template <FloatFormat kFormat, ScaleRuns kRuns, int R>
-void StreamRows(int num_rows, const DensePiece& piece, int row) {
-  if constexpr (R > 1) {
-    if (num_rows < R) return StreamRows<kFormat, kRuns, R - 1>(num_rows, piece, row);
-  }
-  const int column = StreamColumns<kFormat, kRuns, R, kTileColumns>(piece, row, piece.column_begin);
-  StreamColumns<kFormat, kRuns, R, 1>(piece, row, column);
-}
-
 template <FloatFormat kFormat, ScaleRuns kRuns = ScaleRuns::kOther>
 void Stream(const DensePiece& piece) {
-  const int num_rows = piece.row_end - piece.row_begin;
-  const int num_tiles = (num_rows + kTileRows - 1) / kTileRows;
-  for (int tile = 0; tile < num_tiles; ++tile) {
-    const int begin = num_rows * tile / num_tiles;
-    const int end = num_rows * (tile + 1) / num_tiles;
-    StreamRows<kFormat, kRuns, kTileRows>(end - begin, piece, piece.row_begin + begin);
-  }
+  const int column = StreamColumns<kFormat, kRuns, kTileColumns>(piece, piece.column_begin);
+  StreamColumns<kFormat, kRuns, 1>(piece, column);
 }
 
 // Many rows: the sums of a batch live in memory, its weights and inputs in the first-level cache.
