@@ -37,6 +37,7 @@ struct KvShare {
   HeadRange heads;
   int rank = 0;
   int num_ranks = 1;
+  bool whole_latents = false;  // all positions of latents; index keys are shared all the same
 };
 
 struct RankShare {
@@ -53,7 +54,7 @@ struct RankShare {
   IndexRange gate;          // experts; empty without any
   IndexRange vocabulary;
 
-  KvShare kv() const { return {heads, rank, num_ranks}; }
+  KvShare kv(bool whole_latents) const { return {heads, rank, num_ranks, whole_latents}; }
 };
 
 absl::StatusOr<RankShare> ShareOfRank(const ModelConfig& config, int rank, int num_ranks);

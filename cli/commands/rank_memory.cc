@@ -16,23 +16,28 @@ namespace {
 
 constexpr int kBlockSize = 16;  // tokens
 
-std::string Gigabytes(uint64_t bytes) { return absl::StrFormat("%.2f GB", static_cast<double>(bytes) / 1e9); }
+std::string Gigabytes(uint64_t bytes) {
+  return absl::StrFormat("%.2f GB", static_cast<double>(bytes) / 1e9);
+}
 
 // Of the decoder's buffers, for the largest step that is the default.
-uint64_t ScratchBytes(const ModelConfig& config, const RankShare& share, bool alone) {
+uint64_t ScratchBytes(const ModelConfig& config, const RankShare& share, const KvShare& kv) {
+  const bool alone = share.num_ranks == 1;
   const DecoderOptions options;
   const int64_t inner = std::max(share.dense_inner.count, share.shared_inner.count);
   const int64_t widest = std::max(config.intermediate_size, config.shared_intermediate_size());
-  const int64_t attended = config.num_heads * (share.attended.count / std::max(1, share.heads.num_queries));
+  const int64_t attended =
+      config.num_heads * (share.attended.count / std::max(1, share.heads.num_queries));
   int64_t floats = 4 * int64_t{config.hidden_size} + attended + 2 * inner + config.num_experts;
   if (!alone) floats += share.attended.count + share.hidden.count + share.gate.count + widest;
   uint64_t bytes_at_once = 0;
   if (const auto* const latent = std::get_if<LatentShape>(&config.attention)) {
-    const int index = latent->indexer.topk > 0
-                          ? latent->indexer.head_dim * (latent->indexer.num_heads + 1) + latent->indexer.topk
-                          : 0;
+    const int index =
+        latent->indexer.topk > 0
+            ? latent->indexer.head_dim * (latent->indexer.num_heads + 1) + latent->indexer.topk
+            : 0;
     floats += (alone ? 1 : 2) * int64_t{latent->q_lora_rank + latent->cached_dim()} + index;
-    bytes_at_once = LatentAttention::BytesAtOnce(*latent, share.heads.count, !alone);
+    bytes_at_once = LatentAttention::BytesAtOnce(*latent, kv);
   }
   // Projected queries, keys and values, and the int16 groups of what products read.
   floats += 2 * int64_t{share.attended.count} + config.hidden_size + attended + widest;
@@ -63,13 +68,14 @@ absl::StatusOr<RankMemoryPlan> PlanRankMemory(const InspectOptions& options,
   plan.device_bytes = options.device_memory_bytes;
   const uint64_t blocks = (static_cast<uint64_t>(plan.tokens) + kBlockSize - 1) / kBlockSize;
   for (const RankShare& share : shares) {
+    const KvShare kv = share.kv(options.latent_cache == "whole");
     const KvCacheOptions one{*format, kBlockSize,
-                             KvCache::BlockBytes(config, share.kv(), *format, kBlockSize)};
-    SHEAF_RETURN_IF_ERROR(KvCache::NumBlocks(config, share.kv(), one).status());
+                             KvCache::BlockBytes(config, kv, *format, kBlockSize)};
+    SHEAF_RETURN_IF_ERROR(KvCache::NumBlocks(config, kv, one).status());
     RankMemory rank;
     rank.weight_bytes = weights[static_cast<size_t>(share.rank)].total();
     rank.kv_cache_bytes = blocks * one.memory_bytes;
-    rank.scratch_bytes = ScratchBytes(config, share, shares.size() == 1);
+    rank.scratch_bytes = ScratchBytes(config, share, kv);
     // The first of the processes is the router.
     if (report.processes.size() == shares.size() + 1) {
       rank.expert_bytes = report.processes[static_cast<size_t>(share.rank) + 1].bytes;
@@ -80,8 +86,9 @@ absl::StatusOr<RankMemoryPlan> PlanRankMemory(const InspectOptions& options,
 }
 
 std::string RankMemoryText(const RankMemoryPlan& plan) {
-  std::string text = absl::StrFormat("\nMemory of each attention rank, KV cache of %d tokens (%s):\n",
-                                     plan.tokens, plan.kv_cache_dtype);
+  std::string text =
+      absl::StrFormat("\nMemory of each attention rank, KV cache of %d tokens (%s):\n", plan.tokens,
+                      plan.kv_cache_dtype);
   uint64_t most = 0;
   for (size_t rank = 0; rank < plan.ranks.size(); ++rank) {
     const RankMemory& memory = plan.ranks[rank];

@@ -32,6 +32,9 @@ void AddInspectFlags(CLI::App& app, InspectOptions& options) {
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 31));
   app.add_option("--kv-cache-dtype", options.kv_cache_dtype, "Of that cache, as `sheaf serve` takes it")
       ->capture_default_str();
+  app.add_option("--latent-cache", options.latent_cache, "How ranks keep it, as `sheaf serve` takes it")
+      ->check(CLI::IsMember({"split", "whole"}))
+      ->capture_default_str();
   app.add_option("--device-memory", options.device_memory_bytes,
                  "Whether each rank, with the worker of its number where there are as many, fits into "
                  "this, e.g. 24GiB")

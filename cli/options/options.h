@@ -74,6 +74,7 @@ struct RouterOptions {
   std::vector<std::string> worker_devices = {"cpu"};  // of these, in turn: "cpu" or "cuda:N"
   // Processes that share attention, this one included; the others are `sheaf attention`.
   int tensor_parallel_size = 1;
+  bool whole_latents = false;  // on each of them, of latent attention with an indexer
   int attention_port = 50053;  // where they join, on the cluster's host; 0 = a free port
   int attention_timeout_ms = 2000;  // without a rank's part of a step (and 20 more a token): it is lost
   bool numa = false;  // of `sheaf serve`: a NUMA node for each rank and worker
@@ -151,6 +152,7 @@ struct InspectOptions {
   int tensor_parallel_size = 0;         // 0 = not asked, as 1
   int64_t max_model_len = 0;            // tokens in the KV cache; 0 = the model's
   std::string kv_cache_dtype = "auto";  // as a router takes it
+  std::string latent_cache = "split";   // the same
   uint64_t device_memory_bytes = 0;     // of each; 0 = not asked
   // What a rank or a worker reads a second, in bytes; how long a step would take is told when it is given.
   uint64_t memory_bandwidth = 0;

@@ -179,12 +179,18 @@ void AddSamplingAndThreadFlags(CLI::App& app, RouterOptions& options, RouterFlag
   AddWorkerDeviceFlag(app, options);
 }
 
-void AddRankFlags(CLI::App& app, RouterOptions& options) {
+void AddRankFlags(CLI::App& app, RouterOptions& options, RouterFlagTexts& texts) {
   app.add_option("--tensor-parallel-size", options.tensor_parallel_size,
                  "Processes that share attention's weights, arithmetic and KV cache, the router "
                  "included; the same answers, byte for byte. `sheaf serve` starts the others, "
                  "`sheaf router` waits for `sheaf attention --rank 1` and on")
       ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  app.add_option("--latent-cache", texts.latent_cache,
+                 "How they keep what all heads of GLM-5.x's attention read: split (each some "
+                 "positions of every block; what a step reads is gathered), or whole on each (as "
+                 "many times the memory; for hosts between which 2 MB a token and layer take long)")
+      ->check(CLI::IsMember({"split", "whole"}))
       ->capture_default_str();
   app.add_option("--attention-port", options.attention_port,
                  "Port that they join at, on the address of --cluster-host; 0 = a free one")
@@ -282,7 +288,7 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterFlagTexts& text
   AddScheduleFlags(app, options);
   AddCacheFlags(app, options, texts);
   AddSamplingAndThreadFlags(app, options, texts);
-  AddRankFlags(app, options);
+  AddRankFlags(app, options, texts);
   AddExchangeFlags(app, options, texts);
   AddOperatingFlags(app, options, texts);
   AddOutputFlags(app, options);
@@ -303,6 +309,7 @@ absl::Status FinishRouter(RouterOptions& options, const RouterFlagTexts& texts) 
   SHEAF_ASSIGN_OR_RETURN(options.speculation, ParseSpeculativeConfig(texts.speculative_config));
   options.vllm_metrics = texts.metrics_compat == "vllm";
   options.int16_combine = texts.combine_format == "int16";
+  options.whole_latents = texts.latent_cache == "whole";
   SHEAF_RETURN_IF_ERROR(ReadAllowedOrigins(texts.allowed_origins, options.allowed_origins));
   options.ui = texts.ui || (!texts.no_ui && IsLoopbackHost(options.host));
   if (!options.ui_file.empty() && !options.ui) {

@@ -18,6 +18,7 @@ namespace sheaf {
 struct RouterFlagTexts {
   std::string kv_cache_dtype = "auto";
   std::string combine_format = "float32";
+  std::string latent_cache = "split";
   std::string speculative_config;
   std::string metrics_compat = "vllm";
   int64_t seed = -1;

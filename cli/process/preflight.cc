@@ -12,10 +12,39 @@
 namespace sheaf {
 namespace {
 
+// What the router keeps of the KV cache.
+absl::StatusOr<KvShare> RankZero(const RouterOptions& options, const ModelConfig& config) {
+  SHEAF_ASSIGN_OR_RETURN(const RankShare share,
+                         ShareOfRank(config, 0, options.tensor_parallel_size));
+  return share.kv(options.whole_latents);
+}
+
+// Of a block: of each rank, and of all of them.
+struct BlockParts {
+  std::vector<size_t> bytes;  // by rank
+  size_t all = 0;
+
+  double share(size_t rank) const {
+    return static_cast<double>(bytes[rank]) / static_cast<double>(all);
+  }
+};
+
+BlockParts PartsOfBlock(const RouterOptions& options, const ModelConfig& config,
+                        const std::vector<RankShare>& shares) {
+  BlockParts parts;
+  for (const RankShare& share : shares) {
+    parts.bytes.push_back(KvCache::BlockBytes(config, share.kv(options.whole_latents),
+                                              options.kv_format, options.block_size));
+    parts.all += parts.bytes.back();
+  }
+  return parts;
+}
+
 // Positions that the RoPE table and one sequence can have.
 absl::StatusOr<int> MaxModelLen(const RouterOptions& options, const ModelConfig& config,
                                 const KvCacheOptions& kv_cache) {
-  SHEAF_ASSIGN_OR_RETURN(const int blocks, KvCache::NumBlocks(config, {AllHeads(config)}, kv_cache));
+  SHEAF_ASSIGN_OR_RETURN(const KvShare share, RankZero(options, config));
+  SHEAF_ASSIGN_OR_RETURN(const int blocks, KvCache::NumBlocks(config, share, kv_cache));
   const int64_t capacity_tokens = int64_t{blocks} * options.block_size;
   if (options.max_model_len == 0) {
     return static_cast<int>(std::min<int64_t>(config.max_position_embeddings, capacity_tokens));
@@ -67,15 +96,10 @@ absl::StatusOr<ServerWeights> WeightsByProcess(const RouterOptions& options,
   weights.rank_bytes = 0;
   for (const RankWeights& rank : ranks)
     weights.rank_bytes = std::max(weights.rank_bytes, rank.total());
-  const auto block_bytes = [&](const KvShare& share) {
-    return static_cast<double>(
-        KvCache::BlockBytes(config, share, options.kv_format, options.block_size));
-  };
+  const BlockParts parts = PartsOfBlock(options, config, shares);
   weights.kv_share = 0;
-  for (const RankShare& share : shares) {
-    weights.kv_share =
-        std::max(weights.kv_share, block_bytes(share.kv()) / block_bytes({AllHeads(config)}));
-  }
+  for (size_t rank = 0; rank < shares.size(); ++rank)
+    weights.kv_share = std::max(weights.kv_share, parts.share(rank));
   return weights;
 }
 
@@ -94,18 +118,17 @@ absl::StatusOr<int64_t> KvMemoryOfRankZero(const RouterOptions& options, const P
   const uint64_t all = whole_weights.front().total();
   const uint64_t elsewhere = all - std::min(all, weights.front().total());
   const uint64_t here = WeightBytes(options, preflight.report);
-  const double part = static_cast<double>(KvCache::BlockBytes(config, shares.front().kv(), options.kv_format,
-                                                              options.block_size)) /
-                      static_cast<double>(KvCache::BlockBytes(config, {AllHeads(config)}, options.kv_format,
-                                                              options.block_size));
+  const double part = PartsOfBlock(options, config, shares).share(0);
   const int64_t wanted = options.kv_cache_memory_bytes;
   const bool is_auto = wanted == kAutoKvMemory;
-  const auto own = KvMemory(is_auto ? wanted : static_cast<int64_t>(static_cast<double>(wanted) * part),
-                            here - std::min(here, elsewhere), memory);
+  const auto own =
+      KvMemory(is_auto ? wanted : static_cast<int64_t>(static_cast<double>(wanted) * part),
+               here - std::min(here, elsewhere), memory);
   if (!own.ok()) {
-    return absl::Status(own.status().code(),
-                        absl::StrFormat("%s (of attention rank 0 of %d, which has %.0f %% of a block)",
-                                        own.status().message(), options.tensor_parallel_size, 100 * part));
+    return absl::Status(
+        own.status().code(),
+        absl::StrFormat("%s (of attention rank 0 of %d, which has %.0f %% of a block)",
+                        own.status().message(), options.tensor_parallel_size, 100 * part));
   }
   return is_auto ? static_cast<int64_t>(static_cast<double>(*own) / part) : wanted;
 }
@@ -120,14 +143,18 @@ absl::StatusOr<KvCacheOptions> PlanKvCache(const RouterOptions& options, const P
     SHEAF_ASSIGN_OR_RETURN(bytes, KvMemory(bytes, WeightBytes(options, preflight.report), *memory));
   }
   if (memory != nullptr && !options.node_loads.empty()) {
-    SHEAF_ASSIGN_OR_RETURN(const ServerWeights weights,
-                           WeightsByProcess(options, preflight));
-    SHEAF_ASSIGN_OR_RETURN(
-        const int64_t on_nodes,
-        KvMemoryOnNodes(options.kv_cache_memory_bytes, weights, options.node_loads));
+    SHEAF_ASSIGN_OR_RETURN(const ServerWeights weights, WeightsByProcess(options, preflight));
+    SHEAF_ASSIGN_OR_RETURN(const int64_t on_nodes, KvMemoryOnNodes(options.kv_cache_memory_bytes,
+                                                                   weights, options.node_loads));
     bytes = std::min(bytes, on_nodes);
   }
   plan.memory_bytes = static_cast<size_t>(bytes);
+  if (options.tensor_parallel_size == 1) return plan;
+  // The router's own part of as many blocks as all ranks' memory holds.
+  SHEAF_ASSIGN_OR_RETURN(const std::vector<RankShare> shares,
+                         ShareAmongRanks(*preflight.config, options.tensor_parallel_size));
+  const BlockParts parts = PartsOfBlock(options, *preflight.config, shares);
+  plan.memory_bytes = plan.memory_bytes / parts.all * parts.bytes.front();
   return plan;
 }
 
@@ -181,8 +208,7 @@ absl::StatusOr<WorkerPreflight> RunWorkerPreflight(const std::string& checkpoint
   WorkerPreflight preflight;
   SHEAF_ASSIGN_OR_RETURN(preflight.checkpoint, Checkpoint::Open(checkpoint_dir));
   SHEAF_ASSIGN_OR_RETURN(preflight.config, LoadModelConfig(checkpoint_dir));
-  SHEAF_RETURN_IF_ERROR(
-      JudgeAbsentTensors(*preflight.checkpoint, preflight.config).status());
+  SHEAF_RETURN_IF_ERROR(JudgeAbsentTensors(*preflight.checkpoint, preflight.config).status());
   FitVocabulary(*preflight.checkpoint, preflight.config);
   const absl::Status experts = CheckExperts(*preflight.checkpoint, preflight.config);
   // Its files are all there, so no second look finds the tensor: not like a file that is absent.

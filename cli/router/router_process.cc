@@ -204,13 +204,14 @@ absl::Status RouterProcess::Impl::MakeExperts() {
 
 absl::Status RouterProcess::Impl::OpenRanks() {
   if (options.tensor_parallel_size == 1) return absl::OkStatus();
-  SHEAF_RETURN_IF_ERROR(RankShares().status());
+  SHEAF_ASSIGN_OR_RETURN(const std::vector<RankShare> shares, RankShares());
   RankHubOptions hub;
   hub.settings.num_ranks = options.tensor_parallel_size;
   hub.settings.kv_format = options.kv_format;
   hub.settings.block_size = options.block_size;
   SHEAF_ASSIGN_OR_RETURN(hub.settings.num_blocks,
-                         KvCache::NumBlocks(config, {AllHeads(config)}, kv_options));
+                         KvCache::NumBlocks(config, shares.front().kv(options.whole_latents), kv_options));
+  hub.settings.whole_latents = options.whole_latents;
   hub.settings.max_batched_tokens = options.max_num_batched_tokens;
   hub.settings.max_model_len = max_model_len;
   SHEAF_ASSIGN_OR_RETURN(hub.model, IdentityOf(*checkpoint, config));
@@ -297,13 +298,8 @@ absl::Status RouterProcess::Impl::LoadWeights() {
 
 absl::Status RouterProcess::Impl::BuildEngine() {
   SHEAF_ASSIGN_OR_RETURN(std::vector<RankShare> shares, RankShares());
-  const KvShare share = shares.front().kv();
-  // The flag says what all ranks together may take.
-  SHEAF_ASSIGN_OR_RETURN(const int blocks, KvCache::NumBlocks(config, {AllHeads(config)}, kv_options));
-  KvCacheOptions own = kv_options;
-  own.memory_bytes = static_cast<size_t>(blocks) *
-                     KvCache::BlockBytes(config, share, own.format, own.block_size);
-  SHEAF_ASSIGN_OR_RETURN(cache, KvCache::Create(config, share, own));
+  const KvShare share = shares.front().kv(options.whole_latents);
+  SHEAF_ASSIGN_OR_RETURN(cache, KvCache::Create(config, share, kv_options));
   spdlog::info("KV cache: {} blocks of {} tokens ({}); requests of up to {} tokens",
                cache->num_blocks(), cache->block_size(), kernels::KvFormatName(options.kv_format),
                max_model_len);

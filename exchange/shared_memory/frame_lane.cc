@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_format.h"
 #include "base/check.h"
+#include "base/round_up.h"
 #include "base/status.h"
 
 namespace sheaf {
@@ -31,9 +32,7 @@ constexpr size_t kFirstPayloadBytes = 256 * 1024;
 // Far above any batch; keeps sums of sizes from overflowing.
 constexpr uint64_t kMaxLaneBytes = uint64_t{16} << 30;
 
-size_t RoundUp(size_t bytes) {
-  return (bytes + kPayloadAlignment - 1) / kPayloadAlignment * kPayloadAlignment;
-}
+size_t Aligned(size_t bytes) { return RoundUp(bytes, size_t{kPayloadAlignment}); }
 
 }  // namespace
 
@@ -72,7 +71,7 @@ absl::StatusOr<std::span<uint8_t>> LaneWriter::Reserve(size_t bytes, uint64_t re
         absl::StrFormat("shared memory: %d frames are unread, wanted below %d",
                         published_ - released_, kLaneSlots));
   }
-  const size_t at = bytes <= max_bytes_ ? FirstGap(RoundUp(bytes)) : 0;
+  const size_t at = bytes <= max_bytes_ ? FirstGap(Aligned(bytes)) : 0;
   if (bytes > max_bytes_ || at - kLaneControlBytes > max_bytes_ - bytes) {
     return absl::ResourceExhaustedError(absl::StrFormat(
         "shared memory: no room for %d bytes beside %d unread frames: the bound is %d bytes", bytes,
@@ -92,7 +91,7 @@ void LaneWriter::Publish(const FrameHeader& header) {
   slot.offset.store(reserved_at_, std::memory_order_relaxed);
   slot.bytes.store(header.payload_bytes, std::memory_order_relaxed);
   if (header.payload_bytes > 0) {
-    const Piece piece{published_, reserved_at_, reserved_at_ + RoundUp(header.payload_bytes)};
+    const Piece piece{published_, reserved_at_, reserved_at_ + Aligned(header.payload_bytes)};
     under_way_.insert(std::upper_bound(under_way_.begin(), under_way_.end(), piece,
                                        [](const Piece& a, const Piece& b) {
                                          return a.begin < b.begin;

@@ -143,21 +143,21 @@ HWY_INLINE void ScoreRows(const float* HWY_RESTRICT q, const float* HWY_RESTRICT
 
 #else
 
-HWY_INLINE auto FoldToFour(const F16& x) {
+HWY_INLINE auto FoldToFour(const Lanes& x) {
   return hn::Add(hn::Add(x.v[0], x.v[2]), hn::Add(x.v[1], x.v[3]));
 }
 
 // Two rows by two keys keep their sums in registers.
 HWY_INLINE void Scores2x2(const float* HWY_RESTRICT q, const float* HWY_RESTRICT k, size_t width,
                           float scale, float* HWY_RESTRICT scores) {
-  F16 sum00 = Zero(), sum01 = Zero(), sum10 = Zero(), sum11 = Zero();
+  Lanes sum00 = Zero(), sum01 = Zero(), sum10 = Zero(), sum11 = Zero();
   for (size_t i = 0; i < width; i += kLanes) {
-    const F16 k0 = Load(k + i);
-    const F16 k1 = Load(k + width + i);
-    const F16 q0 = Load(q + i);
+    const Lanes k0 = Load(k + i);
+    const Lanes k1 = Load(k + width + i);
+    const Lanes q0 = Load(q + i);
     sum00 = Fma(q0, k0, sum00);
     sum01 = Fma(q0, k1, sum01);
-    const F16 q1 = Load(q + width + i);
+    const Lanes q1 = Load(q + width + i);
     sum10 = Fma(q1, k0, sum10);
     sum11 = Fma(q1, k1, sum11);
   }
@@ -187,14 +187,14 @@ HWY_INLINE void ExpOfScores(float* row, size_t count, float& m, float& l) {
   const size_t padded = (count + kLanes - 1) / kLanes * kLanes;
   // A score of -infinity has weight 0, which changes neither maximum nor sum.
   std::fill(row + count, row + padded, -std::numeric_limits<float>::infinity());
-  F16 max = Load(row);
+  Lanes max = Load(row);
   max = Max(max, Set(-std::numeric_limits<float>::infinity()));  // drops NaN
   for (size_t i = kLanes; i < padded; i += kLanes) max = Max(Load(row + i), max);
   m = ReduceMax(max);
-  const F16 shift = Set(m);
-  F16 sum = Zero();
+  const Lanes shift = Set(m);
+  Lanes sum = Zero();
   for (size_t i = 0; i < padded; i += kLanes) {
-    const F16 weight = Exp(Sub(Load(row + i), shift));
+    const Lanes weight = Exp(Sub(Load(row + i), shift));
     sum = Add(sum, weight);
     Store(weight, row + i);
   }

@@ -88,14 +88,14 @@ HWY_INLINE WordVector EncodeFp8(LaneVector x) {
 }
 
 template <KvFormat format>
-HWY_INLINE F16 LoadKv16(const uint8_t* p) {
+HWY_INLINE Lanes LoadKv16(const uint8_t* p) {
   if constexpr (format == KvFormat::kF32) {
     return Load(reinterpret_cast<const float*>(p));
   } else if constexpr (format == KvFormat::kBF16) {
     return LoadBF16(p);
   } else {
     const hn::Rebind<uint8_t, LaneTag> bytes;
-    F16 result;
+    Lanes result;
     for (size_t i = 0; i < kVectors; ++i) {
       const auto code = hn::PromoteTo(WordTag(), hn::LoadU(bytes, p + i * kVectorLanes));
       result.v[i] = DecodeFp8<format>(code);
@@ -105,7 +105,7 @@ HWY_INLINE F16 LoadKv16(const uint8_t* p) {
 }
 
 template <KvFormat format>
-HWY_INLINE void StoreKv16(const F16& x, uint8_t* p) {
+HWY_INLINE void StoreKv16(const Lanes& x, uint8_t* p) {
   const WordTag du;
   for (size_t i = 0; i < kVectors; ++i) {
     if constexpr (format == KvFormat::kF32) {
@@ -138,7 +138,7 @@ HWY_INLINE void LoadKvRowAs(const uint8_t* in, size_t count, float* out) {
   if (i < count) {
     alignas(64) uint8_t padded[kLanes * kBytes] = {};
     std::memcpy(padded, in + i * kBytes, (count - i) * kBytes);
-    const F16 last = LoadKv16<format>(padded);
+    const Lanes last = LoadKv16<format>(padded);
     if constexpr (pad) {
       Store(last, out + i);
     } else {

@@ -4,6 +4,7 @@
 #include <limits>
 #include <vector>
 
+#include "base/round_up.h"
 #include "kernels/attention/latent_attention_rows.h"
 #include "kernels/simd/aligned_floats.h"
 #include "kernels/simd/reference_switch.h"
@@ -21,8 +22,6 @@ constexpr int kMostHeads = 64;
 constexpr int kFewestHeadsOfSplit = 16;
 // Partial results of one wave of a split list.
 constexpr size_t kWaveBytes = size_t{8} << 20;
-
-constexpr int RoundUp(int x, int unit) { return (x + unit - 1) / unit * unit; }
 
 struct Shape {
   const LatentPool& kv;

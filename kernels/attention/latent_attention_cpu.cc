@@ -55,11 +55,11 @@ void MergeLatentBlockSimd(const internal::LatentRows& rows, const float* keys, s
   }
   for (size_t row = 0; row < rows.rows; row += kLanes) {
     const size_t n = std::min(kLanes, rows.rows - row);
-    const F16 m = LoadN(block_m + row, n);
-    const F16 state_m = LoadN(rows.m + row, n);
-    const F16 merged = Max(m, state_m);
-    const F16 a = Exp(Sub(state_m, merged));
-    const F16 b = Exp(Sub(m, merged));
+    const Lanes m = LoadN(block_m + row, n);
+    const Lanes state_m = LoadN(rows.m + row, n);
+    const Lanes merged = Max(m, state_m);
+    const Lanes a = Exp(Sub(state_m, merged));
+    const Lanes b = Exp(Sub(m, merged));
     StoreN(Fma(LoadN(rows.l + row, n), a, Mul(LoadN(block_l + row, n), b)), rows.l + row, n);
     StoreN(merged, rows.m + row, n);
     StoreN(a, factor_a + row, n);

@@ -4,6 +4,7 @@
 #include <limits>
 #include <vector>
 
+#include "base/round_up.h"
 #include "kernels/attention/paged_attention_rows.h"
 #include "kernels/simd/aligned_floats.h"
 #include "kernels/simd/reference_switch.h"
@@ -18,8 +19,6 @@ using internal::kQueryRows;
 constexpr int kTileRows = 192;
 // Partial results of one wave of a split context.
 constexpr size_t kWaveBytes = size_t{8} << 20;
-
-constexpr int RoundUp(int x, int unit) { return (x + unit - 1) / unit * unit; }
 
 struct Shape {
   const KvPool& kv;

@@ -32,8 +32,8 @@ void MergeRowsSimd(const float* m, const float* l, const float* o, size_t width,
   for (size_t r = 0; r < kRows; ++r) {
     const float merged = m[r] > state_m[r] ? m[r] : state_m[r];
     // The scalar twin has the lanes' bits.
-    const F16 a = Exp(Set(state_m[r] - merged));
-    const F16 b = Exp(Set(m[r] - merged));
+    const Lanes a = Exp(Set(state_m[r] - merged));
+    const Lanes b = Exp(Set(m[r] - merged));
     alignas(64) float sums[kLanes];
     Store(Fma(Set(state_l[r]), a, Mul(Set(l[r]), b)), sums);
     state_l[r] = sums[0];
@@ -47,7 +47,7 @@ void MergeRowsSimd(const float* m, const float* l, const float* o, size_t width,
 }
 
 void FinishRowSimd(const float* o, float l, size_t head_dim, float* out) {
-  const F16 inverse = Set(1.0f / l);
+  const Lanes inverse = Set(1.0f / l);
   size_t d = 0;
   for (; d + kLanes <= head_dim; d += kLanes) Store(Mul(Load(o + d), inverse), out + d);
   if (d < head_dim) StoreN(Mul(Load(o + d), inverse), out + d, head_dim - d);

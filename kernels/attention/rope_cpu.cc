@@ -18,19 +18,19 @@ void ApplyRopeSimd(float* x, int num_heads, int head_dim, size_t half, const flo
     float* high = low + half;
     size_t j = 0;
     for (; j + kLanes <= half; j += kLanes) {
-      const F16 a = Load(low + j);
-      const F16 b = Load(high + j);
-      const F16 c = Load(cos + j);
-      const F16 s = Load(sin + j);
+      const Lanes a = Load(low + j);
+      const Lanes b = Load(high + j);
+      const Lanes c = Load(cos + j);
+      const Lanes s = Load(sin + j);
       Store(NegFma(b, s, Mul(a, c)), low + j);
       Store(Fma(a, s, Mul(b, c)), high + j);
     }
     if (j < half) {
       const size_t rest = half - j;
-      const F16 a = LoadN(low + j, rest);
-      const F16 b = LoadN(high + j, rest);
-      const F16 c = LoadN(cos + j, rest);
-      const F16 s = LoadN(sin + j, rest);
+      const Lanes a = LoadN(low + j, rest);
+      const Lanes b = LoadN(high + j, rest);
+      const Lanes c = LoadN(cos + j, rest);
+      const Lanes s = LoadN(sin + j, rest);
       StoreN(NegFma(b, s, Mul(a, c)), low + j, rest);
       StoreN(Fma(a, s, Mul(b, c)), high + j, rest);
     }

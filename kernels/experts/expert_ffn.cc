@@ -64,7 +64,7 @@ void RunInnerGroup(const PlainJob& plain, const QuantizedRows& x, int group,
       float* values = gate[i - piece.row_begin];
       SiluMul(values, up[i - piece.row_begin], count, values);
       const size_t at = groups * (plain.first_inner_row + i) + group;
-      QuantizeRow(values, count, inner.planes() + 256 * at, inner.scales() + at,
+      QuantizeRow(values, count, inner.planes() + kGroupBytes * at, inner.scales() + at,
                   inner.sums() + kSumsPerGroup * at);
     }
   }
@@ -127,10 +127,9 @@ void RunOtherJob(ThreadPool& pool, const QuantizedRows& x, const ExpertJob& job,
   gathered.Resize(static_cast<int>(num_rows), x.k);
   for (size_t i = 0; i < num_rows; ++i) {
     const int row = job.rows[i];
-    std::memcpy(gathered.planes() + 256 * groups * i, x.row_planes(row), 256 * groups);
-    std::memcpy(gathered.scales() + groups * i, x.row_scales(row), groups * sizeof(float));
-    std::memcpy(gathered.sums() + kSumsPerGroup * groups * i, x.row_sums(row),
-                kSumsPerGroup * groups * sizeof(int32_t));
+    std::copy_n(x.row_planes(row), kGroupBytes * groups, gathered.row_planes(i));
+    std::copy_n(x.row_scales(row), groups, gathered.row_scales(i));
+    std::copy_n(x.row_sums(row), kSumsPerGroup * groups, gathered.row_sums(i));
   }
   Activations input;
   input.num_rows = static_cast<int>(num_rows);

@@ -8,7 +8,6 @@ namespace sheaf::kernels::ref {
 
 void RunExpert(const QuantizedRows& x, const ExpertJob& job) {
   const ExpertWeights& weights = *job.weights;
-  const size_t groups = x.groups();
   for (size_t i = 0; i < job.rows.size(); ++i) {
     const int row = job.rows[i];
     Activations one;
@@ -16,9 +15,9 @@ void RunExpert(const QuantizedRows& x, const ExpertJob& job) {
     one.k = x.k;
     one.quantized = {.num_rows = 1,
                      .k = x.k,
-                     .planes = x.planes + 256 * groups * row,
-                     .scales = x.scales + groups * row,
-                     .sums = x.sums + kSumsPerGroup * groups * row};
+                     .planes = x.row_planes(row),
+                     .scales = x.row_scales(row),
+                     .sums = x.row_sums(row)};
     const int intermediate = weights.gate.n();
     std::vector<float> gate(intermediate);
     std::vector<float> up(intermediate);

@@ -21,13 +21,13 @@ namespace sheaf::kernels::HWY_NAMESPACE {
 void GateScoresSimd(const float* logits, const float* bias, size_t count, float* s, float* c) {
   size_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
-    const F16 score = Sigmoid(Load(logits + i));
+    const Lanes score = Sigmoid(Load(logits + i));
     Store(score, s + i);
     Store(bias != nullptr ? Add(score, Load(bias + i)) : score, c + i);
   }
   if (i < count) {
     const size_t rest = count - i;
-    const F16 score = Sigmoid(LoadN(logits + i, rest));
+    const Lanes score = Sigmoid(LoadN(logits + i, rest));
     StoreN(score, s + i, rest);
     StoreN(bias != nullptr ? Add(score, LoadN(bias + i, rest)) : score, c + i, rest);
   }
@@ -35,7 +35,7 @@ void GateScoresSimd(const float* logits, const float* bias, size_t count, float*
 
 // The sum of the chosen scores, in the lanes of the contract.
 float SumSimd(const float* x, size_t count) {
-  F16 sum = Zero();
+  Lanes sum = Zero();
   size_t i = 0;
   for (; i + kLanes <= count; i += kLanes) sum = Add(sum, Load(x + i));
   if (i < count) sum = Add(sum, LoadN(x + i, count - i));
@@ -43,7 +43,7 @@ float SumSimd(const float* x, size_t count) {
 }
 
 void AddWeightedSimd(const float* x, float weight, size_t count, float* y) {
-  const F16 w = Set(weight);
+  const Lanes w = Set(weight);
   size_t i = 0;
   for (; i + kLanes <= count; i += kLanes) Store(Fma(w, Load(x + i), Load(y + i)), y + i);
   if (i < count) {

@@ -17,7 +17,7 @@ namespace sheaf::kernels::HWY_NAMESPACE {
 
 // Codes of one block.
 void WidenE4M3(const uint8_t* in, float scale, size_t count, float* out) {
-  const F16 gain = Set(scale * kE4M3Gain);
+  const Lanes gain = Set(scale * kE4M3Gain);
   size_t i = 0;
   for (; i + kLanes <= count; i += kLanes) Store(Mul(LoadE4M3(in + i), gain), out + i);
   if (i < count) StoreN(Mul(LoadE4M3N(in + i, count - i), gain), out + i, count - i);

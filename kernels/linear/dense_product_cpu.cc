@@ -26,7 +26,7 @@ inline constexpr int kSlice = 512;
 inline constexpr size_t kPrefetchBytes = 512;
 
 template <FloatFormat kFormat>
-HWY_INLINE F16 LoadWeights(const uint8_t* row, int at) {
+HWY_INLINE Lanes LoadWeights(const uint8_t* row, int at) {
   const uint8_t* p = row + static_cast<size_t>(at) * FloatBytes(kFormat);
   if constexpr (kFormat == FloatFormat::kBF16) return LoadBF16(p);
   if constexpr (kFormat == FloatFormat::kF16) return LoadF16(p);
@@ -34,7 +34,7 @@ HWY_INLINE F16 LoadWeights(const uint8_t* row, int at) {
 }
 
 template <FloatFormat kFormat>
-HWY_INLINE F16 LoadWeightsN(const uint8_t* row, int at, int count) {
+HWY_INLINE Lanes LoadWeightsN(const uint8_t* row, int at, int count) {
   const uint8_t* p = row + static_cast<size_t>(at) * FloatBytes(kFormat);
   if constexpr (kFormat == FloatFormat::kBF16) return LoadBF16N(p, count);
   if constexpr (kFormat == FloatFormat::kF16) return LoadF16N(p, count);
@@ -48,12 +48,12 @@ HWY_INLINE F16 LoadWeightsN(const uint8_t* row, int at, int count) {
 template <FloatFormat kFormat, int R, int C>
 void AddTile(const uint8_t* w, size_t w_stride_bytes, const float* x, size_t x_stride, int count,
              float* sums, size_t sums_stride) {
-  F16 acc[R * C];
+  Lanes acc[R * C];
 #pragma GCC unroll 24
   for (int i = 0; i < R * C; ++i) acc[i] = Load(sums + i / C * sums_stride + i % C * kLanes);
   const int whole = count / static_cast<int>(kLanes) * static_cast<int>(kLanes);
   for (int at = 0; at < whole; at += kLanes) {
-    F16 weights[C];
+    Lanes weights[C];
 #pragma GCC unroll 4
     for (int c = 0; c < C; ++c) {
       const uint8_t* row = w + c * w_stride_bytes;
@@ -71,7 +71,7 @@ void AddTile(const uint8_t* w, size_t w_stride_bytes, const float* x, size_t x_s
   if (whole == count) return;
   for (int i = 0; i < R * C; ++i) {
     float* sum = sums + i / C * sums_stride + i % C * kLanes;
-    const F16 weights = LoadWeightsN<kFormat>(w + i % C * w_stride_bytes, whole, count - whole);
+    const Lanes weights = LoadWeightsN<kFormat>(w + i % C * w_stride_bytes, whole, count - whole);
     Store(Fma(LoadN(x + i / C * x_stride + whole, count - whole), weights, Load(sum)), sum);
   }
 }
@@ -97,14 +97,14 @@ void AddE4M3Tile(const DenseMatrix& w, int column, const float* x, float* sums) 
     scales[c] = w.scales.row(column + c);
     if (kRuns == ScaleRuns::kInputs) scales[c] += w.scales.first_column;
   }
-  F16 acc[R * C];
+  Lanes acc[R * C];
 #pragma GCC unroll 24
   for (int i = 0; i < R * C; ++i) acc[i] = Zero();
   const int whole = w.k / static_cast<int>(kLanes) * static_cast<int>(kLanes);
   const int run = kRuns == ScaleRuns::kSteps ? w.scales.block_columns : w.k;
   int run_end = kRuns == ScaleRuns::kSteps ? run - w.scales.first_column : run;
   int block = 0;
-  F16 gains[C];
+  Lanes gains[C];
   for (int at = 0; at < whole; ++block, run_end += run) {
     if constexpr (kRuns == ScaleRuns::kSteps) {
 #pragma GCC unroll 4
@@ -112,7 +112,7 @@ void AddE4M3Tile(const DenseMatrix& w, int column, const float* x, float* sums) 
     }
     const int end = std::min(run_end, whole);
     for (; at < end; at += kLanes) {
-      F16 weights[C];
+      Lanes weights[C];
 #pragma GCC unroll 4
       for (int c = 0; c < C; ++c) {
         const uint8_t* row = codes + c * k + at;

@@ -21,11 +21,11 @@ namespace sheaf::kernels::HWY_NAMESPACE {
 inline constexpr float kE4M3Gain = 256.0f;  // what a scale is multiplied by
 
 // The values divided by kE4M3Gain.
-HWY_INLINE F16 LoadE4M3(const uint8_t* p) {
+HWY_INLINE Lanes LoadE4M3(const uint8_t* p) {
   const hn::Rebind<int8_t, LaneTag> bytes;
   const hn::Rebind<int16_t, LaneTag> words;
   const hn::Rebind<hwy::float16_t, LaneTag> halves;
-  F16 result;
+  Lanes result;
   for (size_t i = 0; i < kVectors; ++i) {
     const auto code = hn::PromoteTo(
         words, hn::LoadU(bytes, reinterpret_cast<const int8_t*>(p) + i * kVectorLanes));
@@ -36,7 +36,7 @@ HWY_INLINE F16 LoadE4M3(const uint8_t* p) {
   return result;
 }
 
-HWY_INLINE F16 LoadE4M3N(const uint8_t* p, size_t count) {
+HWY_INLINE Lanes LoadE4M3N(const uint8_t* p, size_t count) {
   alignas(64) uint8_t padded[kLanes] = {};
   std::memcpy(padded, p, count);
   return LoadE4M3(padded);

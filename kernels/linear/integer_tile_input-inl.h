@@ -38,7 +38,7 @@ struct TileInput {
   float* acc = nullptr;  // [block][R][16]
 };
 
-HWY_INLINE F16 LoadScales(const uint8_t* scales, ScaleFormat format) {
+HWY_INLINE Lanes LoadScales(const uint8_t* scales, ScaleFormat format) {
   switch (format) {
     case ScaleFormat::kF16:
       return LoadF16(scales);

@@ -153,11 +153,11 @@ void MultiplyTile(const TileInput& t) {
           AddCodePair<kBits, 3>(w + kStepBytes * step, x + 8 * step, sums);
         }
       }
-      const F16 w_scale = LoadScales(t.scales + scale_bytes * segment, t.scale_format);
+      const Lanes w_scale = LoadScales(t.scales + scale_bytes * segment, t.scale_format);
 #pragma GCC unroll 12
       for (int r = 0; r < R; ++r) {
-        const F16 scale = Mul(w_scale, Set(t.x_scales[group * R + r]));
-        F16 total;
+        const Lanes scale = Mul(w_scale, Set(t.x_scales[group * R + r]));
+        Lanes total;
 #pragma GCC unroll 2
         for (int part = 0; part < kParts; ++part) total.v[part].raw = ToFloat(sums[r][part]);
         float* acc = t.acc + r * kRowBlock;

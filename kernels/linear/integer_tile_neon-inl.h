@@ -107,10 +107,10 @@ void MultiplyTile(const TileInput& t) {
         PrefetchGranule<kBits>(w);
         AddGranule<kBits, R>(w, x, totals);
       }
-      const F16 w_scale = LoadScales(t.scales + scale_bytes * segment, t.scale_format);
+      const Lanes w_scale = LoadScales(t.scales + scale_bytes * segment, t.scale_format);
       for (int r = 0; r < R; ++r) {
-        const F16 scale = Mul(w_scale, Set(t.x_scales[group * R + r]));
-        F16 total;
+        const Lanes scale = Mul(w_scale, Set(t.x_scales[group * R + r]));
+        Lanes total;
         for (size_t v = 0; v < kVectors; ++v) {
           total.v[v] = hn::ConvertTo(LaneTag(), hn::Load(ints, totals[r] + v * kVectorLanes));
         }

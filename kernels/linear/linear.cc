@@ -77,15 +77,14 @@ class Forms {
   // again.
   void Permute(const QuantizedRows& x, const int32_t* permutation, QuantizedRowsBuffer& out) {
     out.Resize(x.num_rows, x.k);
-    const size_t groups = x.groups();
     pool_.ParallelFor(x.num_rows, CostOfElements(2 * int64_t{x.k}), [&](int64_t row, int) {
       thread_local std::vector<float> values, ordered;
       values.resize(static_cast<size_t>(x.k));
       ordered.resize(static_cast<size_t>(x.k));
       DequantizeRow(x.row_planes(row), x.row_scales(row), x.k, values.data());
       for (int i = 0; i < x.k; ++i) ordered[i] = values[permutation[i]];
-      QuantizeRow(ordered.data(), x.k, out.planes() + 256 * groups * row,
-                  out.scales() + groups * row, out.sums() + kSumsPerGroup * groups * row);
+      QuantizeRow(ordered.data(), x.k, out.row_planes(row), out.row_scales(row),
+                  out.row_sums(row));
     });
   }
 
@@ -189,10 +188,8 @@ void RunLinears(ThreadPool& pool, std::span<const LinearCall> calls) {
 
 void QuantizeRows(ThreadPool& pool, const float* x, int num_rows, int k, QuantizedRowsBuffer& out) {
   out.Resize(num_rows, k);
-  const size_t groups = NumGroups(k);
   pool.ParallelFor(num_rows, CostOfElements(k), [&](int64_t row, int) {
-    QuantizeRow(x + row * k, k, out.planes() + 256 * groups * row, out.scales() + groups * row,
-                out.sums() + kSumsPerGroup * groups * row);
+    QuantizeRow(x + row * k, k, out.row_planes(row), out.row_scales(row), out.row_sums(row));
   });
 }
 

@@ -22,6 +22,7 @@
 namespace sheaf::kernels {
 
 inline constexpr int kActivationGroup = 128;
+inline constexpr int kGroupBytes = 2 * kActivationGroup;  // of both planes
 inline constexpr int kSumGranule = 32;  // `sums` are per 32 inputs, the smallest weight group
 inline constexpr int kSumsPerGroup = kActivationGroup / kSumGranule;
 inline constexpr float kSmallestGroupMaximum = 1e-30f;
@@ -39,7 +40,7 @@ struct QuantizedRows {
   const int32_t* sums = nullptr;  // of q over each 32 inputs
 
   int groups() const { return NumGroups(k); }
-  const int8_t* row_planes(int row) const { return planes + size_t{256} * groups() * row; }
+  const int8_t* row_planes(int row) const { return planes + size_t{kGroupBytes} * groups() * row; }
   const float* row_scales(int row) const { return scales + size_t(groups()) * row; }
   const int32_t* row_sums(int row) const { return sums + size_t(groups()) * kSumsPerGroup * row; }
 };
@@ -52,8 +53,13 @@ class QuantizedRowsBuffer {
   int8_t* planes() { return planes_.data(); }
   float* scales() { return scales_.data(); }
   int32_t* sums() { return sums_.data(); }
+  int8_t* row_planes(size_t row) { return planes() + kGroupBytes * groups() * row; }
+  float* row_scales(size_t row) { return scales() + groups() * row; }
+  int32_t* row_sums(size_t row) { return sums() + kSumsPerGroup * groups() * row; }
 
  private:
+  size_t groups() const { return static_cast<size_t>(NumGroups(k_)); }
+
   int num_rows_ = 0;
   int k_ = 0;
   std::vector<int8_t> planes_;

@@ -87,7 +87,7 @@ void QuantizeRowSimd(const float* x, int k, int8_t* planes, float* scales, int32
       std::fill(padded + count, padded + kActivationGroup, 0.0f);
       in = padded;
     }
-    QuantizeGroup(in, planes + size_t{256} * group, scales + group,
+    QuantizeGroup(in, planes + size_t{kGroupBytes} * group, scales + group,
                   sums + size_t{kSumsPerGroup} * group);
   }
 }
@@ -95,7 +95,7 @@ void QuantizeRowSimd(const float* x, int k, int8_t* planes, float* scales, int32
 void SumRowSimd(const int8_t* planes, int k, int32_t* sums) {
   for (int granule = 0; granule < NumGroups(k) * kSumsPerGroup; ++granule) {
     const int8_t* hi =
-        planes + size_t{256} * (granule / kSumsPerGroup) + kSumGranule * (granule % kSumsPerGroup);
+        planes + size_t{kGroupBytes} * (granule / kSumsPerGroup) + kSumGranule * (granule % kSumsPerGroup);
     // Plain loops: integer sums have one value, and the compiler makes vectors of them.
     int32_t high = 0;
     int32_t low = 0;
@@ -112,7 +112,7 @@ void DequantizeRowSimd(const int8_t* planes, const float* scales, int k, float* 
   const auto order = hn::Load(RunBytesTag(), kInputBytes);
   const hn::Rebind<int16_t, IntLaneTag> narrow;
   for (int group = 0; group < NumGroups(k); ++group) {
-    const uint8_t* hi = reinterpret_cast<const uint8_t*>(planes) + size_t{256} * group;
+    const uint8_t* hi = reinterpret_cast<const uint8_t*>(planes) + size_t{kGroupBytes} * group;
     alignas(64) int16_t q[kActivationGroup];
     for (int run = 0; run < kActivationGroup; run += 8) {
       alignas(16) uint8_t both[16];

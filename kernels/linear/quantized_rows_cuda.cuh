@@ -8,7 +8,6 @@
 
 namespace sheaf::kernels::cuda {
 
-inline constexpr int kGroupBytes = 2 * kActivationGroup;
 inline constexpr uint32_t kNanBits = 0x7fc00000u;
 
 // A view of rows in a device's memory: planes [rows][groups][256], scales [rows][groups], sums [rows][groups][4].

@@ -22,7 +22,7 @@ void QuantizeRow(const float* x, int k, int8_t* planes, float* scales, int32_t* 
   for (int group = 0; group < NumGroups(k); ++group) {
     const int first = group * kActivationGroup;
     const int count = std::min(kActivationGroup, k - first);
-    int8_t* hi = planes + size_t{256} * group;
+    int8_t* hi = planes + size_t{kGroupBytes} * group;
     int8_t* lo = hi + kActivationGroup;
     std::memset(hi, 0, 2 * kActivationGroup);
     std::fill_n(sums + size_t{kSumsPerGroup} * group, kSumsPerGroup, 0);
@@ -51,7 +51,7 @@ void QuantizeRow(const float* x, int k, int8_t* planes, float* scales, int32_t* 
 void SumRow(const int8_t* planes, int k, int32_t* sums) {
   for (int granule = 0; granule < NumGroups(k) * kSumsPerGroup; ++granule) {
     const int8_t* hi =
-        planes + size_t{256} * (granule / kSumsPerGroup) + kSumGranule * (granule % kSumsPerGroup);
+        planes + size_t{kGroupBytes} * (granule / kSumsPerGroup) + kSumGranule * (granule % kSumsPerGroup);
     int32_t sum = 0;
     for (int i = 0; i < kSumGranule; ++i) sum += 256 * hi[i] + hi[i + kActivationGroup];
     sums[granule] = sum;
@@ -61,7 +61,7 @@ void SumRow(const int8_t* planes, int k, int32_t* sums) {
 void DequantizeRow(const int8_t* planes, const float* scales, int k, float* x) {
   for (int i = 0; i < k; ++i) {
     const int group = i / kActivationGroup;
-    const int8_t* hi = planes + size_t{256} * group + PlaneIndex(i % kActivationGroup);
+    const int8_t* hi = planes + size_t{kGroupBytes} * group + PlaneIndex(i % kActivationGroup);
     x[i] = scales[group] * static_cast<float>(256 * hi[0] + hi[kActivationGroup]);
   }
 }

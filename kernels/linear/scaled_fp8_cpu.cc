@@ -14,15 +14,15 @@
 HWY_BEFORE_NAMESPACE();
 namespace sheaf::kernels::HWY_NAMESPACE {
 
-HWY_INLINE F16 Magnitude(const F16& x) {
-  F16 result;
+HWY_INLINE Lanes Magnitude(const Lanes& x) {
+  Lanes result;
   for (size_t i = 0; i < kVectors; ++i) result.v[i] = hn::Abs(x.v[i]);
   return result;
 }
 
 // NaN has no part in it: Max drops its first argument then.
 HWY_INLINE float LargestMagnitude(const float* x, size_t count) {
-  F16 max = Zero();
+  Lanes max = Zero();
   size_t i = 0;
   for (; i + kLanes <= count; i += kLanes) max = Max(Magnitude(Load(x + i)), max);
   if (i < count) max = Max(Magnitude(LoadN(x + i, count - i)), max);
@@ -35,7 +35,7 @@ void StoreScaledFp8Simd(const float* x, size_t count, Fp8Scale kind, uint8_t* ou
     const size_t end = std::min(begin + kFp8ScaleGroup, count);
     const float scale = internal::Fp8GroupScale(LargestMagnitude(x + begin, end - begin), kind);
     std::memcpy(scales, &scale, sizeof(scale));
-    const F16 divisor = Set(scale);
+    const Lanes divisor = Set(scale);
     size_t i = begin;
     for (; i + kLanes <= end; i += kLanes) {
       StoreKv16<KvFormat::kFp8E4M3>(Div(Load(x + i), divisor), out + i);
@@ -54,7 +54,7 @@ void LoadScaledFp8Simd(const uint8_t* in, size_t count, float* out) {
     const size_t end = std::min(begin + kFp8ScaleGroup, count);
     float scale;
     std::memcpy(&scale, scales, sizeof(scale));
-    const F16 factor = Set(scale);
+    const Lanes factor = Set(scale);
     size_t i = begin;
     for (; i + kLanes <= end; i += kLanes) {
       Store(Mul(LoadKv16<KvFormat::kFp8E4M3>(in + i), factor), out + i);

@@ -36,51 +36,51 @@ inline constexpr size_t kVectorLanes = hn::MaxLanes(LaneTag());
 inline constexpr size_t kVectors = kLanes / kVectorLanes;
 static_assert(kVectors * kVectorLanes == kLanes);
 
-struct F16 {
+struct Lanes {
   LaneVector v[kVectors];
 };
 
-HWY_INLINE F16 Zero() {
-  F16 result;
+HWY_INLINE Lanes Zero() {
+  Lanes result;
   for (size_t i = 0; i < kVectors; ++i) result.v[i] = hn::Zero(LaneTag());
   return result;
 }
 
-HWY_INLINE F16 Set(float x) {
-  F16 result;
+HWY_INLINE Lanes Set(float x) {
+  Lanes result;
   for (size_t i = 0; i < kVectors; ++i) result.v[i] = hn::Set(LaneTag(), x);
   return result;
 }
 
-HWY_INLINE F16 Load(const float* p) {
-  F16 result;
+HWY_INLINE Lanes Load(const float* p) {
+  Lanes result;
   for (size_t i = 0; i < kVectors; ++i) result.v[i] = hn::LoadU(LaneTag(), p + i * kVectorLanes);
   return result;
 }
 
-HWY_INLINE void Store(const F16& x, float* p) {
+HWY_INLINE void Store(const Lanes& x, float* p) {
   for (size_t i = 0; i < kVectors; ++i) hn::StoreU(x.v[i], LaneTag(), p + i * kVectorLanes);
 }
 
 // Lanes count.. are zero. count <= 16.
-HWY_INLINE F16 LoadN(const float* p, size_t count) {
+HWY_INLINE Lanes LoadN(const float* p, size_t count) {
   alignas(64) float padded[kLanes] = {};
   std::memcpy(padded, p, count * sizeof(float));
   return Load(padded);
 }
 
-HWY_INLINE void StoreN(const F16& x, float* p, size_t count) {
+HWY_INLINE void StoreN(const Lanes& x, float* p, size_t count) {
   alignas(64) float padded[kLanes];
   Store(x, padded);
   std::memcpy(p, padded, count * sizeof(float));
 }
 
 // Widening loads of 16 two-byte floats, exact.
-HWY_INLINE F16 LoadBF16(const void* p) {
+HWY_INLINE Lanes LoadBF16(const void* p) {
   const hn::Rebind<uint16_t, LaneTag> narrow;
   const hn::RebindToUnsigned<LaneTag> wide;
   const uint16_t* in = static_cast<const uint16_t*>(p);
-  F16 result;
+  Lanes result;
   for (size_t i = 0; i < kVectors; ++i) {
     const auto bits = hn::PromoteTo(wide, hn::LoadU(narrow, in + i * kVectorLanes));
     result.v[i] = hn::BitCast(LaneTag(), hn::ShiftLeft<16>(bits));
@@ -88,68 +88,68 @@ HWY_INLINE F16 LoadBF16(const void* p) {
   return result;
 }
 
-HWY_INLINE F16 LoadF16(const void* p) {
+HWY_INLINE Lanes LoadF16(const void* p) {
   const hn::Rebind<hwy::float16_t, LaneTag> narrow;
   const hwy::float16_t* in = static_cast<const hwy::float16_t*>(p);
-  F16 result;
+  Lanes result;
   for (size_t i = 0; i < kVectors; ++i) {
     result.v[i] = hn::PromoteTo(LaneTag(), hn::LoadU(narrow, in + i * kVectorLanes));
   }
   return result;
 }
 
-HWY_INLINE F16 LoadBF16N(const void* p, size_t count) {
+HWY_INLINE Lanes LoadBF16N(const void* p, size_t count) {
   alignas(64) uint16_t padded[kLanes] = {};
   std::memcpy(padded, p, count * sizeof(uint16_t));
   return LoadBF16(padded);
 }
 
-HWY_INLINE F16 LoadF16N(const void* p, size_t count) {
+HWY_INLINE Lanes LoadF16N(const void* p, size_t count) {
   alignas(64) uint16_t padded[kLanes] = {};
   std::memcpy(padded, p, count * sizeof(uint16_t));
   return LoadF16(padded);
 }
 
-HWY_INLINE F16 Add(const F16& a, const F16& b) {
-  F16 result;
+HWY_INLINE Lanes Add(const Lanes& a, const Lanes& b) {
+  Lanes result;
   for (size_t i = 0; i < kVectors; ++i) result.v[i] = hn::Add(a.v[i], b.v[i]);
   return result;
 }
 
-HWY_INLINE F16 Sub(const F16& a, const F16& b) {
-  F16 result;
+HWY_INLINE Lanes Sub(const Lanes& a, const Lanes& b) {
+  Lanes result;
   for (size_t i = 0; i < kVectors; ++i) result.v[i] = hn::Sub(a.v[i], b.v[i]);
   return result;
 }
 
-HWY_INLINE F16 Mul(const F16& a, const F16& b) {
-  F16 result;
+HWY_INLINE Lanes Mul(const Lanes& a, const Lanes& b) {
+  Lanes result;
   for (size_t i = 0; i < kVectors; ++i) result.v[i] = hn::Mul(a.v[i], b.v[i]);
   return result;
 }
 
-HWY_INLINE F16 Div(const F16& a, const F16& b) {
-  F16 result;
+HWY_INLINE Lanes Div(const Lanes& a, const Lanes& b) {
+  Lanes result;
   for (size_t i = 0; i < kVectors; ++i) result.v[i] = hn::Div(a.v[i], b.v[i]);
   return result;
 }
 
 // a * b + c, rounded once.
-HWY_INLINE F16 Fma(const F16& a, const F16& b, const F16& c) {
-  F16 result;
+HWY_INLINE Lanes Fma(const Lanes& a, const Lanes& b, const Lanes& c) {
+  Lanes result;
   for (size_t i = 0; i < kVectors; ++i) result.v[i] = hn::MulAdd(a.v[i], b.v[i], c.v[i]);
   return result;
 }
 
 // c - a * b, rounded once.
-HWY_INLINE F16 NegFma(const F16& a, const F16& b, const F16& c) {
-  F16 result;
+HWY_INLINE Lanes NegFma(const Lanes& a, const Lanes& b, const Lanes& c) {
+  Lanes result;
   for (size_t i = 0; i < kVectors; ++i) result.v[i] = hn::NegMulAdd(a.v[i], b.v[i], c.v[i]);
   return result;
 }
 
-HWY_INLINE F16 Max(const F16& a, const F16& b) {
-  F16 result;
+HWY_INLINE Lanes Max(const Lanes& a, const Lanes& b) {
+  Lanes result;
   for (size_t i = 0; i < kVectors; ++i) {
     result.v[i] = hn::IfThenElse(hn::Gt(a.v[i], b.v[i]), a.v[i], b.v[i]);
   }
@@ -158,7 +158,7 @@ HWY_INLINE F16 Max(const F16& a, const F16& b) {
 
 // Folds 16 lanes: lane j takes lane j + 8, then j + 4, j + 2, j + 1. The upper vectors fold without
 // leaving registers; the last steps go through memory, which every target does alike.
-HWY_INLINE float ReduceSum(const F16& x) {
+HWY_INLINE float ReduceSum(const Lanes& x) {
   alignas(64) float lanes[kLanes];
   if constexpr (kVectors == 4) {
     const auto four = hn::Add(hn::Add(x.v[0], x.v[2]), hn::Add(x.v[1], x.v[3]));
@@ -178,7 +178,7 @@ HWY_INLINE float ReduceSum(const F16& x) {
 }
 
 // The maximum by the same tree.
-HWY_INLINE float ReduceMax(const F16& x) {
+HWY_INLINE float ReduceMax(const Lanes& x) {
   alignas(64) float lanes[kLanes];
   Store(x, lanes);
   for (size_t half = kLanes / 2; half > 0; half /= 2) {

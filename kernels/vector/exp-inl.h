@@ -42,23 +42,23 @@ HWY_INLINE LaneVector ExpVector(LaneVector x) {
   return hn::IfThenElse(hn::Eq(x, x), result, x);
 }
 
-HWY_INLINE F16 Exp(const F16& x) {
-  F16 result;
+HWY_INLINE Lanes Exp(const Lanes& x) {
+  Lanes result;
   for (size_t i = 0; i < kVectors; ++i) result.v[i] = ExpVector(x.v[i]);
   return result;
 }
 
-HWY_INLINE F16 OnePlusExpOfMinus(const F16& x) {
-  F16 result;
+HWY_INLINE Lanes OnePlusExpOfMinus(const Lanes& x) {
+  Lanes result;
   for (size_t i = 0; i < kVectors; ++i) {
     result.v[i] = hn::Add(hn::Set(LaneTag(), 1.0f), ExpVector(hn::Neg(x.v[i])));
   }
   return result;
 }
 
-HWY_INLINE F16 Sigmoid(const F16& x) { return Div(Set(1.0f), OnePlusExpOfMinus(x)); }
+HWY_INLINE Lanes Sigmoid(const Lanes& x) { return Div(Set(1.0f), OnePlusExpOfMinus(x)); }
 
-HWY_INLINE F16 Silu(const F16& x) { return Div(x, OnePlusExpOfMinus(x)); }
+HWY_INLINE Lanes Silu(const Lanes& x) { return Div(x, OnePlusExpOfMinus(x)); }
 
 }  // namespace sheaf::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

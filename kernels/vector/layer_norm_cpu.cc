@@ -18,14 +18,14 @@ void LayerNormSimd(const float* x, const float* weight, const float* bias, int n
   const size_t width = static_cast<size_t>(n);
   const size_t whole = width / kLanes * kLanes;
   const size_t rest = width - whole;
-  F16 sum = Zero();
+  Lanes sum = Zero();
   for (size_t i = 0; i < whole; i += kLanes) sum = Add(sum, Load(x + i));
   if (rest > 0) sum = Add(sum, LoadN(x + whole, rest));
-  const F16 mean = Set(ReduceSum(sum) / static_cast<float>(n));
+  const Lanes mean = Set(ReduceSum(sum) / static_cast<float>(n));
 
-  F16 squares = Zero();
+  Lanes squares = Zero();
   for (size_t i = 0; i < whole; i += kLanes) {
-    const F16 centred = Sub(Load(x + i), mean);
+    const Lanes centred = Sub(Load(x + i), mean);
     squares = Fma(centred, centred, squares);
   }
   if (rest > 0) {
@@ -34,7 +34,7 @@ void LayerNormSimd(const float* x, const float* weight, const float* bias, int n
     StoreN(Sub(LoadN(x + whole, rest), mean), centred, rest);
     squares = Fma(Load(centred), Load(centred), squares);
   }
-  const F16 inverse = Set(1.0f / std::sqrt(ReduceSum(squares) / static_cast<float>(n) + eps));
+  const Lanes inverse = Set(1.0f / std::sqrt(ReduceSum(squares) / static_cast<float>(n) + eps));
 
   for (size_t i = 0; i < whole; i += kLanes) {
     Store(Fma(Mul(Sub(Load(x + i), mean), inverse), Load(weight + i), Load(bias + i)), out + i);

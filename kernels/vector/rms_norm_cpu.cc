@@ -14,14 +14,14 @@ HWY_BEFORE_NAMESPACE();
 namespace sheaf::kernels::HWY_NAMESPACE {
 
 HWY_INLINE float SumOfSquares(const float* x, size_t n) {
-  F16 sum = Zero();
+  Lanes sum = Zero();
   size_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
-    const F16 v = Load(x + i);
+    const Lanes v = Load(x + i);
     sum = Fma(v, v, sum);
   }
   if (i < n) {
-    const F16 v = LoadN(x + i, n - i);
+    const Lanes v = LoadN(x + i, n - i);
     sum = Fma(v, v, sum);
   }
   return ReduceSum(sum);
@@ -34,7 +34,7 @@ void RmsNormSimd(const float* x, ptrdiff_t x_stride, const float* weight, int nu
     const float* in = x + row * x_stride;
     float* result = out + row * out_stride;
     const float mean = SumOfSquares(in, width) / static_cast<float>(n);
-    const F16 inverse = Set(1.0f / std::sqrt(mean + eps));
+    const Lanes inverse = Set(1.0f / std::sqrt(mean + eps));
     size_t i = 0;
     for (; i + kLanes <= width; i += kLanes) {
       Store(Mul(Mul(Load(in + i), inverse), Load(weight + i)), result + i);

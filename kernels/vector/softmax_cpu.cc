@@ -17,7 +17,7 @@ namespace sheaf::kernels::HWY_NAMESPACE {
 
 float MaxOfSimd(const float* x, size_t count) {
   const float lowest = -std::numeric_limits<float>::infinity();
-  F16 max = Set(lowest);
+  Lanes max = Set(lowest);
   size_t i = 0;
   for (; i + kLanes <= count; i += kLanes) max = Max(Load(x + i), max);
   if (i < count) {
@@ -31,11 +31,11 @@ float MaxOfSimd(const float* x, size_t count) {
 
 // Sum of exp(x[i] - max); stores the terms too if `out` is not null.
 float SumOfExpSimd(const float* x, size_t count, float max, float* out) {
-  const F16 shift = Set(max);
-  F16 sum = Zero();
+  const Lanes shift = Set(max);
+  Lanes sum = Zero();
   size_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
-    const F16 term = Exp(Sub(Load(x + i), shift));
+    const Lanes term = Exp(Sub(Load(x + i), shift));
     if (out != nullptr) Store(term, out + i);
     sum = Add(sum, term);
   }
@@ -50,7 +50,7 @@ float SumOfExpSimd(const float* x, size_t count, float max, float* out) {
 }
 
 void DivideSimd(float* x, size_t count, float divisor) {
-  const F16 d = Set(divisor);
+  const Lanes d = Set(divisor);
   size_t i = 0;
   for (; i + kLanes <= count; i += kLanes) Store(Div(Load(x + i), d), x + i);
   for (; i < count; ++i) x[i] /= divisor;

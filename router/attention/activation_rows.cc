@@ -13,10 +13,8 @@ kernels::Activations RowsOf(const float* floats, const kernels::QuantizedRowsBuf
 }
 
 void QuantizeInto(const float* x, int k, int row, kernels::QuantizedRowsBuffer& buffer) {
-  const size_t groups = kernels::NumGroups(k);
-  kernels::QuantizeRow(x, k, buffer.planes() + size_t{2} * kernels::kActivationGroup * groups * row,
-                       buffer.scales() + groups * row,
-                       buffer.sums() + groups * kernels::kSumsPerGroup * row);
+  const auto at = static_cast<size_t>(row);
+  kernels::QuantizeRow(x, k, buffer.row_planes(at), buffer.row_scales(at), buffer.row_sums(at));
 }
 
 }  // namespace sheaf

@@ -32,9 +32,7 @@ absl::Status CheckFormat(const ModelConfig& config, kernels::KvFormat format) {
 std::vector<size_t> KvCache::PlaneBlockBytes(const ModelConfig& config, const KvShare& share,
                                              kernels::KvFormat format, int block_size) {
   if (const auto* const latent = std::get_if<LatentShape>(&config.attention)) {
-    return LatentAttention::PlaneBlockBytes(
-        *latent, config.num_layers, format,
-        SlotsOfRank(block_size, share.rank, share.num_ranks));
+    return LatentAttention::PlaneBlockBytes(*latent, config.num_layers, format, share, block_size);
   }
   return GroupedQueryAttention::PlaneBlockBytes(std::get<GroupedQueryShape>(config.attention),
                                                 config.num_layers, share.heads, format, block_size);
@@ -99,12 +97,14 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& conf
     next += num_blocks * plane_bytes;
   }
   return std::unique_ptr<KvCache>(
-      new KvCache(options, blocks, bytes, std::move(planes), std::move(plane_block_bytes)));
+      new KvCache(share, options, blocks, bytes, std::move(planes), std::move(plane_block_bytes)));
 }
 
-KvCache::KvCache(const KvCacheOptions& options, int num_blocks, size_t mapped_bytes,
-                 std::vector<uint8_t*> planes, std::vector<size_t> plane_block_bytes)
-    : options_(options),
+KvCache::KvCache(const KvShare& share, const KvCacheOptions& options, int num_blocks,
+                 size_t mapped_bytes, std::vector<uint8_t*> planes,
+                 std::vector<size_t> plane_block_bytes)
+    : share_(share),
+      options_(options),
       num_blocks_(num_blocks),
       mapped_bytes_(mapped_bytes),
       planes_(std::move(planes)),

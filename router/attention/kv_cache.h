@@ -7,8 +7,8 @@
 // and rotated key), and one more for each layer that has an indexer (its keys). A block id means
 // the same positions in every plane and on every rank, so one block table serves a sequence through the whole model.
 // Of keys and values a rank has its heads; of what all heads read it has some of each block's positions
-// (latent/kept_slots.h), or all of them where every token attends to every position (no indexer): those would
-// have to travel again and again.
+// (latent/kept_slots.h). Of latents it has all positions where no indexer bounds how many a token attends to, since
+// they would have to travel again and again, and where KvShare says so.
 // Which block belongs to whom is router/schedule/blocks/kv_block_allocator.h; what the bytes of a plane
 // mean is the business of the attention that reads it.
 //
@@ -64,6 +64,7 @@ class KvCache {
   int64_t capacity_tokens() const { return int64_t{num_blocks_} * options_.block_size; }
   size_t memory_bytes() const { return mapped_bytes_; }
   kernels::KvFormat format() const { return options_.format; }
+  const KvShare& share() const { return share_; }
 
   uint8_t* plane(int index) const { return planes_[static_cast<size_t>(index)]; }
   int num_planes() const { return static_cast<int>(planes_.size()); }
@@ -74,9 +75,10 @@ class KvCache {
   }
 
  private:
-  KvCache(const KvCacheOptions& options, int num_blocks, size_t mapped_bytes,
+  KvCache(const KvShare& share, const KvCacheOptions& options, int num_blocks, size_t mapped_bytes,
           std::vector<uint8_t*> planes, std::vector<size_t> plane_block_bytes);
 
+  const KvShare share_;
   const KvCacheOptions options_;
   const int num_blocks_;
   const size_t mapped_bytes_;

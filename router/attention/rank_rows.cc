@@ -10,17 +10,16 @@ namespace sheaf {
 namespace {
 
 using kernels::kActivationGroup;
+using kernels::kGroupBytes;
 using kernels::kSumsPerGroup;
 using kernels::NumGroups;
-
-constexpr size_t kPlaneBytesPerGroup = size_t{2} * kActivationGroup;
 
 // Of a row of some columns.
 size_t RowBytes(const RankRows::Piece& piece, size_t rank) {
   return sizeof(float) * piece.columns[rank].count;
 }
 size_t PlaneBytes(const RankRows::GroupsPiece& piece, size_t rank) {
-  return kPlaneBytesPerGroup * NumGroups(piece.columns[rank].count);
+  return size_t{kGroupBytes} * NumGroups(piece.columns[rank].count);
 }
 size_t ScaleBytes(const RankRows::GroupsPiece& piece, size_t rank) {
   return sizeof(float) * NumGroups(piece.columns[rank].count);
@@ -46,7 +45,7 @@ void TakeRow(const RankRows::GroupsPiece& piece, size_t rank, int64_t r, int64_t
   const size_t scale_bytes = ScaleBytes(piece, rank);
   const size_t group =
       size_t(r) * NumGroups(piece.width) + size_t(columns.first / kActivationGroup);
-  int8_t* const planes = piece.all->planes() + group * kPlaneBytesPerGroup;
+  int8_t* const planes = piece.all->planes() + group * kGroupBytes;
   std::memcpy(planes, from + r * plane_bytes, plane_bytes);
   std::memcpy(piece.all->scales() + group, from + num_rows * plane_bytes + r * scale_bytes,
               scale_bytes);

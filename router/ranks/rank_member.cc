@@ -37,14 +37,16 @@ absl::StatusOr<RankSettings> SettingsOf(const v1::JoinRankResponse& response) {
   const auto format = kernels::ParseKvFormat(response.kv_cache_dtype());
   const bool sane = response.num_ranks() > 1 && response.block_size() > 0 &&
                     response.num_blocks() > 0 && response.max_batched_tokens() > 0 &&
-                    response.max_model_len() > 0 && response.link_key().size() == LinkKey{}.bytes.size();
+                    response.max_model_len() > 0 &&
+                    response.link_key().size() == LinkKey{}.bytes.size();
   if (!format || !sane) {
     return absl::FailedPreconditionError(absl::StrFormat(
         "the router's settings make no sense here: %s", OneLine(response.ShortDebugString())));
   }
-  return RankSettings{response.num_ranks(),          *format,
-                      response.block_size(),         response.num_blocks(),
-                      response.max_batched_tokens(), response.max_model_len()};
+  return RankSettings{response.num_ranks(),     *format,
+                      response.block_size(),    response.num_blocks(),
+                      response.whole_latents(), response.max_batched_tokens(),
+                      response.max_model_len()};
 }
 
 }  // namespace
@@ -52,12 +54,10 @@ absl::StatusOr<RankSettings> SettingsOf(const v1::JoinRankResponse& response) {
 // The call that this process is a member by: read in the background, so that its end is seen.
 class RankMember::Call {
  public:
-  Call(const RankMemberOptions& options)
-      : stub_(v1::AttentionRanks::NewStub(Channel(options))) {
+  Call(const RankMemberOptions& options) : stub_(v1::AttentionRanks::NewStub(Channel(options))) {
     v1::JoinRankRequest request;
-    *request.mutable_hello() =
-        MakeRouterHello({options.model, options.instance, options.host, options.pid, options.version,
-                         options.token});
+    *request.mutable_hello() = MakeRouterHello({options.model, options.instance, options.host,
+                                                options.pid, options.version, options.token});
     request.set_rank(options.rank);
     request.set_gathers(kRankGathersVersion);
     reader_ = stub_->Join(&context_, request);
@@ -96,7 +96,8 @@ class RankMember::Call {
   static std::shared_ptr<grpc::Channel> Channel(const RankMemberOptions& options) {
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    return grpc::CreateCustomChannel(options.router, GrpcChannelCredentials(options.tls, PeerRole::kRouter), arguments);
+    return grpc::CreateCustomChannel(
+        options.router, GrpcChannelCredentials(options.tls, PeerRole::kRouter), arguments);
   }
 
   grpc::ClientContext context_;
@@ -157,7 +158,8 @@ absl::Status RankMember::Belong() {
       connector_->Connect(
           ReachedAddresses({response.addresses().begin(), response.addresses().end()}, call.peer()),
           request, *bell, std::chrono::steady_clock::now() + options_.connect_patience));
-  spdlog::info("attention rank {} of {}: linked by {}", options_.rank, settings.num_ranks, link->path());
+  spdlog::info("attention rank {} of {}: linked by {}", options_.rank, settings.num_ranks,
+               link->path());
   return Compute(settings, std::move(link), *bell, call);
 }
 
@@ -177,8 +179,9 @@ absl::Status RankMember::Load(const RankSettings& settings) {
 
 absl::Status RankMember::Compute(const RankSettings& settings, std::unique_ptr<FrameLink> link,
                                  Bell& bell, const Call& call) {
-  SHEAF_ASSIGN_OR_RETURN(std::vector<RankShare> shares, ShareAmongRanks(config_, settings.num_ranks));
-  const KvShare share = shares[static_cast<size_t>(options_.rank)].kv();
+  SHEAF_ASSIGN_OR_RETURN(std::vector<RankShare> shares,
+                         ShareAmongRanks(config_, settings.num_ranks));
+  const KvShare share = shares[static_cast<size_t>(options_.rank)].kv(settings.whole_latents);
   KvCacheOptions cache_options;
   cache_options.format = settings.kv_format;
   cache_options.block_size = settings.block_size;
@@ -206,7 +209,8 @@ absl::Status RankMember::Compute(const RankSettings& settings, std::unique_ptr<F
       continue;
     }
     const TimePoint began = std::chrono::steady_clock::now();
-    const absl::Status status = decoder.Forward({plan.step, step->sequences()}, [](const LogitRows&) {});
+    const absl::Status status =
+        decoder.Forward({plan.step, step->sequences()}, [](const LogitRows&) {});
     metrics_.StepEnded(status.ok(), std::chrono::steady_clock::now() - began);
     if (absl::IsUnavailable(status)) return status;
     computed_ = true;

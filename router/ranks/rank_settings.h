@@ -14,6 +14,7 @@ struct RankSettings {
   kernels::KvFormat kv_format = kernels::KvFormat::kBF16;
   int block_size = 16;  // tokens
   int num_blocks = 0;
+  bool whole_latents = false;  // --latent-cache
   int max_batched_tokens = 0;
   int max_model_len = 0;  // tokens
 };

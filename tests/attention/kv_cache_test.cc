@@ -148,6 +148,33 @@ TEST(KvCache, LatentsWithoutIndexersAreOnePlaneALayer) {
             std::vector<size_t>(78, 2 * 576));
 }
 
+// 16 positions of a block among 3 ranks: 5, 5 and 6.
+TEST(KvCache, RanksShareLatentsAndIndexKeysByPosition) {
+  const ModelConfig config = Glm51Attention();
+  const auto planes = [&](int rank, bool whole_latents) {
+    return KvCache::PlaneBlockBytes(config, {{0, 64}, rank, 3, whole_latents},
+                                    kernels::KvFormat::kBF16, 16);
+  };
+  EXPECT_EQ(planes(0, false)[0], 5u * 2 * 576);
+  EXPECT_EQ(planes(2, false)[0], 6u * 2 * 576);
+  EXPECT_EQ(planes(2, false)[78], 6u * 2 * 128);
+  EXPECT_EQ(planes(0, true)[0], 16u * 2 * 576);
+  EXPECT_EQ(planes(0, true)[78], 5u * 2 * 128);
+  const absl::Status too_many =
+      KvCache::NumBlocks(config, {{0, 64}, 0, 17}, {kernels::KvFormat::kBF16, 16, 1 << 30}).status();
+  EXPECT_EQ(too_many.message(),
+            "KV cache of 17 ranks, each of which keeps some positions of every block: wanted a block "
+            "size of at least 17 tokens, got 16");
+}
+
+// All of them, where every token reads every position.
+TEST(KvCache, LatentsWithoutIndexersAreWholeOnEachRank) {
+  ModelConfig config = Glm51Attention();
+  std::get<LatentShape>(config.attention).indexer = {.is_full = std::vector(78, false)};
+  EXPECT_EQ(KvCache::PlaneBlockBytes(config, {{0, 64}, 1, 3}, kernels::KvFormat::kBF16, 16),
+            std::vector<size_t>(78, 16 * 2 * 576));
+}
+
 TEST(KvCache, LatentsHaveNoE5M2) {
   const auto cache = KvCache::Create(Glm51Attention(), {0, 64},
                                      {kernels::KvFormat::kFp8E5M2, 16, size_t{1} << 30});

@@ -91,10 +91,10 @@ std::unique_ptr<KvCache> CacheOf(const TinyCheckpoint& checkpoint, const KvShare
 // One rank with all that is its own.
 struct Rank {
   Rank(const TinyCheckpoint& checkpoint, const std::vector<RankShare>& shares, int rank,
-       RankGroup& group, ExpertLayer* experts, kernels::KvFormat format)
+       RankGroup& group, ExpertLayer* experts, kernels::KvFormat format, bool whole_latents)
       : pool(1 + rank % 2),
         weights(checkpoint.WeightsOf(shares[rank])),
-        cache(CacheOf(checkpoint, shares[rank].kv(), format)),
+        cache(CacheOf(checkpoint, shares[rank].kv(whole_latents), format)),
         decoder(checkpoint.config(), *weights, *cache, {shares, &group}, experts, pool, Options()) {}
 
   ThreadPool pool;
@@ -117,14 +117,15 @@ class Experts {
 
 // By rank.
 std::vector<absl::Status> RunRanks(const TinyCheckpoint& checkpoint, int num_ranks, const Work& work,
-                                   kernels::KvFormat format, ExpertLayer& experts, Logits& logits) {
+                                   kernels::KvFormat format, ExpertLayer& experts, Logits& logits,
+                                   bool whole_latents = false) {
   const auto shares = ShareAmongRanks(checkpoint.config(), num_ranks);
   EXPECT_TRUE(shares.ok()) << shares.status();
   InProcessRanks group(num_ranks, absl::Seconds(60));
   std::vector<std::unique_ptr<Rank>> ranks;
   for (int rank = 0; rank < num_ranks; ++rank) {
     ranks.push_back(std::make_unique<Rank>(checkpoint, *shares, rank, group.rank(rank),
-                                           rank == 0 ? &experts : nullptr, format));
+                                           rank == 0 ? &experts : nullptr, format, whole_latents));
   }
   std::vector<absl::Status> statuses(num_ranks);
   std::vector<Logits> by_rank(num_ranks);
@@ -168,6 +169,12 @@ TEST_P(RankedDecoder, GivesTheBytesOfASingleRank) {
           }
           ASSERT_EQ(logits, wanted);
         }
+        Logits logits;
+        for (const absl::Status& status : RunRanks(checkpoint, 3, work, format, experts.layer(),
+                                                   logits, /*whole_latents=*/true)) {
+          ASSERT_TRUE(status.ok()) << status;
+        }
+        ASSERT_EQ(logits, wanted);
       }
     }
   }

@@ -52,7 +52,8 @@ TEST(KeptSlots, PartsOfABlockDifferByOneAtMost) {
 }
 
 std::span<const uint8_t> BytesOf(const std::vector<PositionCandidate>& candidates) {
-  return {reinterpret_cast<const uint8_t*>(candidates.data()), candidates.size() * sizeof(candidates[0])};
+  return {reinterpret_cast<const uint8_t*>(candidates.data()),
+          candidates.size() * sizeof(candidates[0])};
 }
 
 // Few different scores, so that many are equal, and what has no order.
@@ -66,7 +67,8 @@ TEST(PositionCandidates, TheBestOfTheRanksBestAreTheBestOfAll) {
     const int positions = 1 + static_cast<int>(random() % 300);
     const int topk = 1 + static_cast<int>(random() % positions);
     std::vector<float> scores(positions);
-    for (float& score : scores) score = random() % 3 ? values[random() % 8] : float(random() % 1000);
+    for (float& score : scores)
+      score = random() % 3 ? values[random() % 8] : float(random() % 1000);
     std::vector<int32_t> wanted(topk);
     kernels::TopPositions(scores.data(), positions, topk, wanted.data());
 
@@ -79,7 +81,8 @@ TEST(PositionCandidates, TheBestOfTheRanksBestAreTheBestOfAll) {
       std::vector<int32_t> places(std::min<size_t>(own.size(), topk));
       kernels::TopPositions(own.data(), own.size(), places.size(), places.data());
       std::vector<PositionCandidate> candidates;
-      for (const int32_t place : places) candidates.push_back({own[place], slots.PositionOf(place)});
+      for (const int32_t place : places)
+        candidates.push_back({own[place], slots.PositionOf(place)});
       ASSERT_TRUE(AddCandidates(BytesOf(candidates), slots, positions - 1, scratch));
     }
     std::vector<int32_t> chosen(topk);
@@ -96,10 +99,10 @@ TEST(PositionCandidates, WhatARankCannotHaveIsRefused) {
   };
   EXPECT_TRUE(takes({}));
   EXPECT_TRUE(takes({{0, 4}, {0, 7}, {0, 12}, {0, 14}}));
-  EXPECT_FALSE(takes({{0, 3}}));            // another rank's
-  EXPECT_FALSE(takes({{0, 15}}));           // later than the row
+  EXPECT_FALSE(takes({{0, 3}}));   // another rank's
+  EXPECT_FALSE(takes({{0, 15}}));  // later than the row
   EXPECT_FALSE(takes({{0, -4}}));
-  EXPECT_FALSE(takes({{0, 7}, {0, 5}}));    // not ascending
+  EXPECT_FALSE(takes({{0, 7}, {0, 5}}));  // not ascending
   EXPECT_FALSE(takes({{0, 5}, {0, 5}}));
   EXPECT_FALSE(takes({{0, std::numeric_limits<int32_t>::max()}}));
 }
@@ -134,13 +137,14 @@ class GatheredLatentsTest : public ::testing::Test {
   // Blocks of the two sequences, in no order.
   static std::vector<std::vector<int32_t>> Tables() {
     std::vector<std::vector<int32_t>> tables(2);
-    for (int block = 0; block < kBlocks; ++block) tables[block % 2].push_back((block * 7) % kBlocks);
+    for (int block = 0; block < kBlocks; ++block)
+      tables[block % 2].push_back((block * 7) % kBlocks);
     return tables;
   }
 
   // What each row gets, at every rank; how many gathers that took.
-  void Run(std::span<const StepRow> rows, std::span<const PositionChoice> choices, size_t max_records,
-           int& gathers) {
+  void Run(std::span<const StepRow> rows, std::span<const PositionChoice> choices,
+           size_t max_records, int& gathers) {
     InProcessRanks group(kRanks, absl::Seconds(60));
     std::vector<std::thread> threads;
     std::vector<int> counted(kRanks);
@@ -162,8 +166,8 @@ class GatheredLatentsTest : public ::testing::Test {
     for (const int count : counted) EXPECT_EQ(count, gathers);
   }
 
-  static void Check(const GatheredLatents& gathered, const StepRow& row, const PositionChoice& choice,
-                    int r) {
+  static void Check(const GatheredLatents& gathered, const StepRow& row,
+                    const PositionChoice& choice, int r) {
     const kernels::LatentQuery& query = gathered.query(r);
     ASSERT_EQ(query.num_positions, choice.count);
     std::vector<float> record(kLatent + kRope);
@@ -171,7 +175,8 @@ class GatheredLatentsTest : public ::testing::Test {
       if (i > 0) {
         ASSERT_GT(query.positions[i], query.positions[i - 1]);
       }
-      kernels::LoadLatentToken(gathered.pool(), query.block_table, query.positions[i], record.data());
+      kernels::LoadLatentToken(gathered.pool(), query.block_table, query.positions[i],
+                               record.data());
       for (size_t e = 0; e < record.size(); ++e)
         ASSERT_EQ(record[e], Value(row.sequence, choice.at(i), e)) << "row " << r;
     }
@@ -229,7 +234,8 @@ TEST_F(GatheredLatentsTest, APartOfAnotherSizeIsSaid) {
     });
   }
   for (std::thread& thread : threads) thread.join();
-  EXPECT_EQ(statuses[0], absl::DataLossError("attention rank 1: wanted 9 latents of 32 bytes, got 96 bytes"));
+  EXPECT_EQ(statuses[0],
+            absl::DataLossError("attention rank 1: wanted 9 latents of 32 bytes, got 96 bytes"));
   EXPECT_EQ(statuses[2], statuses[0]);
   EXPECT_EQ(statuses[1].code(), absl::StatusCode::kDataLoss);
 }

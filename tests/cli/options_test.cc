@@ -315,6 +315,9 @@ TEST(Options, AttentionRanksAreTheRoutersToCount) {
   ASSERT_TRUE(router.ok()) << router.status();
   EXPECT_EQ(std::get<RouterCommand>(*router).options.attention_port, 50053);
   EXPECT_EQ(std::get<RouterCommand>(*router).options.attention_timeout_ms, 500);
+  EXPECT_FALSE(Serve({}).whole_latents);
+  EXPECT_TRUE(Serve({"--latent-cache", "whole"}).whole_latents);
+  EXPECT_THAT(ErrorOf({"router", "dir", "--latent-cache", "half"}), HasSubstr("--latent-cache"));
   const auto rank = Parse({"attention", "dir", "--router", "host:50053", "--rank", "3", "--transport", "tcp"});
   ASSERT_TRUE(rank.ok()) << rank.status();
   const AttentionOptions& options = std::get<AttentionCommand>(*rank).options;

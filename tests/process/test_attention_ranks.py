@@ -55,7 +55,7 @@ def test_the_number_of_ranks_does_not_show(make: Callable[..., Path], arch: str,
     with SheafServer(checkpoint, *FEW_CORES, *flags) as server:
         wanted = ask_all(server, prompts, 16)
     assert len({tuple(answer["ids"]) for answer in wanted}) > 4
-    for ranks, more in [(2, []), (3, ["--transport", "tcp"]), (4, ["--kv-cache-dtype", "auto"]), (8, [])]:
+    for ranks, more in [(2, []), (3, ["--transport", "tcp"]), (4, ["--latent-cache", "whole"]), (8, [])]:
         with RankedServer(checkpoint, ranks, *flags, *more) as server:
             assert len(server.rank_pids()) == ranks - 1
             assert ask_all(server, prompts, 16) == wanted, ranks

@@ -117,5 +117,9 @@ def test_ranks_fit_the_machines_of_the_cards(inspected: tuple[str, dict[str, Any
     if name == "a":
         assert all(rank["fits"] for rank in ranks)
         assert {rank["kv_cache_bytes"] for rank in ranks} == {tokens * 92 * 2 * 128}  # a key/value head each
+    if name == "c":
+        whole = json.loads(run_to_end(*asked, "--latent-cache", "whole", timeout=300).stdout)["attention_ranks"][0]
+        latents = tokens * 78 * 656  # vLLM's fp8 record; index keys stay shared
+        assert whole["kv_cache_bytes"] == latents + (one["kv_cache_bytes"] - latents) / count
     text = run_to_end(*[word for word in asked if word != "--json"], timeout=300).stdout
     assert "Memory of each attention rank" in text and ("It fits" in text or "It does not fit" in text)

@@ -189,7 +189,7 @@ DeviceBatch DeviceCompute::Stage(const Work& work, const BatchPart& part,
   const size_t plan_bytes = kernels_.PlanBytes(shape);
   const DeviceRowsLayout layout(shape.rows, x.k, plan_bytes);
   SHEAF_CHECK(layout.bytes <= plan_.in_bytes, "a part fits the buffers");
-  std::memcpy(side.pinned_in, x.row_planes(part.first_row), num_rows * groups * 256);
+  std::memcpy(side.pinned_in, x.row_planes(part.first_row), num_rows * groups * kernels::kGroupBytes);
   std::memcpy(side.pinned_in + layout.scales_at, x.row_scales(part.first_row),
               num_rows * groups * sizeof(float));
   const size_t sums_a_row = groups * kernels::kSumsPerGroup;

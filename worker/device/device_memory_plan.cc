@@ -39,7 +39,7 @@ DeviceMemoryPlan WithRows(const DeviceMemoryRequest& request, int rows) {
 DeviceRowsLayout::DeviceRowsLayout(int rows, int hidden, size_t plan_bytes) {
   const size_t groups = static_cast<size_t>(kernels::NumGroups(hidden));
   const size_t num_rows = static_cast<size_t>(rows);
-  scales_at = DeviceAligned(num_rows * groups * 256);
+  scales_at = DeviceAligned(num_rows * groups * kernels::kGroupBytes);
   sums_at = scales_at + DeviceAligned(num_rows * groups * sizeof(float));
   plan_at = sums_at + DeviceAligned(num_rows * groups * kernels::kSumsPerGroup * sizeof(int32_t));
   bytes = plan_at + DeviceAligned(plan_bytes);

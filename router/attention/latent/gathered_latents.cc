@@ -94,11 +94,13 @@ absl::Status GatheredLatents::PutTogether(const kernels::LatentPool& kept) {
                                            record.position % slots.block_size - slots.first);
     std::memcpy(own_.data() + record.place * bytes, from, bytes);
   });
-  SHEAF_ASSIGN_OR_RETURN(const RankGroup::Parts parts, group_.Gather({own_.data(), counts_[me] * bytes}));
+  SHEAF_ASSIGN_OR_RETURN(const RankGroup::Parts parts,
+                         group_.Gather({own_.data(), counts_[me] * bytes}));
   for (size_t rank = 0; rank < parts.size(); ++rank) {
     if (parts[rank].size() == counts_[rank] * bytes) continue;
-    return absl::DataLossError(absl::StrFormat("attention rank %d: wanted %d latents of %d bytes, got %d bytes",
-                                               rank, counts_[rank], bytes, parts[rank].size()));
+    return absl::DataLossError(
+        absl::StrFormat("attention rank %d: wanted %d latents of %d bytes, got %d bytes", rank,
+                        counts_[rank], bytes, parts[rank].size()));
   }
   if (bytes_.size() < records_.size() * bytes) bytes_.resize(records_.size() * bytes);
   threads_.ParallelFor(num_records, cost, [&](int64_t i, int) {

@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include "base/status.h"
-
 #include "kernels/vector/rms_norm.h"
 #include "router/attention/activation_rows.h"
 
@@ -17,7 +16,15 @@ using kernels::LinearCall;
 namespace {
 
 // Whether ranks keep latents by position: where few of them are read.
-bool AreSharedByPosition(const LatentShape& shape) { return shape.indexer.topk > 0; }
+bool AreSharedByPosition(const LatentShape& shape, const KvShare& share) {
+  return shape.indexer.topk > 0 && share.num_ranks > 1 && !share.whole_latents;
+}
+
+// Of each block's latents, what the rank keeps.
+KeptSlots LatentSlots(const LatentShape& shape, const KvShare& share, int block_size) {
+  return AreSharedByPosition(shape, share) ? SlotsOfRank(block_size, share.rank, share.num_ranks)
+                                           : SlotsOfRank(block_size, 0, 1);
+}
 
 int MostKeyParts(const DecoderWeights& weights) {
   size_t most = 1;
@@ -34,9 +41,7 @@ LatentAttention::LatentAttention(const AttentionParts& parts)
       num_heads_(parts.share.heads.count),
       q_size_(num_heads_ * shape_.qk_dim()),
       out_size_(num_heads_ * shape_.v_dim),
-      slots_(AreSharedByPosition(shape_) ? SlotsOfRank(parts.cache.block_size(), parts.share.rank,
-                                                       parts.share.num_ranks)
-                                         : SlotsOfRank(parts.cache.block_size(), 0, 1)),
+      slots_(LatentSlots(shape_, parts.cache.share(), parts.cache.block_size())),
       rope_(parts.max_model_len, shape_.rope_dim, parts.config.rope),
       indexer_(parts, rope_, parts.config.num_layers),
       absorption_({num_heads_, shape_.nope_dim, shape_.kv_lora_rank, shape_.v_dim,
@@ -47,33 +52,34 @@ LatentAttention::LatentAttention(const AttentionParts& parts)
       q_(size_t(parts.max_batched_tokens) * q_size_),
       absorbed_q_(size_t{kAbsorbedRows} * num_heads_ * shape_.cached_dim()),
       latent_out_(size_t{kAbsorbedRows} * num_heads_ * shape_.kv_lora_rank) {
-  if (parts.ranks == nullptr || !AreSharedByPosition(shape_)) return;
+  if (parts.ranks == nullptr || !AreSharedByPosition(shape_, parts.cache.share())) return;
   gathered_.emplace(parts.ranks->group, parts.pool,
                     SlotsOfRanks(parts.cache.block_size(), parts.share.num_ranks), kMaxRecords);
 }
 
 std::vector<size_t> LatentAttention::PlaneBlockBytes(const LatentShape& shape, int num_layers,
-                                                     kernels::KvFormat format,
-                                                     const KeptSlots& slots) {
-  const auto positions =
-      static_cast<size_t>(AreSharedByPosition(shape) ? slots.count : slots.block_size);
+                                                     kernels::KvFormat format, const KvShare& share,
+                                                     int block_size) {
+  const auto latents = static_cast<size_t>(LatentSlots(shape, share, block_size).count);
+  const auto keys = static_cast<size_t>(SlotsOfRank(block_size, share.rank, share.num_ranks).count);
   std::vector<size_t> planes(
       size_t(num_layers),
-      positions * kernels::LatentPool::TokenBytes(format, shape.kv_lora_rank, shape.rope_dim));
+      latents * kernels::LatentPool::TokenBytes(format, shape.kv_lora_rank, shape.rope_dim));
   for (const bool full : shape.indexer.is_full) {
-    if (full) planes.push_back(positions * SparseIndexer::TokenBytes(shape.indexer, format));
+    if (full) planes.push_back(keys * SparseIndexer::TokenBytes(shape.indexer, format));
   }
   return planes;
 }
 
-uint64_t LatentAttention::BytesAtOnce(const LatentShape& shape, int num_heads, bool several_ranks) {
-  uint64_t bytes = sizeof(float) * uint64_t{kAbsorbedRows} * static_cast<uint64_t>(num_heads) *
+uint64_t LatentAttention::BytesAtOnce(const LatentShape& shape, const KvShare& share) {
+  uint64_t bytes = sizeof(float) * uint64_t{kAbsorbedRows} *
+                   static_cast<uint64_t>(share.heads.count) *
                    static_cast<uint64_t>(shape.cached_dim() + shape.kv_lora_rank);
-  if (!AreSharedByPosition(shape)) return bytes;
-  bytes += SparseIndexer::kWaveScoreBytes;
-  if (several_ranks) {
+  if (shape.indexer.topk > 0) bytes += SparseIndexer::kWaveScoreBytes;
+  if (AreSharedByPosition(shape, share)) {
     bytes += 2 * kMaxRecords *
-             kernels::LatentPool::TokenBytes(kernels::KvFormat::kBF16, shape.kv_lora_rank, shape.rope_dim);
+             kernels::LatentPool::TokenBytes(kernels::KvFormat::kBF16, shape.kv_lora_rank,
+                                             shape.rope_dim);
   }
   return bytes;
 }
@@ -192,8 +198,7 @@ kernels::LatentQuery LatentAttention::QueryOf(std::span<const StepRow> rows, int
 }
 
 void LatentAttention::AttendTo(const LatentWeights& weights, const kernels::LatentPool& kv,
-                               std::span<const StepRow> rows, int first, int end,
-                               float* attended) {
+                               std::span<const StepRow> rows, int first, int end, float* attended) {
   const int count = end - first;
   const ptrdiff_t key_dim = shape_.cached_dim(), rank = shape_.kv_lora_rank;
   const float* const q = q_.data() + size_t(first) * q_size_;

@@ -15,8 +15,8 @@
 //
 // Several ranks have some of the heads each. What all heads read is made in parts and put together: the rows of q_a and
 // kv_a in one gather with the indexer's; and where an indexer bounds what a token reads, each rank keeps some of every
-// block's latents (kept_slots.h), and those that a step reads are gathered (gathered_latents.h). Without an indexer
-// each rank keeps them all.
+// block's latents (kept_slots.h), and those that a step reads are gathered (gathered_latents.h). Without an indexer,
+// or where KvShare says so, each rank keeps them all.
 //
 // Cache      plane l: layer l's latents and rotated keys, kernels::LatentPool; then a plane for
 //            each full layer's index keys.
@@ -46,11 +46,11 @@ class LatentAttention final : public Attention {
                    float* attended) override;
   void KeepRows(std::span<const int> kept) override { indexer_.KeepRows(kept); }
 
-  // `slots`: of the rank.
   static std::vector<size_t> PlaneBlockBytes(const LatentShape& shape, int num_layers,
-                                             kernels::KvFormat format, const KeptSlots& slots);
+                                             kernels::KvFormat format, const KvShare& share,
+                                             int block_size);
   // Of scratch that does not grow with a step's rows, at most: absorbed queries, scores, gathered records.
-  static uint64_t BytesAtOnce(const LatentShape& shape, int num_heads, bool several_ranks);
+  static uint64_t BytesAtOnce(const LatentShape& shape, const KvShare& share);
 
  private:
   static constexpr int kAbsorbedRows = 64;
@@ -74,18 +74,18 @@ class LatentAttention final : public Attention {
   const LatentShape& shape_;
   const int num_heads_;  // of this rank
   const int q_size_;
-  const int out_size_;  // of the attended heads
+  const int out_size_;     // of the attended heads
   const KeptSlots slots_;  // of this rank: all, unless latents are shared by position
   const kernels::RopeTable rope_;
   SparseIndexer indexer_;
   Absorption absorption_;
 
   std::optional<GatheredLatents> gathered_;  // where they are
-  SplitRows q_latent_;    // q_lora_rank
-  SplitRows compressed_;  // latent | k_rope
-  Scratch q_;           // [rows][heads][nope | rope]
-  Scratch absorbed_q_;  // [absorbed rows][heads][latent | rope]
-  Scratch latent_out_;  // [absorbed rows][heads][kv_lora_rank]
+  SplitRows q_latent_;                       // q_lora_rank
+  SplitRows compressed_;                     // latent | k_rope
+  Scratch q_;                                // [rows][heads][nope | rope]
+  Scratch absorbed_q_;                       // [absorbed rows][heads][latent | rope]
+  Scratch latent_out_;                       // [absorbed rows][heads][kv_lora_rank]
   kernels::QuantizedRowsBuffer q_latent_quantized_;
   std::vector<kernels::LatentQuery> queries_;
   std::vector<kernels::LinearCall> calls_;

@@ -143,8 +143,9 @@ void SparseIndexer::Score(const kernels::IndexKeyPool& keys, std::span<const Ste
   for (const int r : scored_rows_)
     most = std::max(most, own_slots_.Count(rows[static_cast<size_t>(r)].position + 1));
   const size_t stride = static_cast<size_t>(most);
-  const size_t wave = std::min(scored_rows_.size(),
-                               std::max<size_t>(1, kWaveScoreBytes / (sizeof(float) * std::max<size_t>(1, stride))));
+  const size_t wave = std::min(
+      scored_rows_.size(),
+      std::max<size_t>(1, kWaveScoreBytes / (sizeof(float) * std::max<size_t>(1, stride))));
   scores_.Resize(wave * stride);
   const float scale = 1.0f / std::sqrt(static_cast<float>(shape_.head_dim));
   for (size_t first = 0; first < scored_rows_.size(); first += wave) {
@@ -197,7 +198,8 @@ absl::Status SparseIndexer::ChooseTogether(const kernels::IndexKeyPool& keys,
       int32_t* const places = places_.data() + own[i];
       kernels::TopPositions(scores, num_positions, count, places);
       for (int c = 0; c < count; ++c)
-        candidates_[own[i] + static_cast<size_t>(c)] = {scores[places[c]], own_slots_.PositionOf(places[c])};
+        candidates_[own[i] + static_cast<size_t>(c)] = {scores[places[c]],
+                                                        own_slots_.PositionOf(places[c])};
     });
   }
   // What a cut loop leaves would be taken for positions.
@@ -206,34 +208,40 @@ absl::Status SparseIndexer::ChooseTogether(const kernels::IndexKeyPool& keys,
   {
     StageTimer timer(parts_.timings, &StepTimings::gather);
     const std::span<const PositionCandidate> own(candidates_);
-    SHEAF_ASSIGN_OR_RETURN(parts, parts_.ranks->group.Gather(
-                                      {reinterpret_cast<const uint8_t*>(own.data()), own.size_bytes()}));
+    SHEAF_ASSIGN_OR_RETURN(parts,
+                           parts_.ranks->group.Gather(
+                               {reinterpret_cast<const uint8_t*>(own.data()), own.size_bytes()}));
   }
   for (size_t rank = 0; rank < parts.size(); ++rank) {
     const size_t wanted = starts[rank].back() * sizeof(PositionCandidate);
     if (parts[rank].size() == wanted) continue;
-    return absl::DataLossError(absl::StrFormat("attention rank %d: wanted %d bytes of candidates, got %d",
-                                               rank, wanted, parts[rank].size()));
+    return absl::DataLossError(
+        absl::StrFormat("attention rank %d: wanted %d bytes of candidates, got %d", rank, wanted,
+                        parts[rank].size()));
   }
   StageTimer timer(parts_.timings, &StepTimings::indexer);
   merges_.resize(static_cast<size_t>(parts_.pool.num_threads()));
   std::atomic<int> liar{-1};
   const ItemCost cost = CostOfElements(8 * int64_t{shape_.topk} * parts_.share.num_ranks);
-  parts_.pool.ParallelFor(static_cast<int64_t>(scored_rows_.size()), cost, [&](int64_t i, int thread) {
-    const size_t at = static_cast<size_t>(i);
-    const size_t r = static_cast<size_t>(scored_rows_[at]);
-    MergeScratch& scratch = merges_[static_cast<size_t>(thread)];
-    scratch.Clear();
-    for (size_t rank = 0; rank < parts.size(); ++rank) {
-      const size_t count = starts[rank][at + 1] - starts[rank][at];
-      const uint8_t* const from = parts[rank].data() + starts[rank][at] * sizeof(PositionCandidate);
-      if (!AddCandidates({from, count * sizeof(PositionCandidate)}, slots_[rank], rows[r].position, scratch))
-        liar.store(static_cast<int>(rank), std::memory_order_relaxed);
-    }
-    int32_t* const positions = chosen_.data() + at * shape_.topk;
-    choices_[r] = {positions, shape_.topk};
-    if (liar.load(std::memory_order_relaxed) < 0) BestOfCandidates(shape_.topk, scratch, positions);
-  });
+  parts_.pool.ParallelFor(static_cast<int64_t>(scored_rows_.size()), cost,
+                          [&](int64_t i, int thread) {
+                            const size_t at = static_cast<size_t>(i);
+                            const size_t r = static_cast<size_t>(scored_rows_[at]);
+                            MergeScratch& scratch = merges_[static_cast<size_t>(thread)];
+                            scratch.Clear();
+                            for (size_t rank = 0; rank < parts.size(); ++rank) {
+                              const size_t count = starts[rank][at + 1] - starts[rank][at];
+                              const uint8_t* const from =
+                                  parts[rank].data() + starts[rank][at] * sizeof(PositionCandidate);
+                              if (!AddCandidates({from, count * sizeof(PositionCandidate)},
+                                                 slots_[rank], rows[r].position, scratch))
+                                liar.store(static_cast<int>(rank), std::memory_order_relaxed);
+                            }
+                            int32_t* const positions = chosen_.data() + at * shape_.topk;
+                            choices_[r] = {positions, shape_.topk};
+                            if (liar.load(std::memory_order_relaxed) < 0)
+                              BestOfCandidates(shape_.topk, scratch, positions);
+                          });
   if (parts_.pool.cut()) return absl::AbortedError("every sequence of the step is over");
   if (liar.load() < 0) return absl::OkStatus();
   return absl::DataLossError(absl::StrFormat(

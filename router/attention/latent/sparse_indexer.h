@@ -87,16 +87,16 @@ class SparseIndexer {
   const KeptSlots own_slots_;
   std::vector<int> plane_of_;  // by layer; -1: not a full one
 
-  SplitRows q_;             // heads * head_dim
-  SplitRows k_;             // head_dim
-  SplitRows head_weights_;  // heads
+  SplitRows q_;                    // heads * head_dim
+  SplitRows k_;                    // head_dim
+  SplitRows head_weights_;         // heads
   kernels::AlignedFloats scores_;  // of the positions that this rank keeps
   std::vector<kernels::IndexQuery> queries_;
   std::vector<int> scored_rows_;
   std::vector<PositionCandidate> candidates_;  // this rank's, of several
   std::vector<int32_t> places_;                // theirs among the positions that it keeps
-  std::vector<MergeScratch> merges_;  // by thread
-  std::vector<int32_t> chosen_;  // [rows][topk]
+  std::vector<MergeScratch> merges_;           // by thread
+  std::vector<int32_t> chosen_;                // [rows][topk]
   std::vector<PositionChoice> choices_;
 };
 
