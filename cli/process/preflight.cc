@@ -1,6 +1,7 @@
 #include "cli/process/preflight.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -137,6 +138,10 @@ absl::StatusOr<KvCacheOptions> PlanKvCache(const RouterOptions& options, const P
                                            const MemoryLimits* memory) {
   KvCacheOptions plan{.format = options.kv_format, .block_size = options.block_size};
   int64_t bytes = options.kv_cache_memory_bytes;
+  // Whether ranks can share such blocks at all.
+  SHEAF_ASSIGN_OR_RETURN(const KvShare share, RankZero(options, *preflight.config));
+  plan.memory_bytes = std::numeric_limits<size_t>::max();
+  SHEAF_RETURN_IF_ERROR(KvCache::NumBlocks(*preflight.config, share, plan).status());
   if (memory != nullptr && options.tensor_parallel_size > 1 && !options.workers_are_here) {
     SHEAF_ASSIGN_OR_RETURN(bytes, KvMemoryOfRankZero(options, preflight, *memory));
   } else if (memory != nullptr) {

@@ -171,11 +171,12 @@ class GatheredLatentsTest : public ::testing::Test {
     const kernels::LatentQuery& query = gathered.query(r);
     ASSERT_EQ(query.num_positions, choice.count);
     std::vector<float> record(kLatent + kRope);
+    const PositionChoice places{query.positions, query.num_positions};
     for (int i = 0; i < choice.count; ++i) {
       if (i > 0) {
-        ASSERT_GT(query.positions[i], query.positions[i - 1]);
+        ASSERT_GT(places.at(i), places.at(i - 1));
       }
-      kernels::LoadLatentToken(gathered.pool(), query.block_table, query.positions[i],
+      kernels::LoadLatentToken(gathered.pool(), query.block_table, places.at(i),
                                record.data());
       for (size_t e = 0; e < record.size(); ++e)
         ASSERT_EQ(record[e], Value(row.sequence, choice.at(i), e)) << "row " << r;

@@ -202,3 +202,12 @@ def test_more_ranks_than_the_model_has_parts(nano: Path, tmp_path: Path) -> None
                       "--tensor-parallel-size", "500")
     line = ended(process)
     assert "500 ranks: the model has" in line, line
+
+
+def test_blocks_too_small_for_the_ranks(make: Callable[..., Path], tmp_path: Path) -> None:
+    checkpoint = make(arch="glm_moe_dsa", format="gptq", experts=21, heads=8, **ARCHITECTURES["glm_moe_dsa"])
+    for command in (["serve"], ["router", "--workers", "1"]):
+        process = Process(tmp_path, command[0], command[0], str(checkpoint), *command[1:], "--port", "0", "--grpc-port", "0",
+                          "--cluster-port", "0", "--tensor-parallel-size", "3", "--block-size", "2")
+        line = ended(process)
+        assert "wanted a block size of at least 3 tokens, got 2" in line, line

@@ -49,7 +49,7 @@ absl::StatusOr<int> GatheredLatents::Gather(const kernels::LatentPool& kept,
   SHEAF_RETURN_IF_ERROR(PutTogether(kept));
   for (size_t i = 0; i < queries_.size(); ++i) {
     queries_[i].block_table = table_.data() + first_record_[i];
-    queries_[i].positions = positions_.data() + first_position_[i];
+    if (first_position_[i] != kInOrder) queries_[i].positions = positions_.data() + first_position_[i];
   }
   return row;
 }
@@ -57,6 +57,13 @@ absl::StatusOr<int> GatheredLatents::Gather(const kernels::LatentPool& kept,
 void GatheredLatents::AddSequence(std::span<const StepRow> rows,
                                   std::span<const PositionChoice> choices) {
   const size_t first_record = records_.size();
+  if (choices.size() == 1) {
+    for (int i = 0; i < choices[0].count; ++i) AddRecord(rows[0].block_table, choices[0].at(i));
+    first_record_.push_back(first_record);
+    first_position_.push_back(kInOrder);
+    queries_.emplace_back().num_positions = choices[0].count;
+    return;
+  }
   index_of_.assign(static_cast<size_t>(rows.back().position) + 1, -1);
   for (const PositionChoice& choice : choices) {
     for (int i = 0; i < choice.count; ++i) index_of_[size_t(choice.at(i))] = 0;

@@ -49,6 +49,9 @@ class GatheredLatents {
     size_t place = 0;  // in that rank's part
   };
 
+  // Of a row alone: its records are there in the order of its list.
+  static constexpr size_t kInOrder = ~size_t{0};
+
   // Adds what rows of one sequence read.
   void AddSequence(std::span<const StepRow> rows, std::span<const PositionChoice> choices);
   void AddRecord(const int32_t* block_table, int32_t position);
@@ -64,7 +67,7 @@ class GatheredLatents {
   std::vector<size_t> counts_;          // by rank
   std::vector<int32_t> index_of_;       // by position of a sequence: its record's, or -1
   std::vector<int32_t> positions_;      // what queries_ point to: places among a sequence's records
-  std::vector<size_t> first_position_;  // of a query in positions_
+  std::vector<size_t> first_position_;  // of a query in positions_, or kInOrder
   std::vector<size_t> first_record_;    // of a query's sequence in records_
   std::vector<kernels::LatentQuery> queries_;
   std::vector<int32_t> table_;  // 0, 1, ..: a sequence's block table begins at its first record
