@@ -188,20 +188,7 @@ absl::Status SparseIndexer::ChooseTogether(const kernels::IndexKeyPool& keys,
                                            std::span<const StepRow> rows) {
   std::vector<std::vector<size_t>> starts;
   for (const KeptSlots& slots : slots_) starts.push_back(CandidateStarts(slots, rows));
-  {
-    StageTimer timer(parts_.timings, &StepTimings::indexer);
-    const std::vector<size_t>& own = starts[static_cast<size_t>(parts_.share.rank)];
-    candidates_.resize(own.back());
-    places_.resize(own.back());
-    Score(keys, rows, [&](size_t i, const float* scores, int num_positions) {
-      const int count = static_cast<int>(own[i + 1] - own[i]);
-      int32_t* const places = places_.data() + own[i];
-      kernels::TopPositions(scores, num_positions, count, places);
-      for (int c = 0; c < count; ++c)
-        candidates_[own[i] + static_cast<size_t>(c)] = {scores[places[c]],
-                                                        own_slots_.PositionOf(places[c])};
-    });
-  }
+  FindCandidates(keys, rows, starts[static_cast<size_t>(parts_.share.rank)]);
   // What a cut loop leaves would be taken for positions.
   if (parts_.pool.cut()) return absl::AbortedError("every sequence of the step is over");
   RankGroup::Parts parts;
@@ -219,30 +206,49 @@ absl::Status SparseIndexer::ChooseTogether(const kernels::IndexKeyPool& keys,
         absl::StrFormat("attention rank %d: wanted %d bytes of candidates, got %d", rank, wanted,
                         parts[rank].size()));
   }
+  SHEAF_RETURN_IF_ERROR(Merge(parts, starts, rows));
+  return parts_.pool.cut() ? absl::AbortedError("every sequence of the step is over")
+                           : absl::OkStatus();
+}
+
+void SparseIndexer::FindCandidates(const kernels::IndexKeyPool& keys, std::span<const StepRow> rows,
+                                   const std::vector<size_t>& starts) {
+  StageTimer timer(parts_.timings, &StepTimings::indexer);
+  candidates_.resize(starts.back());
+  places_.resize(starts.back());
+  Score(keys, rows, [&](size_t i, const float* scores, int num_positions) {
+    const size_t first = starts[i], count = starts[i + 1] - first;
+    int32_t* const places = places_.data() + first;
+    kernels::TopPositions(scores, num_positions, static_cast<int>(count), places);
+    for (size_t c = 0; c < count; ++c)
+      candidates_[first + c] = {scores[places[c]], own_slots_.PositionOf(places[c])};
+  });
+}
+
+absl::Status SparseIndexer::Merge(RankGroup::Parts parts,
+                                  const std::vector<std::vector<size_t>>& starts,
+                                  std::span<const StepRow> rows) {
   StageTimer timer(parts_.timings, &StepTimings::indexer);
   merges_.resize(static_cast<size_t>(parts_.pool.num_threads()));
   std::atomic<int> liar{-1};
-  const ItemCost cost = CostOfElements(8 * int64_t{shape_.topk} * parts_.share.num_ranks);
-  parts_.pool.ParallelFor(static_cast<int64_t>(scored_rows_.size()), cost,
-                          [&](int64_t i, int thread) {
-                            const size_t at = static_cast<size_t>(i);
-                            const size_t r = static_cast<size_t>(scored_rows_[at]);
-                            MergeScratch& scratch = merges_[static_cast<size_t>(thread)];
-                            scratch.Clear();
-                            for (size_t rank = 0; rank < parts.size(); ++rank) {
-                              const size_t count = starts[rank][at + 1] - starts[rank][at];
-                              const uint8_t* const from =
-                                  parts[rank].data() + starts[rank][at] * sizeof(PositionCandidate);
-                              if (!AddCandidates({from, count * sizeof(PositionCandidate)},
-                                                 slots_[rank], rows[r].position, scratch))
-                                liar.store(static_cast<int>(rank), std::memory_order_relaxed);
-                            }
-                            int32_t* const positions = chosen_.data() + at * shape_.topk;
-                            choices_[r] = {positions, shape_.topk};
-                            if (liar.load(std::memory_order_relaxed) < 0)
-                              BestOfCandidates(shape_.topk, scratch, positions);
-                          });
-  if (parts_.pool.cut()) return absl::AbortedError("every sequence of the step is over");
+  const auto merge = [&](int64_t i, int thread) {
+    const auto at = static_cast<size_t>(i);
+    const auto r = static_cast<size_t>(scored_rows_[at]);
+    MergeScratch& scratch = merges_[static_cast<size_t>(thread)];
+    scratch.Clear();
+    for (size_t rank = 0; rank < parts.size(); ++rank) {
+      const auto of_row = parts[rank].subspan(
+          starts[rank][at] * sizeof(PositionCandidate),
+          (starts[rank][at + 1] - starts[rank][at]) * sizeof(PositionCandidate));
+      if (!AddCandidates(of_row, slots_[rank], rows[r].position, scratch))
+        liar.store(static_cast<int>(rank), std::memory_order_relaxed);
+    }
+    int32_t* const positions = chosen_.data() + at * shape_.topk;
+    choices_[r] = {positions, shape_.topk};
+    if (liar.load(std::memory_order_relaxed) < 0) BestOfCandidates(shape_.topk, scratch, positions);
+  };
+  parts_.pool.ParallelFor(static_cast<int64_t>(scored_rows_.size()),
+                          CostOfElements(8 * int64_t{shape_.topk} * parts_.share.num_ranks), merge);
   if (liar.load() < 0) return absl::OkStatus();
   return absl::DataLossError(absl::StrFormat(
       "attention rank %d: its candidates are not positions that it keeps", liar.load()));

@@ -76,6 +76,12 @@ class SparseIndexer {
   void Choose(const kernels::IndexKeyPool& keys, std::span<const StepRow> rows);
   // The same among ranks.
   absl::Status ChooseTogether(const kernels::IndexKeyPool& keys, std::span<const StepRow> rows);
+  // This rank's candidates of every scored row.
+  void FindCandidates(const kernels::IndexKeyPool& keys, std::span<const StepRow> rows,
+                      const std::vector<size_t>& starts);
+  // The choice of every scored row from all ranks' candidates.
+  absl::Status Merge(RankGroup::Parts parts, const std::vector<std::vector<size_t>>& starts,
+                     std::span<const StepRow> rows);
   // Where each scored row's candidates begin in a rank's part; at the end the size.
   std::vector<size_t> CandidateStarts(const KeptSlots& slots, std::span<const StepRow> rows) const;
 
