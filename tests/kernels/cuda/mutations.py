@@ -39,6 +39,8 @@ MUTATIONS = [
     ("copy: zeros step as scales", PRODUCT, "rest_stride = zero_bytes;", "rest_stride = scale_bytes;"),
     ("copy: one row past the tile", PRODUCT, "at >= x.count || lane > 17", "at > x.count || lane > 17"),
     ("copy: sums step as planes", PRODUCT, "lane == 16 ? 16 : 4", "lane == 16 ? 256 : 4"),
+    ("product: scale where the sums are", PRODUCT, "of + ScaleAt(2 * t)", "of + SumsAt(2 * t)"),
+    ("product: sums of rows 0 to 3 for 4 to 7", PRODUCT, "of + SumsAt(2 * t)", "of + SumsAt(0)"),
     ("product: planes swapped", PRODUCT, "MultiplyFirstTile(high[m], a, b_high.x[0], b_high.x[1]);", "MultiplyFirstTile(high[m], a, b_low.x[0], b_low.x[1]);"),
     ("product: b registers swapped", PRODUCT, "MultiplyTile(low[m], a, b_low.x[0], b_low.x[1]);", "MultiplyTile(low[m], a, b_low.x[1], b_low.x[0]);"),
     ("product: every step the first", PRODUCT, "if (i == 0) {", "if (i < 2) {"),
@@ -71,6 +73,7 @@ MUTATIONS = [
 ]
 
 NVCC = "kernels/cuda/device_nvcc.h"
+SHAPES = "kernels/linear/w4a16_cuda.h"
 PTX_MUTATIONS = [
     ("nothing", NVCC, "", ""),
     ("mma: b registers swapped", NVCC, '"r"(a[3]), "r"(b0), "r"(b1));\n}\n\nSHEAF_DEVICE void MultiplyFirst', '"r"(a[3]), "r"(b1), "r"(b0));\n}\n\nSHEAF_DEVICE void MultiplyFirst'),
@@ -84,6 +87,8 @@ PTX_MUTATIONS = [
     ("shuffle down for xor", NVCC, "__shfl_xor_sync(0xffffffffu, value, lanes)", "__shfl_down_sync(0xffffffffu, value, lanes)"),
     ("product rounded down", NVCC, "return __fmul_rn(a, b);", "return __fmul_rd(a, b);"),
     ("division approximate", NVCC, "__fdiv_rn(a, b)", "__fdividef(a, b)"),
+    ("banks: inner values without gaps", SHAPES, "input / 32 * 2", "input / 32 * 0"),
+    ("banks: tokens 144 floats apart", SHAPES, "kActivationGroup + 20", "kActivationGroup + 16"),
     ("integer truncated", NVCC, "__float2int_rn(value)", "__float2int_rz(value)"),
 ]
 
@@ -144,11 +149,12 @@ def ptx_main(options, folder):
                                "-arch=compute_80", "-ptx", "-o", overlay / "experts.ptx", ROOT / "kernels/experts/expert_ffn_cuda.cu"])
         ran = subprocess.run(["/usr/bin/python3", ROOT / "tests/kernels/cuda/ptx_test.py", "--ptx", overlay / "experts.ptx", "--launches", launches],
                              capture_output=True, text=True)
-        found = re.search(r"unknown instruction [\w.:]+|access outside[\w ]*|bar.sync[:\w ]*", ran.stdout + ran.stderr)
+        found = re.search(r"unknown instruction [\w.:]+|access outside[\w ]*|bar.sync[:\w ]*|[\d.]+ passes over shared memory", ran.stdout + ran.stderr)
         failures = re.search(r"(\d+) failures", ran.stdout)
         row = "not compiled" if made.returncode else found.group(0) if found else f"bytes ({failures.group(1)})" if failures and ran.returncode else \
             f"exit {ran.returncode}" if ran.returncode else "-"
         print(f"| {what} | {row} |", flush=True)
+        target.unlink()
 
 
 def main():
