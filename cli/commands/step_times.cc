@@ -39,7 +39,9 @@ absl::StatusOr<StepTimes> PredictStepTimes(const InspectOptions& options,
   const int experts = config.num_moe_layers() * config.num_experts;
   if (experts > 0) model.expert_bytes = experts_bytes / static_cast<uint64_t>(experts);
   constexpr int kTokens = 16;  // of a block
-  const auto planes = KvCache::PlaneBlockBytes(config, model.shares.front().kv(options.latent_cache == "whole"), *format, kTokens);
+  model.whole_latents = options.latent_cache == "whole";
+  const auto planes = KvCache::PlaneBlockBytes(config, model.shares.front().kv(model.whole_latents),
+                                               *format, kTokens);
   model.kv_bytes_per_token = std::accumulate(planes.begin(), planes.end(), uint64_t{0}) / kTokens;
   const auto* const latent = std::get_if<LatentShape>(&config.attention);
   if (latent != nullptr && latent->indexer.topk > 0) {

@@ -37,11 +37,12 @@ struct GatherBytes {
 };
 
 // Gathers that latent attention has beside the others, of all layers.
-int GathersOfLatents(const LatentShape& latent, int num_layers, int64_t context_tokens) {
+int GathersOfLatents(const LatentShape& latent, int num_layers, bool whole_latents,
+                     int64_t context_tokens) {
   if (latent.indexer.topk == 0) return num_layers;
   const auto full = std::count(latent.indexer.is_full.begin(), latent.indexer.is_full.end(), true);
   const bool asks = context_tokens >= latent.indexer.topk;
-  return 2 * num_layers + (asks ? 2 * static_cast<int>(full) : 0);
+  return (whole_latents ? 1 : 2) * num_layers + (asks ? 2 * static_cast<int>(full) : 0);
 }
 
 int64_t ChosenTokens(const LatentShape& latent, int64_t context_tokens) {
@@ -69,8 +70,10 @@ GatherBytes BytesOfGathers(const StepModel& model, int64_t context_tokens) {
     const auto full = static_cast<double>(std::count(indexer.is_full.begin(), indexer.is_full.end(), true));
     bytes.attention = config.num_layers * star(kFloat * (latent->q_lora_rank + latent->cached_dim())) +
                       full * star(kFloat * (indexer.head_dim + indexer.num_heads));
-    bytes.attention += star(static_cast<double>(model.chosen_bytes_per_token) *
-                            static_cast<double>(ChosenTokens(*latent, context_tokens)));
+    if (!model.whole_latents) {
+      bytes.attention += star(static_cast<double>(model.chosen_bytes_per_token) *
+                              static_cast<double>(ChosenTokens(*latent, context_tokens)));
+    }
     // Each rank has as many candidates as are chosen, of a score and a position.
     if (indexer.topk > 0 && context_tokens >= indexer.topk) {
       bytes.attention += full * (star(kFloat * indexer.num_heads * indexer.head_dim) +
@@ -121,7 +124,7 @@ StepTime PredictStepTime(const StepModel& model, const StepMachine& machine, int
   if (ranks > 1) {
     const GatherBytes bytes = BytesOfGathers(model, context_tokens);
     const int of_latents =
-        latent == nullptr ? 0 : GathersOfLatents(*latent, config.num_layers, context_tokens);
+        latent == nullptr ? 0 : GathersOfLatents(*latent, config.num_layers, model.whole_latents, context_tokens);
     const double trips = ranks > 2 ? 2 : 1;  // through rank 0
     time.gathers_s = trips * machine.gather_s * (4 * config.num_layers + of_latents + 2) +
                      Over(row_count * (moe_layers * bytes.layer_moe +

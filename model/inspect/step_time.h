@@ -47,6 +47,7 @@ struct StepModel {
   uint64_t expert_bytes = 0;         // of one routed expert
   uint64_t kv_bytes_per_token = 0;   // of one rank, all layers: what a row reads of every position before it
   uint64_t chosen_bytes_per_token = 0;  // of all ranks, all layers: what it reads of at most index_topk positions
+  bool whole_latents = false;  // on each rank (--latent-cache): none of them is gathered
   int workers = 1;
 };
 

@@ -64,6 +64,10 @@ TEST(StepTime, IndexersBoundWhatIsReadAndCostGathers) {
   EXPECT_DOUBLE_EQ(PredictStepTime(model, machine, 1, 1000).gathers_s, 4 * 3 + 2 + 2 * 3);
   // Index queries and candidates of the two layers that choose.
   EXPECT_DOUBLE_EQ(PredictStepTime(model, machine, 1, 3000).gathers_s, 4 * 3 + 2 + 2 * 3 + 2 * 2);
+  // Latents that are whole on each rank are not gathered.
+  model.whole_latents = true;
+  EXPECT_DOUBLE_EQ(PredictStepTime(model, machine, 1, 3000).gathers_s, 4 * 3 + 2 + 3 + 2 * 2);
+  model.whole_latents = false;
   // Two ranks exchange each part once: every byte of a row crosses the link.
   machine.link_bytes_per_s = 1;
   machine.gather_s = 0;
