@@ -1,9 +1,9 @@
 #pragma once
-// Control groups, version 1 and 2: which of them this process is in, and what they allow it. A limit
-// of any group from its own up to the root of what is mounted holds.
+// Control groups, version 1 and 2: which of them this process is in, and what they allow it. A
+// limit of any group from its own up to the root of what is mounted holds.
 //
-// Everything is a function of texts and of a reader of files; CgroupsOfThisProcess and ReadWholeFile
-// are what the system says.
+// Everything is a function of texts and of a reader of files; CgroupsOfThisProcess and
+// ReadWholeFile are what the system says.
 //
 // Errors     none: a file that is absent or says something else is no limit.
 

@@ -115,7 +115,8 @@ std::vector<NumaNode> NumaNodesOf(hwloc_topology* topology, const hwloc_bitmap_s
     if (const auto node = node_of(core); node != nodes.end()) ++node->machine_cores;
   }
   for (CpuCore& core : CoresIn(topology, usable)) {
-    if (const auto node = node_of(core); node != nodes.end()) node->cores.push_back(std::move(core));
+    if (const auto node = node_of(core); node != nodes.end())
+      node->cores.push_back(std::move(core));
   }
   hwloc_bitmap_free(usable);
   return nodes;

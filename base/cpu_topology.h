@@ -1,7 +1,7 @@
 #pragma once
 // What this process may run on: hwloc's view of the cores in its affinity mask, which NUMA nodes
-// they and the memory are of, and how much of their time its control groups leave it. The mask is the
-// calling thread's, which the threads that it starts inherit.
+// they and the memory are of, and how much of their time its control groups leave it. The mask is
+// the calling thread's, which the threads that it starts inherit.
 //
 // Threads: any. Cost: a topology scan (milliseconds); call at start, not in a loop.
 
@@ -20,9 +20,9 @@ struct CpuTopology {
   int numa_nodes = 1;
   double cpu_quota = std::numeric_limits<double>::infinity();  // cores; infinity: none
 
-  // Threads that compute, unless told otherwise: a core each, and whole cores of the quota, at least
-  // one. A thread more than the quota would not run longer: it would have all of them stopped for the
-  // rest of each period. What a quota has beyond whole cores is for the network's threads.
+  // Threads that compute, unless told otherwise: a core each, and whole cores of the quota, at
+  // least one. A thread more than the quota would not run longer: it would have all of them stopped
+  // for the rest of each period. What a quota has beyond whole cores is for the network's threads.
   int default_threads() const;
 };
 
@@ -34,7 +34,8 @@ struct CpuCore {
   int numa_node = 0;
 };
 
-// The cores of this process's affinity mask, neighbours beside each other (NUMA node, package, cache).
+// The cores of this process's affinity mask, neighbours beside each other (NUMA node, package,
+// cache).
 std::vector<CpuCore> UsableCpuCores();
 
 // The same of a loaded topology, all of which may be used.

@@ -34,7 +34,8 @@ bool IsWildcardHost(std::string_view host);
 // are not looked up.
 bool IsLoopbackHost(std::string_view host);
 
-// Where a process of the same host reaches a server that listens on `host`: loopback for a wildcard.
+// Where a process of the same host reaches a server that listens on `host`: loopback for a
+// wildcard.
 std::string LocalHostOf(std::string_view host);
 
 }  // namespace sheaf

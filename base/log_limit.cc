@@ -27,7 +27,8 @@ std::optional<std::string> LogLimit::Say(TimePoint now) {
   }
   ++said_;
   if (silent_ == 0) return std::string();
-  std::string note = absl::StrFormat(" (and %d lines like this one that were not written)", silent_);
+  std::string note =
+      absl::StrFormat(" (and %d lines like this one that were not written)", silent_);
   silent_ = 0;
   return note;
 }

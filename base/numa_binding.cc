@@ -53,7 +53,8 @@ absl::StatusOr<std::string> BindToNumaNode(int number) {
   const std::vector<NumaNode> nodes = NumaNodesOfMachine();
   SHEAF_ASSIGN_OR_RETURN(const NumaNode node, UsableNode(nodes, number));
   std::vector<int> cpus;
-  for (const CpuCore& core : node.cores) cpus.insert(cpus.end(), core.cpus.begin(), core.cpus.end());
+  for (const CpuCore& core : node.cores)
+    cpus.insert(cpus.end(), core.cpus.begin(), core.cpus.end());
   SHEAF_RETURN_IF_ERROR(RunOnCpus(cpus));
   const std::string text = absl::StrFormat("on NUMA node %d: %d of its %d cores", number,
                                            node.cores.size(), node.machine_cores);

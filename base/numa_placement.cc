@@ -56,7 +56,9 @@ void DivideNode(const NumaNode& node, std::span<const CpuCore> cores, const Inha
   give(on_it.workers, cores.subspan(of_ranks), placement.workers);
 }
 
-std::string Cores(int count) { return absl::StrFormat("%d %s", count, count == 1 ? "core" : "cores"); }
+std::string Cores(int count) {
+  return absl::StrFormat("%d %s", count, count == 1 ? "core" : "cores");
+}
 
 std::vector<NumaNode> Usable(std::span<const NumaNode> nodes, std::vector<std::string>& left_out) {
   std::vector<NumaNode> usable;

@@ -106,7 +106,9 @@ bool ThreadPool::Enter(uint64_t& number) {
 }
 
 void ThreadPool::WaitForNumberPast(uint64_t number) {
-  const auto is_past = [&](std::memory_order order) { return loop_.load(order) / kNumber != number; };
+  const auto is_past = [&](std::memory_order order) {
+    return loop_.load(order) / kNumber != number;
+  };
   const auto idle_since = std::chrono::steady_clock::now();
   int spins = 0;
   while (!is_past(std::memory_order_relaxed)) {

@@ -5,23 +5,25 @@
 // A model step is hundreds of short loops. Waking a sleeping thread costs tens of microseconds, so
 // after a loop the pool's threads keep spinning for the next one; Park() sends them to sleep at
 // once, and the owner calls it before it waits for something that needs their cores (the next
-// request; a worker that shares them), because a spinner holds the core that the awaited peer needs.
+// request; a worker that shares them), because a spinner holds the core that the awaited peer
+// needs.
 //
 // Work distribution is dynamic (an atomic cursor): results must not depend on which thread runs an
 // item. A loop too small to share (its cost, below) runs on the caller alone.
 //
 // Waiting    a loop waits for the threads that entered it, and for no other: one that the machine
 //            does not run, or that comes late, delays nobody. One atomic word holds the loop's
-//            number, whether it is open and how many pool threads are inside. The owner opens it with
-//            a new number (release), a thread enters by compare-and-swap while it is open (acquire:
-//            it sees the loop's function and context), leaves by subtraction (release) and the owner
-//            closes it before it waits for the count to become 0 (acquire: it sees what the items
-//            wrote). After the close nobody enters, so nobody reads function, context or cursor while
-//            the owner writes the next loop's; a thread that finds a loop closed waits for the next.
+//            number, whether it is open and how many pool threads are inside. The owner opens it
+//            with a new number (release), a thread enters by compare-and-swap while it is open
+//            (acquire: it sees the loop's function and context), leaves by subtraction (release)
+//            and the owner closes it before it waits for the count to become 0 (acquire: it sees
+//            what the items wrote). After the close nobody enters, so nobody reads function,
+//            context or cursor while the owner writes the next loop's; a thread that finds a loop
+//            closed waits for the next.
 // Lookout    while one is set, the owner's thread asks it between its items of a loop of 1 ms or
 //            more, and while it waits for the others'. Its answer can cut the loop: items not begun
-//            are left out, and so are those of all loops until the lookout is set anew; what the loop
-//            was to write is undefined then.
+//            are left out, and so are those of all loops until the lookout is set anew; what the
+//            loop was to write is undefined then.
 // Threads    ParallelFor, Park, SetLookout: one owner thread at a time. `body` must not throw nor
 //            call the pool, and neither must a lookout.
 // Ownership  `body` is borrowed for the duration of the call, a lookout while it is set.
@@ -66,7 +68,8 @@ class ThreadPool {
   int num_threads() const { return static_cast<int>(threads_.size()) + 1; }
 
   // Calls body(item, thread) for every item in [0, num_items), thread in [0, num_threads());
-  // returns when all are done. Where the whole loop costs less than sharing it would, on this thread.
+  // returns when all are done. Where the whole loop costs less than sharing it would, on this
+  // thread.
   template <typename Body>
   void ParallelFor(int64_t num_items, ItemCost cost, const Body& body) {
     const int64_t nanoseconds = num_items * cost.nanoseconds;

@@ -30,7 +30,9 @@ int Run(int argc, char** argv) {
       Overloaded{
           [](const sheaf::ServeCommand& c) { return sheaf::RunServe(c.options, "/proc/self/exe"); },
           [](const sheaf::RouterCommand& c) { return sheaf::RunRouter(c.options); },
-          [](const sheaf::WorkerCommand& c) { return sheaf::RunWorker(c.options, sheaf::FindCuda); },
+          [](const sheaf::WorkerCommand& c) {
+            return sheaf::RunWorker(c.options, sheaf::FindCuda);
+          },
           [](const sheaf::AttentionCommand& c) { return sheaf::RunAttention(c.options); },
           [](const sheaf::InspectCommand& c) { return sheaf::RunInspect(c.options); },
           [](const sheaf::VerifyCommand& c) { return sheaf::RunVerify(c.options); },

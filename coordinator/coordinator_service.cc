@@ -30,7 +30,8 @@ class RefusedSession final : public grpc::ServerBidiReactor<From, To> {
 grpc::ServerBidiReactor<v1::FromWorker, v1::ToWorker>* CoordinatorService::WorkerSession(
     grpc::CallbackServerContext* context) {
   using Reactor = SessionReactor<v1::FromWorker, v1::ToWorker>;
-  if (const absl::Status may = CheckPeerRole(tls_.get(), *context, {PeerRole::kWorker}); !may.ok()) {
+  if (const absl::Status may = CheckPeerRole(tls_.get(), *context, {PeerRole::kWorker});
+      !may.ok()) {
     return new RefusedSession<v1::FromWorker, v1::ToWorker>(may);
   }
   return new Reactor({[this](std::shared_ptr<WorkerPeer> peer) {
@@ -45,7 +46,8 @@ grpc::ServerBidiReactor<v1::FromWorker, v1::ToWorker>* CoordinatorService::Worke
 grpc::ServerBidiReactor<v1::FromRouter, v1::ToRouter>* CoordinatorService::RouterSession(
     grpc::CallbackServerContext* context) {
   using Reactor = SessionReactor<v1::FromRouter, v1::ToRouter>;
-  if (const absl::Status may = CheckPeerRole(tls_.get(), *context, {PeerRole::kRouter}); !may.ok()) {
+  if (const absl::Status may = CheckPeerRole(tls_.get(), *context, {PeerRole::kRouter});
+      !may.ok()) {
     return new RefusedSession<v1::FromRouter, v1::ToRouter>(may);
   }
   return new Reactor({[this](std::shared_ptr<RouterPeer> peer) {

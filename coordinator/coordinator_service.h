@@ -6,8 +6,8 @@
 // Shutdown   Coordinator::Stop() ends the streams; then the server's Shutdown() does not wait for
 //            them.
 // Errors     as in pool.proto. Pool wants `authorization: Bearer TOKEN` when there is a token. With
-//            TLS the caller's certificate must have a name of the role: a worker's or a router's for
-//            its session, an admin's for a change, a router's or an admin's for the status;
+//            TLS the caller's certificate must have a name of the role: a worker's or a router's
+//            for its session, an admin's for a change, a router's or an admin's for the status;
 //            else kPermissionDenied, told and counted by the identity's report.
 
 #include <grpcpp/grpcpp.h>

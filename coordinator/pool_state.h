@@ -10,8 +10,8 @@
 //
 // Lost       a worker whose session ended, whose lease ended in time that the coordinator was awake
 //            for (coordinator/awake_time.h), or that broke the protocol. Its share is left to its
-//            replacement for `adopt_after`; a spare takes it at once. When a router says that a step
-//            waits, others take at once all that has no holder, first what that step needs.
+//            replacement for `adopt_after`; a spare takes it at once. When a router says that a
+//            step waits, others take at once all that has no holder, first what that step needs.
 // Leaving    others take what only it holds; then it is dismissed, or `leave_bound` after it spoke
 //            when nobody can.
 //
@@ -95,7 +95,8 @@ struct LogNote {
   std::string text;
   bool of_stranger = false;  // who may cause it as often as he likes
 };
-using PoolAction = std::variant<SendToWorker, SendToRouter, EndSession, LogNote, LostWorker, RefusedExpert>;
+using PoolAction =
+    std::variant<SendToWorker, SendToRouter, EndSession, LogNote, LostWorker, RefusedExpert>;
 
 // All that happened since the start.
 struct PoolCounters {

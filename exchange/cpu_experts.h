@@ -4,7 +4,8 @@
 //
 //   CpuExpert         what CpuExpertCompute can run
 //   CpuExpertCompute  depth 1: Submit keeps the views, Complete computes over the pool
-//   CpuExperts        experts that somebody else owns and that stay: --workers 0, in-process workers
+//   CpuExperts        experts that somebody else owns and that stay: --workers 0, in-process
+//                     workers
 //
 // Threads    as exchange/expert_compute.h. Errors: none.
 // Cost       of the kernels; CpuExperts::Find is an index, without a count of references.

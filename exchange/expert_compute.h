@@ -7,15 +7,16 @@
 //
 //   Submit(batch) ... Submit(batch) ... Complete(out) or Abandon()     oldest first
 //
-// A device computes between Submit and Complete while the host reads the next dispatch; the CPU does it
-// all in Complete.
+// A device computes between Submit and Complete while the host reads the next dispatch; the CPU
+// does it all in Complete.
 //
-// Shapes     batch.x [tokens][hidden]; job.rows index x; out [pairs][hidden] floats, job by job, in each
-//            in the order of its rows.
+// Shapes     batch.x [tokens][hidden]; job.rows index x; out [pairs][hidden] floats, job by job, in
+//            each in the order of its rows.
 // Numbers    as kernels/experts/expert_ffn.h: every implementation gives the same bytes.
 // Ownership  a batch is borrowed, with all that it points to, from Submit until its end.
 //            Letting go of the last HeldExpertPtr gives the expert's memory back.
-// Threads    ExpertCompute: one, the owner of the pool that it was made for. HeldExperts, HeldExpert: any.
+// Threads    ExpertCompute: one, the owner of the pool that it was made for. HeldExperts,
+//            HeldExpert: any.
 // Errors     Submit, Complete: what has happened to the device. The batch has then ended without an
 //            answer: one that Submit refused is not completed, one that Complete failed is over.
 
@@ -36,7 +37,8 @@ class HeldExpert {
  public:
   virtual ~HeldExpert() = default;
   virtual int hidden_size() const = 0;         // inputs of a row
-  virtual size_t resident_bytes() const = 0;  // of the engine's memory; 0: somebody else counts them
+  // of the engine's memory; 0: somebody else counts them
+  virtual size_t resident_bytes() const = 0;
 };
 using HeldExpertPtr = std::shared_ptr<const HeldExpert>;
 

@@ -2,9 +2,9 @@
 // ModelConfig: what config.json and generation_config.json say about a checkpoint, in one struct.
 //
 // Reads the raw JSON and accepts old and new spellings (rope_theta or rope_parameters, torch_dtype
-// or dtype, n_routed_experts or num_local_experts or num_experts, method or quant_method, ...). What
-// is absent or null means what it means to transformers (model/config/model_family.h). Keys that ask
-// for arithmetic which is not implemented are refused; other unknown keys are ignored.
+// or dtype, n_routed_experts or num_local_experts or num_experts, method or quant_method, ...).
+// What is absent or null means what it means to transformers (model/config/model_family.h). Keys
+// that ask for arithmetic which is not implemented are refused; other unknown keys are ignored.
 //
 // Errors     kNotFound: no config.json. kInvalidArgument: not JSON, a wrong type, a missing or
 //            impossible value; the message names file, key, wanted, got. kUnimplemented: another

@@ -60,8 +60,8 @@ class DecoderLoader {
     return {.first_row = range.first, .num_rows = range.count};
   }
 
-  absl::Status PlanMlp(const std::string& prefix, int width, const IndexRange& inner, ModelPart part,
-                       FeedForwardWeights& out) {
+  absl::Status PlanMlp(const std::string& prefix, int width, const IndexRange& inner,
+                       ModelPart part, FeedForwardWeights& out) {
     const auto linears = MlpLinears(prefix, config_.hidden_size, width, part);
     SHEAF_RETURN_IF_ERROR(loads_.Add(linears[0], RowsOf(inner), out.gate));
     SHEAF_RETURN_IF_ERROR(loads_.Add(linears[1], RowsOf(inner), out.up));
@@ -117,8 +117,8 @@ size_t DecoderWeights::resident_bytes() const {
     bytes += sizeof(float) * (layer.input_norm.size() + layer.post_attention_norm.size() +
                               layer.correction_bias.size());
     bytes += MatrixBytes(layer.gate) + ResidentBytes(layer.attention);
-    for (const LoadedLinear* linear :
-         {&layer.attention_out, &layer.feed_forward.gate, &layer.feed_forward.up, &layer.feed_forward.down}) {
+    for (const LoadedLinear* linear : {&layer.attention_out, &layer.feed_forward.gate,
+                                       &layer.feed_forward.up, &layer.feed_forward.down}) {
       bytes += linear->owned_bytes();
     }
   }

@@ -2,8 +2,8 @@
 // DecoderWeights: everything of a checkpoint but the routed experts, as the router's attention
 // decoder reads it.
 //
-// `share` restricts it to what one rank of tensor parallelism makes (model/rank_share.h): the rows of every
-// product that are the rank's. Of the embedding it has columns.
+// `share` restricts it to what one rank of tensor parallelism makes (model/rank_share.h): the rows
+// of every product that are the rank's. Of the embedding it has columns.
 //
 // Ownership  owns all of it; the Checkpoint and its files are not needed after Load.
 // Threads    Load uses the pool; afterwards constant.

@@ -4,10 +4,10 @@
 //
 // Ownership  a ReadExpert owns its weights; nothing of reader or checkpoint is needed afterwards.
 // Threads    Read and WillNeed from any thread, with a scratch each.
-// Errors     as model/linear_loader.h; also kInvalidArgument for a (layer, expert) outside the model;
-//            kDataLoss when a file of the checkpoint changed since it was opened.
-// Cost       Read reads the expert's bytes once. Create looks at the headers of all experts and reads
-//            one of the largest.
+// Errors     as model/linear_loader.h; also kInvalidArgument for a (layer, expert) outside the
+//            model; kDataLoss when a file of the checkpoint changed since it was opened.
+// Cost       Read reads the expert's bytes once. Create looks at the headers of all experts and
+//            reads one of the largest.
 
 #include <array>
 #include <cstddef>

@@ -2,9 +2,9 @@
 // Loads one Linear of a checkpoint, whatever its storage, into what the kernels read.
 //
 // The storage is decided from the tensors that exist under the prefix (.qweight / .weight_packed /
-// .weight), then from the hints: models differ tensor by tensor. Integer formats are read a piece at a
-// time into scratch memory and repacked into kernels/linear/packed_w4.h or packed_w8.h; float formats are
-// read to where they stay.
+// .weight), then from the hints: models differ tensor by tensor. Integer formats are read a piece
+// at a time into scratch memory and repacked into kernels/linear/packed_w4.h or packed_w8.h; float
+// formats are read to where they stay.
 //
 // Ownership  LoadedLinear owns its memory (a part of the arena); nothing of the Checkpoint is
 //            needed afterwards.

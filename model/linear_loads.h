@@ -1,5 +1,6 @@
 #pragma once
-// LinearLoads: Linears that are planned one by one, then loaded together over a pool into one arena.
+// LinearLoads: Linears that are planned one by one, then loaded together over a pool into one
+// arena.
 //
 // Ownership  borrows checkpoint and hints; `out` pointers must stay valid until Load returns.
 // Threads    Add on one thread; Load uses the pool.

@@ -9,8 +9,8 @@
 // Ownership  tensor pointers live as long as the Checkpoint.
 // Threads    pure.
 // Errors     kNotFound: no such Linear. kInvalidArgument: missing part, wrong dtype or shape, bits
-//            other than 4 and 8. kUnimplemented: a format that we know of and do not read. Messages name
-//            file, tensor, wanted, got.
+//            other than 4 and 8. kUnimplemented: a format that we know of and do not read. Messages
+//            name file, tensor, wanted, got.
 
 #include <cstddef>
 #include <cstdint>
@@ -121,8 +121,8 @@ struct FusedPart {
   int n = 0;
 };
 
-// Plain or FP8 (`module` or module + ".weight" is the tensor) or pack-quantized (module + ".weight_packed"
-// or "_packed", and so on).
+// Plain or FP8 (`module` or module + ".weight" is the tensor) or pack-quantized (module +
+// ".weight_packed" or "_packed", and so on).
 absl::StatusOr<LinearPlan> PlanFusedLinear(const Checkpoint& checkpoint,
                                            const QuantizationHints& hints,
                                            const std::string& module, const FusedPart& part);

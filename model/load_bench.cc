@@ -1,5 +1,5 @@
-// load_bench CHECKPOINT [THREADS [RUNS]]: what loading a whole model costs in one process: time, and
-// the memory resident afterwards and at most. The first run may find a cold page cache.
+// load_bench CHECKPOINT [THREADS [RUNS]]: what loading a whole model costs in one process: time,
+// and the memory resident afterwards and at most. The first run may find a cold page cache.
 
 #include <chrono>
 #include <cstdio>

@@ -66,8 +66,8 @@ absl::StatusOr<LinearPlan> PlanNamedLinear(const Checkpoint& checkpoint,
 std::array<NamedLinear, 3> MlpLinears(const std::string& prefix, int hidden, int width,
                                       ModelPart part);
 NamedLinear LmHead(const ModelConfig& config);
-// Whether logits come from the embedding: the config ties them and no lm_head is stored. A stored one
-// counts, as in transformers 5 where both differ.
+// Whether logits come from the embedding: the config ties them and no lm_head is stored. A stored
+// one counts, as in transformers 5 where both differ.
 bool HeadIsEmbedding(const Checkpoint& checkpoint, const ModelConfig& config);
 
 // Norms, gates and correction biases, embedding: what is never quantized. Shapes as in the file.

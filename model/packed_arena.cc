@@ -37,7 +37,8 @@ absl::StatusOr<std::shared_ptr<PackedArena>> PackedArena::ReserveFilled(size_t b
   if (huge == 0) return Reserve(bytes);
   const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
   const size_t capacity = (bytes + page - 1) / page * page;
-  // Huge pages lie at multiples of their size: a mapping that is one too long contains such a place.
+  // Huge pages lie at multiples of their size: a mapping that is one too long contains such a
+  // place.
   void* const wide = ::mmap(nullptr, capacity + kHugePage, PROT_READ | PROT_WRITE,
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (wide == MAP_FAILED) {

@@ -25,8 +25,8 @@ class PackedArena {
   static constexpr size_t kAlignment = 64;
 
   static absl::StatusOr<std::shared_ptr<PackedArena>> Reserve(size_t bytes);
-  // For one of many arenas, of which the first `filled` bytes will surely be written: huge pages for
-  // those alone, so that the last one wastes nothing.
+  // For one of many arenas, of which the first `filled` bytes will surely be written: huge pages
+  // for those alone, so that the last one wastes nothing.
   static absl::StatusOr<std::shared_ptr<PackedArena>> ReserveFilled(size_t bytes, size_t filled);
   ~PackedArena();
   PackedArena(const PackedArena&) = delete;

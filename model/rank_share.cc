@@ -10,7 +10,8 @@
 namespace sheaf {
 namespace {
 
-// Part `index` of `count` parts of 0..total, as even as whole units are. The last unit may be shorter.
+// Part `index` of `count` parts of 0..total, as even as whole units are. The last unit may be
+// shorter.
 IndexRange EvenPart(int total, int unit, int index, int count) {
   const int64_t units = (total + unit - 1) / unit;
   const int first = static_cast<int>(units * index / count) * unit;
@@ -53,8 +54,8 @@ int ValueDim(const AttentionShape& attention) {
 // The error of a product with fewer rows than ranks.
 absl::Status Check(const char* rows, int count, const IndexRange& part, int num_ranks) {
   if (part.count > 0 || count == 0) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrFormat("%d ranks: the model has %d %s, and each rank needs one", num_ranks, count, rows));
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "%d ranks: the model has %d %s, and each rank needs one", num_ranks, count, rows));
 }
 
 }  // namespace
@@ -83,7 +84,8 @@ absl::StatusOr<RankShare> ShareOfRank(const ModelConfig& config, int rank, int n
   const int value_dim = ValueDim(config.attention);
   share.attended = {share.heads.first_query * value_dim, share.heads.num_queries * value_dim};
   share.hidden = EvenPart(config.hidden_size, 1, rank, num_ranks);
-  if (config.num_dense_layers > 0) share.dense_inner = InnerPart(config.intermediate_size, rank, num_ranks);
+  if (config.num_dense_layers > 0)
+    share.dense_inner = InnerPart(config.intermediate_size, rank, num_ranks);
   const int shared = config.num_shared_experts > 0 ? config.shared_intermediate_size() : 0;
   const int experts = config.num_moe_layers() > 0 ? config.num_experts : 0;
   share.shared_inner = InnerPart(shared, rank, num_ranks);

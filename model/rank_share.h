@@ -1,18 +1,22 @@
 #pragma once
-// RankShare: what one rank of tensor parallelism makes of every product, as ranges of its output rows.
+// RankShare: what one rank of tensor parallelism makes of every product, as ranges of its output
+// rows.
 //
-// A product is never split along the dimension that it sums over: each output is then computed by one
-// rank, from whole rows, exactly as a single rank would, and what ranks make together is the same to
-// the bit at any number of ranks. The inputs are put together before (router/attention/rank_rows.h).
+// A product is never split along the dimension that it sums over: each output is then computed by
+// one rank, from whole rows, exactly as a single rank would, and what ranks make together is the
+// same to the bit at any number of ranks. The inputs are put together before
+// (router/attention/rank_rows.h).
 //
-//   attention   a range of its heads (HeadRange); of two ranks or more to a key/value head, each has that
-//               head whole and some of its query heads
-//   what all heads of latent attention share, and its indexer   rows of q_a_proj, kv_a_proj, wq_b, wk, weights_proj
+//   attention   a range of its heads (HeadRange); of two ranks or more to a key/value head, each
+//               has that head whole and some of its query heads
+//   what all heads of latent attention share, and its indexer
+//               rows of q_a_proj, kv_a_proj, wq_b, wk, weights_proj
 //   o_proj, down_proj            rows of the hidden size; of the embedding, the same columns
-//   gate_proj, up_proj           rows of the inner width, in whole activation groups where there are enough
+//   gate_proj, up_proj           rows of the inner width, in whole activation groups where there
+//                                are enough
 //   the experts' gate, lm_head   rows of experts, of the vocabulary
-// Norms are whole on every rank. A range may be empty where a product has fewer rows than there are ranks and not
-// every rank needs one: what heads of latent attention share.
+// Norms are whole on every rank. A range may be empty where a product has fewer rows than there are
+// ranks and not every rank needs one: what heads of latent attention share.
 //
 // Threads    pure.
 // Errors     kInvalidArgument: more ranks than some product has rows, naming both.
@@ -31,8 +35,8 @@ struct IndexRange {
   int end() const { return first + count; }
 };
 
-// What a rank keeps of the KV cache: its heads of every position, or of what all heads read its part of the positions
-// (router/attention/kv_cache.h).
+// What a rank keeps of the KV cache: its heads of every position, or of what all heads read its
+// part of the positions (router/attention/kv_cache.h).
 struct KvShare {
   HeadRange heads;
   int rank = 0;
@@ -46,7 +50,8 @@ struct RankShare {
   HeadRange heads;
   IndexRange query_latent;  // rows of q_a_proj; empty without one
   IndexRange latent;        // rows of kv_a_proj; empty without latent attention
-  IndexRange index_query, index_key, index_heads;  // rows of wq_b, wk, weights_proj; empty without indexers
+  // rows of wq_b, wk, weights_proj; empty without indexers
+  IndexRange index_query, index_key, index_heads;
   IndexRange attended;      // columns of attention's output: o_proj's inputs
   IndexRange hidden;        // rows of o_proj and of down_proj, columns of the embedding
   IndexRange dense_inner;   // of the dense layers' feed-forward

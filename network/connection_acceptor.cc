@@ -129,7 +129,8 @@ absl::Status ConnectionAcceptor::ListenOnAll() {
     UniqueFd socket_fd = ListeningSocket(*one, port_);
     if (!socket_fd.valid()) {
       last_error = errno;
-      // A name may have addresses that this machine lacks (::1 without IPv6); others' are conflicts.
+      // A name may have addresses that this machine lacks (::1 without IPv6); others' are
+      // conflicts.
       if (last_error == EADDRNOTAVAIL || last_error == EAFNOSUPPORT) continue;
       return failed("bind", std::strerror(last_error));
     }

@@ -1,7 +1,7 @@
 #pragma once
-// ConnectionAcceptor: listens on a TCP address and hands over what connects, whatever becomes of the
-// process's descriptors: when there are none left the newest connection is refused (taken with a
-// spare descriptor and closed), and once there are again everything is as before. It never stops
+// ConnectionAcceptor: listens on a TCP address and hands over what connects, whatever becomes of
+// the process's descriptors: when there are none left the newest connection is refused (taken with
+// a spare descriptor and closed), and once there are again everything is as before. It never stops
 // listening by itself and never spins.
 //
 // Addresses  all that the host name resolves to and that this machine has, on one port.

@@ -6,8 +6,9 @@ namespace sheaf {
 namespace {
 
 double After(double left, Duration since) {
-  return std::min(ConnectionResets::kBurst,
-                  left + ConnectionResets::kPerSecond * std::chrono::duration<double>(since).count());
+  return std::min(
+      ConnectionResets::kBurst,
+      left + ConnectionResets::kPerSecond * std::chrono::duration<double>(since).count());
 }
 
 }  // namespace

@@ -1,7 +1,8 @@
 #pragma once
-// ConnectionResets: how often the client of each connection may leave a call before its end. A reset
-// costs it a few bytes and us a whole call (25 KB for a moment), so a client that does nothing else
-// would fill the memory faster than gRPC empties it. One that spent its budget loses the connection.
+// ConnectionResets: how often the client of each connection may leave a call before its end. A
+// reset costs it a few bytes and us a whole call (25 KB for a moment), so a client that does
+// nothing else would fill the memory faster than gRPC empties it. One that spent its budget loses
+// the connection.
 //
 // Budget     kBurst at once, and kPerSecond for ever. Gateways that carry the users of a whole site
 //            over one connection stay below.

@@ -10,7 +10,8 @@
 namespace sheaf {
 namespace {
 
-constexpr size_t kFewestConnections = 4;  // of a face: below that probes and clients shut each other out
+// of a face: below that probes and clients shut each other out
+constexpr size_t kFewestConnections = 4;
 // Files that are read again, sockets to a coordinator, the ready file, a listener's spare ones.
 constexpr size_t kReservedForProcess = 16;
 // Session, data link and its hand-over.

@@ -5,8 +5,8 @@
 // each, and the limit of concurrent streams does not count those that were reset.
 //
 // How        gRPC's own counters (channelz, on by default) are looked at every kLook: connections
-//            with more than kMostOfOne streams are dropped, and, with more than kMostOfAll together,
-//            those that have most. Afterwards freed memory goes back to the system.
+//            with more than kMostOfOne streams are dropped, and, with more than kMostOfAll
+//            together, those that have most. Afterwards freed memory goes back to the system.
 // Scope      all gRPC servers of the process; `drop` is asked for peers that it may not know.
 // Threads    one of its own; `drop` is called on it.
 // Cost       a look: tens of microseconds; as much for each connection if calls began at more than

@@ -2,8 +2,8 @@
 // GrpcListener: a gRPC server's port, accepted by us. gRPC's own listener gives up for ever at the
 // first accept that fails, e.g. for want of a descriptor, and bounds nothing.
 //
-// Bounds     connections beyond max_connections, or with descriptors nearly out, are closed at once;
-//            clients see UNAVAILABLE and come again in their own time.
+// Bounds     connections beyond max_connections, or with descriptors nearly out, are closed at
+//            once; clients see UNAVAILABLE and come again in their own time.
 // Counting   gRPC owns the sockets and does not say when it closes them: they are known by number
 //            and inode, and looked at when the bound is reached (microseconds a connection, at most
 //            every kRecount).

@@ -11,9 +11,9 @@
 //    [finished]   nothing follows but OnDone
 //
 // How a reactor uses it: every event (a message to send, a write's end, a cancel, a deadline) only
-// notes under the reactor's lock what it means; then one function asks Next under the lock, releases
-// it, and does what it says. OnDone may come only after that one Finish, so until then the reactor
-// lives and whoever was told kWrite may still be on the way to StartWrite.
+// notes under the reactor's lock what it means; then one function asks Next under the lock,
+// releases it, and does what it says. OnDone may come only after that one Finish, so until then the
+// reactor lives and whoever was told kWrite may still be on the way to StartWrite.
 //
 // Threads: one at a time (the reactor's lock).
 

@@ -165,7 +165,8 @@ void Worker::Life::End() {
   engine_.WatchForLoss({});
   session_ = nullptr;
   listener_ = nullptr;
-  if (loader_ != nullptr) loader_->Stop();  // before the server, which it tells; it is told until then
+  // before the server, which it tells; it is told until then
+  if (loader_ != nullptr) loader_->Stop();
   server_ = nullptr;
   loader_ = nullptr;
 }

@@ -1,7 +1,7 @@
 #pragma once
 // Worker: an expert worker's life. It listens for routers and joins the coordinator at once, loads,
-// announces and drops what it is asked to hold while it answers, and when the coordinator is gone it
-// goes on answering and joins again with what it holds.
+// announces and drops what it is asked to hold while it answers, and when the coordinator is gone
+// it goes on answering and joins again with what it holds.
 //
 //   control thread (Run)  WorkerState: the session with the coordinator
 //   compute thread        LinkServer: links to routers, and the kernels
@@ -12,10 +12,10 @@
 // Threads    Run: one thread, once. Stop, rounds: any thread (not a signal handler).
 // Ownership  borrows engine, links and metrics; they outlive it.
 // Errors     Run ends OK after Stop. kFailedPrecondition (another checkpoint or version),
-//            kUnauthenticated (token), kInvalidArgument: the coordinator refuses it, and the text says
-//            what to do. kUnavailable: no coordinator and no router for join_patience. Also what
-//            listening says, and why the engine was lost: then it ends at once. Anything else is tried
-//            again.
+//            kUnauthenticated (token), kInvalidArgument: the coordinator refuses it, and the text
+//            says what to do. kUnavailable: no coordinator and no router for join_patience. Also
+//            what listening says, and why the engine was lost: then it ends at once. Anything else
+//            is tried again.
 
 #include <cstdint>
 #include <memory>

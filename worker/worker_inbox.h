@@ -52,7 +52,8 @@ struct WorkerNews {
 class WorkerInbox {
  public:
   static constexpr size_t kMaxMessages = 1024;
-  static constexpr size_t kMaxFailures = 4096;  // what a full inbox drops, the next Hold finds again
+  // what a full inbox drops, the next Hold finds again
+  static constexpr size_t kMaxFailures = 4096;
 
   void PostMessage(uint64_t session, v1::ToWorker message, TimePoint received) {
     absl::MutexLock lock(&mutex_);

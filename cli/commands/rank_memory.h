@@ -1,8 +1,10 @@
 #pragma once
-// What `sheaf inspect --tensor-parallel-size` says: the memory of each attention rank, and whether it fits.
+// What `sheaf inspect --tensor-parallel-size` says: the memory of each attention rank, and whether
+// it fits.
 //
 // Threads    pure.
-// Errors     kInvalidArgument: the model cannot be shared by so many, or the cache has no such format.
+// Errors     kInvalidArgument: the model cannot be shared by so many, or the cache has no such
+//            format.
 
 #include <cstdint>
 #include <string>
@@ -36,7 +38,8 @@ struct RankMemoryPlan {
 
 absl::StatusOr<RankMemoryPlan> PlanRankMemory(const InspectOptions& options,
                                               const Checkpoint& checkpoint,
-                                              const ModelConfig& config, const InspectReport& report);
+                                              const ModelConfig& config,
+                                              const InspectReport& report);
 
 // Lines for a reader, after a line of their own.
 std::string RankMemoryText(const RankMemoryPlan& plan);

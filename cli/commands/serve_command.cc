@@ -75,14 +75,14 @@ std::vector<std::vector<std::string>> RankCommands(const RouterOptions& options,
   const std::string router = JoinHostPort(LocalHostOf(split->host), split->port);
   std::vector<std::vector<std::string>> commands;
   for (int rank = 1; rank < options.tensor_parallel_size; ++rank) {
-    commands.push_back({program, "attention", options.process.checkpoint, "--router", router, "--rank",
-                        absl::StrFormat("%d", rank), "--threads", absl::StrFormat("%d", options.threads),
-                        "--cpu-target", options.process.cpu_target, "--transport",
-                        NameOf(options.transport == TransportKind::kInProcess
-                                   ? TransportKind::kSharedMemory
-                                   : options.transport),
-                        "--exchange-integrity", NameOf(options.exchange_integrity), "--log-level",
-                        options.process.log_level, "--log-format", options.process.log_format});
+    commands.push_back(
+        {program, "attention", options.process.checkpoint, "--router", router, "--rank",
+         absl::StrFormat("%d", rank), "--threads", absl::StrFormat("%d", options.threads),
+         "--cpu-target", options.process.cpu_target, "--transport",
+         NameOf(options.transport == TransportKind::kInProcess ? TransportKind::kSharedMemory
+                                                               : options.transport),
+         "--exchange-integrity", NameOf(options.exchange_integrity), "--log-level",
+         options.process.log_level, "--log-format", options.process.log_format});
     ShowWhoWeAre(options, commands.back());
   }
   return commands;
@@ -244,7 +244,8 @@ int Run(RouterOptions options, const std::string& program) {
     if (!why.ok()) break;
     for (int pid : router.LinkedRankPids()) children.HasServed(pid);
     for (int pid : router.TakeHungPids()) children.Kill(pid);
-    if (router.loaded()) manager.StatusIs(router.ready() ? "ready" : "waits for workers or attention ranks");
+    if (router.loaded())
+      manager.StatusIs(router.ready() ? "ready" : "waits for workers or attention ranks");
     if (!router.ready()) continue;
     if (!announced) spdlog::info("ready");
     announced = true;

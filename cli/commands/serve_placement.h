@@ -16,13 +16,15 @@ namespace sheaf {
 
 struct ServePlacement {
   std::vector<int> router_cpus;              // empty: whatever this process may use
-  std::vector<std::vector<int>> child_cpus;  // workers, then attention ranks 1 and on; empty: as above
+  // workers, then attention ranks 1 and on; empty: as above
+  std::vector<std::vector<int>> child_cpus;
   std::vector<int> child_nodes;              // of the same; empty: not bound
   std::string text;                          // for the log; empty: nothing to say
   std::vector<std::string> remarks;          // that an operator should know
 };
 
-// Sets what `options` knows of it: experts_share_cores, exchange_wait, node_loads, process.numa_node.
+// Sets what `options` knows of it: experts_share_cores, exchange_wait, node_loads,
+// process.numa_node.
 absl::StatusOr<ServePlacement> PlaceServe(RouterOptions& options);
 
 // The same of `sheaf router`, which may have been told a node.

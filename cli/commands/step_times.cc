@@ -45,7 +45,8 @@ absl::StatusOr<StepTimes> PredictStepTimes(const InspectOptions& options,
   model.kv_bytes_per_token = std::accumulate(planes.begin(), planes.end(), uint64_t{0}) / kTokens;
   const auto* const latent = std::get_if<LatentShape>(&config.attention);
   if (latent != nullptr && latent->indexer.topk > 0) {
-    // The first plane of each layer is its latents, of which indexers choose some; the others are indexers' keys.
+    // The first plane of each layer is its latents, of which indexers choose some; the others are
+    // indexers' keys.
     const auto whole = KvCache::PlaneBlockBytes(config, {AllHeads(config)}, *format, kTokens);
     model.kv_bytes_per_token =
         std::accumulate(planes.begin() + config.num_layers, planes.end(), uint64_t{0}) / kTokens;

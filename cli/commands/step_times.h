@@ -1,8 +1,10 @@
 #pragma once
-// What `sheaf inspect --memory-bandwidth` says: how long a step of so many rows would take (model/inspect/step_time.h).
+// What `sheaf inspect --memory-bandwidth` says: how long a step of so many rows would take
+// (model/inspect/step_time.h).
 //
 // Threads    pure.
-// Errors     kInvalidArgument: the model cannot be shared by so many ranks, or the cache has no such format.
+// Errors     kInvalidArgument: the model cannot be shared by so many ranks, or the cache has no
+//            such format.
 
 #include <cstdint>
 #include <string>

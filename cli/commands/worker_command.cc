@@ -41,10 +41,9 @@ namespace sheaf {
 namespace {
 
 // The engine that the options ask for.
-absl::StatusOr<std::unique_ptr<ExpertEngine>> MakeEngine(const WorkerOptions& options, int threads,
-                                                         std::shared_ptr<const Checkpoint> checkpoint,
-                                                         const ModelConfig& config,
-                                                         CudaFinder find_cuda) {
+absl::StatusOr<std::unique_ptr<ExpertEngine>> MakeEngine(
+    const WorkerOptions& options, int threads, std::shared_ptr<const Checkpoint> checkpoint,
+    const ModelConfig& config, CudaFinder find_cuda) {
   SHEAF_ASSIGN_OR_RETURN(const std::optional<int> gpu, ParseDevice("--device", options.device));
   absl::StatusOr<CudaPlatform> cuda = CudaPlatform();
   if (gpu.has_value()) cuda = find_cuda();
@@ -63,8 +62,8 @@ absl::StatusOr<std::unique_ptr<ExpertEngine>> MakeEngine(const WorkerOptions& op
   return engine;
 }
 
-absl::Status RunUntilStopped(const WorkerOptions& options, const std::string& numa_node, CudaFinder find_cuda,
-                             StopSignals& signals) {
+absl::Status RunUntilStopped(const WorkerOptions& options, const std::string& numa_node,
+                             CudaFinder find_cuda, StopSignals& signals) {
   std::optional<StopSignals::NothingToFinish> until_it_joins(std::in_place, signals);
   const ServiceManagerAddress manager_address = ServiceManagerAddress::Take();
   if (!options.tls.cert.empty()) WantNewestTls();
@@ -107,9 +106,9 @@ absl::Status RunUntilStopped(const WorkerOptions& options, const std::string& nu
   worker_config.spare = options.spare;
   spdlog::info("worker: metrics on {}", worker_config.metrics_address);
 
-  SHEAF_ASSIGN_OR_RETURN(
-      const std::unique_ptr<ExpertEngine> engine,
-      MakeEngine(options, worker_config.threads, std::move(preflight.checkpoint), config, find_cuda));
+  SHEAF_ASSIGN_OR_RETURN(const std::unique_ptr<ExpertEngine> engine,
+                         MakeEngine(options, worker_config.threads, std::move(preflight.checkpoint),
+                                    config, find_cuda));
   Worker worker(std::move(worker_config), *engine, *links, metrics);
   until_it_joins.reset();
   std::atomic<bool> ended{false};

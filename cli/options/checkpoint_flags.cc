@@ -30,17 +30,21 @@ void AddInspectFlags(CLI::App& app, InspectOptions& options) {
   app.add_option("--max-model-len", options.max_model_len,
                  "Tokens in their KV cache; default: the model's longest sequence")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 31));
-  app.add_option("--kv-cache-dtype", options.kv_cache_dtype, "Of that cache, as `sheaf serve` takes it")
+  app.add_option("--kv-cache-dtype", options.kv_cache_dtype,
+                 "Of that cache, as `sheaf serve` takes it")
       ->capture_default_str();
-  app.add_option("--latent-cache", options.latent_cache, "How ranks keep it, as `sheaf serve` takes it")
+  app.add_option("--latent-cache", options.latent_cache,
+                 "How ranks keep it, as `sheaf serve` takes it")
       ->check(CLI::IsMember({"split", "whole"}))
       ->capture_default_str();
-  app.add_option("--device-memory", options.device_memory_bytes,
-                 "Whether each rank, with the worker of its number where there are as many, fits into "
-                 "this, e.g. 24GiB")
+  app.add_option(
+         "--device-memory", options.device_memory_bytes,
+         "Whether each rank, with the worker of its number where there are as many, fits into "
+         "this, e.g. 24GiB")
       ->transform(CLI::AsSizeValue(false));
   app.add_option("--memory-bandwidth", options.memory_bandwidth,
-                 "Also how long a step would take, where each rank and each worker reads so many bytes of weights a "
+                 "Also how long a step would take, where each rank and each worker reads so many "
+                 "bytes of weights a "
                  "second, e.g. 400GB")
       ->transform(CLI::AsSizeValue(true));
   app.add_option("--worker-memory-bandwidth", options.worker_memory_bandwidth,
@@ -52,11 +56,13 @@ void AddInspectFlags(CLI::App& app, InspectOptions& options) {
   app.add_option("--link-bandwidth", options.link_bandwidth,
                  "Bytes a second of each one's network, e.g. 12GB; 0 = they are of one host")
       ->transform(CLI::AsSizeValue(true));
-  app.add_option("--link-latency-us", options.link_latency_us, "Of a message between two of them, microseconds")
+  app.add_option("--link-latency-us", options.link_latency_us,
+                 "Of a message between two of them, microseconds")
       ->check(CLI::Range(0.0, 1e6))
       ->capture_default_str();
-  app.add_flag("--shared-cores", options.shared_cores,
-               "Ranks and workers have the same cores: the shared expert takes its time from the workers");
+  app.add_flag(
+      "--shared-cores", options.shared_cores,
+      "Ranks and workers have the same cores: the shared expert takes its time from the workers");
 }
 
 void AddVerifyFlags(CLI::App& app, VerifyOptions& options) {

@@ -3,7 +3,8 @@
 // in words that help: most often one end speaks TLS and the other does not.
 //
 // Errors     Open: kInvalidArgument naming the flag or the file.
-// Threads    the caller's. ExplainUnreached may ask the address once more, for at most some seconds.
+// Threads    the caller's. ExplainUnreached may ask the address once more, for at most some
+//            seconds.
 
 #include <memory>
 #include <string>

@@ -22,9 +22,10 @@ void AddDeviceFlag(CLI::App& app, WorkerOptions& options) {
 }
 
 void AddWorkerDeviceFlag(CLI::App& app, RouterOptions& options) {
-  app.add_option("--worker-device", options.worker_devices,
-                 "Where the experts of workers started here are computed: cpu or cuda:N; of several "
-                 "values each worker takes the next")
+  app.add_option(
+         "--worker-device", options.worker_devices,
+         "Where the experts of workers started here are computed: cpu or cuda:N; of several "
+         "values each worker takes the next")
       ->delimiter(',')
       ->capture_default_str();
 }
@@ -43,7 +44,8 @@ absl::StatusOr<std::optional<int>> ParseDevice(const std::string& flag, const st
 
 absl::Status CheckWorkerDevices(const RouterOptions& options) {
   for (const std::string& device : options.worker_devices) {
-    SHEAF_ASSIGN_OR_RETURN(const std::optional<int> ordinal, ParseDevice("--worker-device", device));
+    SHEAF_ASSIGN_OR_RETURN(const std::optional<int> ordinal,
+                           ParseDevice("--worker-device", device));
     if (!ordinal.has_value()) continue;
     if (options.pool.workers == 0 || options.transport == TransportKind::kInProcess) {
       return absl::InvalidArgumentError(absl::StrFormat(

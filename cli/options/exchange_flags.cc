@@ -32,12 +32,15 @@ void AddIntegrityFlag(CLI::App& app, FrameIntegrity& integrity) {
 
 void AddWaitFlag(CLI::App& app, WaitKind& wait) {
   std::map<std::string, WaitKind> kinds;
-  for (const WaitKind kind : {WaitKind::kAuto, WaitKind::kSpin, WaitKind::kYield, WaitKind::kSleep}) {
+  for (const WaitKind kind :
+       {WaitKind::kAuto, WaitKind::kSpin, WaitKind::kYield, WaitKind::kSleep}) {
     kinds[NameOf(kind)] = kind;
   }
   app.add_option("--exchange-wait", wait,
-                 "How router and worker wait for each other within a step: spin (200 us, threads awake; with cores of "
-                 "their own), yield (60 us, giving way to whoever is ready on the core), sleep (at once; with more "
+                 "How router and worker wait for each other within a step: spin (200 us, threads "
+                 "awake; with cores of "
+                 "their own), yield (60 us, giving way to whoever is ready on the core), sleep (at "
+                 "once; with more "
                  "compute threads than cores) or auto: `sheaf serve` knows which, others yield")
       ->transform(OneOf(kinds))
       ->default_str(NameOf(wait));

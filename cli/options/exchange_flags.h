@@ -21,7 +21,8 @@ void AddWaitFlag(CLI::App& app, WaitKind& wait);
 void AddRouterTransportFlag(CLI::App& app, TransportKind& transport);
 void AddWorkerTransportFlag(CLI::App& app, TransportKind& transport);
 
-// Of --exchange-ports: "7000-7099" or "7000"; empty leaves both as they are. kInvalidArgument: anything else.
+// Of --exchange-ports: "7000-7099" or "7000"; empty leaves both as they are. kInvalidArgument:
+// anything else.
 absl::Status ReadPorts(const std::string& text, int& first, int& last);
 
 }  // namespace sheaf

@@ -65,9 +65,10 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
   serve.pool.cluster_port = 0;  // its own children are told
   serve.attention_port = 0;
   AddRouterFlags(*serve_app, serve, serve_text);
-  serve_app->add_flag("--numa", serve.numa,
-                      "Attention rank r and worker r run on NUMA node r (modulo the nodes; the router "
-                      "is rank 0) and take memory from it alone. For machines of several sockets");
+  serve_app->add_flag(
+      "--numa", serve.numa,
+      "Attention rank r and worker r run on NUMA node r (modulo the nodes; the router "
+      "is rank 0) and take memory from it alone. For machines of several sockets");
   CLI::App* router_app =
       app.add_subcommand("router", "Router alone; workers join at its cluster port");
   AddRouterFlags(*router_app, router, router_text);

@@ -35,7 +35,8 @@ enum class TransportKind {
   kInProcess,  // they are threads of the router
 };
 
-// How router and workers wait for each other (exchange/link/exchange_wait.h); kAuto: as who shares cores with whom asks for.
+// How router and workers wait for each other (exchange/link/exchange_wait.h); kAuto: as who shares
+// cores with whom asks for.
 enum class WaitKind { kAuto, kSpin, kYield, kSleep };
 const char* NameOf(WaitKind kind);  // as --exchange-wait takes it
 
@@ -76,7 +77,8 @@ struct RouterOptions {
   int tensor_parallel_size = 1;
   bool whole_latents = false;  // on each of them, of latent attention with an indexer
   int attention_port = 50053;  // where they join, on the cluster's host; 0 = a free port
-  int attention_timeout_ms = 2000;  // without a rank's part of a step (and 20 more a token): it is lost
+  // without a rank's part of a step (and 20 more a token): it is lost
+  int attention_timeout_ms = 2000;
   bool numa = false;  // of `sheaf serve`: a NUMA node for each rank and worker
   // What `sheaf serve` and `sheaf router` know of where the workers are; no flags.
   bool workers_are_here = false;    // on this machine, children of this process
@@ -84,7 +86,8 @@ struct RouterOptions {
   std::vector<NodeLoad> node_loads;  // of processes bound to NUMA nodes; none: nobody is
   TransportKind transport = TransportKind::kAuto;
   FrameIntegrity exchange_integrity = FrameIntegrity::kMac;  // of frames over TCP; the workers' too
-  WaitKind exchange_wait = WaitKind::kAuto;                  // for workers; of those started here, for it
+  // for workers; of those started here, for it
+  WaitKind exchange_wait = WaitKind::kAuto;
   int expert_timeout_ms = 5000;  // without any answer in a layer (and 20 more a token): given up
   int late_floor_ms = 25;        // no answer is held for late before this
   bool int16_combine = false;    // answers as int16 groups: half the bytes
@@ -119,10 +122,12 @@ struct WorkerOptions {
   int worker_threads = 0;                          // 0 = cores that it may use
   int id = -1;                                     // wanted worker id; -1 = any free one
   std::string device = "cpu";                      // or "cuda:N": where experts are computed
-  uint64_t memory_bytes = 0;                       // of it, for experts; 0 = no bound, or what is free
+  // of it, for experts; 0 = no bound, or what is free
+  uint64_t memory_bytes = 0;
   bool spare = false;                              // holds nothing until another is lost
   TransportKind transport = TransportKind::kAuto;  // the routers'; not kInProcess
-  std::string exchange_host;       // address that TCP links use; empty = the one towards the coordinator
+  // address that TCP links use; empty = the one towards the coordinator
+  std::string exchange_host;
   std::string exchange_interface;  // its address instead, e.g. eth1
   int first_exchange_port = 0;     // 0 = any free one
   int last_exchange_port = 0;
@@ -154,7 +159,8 @@ struct InspectOptions {
   std::string kv_cache_dtype = "auto";  // as a router takes it
   std::string latent_cache = "split";   // the same
   uint64_t device_memory_bytes = 0;     // of each; 0 = not asked
-  // What a rank or a worker reads a second, in bytes; how long a step would take is told when it is given.
+  // What a rank or a worker reads a second, in bytes; how long a step would take is told when it is
+  // given.
   uint64_t memory_bandwidth = 0;
   uint64_t worker_memory_bandwidth = 0;  // of a worker, where it is another; 0 = the same
   uint64_t multiply_adds = 0;   // a second, of each; 0 = never the bound

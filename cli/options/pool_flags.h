@@ -1,5 +1,6 @@
 #pragma once
-// The flags of a pool: of who has its coordinator inside, of `sheaf coordinator` and of `sheaf pool`.
+// The flags of a pool: of who has its coordinator inside, of `sheaf coordinator` and of `sheaf
+// pool`.
 
 #include <string>
 

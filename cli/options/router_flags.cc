@@ -258,8 +258,8 @@ void AddOperatingFlags(CLI::App& app, RouterOptions& options, RouterFlagTexts& t
       "\"prompt_lookup_min\": 2}; switches itself off where it does not pay. Default: none");
 }
 
-// Each value is an origin, or one text of a JSON list: CLI11 has taken the list apart at its commas,
-// quotes and blanks are left.
+// Each value is an origin, or one text of a JSON list: CLI11 has taken the list apart at its
+// commas, quotes and blanks are left.
 absl::Status ReadAllowedOrigins(const std::vector<std::string>& values,
                                 std::vector<std::string>& origins) {
   for (const std::string& value : values) {
@@ -326,7 +326,8 @@ absl::Status FinishRouter(RouterOptions& options, const RouterFlagTexts& texts) 
   }
   if (options.tensor_parallel_size > 1 && options.kv_offload_bytes > 0) {
     return absl::InvalidArgumentError(
-        "--kv-offload-bytes: wanted with --tensor-parallel-size 1, since other ranks keep no blocks "
+        "--kv-offload-bytes: wanted with --tensor-parallel-size 1, since other ranks keep no "
+        "blocks "
         "that leave their cache");
   }
   if (!options.kv_offload_path.empty() && options.kv_offload_bytes == 0) {

@@ -50,8 +50,8 @@ absl::StatusOr<SpeculationOptions> ParseSpeculativeConfig(std::string_view text)
   if (text.empty()) return options;
   const Json config = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!config.is_object() || HasNul(text)) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("%s: wanted a JSON object, got %s", kFlag, std::string(text.substr(0, 64))));
+    return absl::InvalidArgumentError(absl::StrFormat("%s: wanted a JSON object, got %s", kFlag,
+                                                      std::string(text.substr(0, 64))));
   }
   SHEAF_RETURN_IF_ERROR(CheckKeys(config));
   SHEAF_ASSIGN_OR_RETURN(const std::optional<int> longest,

@@ -1,7 +1,8 @@
 #pragma once
 // `--speculative-config`: vLLM's JSON object for prompt lookup, as options of the engine.
 //
-//   {"method": "ngram", "num_speculative_tokens": 5, "prompt_lookup_max": 4, "prompt_lookup_min": 2}
+//   {"method": "ngram", "num_speculative_tokens": 5,
+//    "prompt_lookup_max": 4, "prompt_lookup_min": 2}
 //
 // method                  ngram alone; may be left out
 // num_speculative_tokens  1 to 16, the longest draft; required

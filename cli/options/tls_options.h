@@ -1,6 +1,7 @@
 #pragma once
 // The flags of TLS: for clients (--tls-*), between our own processes (--cluster-*) and for /metrics
-// (--metrics-tls). Of a command that is a client itself: cli/options/client_flags.h, cli/options/client_tls.h.
+// (--metrics-tls). Of a command that is a client itself: cli/options/client_flags.h,
+// cli/options/client_tls.h.
 //
 // Errors     Check*: kInvalidArgument naming the flag that is missing; Open*: also what is wrong
 //            with a file.

@@ -35,9 +35,10 @@ void AddWorkerFlags(CLI::App& app, WorkerOptions& options, std::string& exchange
   app.add_option("--id,--slot", options.id, "Wanted worker id; -1 = any free one")
       ->check(CLI::Range(-1, 1023))
       ->capture_default_str();
-  app.add_option("--memory-bytes", options.memory_bytes,
-                 "Bytes of experts that it may hold, e.g. 32GiB; 0 = no bound. On a GPU: of its memory, "
-                 "buffers included; 0 = what is free")
+  app.add_option(
+         "--memory-bytes", options.memory_bytes,
+         "Bytes of experts that it may hold, e.g. 32GiB; 0 = no bound. On a GPU: of its memory, "
+         "buffers included; 0 = what is free")
       ->transform(CLI::AsSizeValue(false))
       ->capture_default_str();
   app.add_flag("--spare", options.spare, "Hold nothing until another worker is lost");

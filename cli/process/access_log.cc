@@ -55,7 +55,8 @@ std::string AccessLine(const EndedRequest& request, const AccessLogFormat& forma
     if (request.first_token) {
       fmt::format_to(out, R"("first_token_seconds":{:.6f},)", Seconds(*request.first_token));
     }
-    fmt::format_to(out, R"("total_seconds":{:.6f},"outcome":"{}")", Seconds(request.total), outcome);
+    fmt::format_to(out, R"("total_seconds":{:.6f},"outcome":"{}")", Seconds(request.total),
+                   outcome);
     if (request.trace != nullptr) {
       fmt::format_to(out, R"(,"trace_id":"{}")", HexOf(request.trace->trace_id));
     }

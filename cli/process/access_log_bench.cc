@@ -1,4 +1,5 @@
-// What a line of the access log costs whoever ends a request: to format it, and with the log's sink.
+// What a line of the access log costs whoever ends a request: to format it, and with the log's
+// sink.
 
 #include <benchmark/benchmark.h>
 #include <spdlog/spdlog.h>

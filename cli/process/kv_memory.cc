@@ -16,10 +16,11 @@ uint64_t Less(uint64_t bytes, uint64_t taken) { return bytes > taken ? bytes - t
 absl::Status SeeThatWorkersFit(uint64_t bytes, const MemoryLimits& limits) {
   const uint64_t reserve = MemoryReserve(limits.bytes);
   if (bytes <= Less(limits.bytes, reserve)) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrFormat(
-      "--numa: the workers on it take %d MiB of weights, but %s is %d MiB, of which %d MiB are kept "
-      "for everything else",
-      bytes / kMiB, limits.what, limits.bytes / kMiB, reserve / kMiB));
+  return absl::InvalidArgumentError(
+      absl::StrFormat("--numa: the workers on it take %d MiB of weights, but %s is %d MiB, of "
+                      "which %d MiB are kept "
+                      "for everything else",
+                      bytes / kMiB, limits.what, limits.bytes / kMiB, reserve / kMiB));
 }
 
 }  // namespace
@@ -42,12 +43,13 @@ absl::StatusOr<int64_t> KvMemory(int64_t wanted, uint64_t weight_bytes,
   if (left > 0 && (is_auto || static_cast<uint64_t>(wanted) <= left)) {
     return is_auto ? static_cast<int64_t>(left) : wanted;
   }
-  return absl::InvalidArgumentError(absl::StrFormat(
-      "--kv-cache-memory-bytes: wanted %s, but %s is %d MiB (%d MiB free), of which weights take %d "
-      "MiB and %d MiB are kept for everything else: %d MiB are left",
-      is_auto ? "what is left" : absl::StrFormat("%d MiB", wanted / int64_t{kMiB}), limits.what,
-      limits.bytes / kMiB, limits.free_bytes / kMiB, weight_bytes / kMiB, reserve / kMiB,
-      left / kMiB));
+  return absl::InvalidArgumentError(
+      absl::StrFormat("--kv-cache-memory-bytes: wanted %s, but %s is %d MiB (%d MiB free), of "
+                      "which weights take %d "
+                      "MiB and %d MiB are kept for everything else: %d MiB are left",
+                      is_auto ? "what is left" : absl::StrFormat("%d MiB", wanted / int64_t{kMiB}),
+                      limits.what, limits.bytes / kMiB, limits.free_bytes / kMiB,
+                      weight_bytes / kMiB, reserve / kMiB, left / kMiB));
 }
 
 absl::StatusOr<int64_t> KvMemoryOnNodes(int64_t wanted, const ServerWeights& weights,
@@ -64,8 +66,9 @@ absl::StatusOr<int64_t> KvMemoryOnNodes(int64_t wanted, const ServerWeights& wei
       continue;
     }
     const double share = weights.kv_share * load.ranks;
-    const int64_t here =
-        wanted == kAutoKvMemory ? wanted : static_cast<int64_t>(static_cast<double>(wanted) * share);
+    const int64_t here = wanted == kAutoKvMemory
+                             ? wanted
+                             : static_cast<int64_t>(static_cast<double>(wanted) * share);
     SHEAF_ASSIGN_OR_RETURN(const int64_t fits, KvMemory(here, bytes, load.memory));
     if (wanted == kAutoKvMemory) {
       result = std::min(result, static_cast<int64_t>(static_cast<double>(fits) / share));

@@ -7,8 +7,8 @@
 // Reserve    a sixteenth of the limit, at least 64 MiB and at most 4 GiB: scratch, text, requests,
 //            connections, and what the system keeps.
 // Threads    pure.
-// Errors     kInvalidArgument: it does not fit; names what was wanted, the limit and what else takes
-//            memory.
+// Errors     kInvalidArgument: it does not fit; names what was wanted, the limit and what else
+//            takes memory.
 
 #include <cstdint>
 #include <span>

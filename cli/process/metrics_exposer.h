@@ -1,6 +1,7 @@
 #pragma once
-// /metrics and probes of a process that has no other HTTP port: a worker's, a coordinator's. Clients
-// that connect and say nothing cost a connection each, of a bounded number, and hold up nobody.
+// /metrics and probes of a process that has no other HTTP port: a worker's, a coordinator's.
+// Clients that connect and say nothing cost a connection each, of a bounded number, and hold up
+// nobody.
 //
 //   GET /metrics  Prometheus text
 //   GET /live     200

@@ -1,7 +1,8 @@
 #pragma once
 // Of a process that is told its NUMA node (--numa-node): going there, and the memory that it finds.
 //
-// Threads    GoToNumaNode: main's, before any other thread starts (masks and policies are inherited).
+// Threads    GoToNumaNode: main's, before any other thread starts (masks and policies are
+//            inherited).
 // Errors     as base/numa_binding.h, naming the flag.
 
 #include <string>

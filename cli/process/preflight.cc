@@ -104,8 +104,8 @@ absl::StatusOr<ServerWeights> WeightsByProcess(const RouterOptions& options,
   return weights;
 }
 
-// Bytes for the cache of all ranks, of which this process holds rank 0's part and no other: the others are processes
-// of other commands, with limits of their own.
+// Bytes for the cache of all ranks, of which this process holds rank 0's part and no other: the
+// others are processes of other commands, with limits of their own.
 absl::StatusOr<int64_t> KvMemoryOfRankZero(const RouterOptions& options, const Preflight& preflight,
                                            const MemoryLimits& memory) {
   const ModelConfig& config = *preflight.config;

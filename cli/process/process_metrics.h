@@ -1,6 +1,6 @@
 #pragma once
-// ProcessMetrics: the figures that every client library gives of its process (process_*), and of the
-// log. Read at each scrape out of /proc/self; what cannot be read is left out.
+// ProcessMetrics: the figures that every client library gives of its process (process_*), and of
+// the log. Read at each scrape out of /proc/self; what cannot be read is left out.
 //
 // Threads    any. Cost  about 100 us and an open directory.
 

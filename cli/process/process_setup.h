@@ -2,10 +2,10 @@
 // What every serving process does first: logging, CPU target, and signals turned into something
 // that can be waited for.
 //
-// The log goes to stderr through a LogWriter: whoever logs never waits for its reader. Lines of gRPC
-// and protobuf are among ours. As JSON a line is one object: time, level, pid, message; a message that
-// begins with "request ID: " has request_id, too, and the lines of requests have members of their own
-// (cli/process/access_log.h).
+// The log goes to stderr through a LogWriter: whoever logs never waits for its reader. Lines of
+// gRPC and protobuf are among ours. As JSON a line is one object: time, level, pid, message; a
+// message that begins with "request ID: " has request_id, too, and the lines of requests have
+// members of their own (cli/process/access_log.h).
 //
 // Threads: main's thread, before any other thread starts (the signal mask is inherited).
 
@@ -25,7 +25,8 @@ namespace sheaf {
 
 // Sets up the log and the kernels' CPU target, raises the limit of open files as far as it may, and
 // sees that the process may start threads.
-// Errors: kInvalidArgument for the CPU target; kResourceExhausted when there is no room for threads.
+// Errors: kInvalidArgument for the CPU target; kResourceExhausted when there is no room for
+// threads.
 absl::Status SetUpProcess(const ProcessOptions& options);
 
 // For lines about requests that have ended: as JSON their text is members of the line's object.

@@ -1,8 +1,8 @@
 #pragma once
 // The --ready-file: {"http": "127.0.0.1:8000", "grpc": "127.0.0.1:50051", "cluster": "",
-// "router_pid": 1, "workers": [{"id": 0, "pid": 2}]}, or of a coordinator {"cluster": "..", "pid": 3},
-// written once the server answers requests,
-// rewritten when a worker is replaced and removed when the server stops.
+// "router_pid": 1, "workers": [{"id": 0, "pid": 2}]}, or of a coordinator {"cluster": "..", "pid":
+// 3}, written once the server answers requests, rewritten when a worker is replaced and removed
+// when the server stops.
 //
 // The file is replaced as a whole (write beside it, rename), so a reader never sees half of it. A
 // lock on PATH.lock, which the kernel ends with its process, keeps a second server from the same

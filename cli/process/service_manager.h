@@ -8,8 +8,8 @@
 //            none.
 // Progress   is told four times in the watchdog's time, at most, and never without any.
 // Threads    one owner.
-// Errors     none: a manager that does not listen is not waited for. Where nobody asked all verbs do
-//            nothing.
+// Errors     none: a manager that does not listen is not waited for. Where nobody asked all verbs
+//            do nothing.
 
 #include <cstdint>
 #include <string>

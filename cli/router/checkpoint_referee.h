@@ -1,9 +1,10 @@
 #pragma once
-// The referee between two workers whose answers differ: reads the expert from the checkpoint again and
-// computes its answer here (exchange/pool/pooled_expert_layer.h).
+// The referee between two workers whose answers differ: reads the expert from the checkpoint again
+// and computes its answer here (exchange/pool/pooled_expert_layer.h).
 //
 // Threads    the step thread. Ownership: keeps the checkpoint open.
-// Cost       reads one expert; rows are computed on one thread. It is called when something is broken.
+// Cost       reads one expert; rows are computed on one thread. It is called when something is
+//            broken.
 // Errors     Make: as ExpertReader::Create.
 
 #include <memory>

@@ -67,17 +67,20 @@ absl::StatusOr<std::unique_ptr<LinkMaker>> MakeWorkerLinks(const WorkerOptions& 
   return MakeLinks(options.transport, std::move(tcp));
 }
 
-absl::StatusOr<std::unique_ptr<LinkMaker>> MakeRankLinks(TransportKind kind, FrameIntegrity integrity,
+absl::StatusOr<std::unique_ptr<LinkMaker>> MakeRankLinks(TransportKind kind,
+                                                         FrameIntegrity integrity,
                                                          const std::string& host) {
-  if (kind == TransportKind::kInProcess) kind = TransportKind::kSharedMemory;  // of the workers alone
+  // of the workers alone
+  if (kind == TransportKind::kInProcess) kind = TransportKind::kSharedMemory;
   TcpOptions tcp;
   tcp.host = WithoutBrackets(host);
   tcp.integrity = integrity;
   if (kind != TransportKind::kSharedMemory && !TcpAddress::FromHost(tcp.host, 0).ok()) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "--cluster-host, or without it --host: wanted an address rather than a name, since attention ranks are linked to it by "
-        "TCP (--transport %s), got \"%s\"",
-        NameOf(kind), host));
+    return absl::InvalidArgumentError(
+        absl::StrFormat("--cluster-host, or without it --host: wanted an address rather than a "
+                        "name, since attention ranks are linked to it by "
+                        "TCP (--transport %s), got \"%s\"",
+                        NameOf(kind), host));
   }
   if (IsWildcardHost(tcp.host)) tcp.advertised_host = tcp.host;
   return MakeLinks(kind, std::move(tcp));

@@ -21,9 +21,11 @@ std::unique_ptr<LinkMaker> MakeRouterLinks(TransportKind kind, FrameIntegrity in
 // A worker's: it listens; TCP where its options say.
 absl::StatusOr<std::unique_ptr<LinkMaker>> MakeWorkerLinks(const WorkerOptions& options);
 
-// Rank 0's towards the other attention ranks: it listens, for TCP on `host`. Of a wildcard they are told the wildcard
-// and put the address by which they have reached this process in its place. kInvalidArgument: a name, naming the flags.
-absl::StatusOr<std::unique_ptr<LinkMaker>> MakeRankLinks(TransportKind kind, FrameIntegrity integrity,
+// Rank 0's towards the other attention ranks: it listens, for TCP on `host`. Of a wildcard they are
+// told the wildcard and put the address by which they have reached this process in its place.
+// kInvalidArgument: a name, naming the flags.
+absl::StatusOr<std::unique_ptr<LinkMaker>> MakeRankLinks(TransportKind kind,
+                                                         FrameIntegrity integrity,
                                                          const std::string& host);
 
 }  // namespace sheaf

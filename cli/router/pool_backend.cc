@@ -121,7 +121,9 @@ class LinkedBackend : public ExpertBackend, private EngineObserver {
  private:
   void OnLoad(const EngineLoad& load) override { next_->OnLoad(load); }
   void OnQueue(const QueueReport& queue) override { next_->OnQueue(queue); }
-  void OnCacheLost(int sequences, int64_t tokens) override { next_->OnCacheLost(sequences, tokens); }
+  void OnCacheLost(int sequences, int64_t tokens) override {
+    next_->OnCacheLost(sequences, tokens);
+  }
   void OnAdmitted(Duration since_submit) override { next_->OnAdmitted(since_submit); }
   void OnPrefixLookup(int tokens, int cached_tokens) override {
     next_->OnPrefixLookup(tokens, cached_tokens);
@@ -301,8 +303,8 @@ class PoolBackend final : public LinkedBackend, private CoordinatorObserver {
   void ReportLoop();
   v1::RouterReport MakeReport();
 
-  // A worker of this host whose lease has ended, and that has not come back, is taken for hung after
-  // this: whoever started it should start it again. A pause of a few seconds is not that.
+  // A worker of this host whose lease has ended, and that has not come back, is taken for hung
+  // after this: whoever started it should start it again. A pause of a few seconds is not that.
   static constexpr seconds kHungAfter{20};
   struct Silent {
     InstanceId instance;

@@ -1,6 +1,6 @@
 #pragma once
-// PoolBackend: experts in a pool's workers: links to them, the layer over those, and the coordinator,
-// inside this process with a listener of its own or elsewhere (--coordinator).
+// PoolBackend: experts in a pool's workers: links to them, the layer over those, and the
+// coordinator, inside this process with a listener of its own or elsewhere (--coordinator).
 //
 // Threads and errors as cli/router/expert_backend.h.
 

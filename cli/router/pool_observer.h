@@ -1,10 +1,10 @@
 #pragma once
-// PoolObserver: what happens to a router's links and layers, as lines for the log, figures, and what
-// the coordinator is to hear of (wrong answers, experts that a step waits for).
+// PoolObserver: what happens to a router's links and layers, as lines for the log, figures, and
+// what the coordinator is to hear of (wrong answers, experts that a step waits for).
 //
 // Threads    the observers' calls: as they say. TakeNews: any.
-// Ownership  borrows the metrics. on_urgent is called when something should be reported now; it must
-//            not block.
+// Ownership  borrows the metrics. on_urgent is called when something should be reported now; it
+//            must not block.
 
 #include <functional>
 #include <map>
@@ -45,7 +45,8 @@ class PoolObserver final : public LinkPoolObserver, public PooledLayerObserver {
 
   void OnWrongAnswer(WorkerId worker, LayerId layer, ExpertId expert) override;
   void OnUndecided(WorkerId first, WorkerId second, LayerId layer, ExpertId expert) override;
-  void OnGivenUp(LayerId layer, const absl::Status& why, std::span<const ExpertId> orphans) override;
+  void OnGivenUp(LayerId layer, const absl::Status& why,
+                 std::span<const ExpertId> orphans) override;
 
  private:
   PoolMetrics& metrics_;

@@ -160,7 +160,8 @@ class Writer {
     set("gen_ai.usage.cache_read.input_tokens", request_.cached_tokens);
     if (!request_.finish_reasons.empty()) {
       std::vector<std::string> reasons;
-      for (const FinishReason reason : request_.finish_reasons) reasons.push_back(ReasonName(reason));
+      for (const FinishReason reason : request_.finish_reasons)
+        reasons.push_back(ReasonName(reason));
       set("gen_ai.response.finish_reasons", std::move(reasons));
     }
     if (!request_.first_token || !request_.submitted) return;

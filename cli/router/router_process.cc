@@ -209,8 +209,9 @@ absl::Status RouterProcess::Impl::OpenRanks() {
   hub.settings.num_ranks = options.tensor_parallel_size;
   hub.settings.kv_format = options.kv_format;
   hub.settings.block_size = options.block_size;
-  SHEAF_ASSIGN_OR_RETURN(hub.settings.num_blocks,
-                         KvCache::NumBlocks(config, shares.front().kv(options.whole_latents), kv_options));
+  SHEAF_ASSIGN_OR_RETURN(
+      hub.settings.num_blocks,
+      KvCache::NumBlocks(config, shares.front().kv(options.whole_latents), kv_options));
   hub.settings.whole_latents = options.whole_latents;
   hub.settings.max_batched_tokens = options.max_num_batched_tokens;
   hub.settings.max_model_len = max_model_len;
@@ -272,7 +273,8 @@ absl::Status RouterProcess::Impl::CheckCheckpoint() {
   spdlog::info("answers end at {}", preflight.stop_ids.Text());
   gate = std::make_unique<EngineGate>(max_model_len);
   const CpuTopology cpu = DetectCpuTopology();
-  pool = std::make_unique<ThreadPool>(options.threads > 0 ? options.threads : cpu.default_threads());
+  pool =
+      std::make_unique<ThreadPool>(options.threads > 0 ? options.threads : cpu.default_threads());
   spdlog::info("{} compute threads on {} cores{}", pool->num_threads(), cpu.usable_cores,
                std::isinf(cpu.cpu_quota)
                    ? std::string()
@@ -427,9 +429,9 @@ absl::Status RouterProcess::Impl::OpenPorts() {
   http_options.max_body_bytes =
       std::min(http_options.max_body_bytes, request_bytes->max_lease_bytes());
   SHEAF_ASSIGN_OR_RETURN(
-      http, HttpServer::Start(http_options, {*loading_router, preparation.get(), metrics.get(), clock,
-                                             context->random, context->unix_seconds,
-                                             request_bytes.get()}));
+      http, HttpServer::Start(http_options,
+                              {*loading_router, preparation.get(), metrics.get(), clock,
+                               context->random, context->unix_seconds, request_bytes.get()}));
   return absl::OkStatus();
 }
 

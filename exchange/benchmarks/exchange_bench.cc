@@ -176,13 +176,14 @@ LinkIdentity Identity() { return {1, InstanceId(2), LinkSecret{3}}; }
   LinkListenerOptions options;
   options.self = Identity();
   const auto maker = NewMaker(settings);
-  auto listener = maker->Listen(options, **bell, [&](std::unique_ptr<FrameLink> link, const Hello&) {
-    {
-      const std::lock_guard lock(mutex);
-      accepted = std::move(link);
-    }
-    (*bell)->Ring();
-  });
+  auto listener =
+      maker->Listen(options, **bell, [&](std::unique_ptr<FrameLink> link, const Hello&) {
+        {
+          const std::lock_guard lock(mutex);
+          accepted = std::move(link);
+        }
+        (*bell)->Ring();
+      });
   if (!listener.ok()) _exit(4);
   std::strncpy(board.address[self], (*listener)->addresses()[0].c_str(), 255);
   FutexPost(board.ready[self]);
@@ -282,7 +283,8 @@ class Router {
         sum_ += (*frame)->payload[0];
         links_[i]->Release();
       }
-      if (!moved) bell_->WaitPast(seen, std::chrono::steady_clock::now() + std::chrono::seconds(10));
+      if (!moved)
+        bell_->WaitPast(seen, std::chrono::steady_clock::now() + std::chrono::seconds(10));
     }
   }
 

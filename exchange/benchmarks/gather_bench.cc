@@ -1,16 +1,19 @@
 // What a layer's gathers among attention ranks cost beside the machine's own floor, in one run.
 //
 //   gather_bench [--ranks=2] [--rows=1,8,512] [--layers=400] [--transport=shm|tcp] [--pin=1]
-//                [--host=ADDRESS] [--ranks-netns=/run/netns/NAME]   of tcp: where rank 0 listens, where the others are
+//                [--host=ADDRESS] [--ranks-netns=/run/netns/NAME]
 //                [--hidden=5120] [--attended=12288] [--inner=1536] [--experts=160]
 //
-// The layer: the four gathers of a layer with experts (router/attention/rank_rows.h), each rank a process with an
-// even part of every width, over the real links and without compute: attended rows (int16 groups), o_proj's
-// outputs (float32), gate's logits with the shared expert's inner rows, the routed sum with its outputs. Two floors, both
-// the same bytes by memcpy into bare shared memory and one flag a rank, no headers, no plan, no hello: an exchange (all
-// ranks at once) and a round trip (the others answer rank 0). All spin, all read a byte of every cache line that came.
-// Blocks of them alternate, so that all see the same minute of the machine. Prints medians of a layer in us as rank 0
-// sees them, and the ratios.
+// --host and --ranks-netns, of tcp: where rank 0 listens, where the others are.
+//
+// The layer: the four gathers of a layer with experts (router/attention/rank_rows.h), each rank a
+// process with an even part of every width, over the real links and without compute: attended rows
+// (int16 groups), o_proj's outputs (float32), gate's logits with the shared expert's inner rows,
+// the routed sum with its outputs. Two floors, both the same bytes by memcpy into bare shared
+// memory and one flag a rank, no headers, no plan, no hello: an exchange (all ranks at once) and a
+// round trip (the others answer rank 0). All spin, all read a byte of every cache line that came.
+// Blocks of them alternate, so that all see the same minute of the machine. Prints medians of a
+// layer in us as rank 0 sees them, and the ratios.
 
 #include <fcntl.h>
 #include <sched.h>

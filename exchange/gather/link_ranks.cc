@@ -12,7 +12,8 @@
 namespace sheaf {
 namespace {
 
-// How often a rank looks for a part before it sleeps: a part of the same host comes within tens of microseconds.
+// How often a rank looks for a part before it sleeps: a part of the same host comes within tens of
+// microseconds.
 constexpr int kLooksBeforeSleep = 2000;
 
 FrameHeader HeaderOf(FrameKind kind, uint32_t model, StepId step, int rank, uint64_t number,
@@ -35,7 +36,8 @@ absl::Status SendOn(FrameLink& link, FrameHeader header, std::span<const uint8_t
 }
 
 std::span<const uint8_t> BytesOf(const std::string& text) {
-  return {reinterpret_cast<const uint8_t*>(text.data()), std::min(text.size(), size_t{kMaxErrorTextBytes})};
+  return {reinterpret_cast<const uint8_t*>(text.data()),
+          std::min(text.size(), size_t{kMaxErrorTextBytes})};
 }
 
 std::string TextOf(std::span<const uint8_t> payload) {
@@ -112,7 +114,8 @@ absl::Status HubRanks::Ready() const {
   absl::MutexLock lock(&mutex_);
   std::string absent;
   for (int rank = 1; rank < num_ranks_; ++rank) {
-    if (!present_[static_cast<size_t>(rank)]) absl::StrAppend(&absent, absent.empty() ? "" : ", ", rank);
+    if (!present_[static_cast<size_t>(rank)])
+      absl::StrAppend(&absent, absent.empty() ? "" : ", ", rank);
   }
   if (absent.empty()) return absl::OkStatus();
   return absl::UnavailableError(
@@ -243,9 +246,10 @@ absl::StatusOr<RankGroup::Parts> HubRanks::Gather(std::span<const uint8_t> own) 
         absl::MutexLock lock(&mutex_);
         late_.push_back(rank);
       }
-      return Lose(rank, absl::DeadlineExceededError(absl::StrFormat(
-                            "no part of gather %d of step %d within %d ms", number_, step_.value(),
-                            std::chrono::duration_cast<std::chrono::milliseconds>(longest_wait_).count())));
+      return Lose(
+          rank, absl::DeadlineExceededError(absl::StrFormat(
+                    "no part of gather %d of step %d within %d ms", number_, step_.value(),
+                    std::chrono::duration_cast<std::chrono::milliseconds>(longest_wait_).count())));
     }
   }
 }
@@ -256,11 +260,13 @@ void HubRanks::Abort(const absl::Status& why) {
   for (int rank = 1; rank < num_ranks_; ++rank) {
     if (peers_[static_cast<size_t>(rank)].link == nullptr) continue;
     const std::span<const uint8_t> bytes = BytesOf(text);
-    Send(rank, HeaderOf(FrameKind::kStepOver, model_, step_, 0, 0, bytes.size()), bytes).IgnoreError();
+    Send(rank, HeaderOf(FrameKind::kStepOver, model_, step_, 0, 0, bytes.size()), bytes)
+        .IgnoreError();
   }
 }
 
-LeafRank::LeafRank(int rank, int num_ranks, uint32_t model, std::unique_ptr<FrameLink> link, Bell& bell)
+LeafRank::LeafRank(int rank, int num_ranks, uint32_t model, std::unique_ptr<FrameLink> link,
+                   Bell& bell)
     : rank_(rank),
       num_ranks_(num_ranks),
       model_(model),
@@ -323,7 +329,8 @@ absl::StatusOr<RankGroup::Parts> LeafRank::Gather(std::span<const uint8_t> own) 
       return absl::AbortedError(TextOf((*next)->payload));
     }
     const int part = header.layer.value();
-    if (header.kind != FrameKind::kPart || header.sequence != number_ || part >= num_ranks_ || part == rank_) {
+    if (header.kind != FrameKind::kPart || header.sequence != number_ || part >= num_ranks_ ||
+        part == rank_) {
       return Unexpected(header, "a part of the gather under way");
     }
     parts_[static_cast<size_t>(part)] = (*next)->payload;

@@ -1,6 +1,7 @@
 #pragma once
-// Ranks that are processes, over links (exchange/link/frame_link.h): each has one to rank 0, which passes the
-// others' parts on. Two ranks thus exchange their parts at once; of more, a part takes two trips.
+// Ranks that are processes, over links (exchange/link/frame_link.h): each has one to rank 0, which
+// passes the others' parts on. Two ranks thus exchange their parts at once; of more, a part takes
+// two trips.
 //
 //   rank 0                                       rank r
 //   kStepPlan (step)                       -->
@@ -8,19 +9,22 @@
 //                                          <--   kPart (gather 1, part r)
 //   kPart (gather 1, the others')          -->
 //   ...
-//   kStepOver (why)                        <->   ends the step at both; later frames of it are dropped
+//   kStepOver (why)                        <->   ends the step at both; later frames of it are
+//                                          dropped
 //
-// HubRanks   rank 0's end. Links come and go: AdoptLinks takes those that came, between steps; a link that breaks
-//            or is late is closed. A rank without a link makes Begin fail.
-// LeafRank   any other rank's end, of one link. It waits for rank 0 as long as the link lives: rank 0 has the
-//            deadlines.
+// HubRanks   rank 0's end. Links come and go: AdoptLinks takes those that came, between steps; a
+//            link that breaks or is late is closed. A rank without a link makes Begin fail.
+// LeafRank   any other rank's end, of one link. It waits for rank 0 as long as the link lives: rank
+//            0 has the deadlines.
 //
-// Bounds     a part waits in its link until it is read, so a rank is at most one gather ahead of another.
-// Threads    Offer, Withdraw, Ready, TakeLate, tally: any; the rest: the one step thread of the process.
+// Bounds     a part waits in its link until it is read, so a rank is at most one gather ahead of
+//            another.
+// Threads    Offer, Withdraw, Ready, TakeLate, tally: any; the rest: the one step thread of the
+//            process.
 // Ownership  parts lie in the links' memory until the next Gather.
-// Errors     of HubRanks: kUnavailable (a rank is gone, late or talks nonsense; its link is closed; named). A rank
-//            that says kStepOver: kInternal with its words. Of LeafRank: kUnavailable (the link is lost);
-//            kAborted (rank 0 ended the step).
+// Errors     of HubRanks: kUnavailable (a rank is gone, late or talks nonsense; its link is closed;
+//            named). A rank that says kStepOver: kInternal with its words. Of LeafRank:
+//            kUnavailable (the link is lost); kAborted (rank 0 ended the step).
 
 #include <array>
 #include <cstdint>
@@ -144,7 +148,8 @@ class LeafRank final : public RankGroup {
     StepId step;
     std::span<const uint8_t> bytes;  // until the first Gather
   };
-  // The next step's. kCancelled: `stop` said so; it is asked at every ring of the bell and ten times a second.
+  // The next step's. kCancelled: `stop` said so; it is asked at every ring of the bell and ten
+  // times a second.
   absl::StatusOr<Plan> AwaitPlan(const std::function<bool()>& stop);
 
   int rank() const override { return rank_; }

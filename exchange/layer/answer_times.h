@@ -6,8 +6,9 @@
 // ones (WorkOf). Each worker has a running mean and deviation of time per unit over a fixed cost.
 //
 //   Expected(w, work)    fixed cost + mean
-//   LateAfter(w, work)   max(floor, fixed cost + max(mean + 4 deviations, 2 * mean)), where the second
-//                        is at most 8 means of the others: what is usual for a sick one is late too
+//   LateAfter(w, work)   max(floor, fixed cost + max(mean + 4 deviations, 2 * mean)), where the
+//                        second is at most 8 means of the others: what is usual for a sick one is
+//                        late too
 //
 // One time counts as at most eight means, so that a single stall does not spoil the estimate; a
 // time below half the mean counts four times as much, so that a worker that was slow comes back.

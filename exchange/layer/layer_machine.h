@@ -17,18 +17,19 @@
 //   owed        an ask that is not needed any more is remembered until its answer comes or its link
 //               ends: it counts as load, and with more than max_owed_asks of them a worker is asked
 //               only for what nobody else holds.
-//   avoided     a worker that was late twice within a second is asked only for what nobody better holds,
-//               for avoid_first, and twice as long each time that it is late again soon after
+//   avoided     a worker that was late twice within a second is asked only for what nobody better
+//               holds, for avoid_first, and twice as long each time that it is late again soon
+//               after
 //   no holder   (link lost, not held): the experts wait orphan_patience for the table to change.
 //   error       of a worker: another one is asked; when every holder said so, the layer ends.
 //   probe       a holder that balancing left out for probe_every is asked for one expert too, so
 //               that its times do not grow old and a worker that was slow can come back.
-//   verify      that share of experts is asked from two holders; done() waits for the second unless it
-//               is late, or verify_patience is over. Both answers are the caller's to compare;
+//   verify      that share of experts is asked from two holders; done() waits for the second unless
+//               it is late, or verify_patience is over. Both answers are the caller's to compare;
 //               AskAnother() for a third.
 //
-// A Tick that comes much later than WakeAt() means that this process was stopped or starved: what it
-// did not read in that time says nothing about the workers, so bounds move by as much.
+// A Tick that comes much later than WakeAt() means that this process was stopped or starved: what
+// it did not read in that time says nothing about the workers, so bounds move by as much.
 //
 // Bytes of the sum depend on nothing of this: every holder's answer is the same.
 //
@@ -66,8 +67,8 @@ struct LayerMachineOptions {
   Duration avoid_first = std::chrono::milliseconds(500);
   Duration avoid_most = std::chrono::seconds(8);
   double verify_share = 0;
-  // A second answer is waited for no longer than this after all that is needed has come, or than half
-  // as long as that took.
+  // A second answer is waited for no longer than this after all that is needed has come, or than
+  // half as long as that took.
   Duration verify_patience = std::chrono::milliseconds(25);
   uint64_t seed = 1;  // which experts are verified
 };
@@ -183,8 +184,8 @@ class LayerMachine {
   Need& NeedOf(int32_t expert) { return needs_[size_t(need_of_expert_[size_t(expert)])]; }
   // -1: none. Counts nothing.
   WorkerId Choose(const Need& need, TimePoint now, bool allow_overdue);
-  // Any holder that has not been asked and would answer, each as likely: so a copy that is never the best choice
-  // is compared too. -1: none.
+  // Any holder that has not been asked and would answer, each as likely: so a copy that is never
+  // the best choice is compared too. -1: none.
   WorkerId ChooseToCompare(const Need& need, TimePoint now);
   uint64_t Random();
   void Choice(Need& need, WorkerId worker);

@@ -58,7 +58,8 @@ void PlanLayer(benchmark::State& state) {
       sent.emplace_back(ask.worker, ask.id);
     }
     now += std::chrono::milliseconds(1);
-    for (const auto& [worker, id] : sent) benchmark::DoNotOptimize(machine.Combine(worker, id, now));
+    for (const auto& [worker, id] : sent)
+      benchmark::DoNotOptimize(machine.Combine(worker, id, now));
     if (!machine.done()) state.SkipWithError("not done");
     machine.End(now);
     asks += static_cast<int64_t>(sent.size());

@@ -10,8 +10,8 @@
 //
 // Threads    one step thread; the pool is the caller's, so the work is done in Finish().
 // Ownership  borrows experts and pool; they outlive it.
-// Errors     kInternal: a routed expert is not held (names layer, expert); kInvalidArgument: a route
-//            outside; ExpertCompute's.
+// Errors     kInternal: a routed expert is not held (names layer, expert); kInvalidArgument: a
+//            route outside; ExpertCompute's.
 
 #include <functional>
 #include <memory>

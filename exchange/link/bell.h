@@ -19,7 +19,8 @@ class Bell {
 
   uint32_t rings() const { return doorbell_.rings(); }
   void Ring() { doorbell_.Ring(); }
-  // Looks, without sleeping, whether it was rung since `seen`: for so long where rings came that soon lately, else once.
+  // Looks, without sleeping, whether it was rung since `seen`: for so long where rings came that
+  // soon lately, else once.
   bool LookPast(uint32_t seen, Duration time);
   // Returns when it was rung since `seen`, at the deadline, or for no reason.
   void WaitPast(uint32_t seen, TimePoint deadline);
@@ -31,7 +32,8 @@ class Bell {
 
   MemoryFile memory_;
   Doorbell doorbell_;
-  // Of the thread that waits: whether looking pays. A wait that is longer than one looks is slept through.
+  // Of the thread that waits: whether looking pays. A wait that is longer than one looks is slept
+  // through.
   static constexpr int kMostBriefWaits = 3, kLooksFrom = 2;
   int brief_waits_ = kLooksFrom;  // one more for each, one less for each long one
   TimePoint looked_from_{};       // of a wait under way

@@ -37,18 +37,22 @@ void Doorbells::Ring() {
   std::erase_if(bells_, [](Doorbell& bell) { return !bell.Count(); });
   size_t bell = 0;
   for (; bell + 1 < bells_.size(); bell += 2) {
-    // FUTEX_WAKE_OP wakes at the first word, and at the second where the comparison with its count holds. The count is added
-    // 0 and may be any number: compared is whether it differs from one that it is far from.
+    // FUTEX_WAKE_OP wakes at the first word, and at the second where the comparison with its count
+    // holds. The count is added 0 and may be any number: compared is whether it differs from one
+    // that it is far from.
     uint32_t* const second = bells_[bell + 1].futex();
     const auto count = static_cast<int32_t>(std::atomic_ref<uint32_t>(*second).load());
     const uint32_t other = count >= -kFarAway && count <= kFarAway ? 0x7ff : 0;
     const uint32_t operation = FUTEX_OP(FUTEX_OP_ADD, 0, FUTEX_OP_CMP_NE, other);
-    if (syscall(SYS_futex, bells_[bell].futex(), FUTEX_WAKE_OP, 1, /*at the second*/ 1, second, operation) >= 0) continue;
+    if (syscall(SYS_futex, bells_[bell].futex(), FUTEX_WAKE_OP, 1, /*at the second*/ 1, second,
+                operation) >= 0)
+      continue;
     // A kernel that has no such call.
     for (uint32_t* const futex : {bells_[bell].futex(), second})
       syscall(SYS_futex, futex, FUTEX_WAKE, 1, nullptr, nullptr, 0);
   }
-  if (bell < bells_.size()) syscall(SYS_futex, bells_[bell].futex(), FUTEX_WAKE, 1, nullptr, nullptr, 0);
+  if (bell < bells_.size())
+    syscall(SYS_futex, bells_[bell].futex(), FUTEX_WAKE, 1, nullptr, nullptr, 0);
   bells_.clear();
 }
 

@@ -5,8 +5,9 @@
 //   waiter   seen = bell.rings(); look for work; none: bell.WaitPast(seen, deadline); again
 //   others   publish work, then bell.Ring()
 //
-// Waking a sleeper may take longer than a small layer computes, so a waiter that expects work at once looks
-// for it first (LookPast). It yields its core at every look: where another thread is ready to run there, it runs.
+// Waking a sleeper may take longer than a small layer computes, so a waiter that expects work at
+// once looks for it first (LookPast). It yields its core at every look: where another thread is
+// ready to run there, it runs.
 //
 // No wake-up is lost: a ring between rings() and WaitPast changes the counter that the kernel
 // compares before it sleeps. Spurious wake-ups happen; the loop looks again.
@@ -51,8 +52,9 @@ class Doorbell {
   Words* words_ = nullptr;
 };
 
-// Doorbells that ring together, two sleepers a system call: for a thread whose own core the woken ones may take. Rung one
-// by one, the first sleeper may run in its place, and the second is not woken before the first is done, idle cores or not.
+// Doorbells that ring together, two sleepers a system call: for a thread whose own core the woken
+// ones may take. Rung one by one, the first sleeper may run in its place, and the second is not
+// woken before the first is done, idle cores or not.
 //
 // Threads    one. What was added stays mapped until Ring.
 class Doorbells {

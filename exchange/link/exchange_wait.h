@@ -1,13 +1,14 @@
 #pragma once
-// ExchangeWait: how a process waits for the other side of its links. A layer is a question and its answers, tens of
-// microseconds to milliseconds apart; waking a sleeper takes its share of that.
+// ExchangeWait: how a process waits for the other side of its links. A layer is a question and its
+// answers, tens of microseconds to milliseconds apart; waking a sleeper takes its share of that.
 //
 //   sleep   at once, its compute threads too: where there are more compute threads than cores
-//   yield   looks for a while, its compute threads asleep, and gives its core to whoever is ready there at every look:
-//           where router and workers share cores
+//   yield   looks for a while, its compute threads asleep, and gives its core to whoever is ready
+//           there at every look: where router and workers share cores
 //   spin    looks for longer, its compute threads awake: where it has cores of its own
 //
-// Where waits have lately been longer than one looks, it sleeps at once (Bell::LookPast): looking would only take the others' time.
+// Where waits have lately been longer than one looks, it sleeps at once (Bell::LookPast): looking
+// would only take the others' time.
 
 #include "base/clock.h"
 

@@ -1,6 +1,6 @@
 #pragma once
-// FrameLink: one end of one link, after its hello: a byte mover that carries whole frames both ways,
-// in order, between one router and one worker. Both ends look alike. Shared memory
+// FrameLink: one end of one link, after its hello: a byte mover that carries whole frames both
+// ways, in order, between one router and one worker. Both ends look alike. Shared memory
 // (exchange/shared_memory/), TCP (exchange/tcp/) and mailboxes (exchange/in_process/) implement it;
 // what the frames mean is the business of those above (exchange/pool/, worker/serve/).
 //
@@ -16,8 +16,8 @@
 //            payload is the link's memory, 64-byte aligned, valid until Release or the link's end.
 //            No mover ever writes into memory of its caller. Destroying a link closes it.
 // Threads    one at a time (it may change hands between calls).
-// Errors     kResourceExhausted: too much is under way (unread by the peer); the link is still good.
-//            kUnavailable: the peer is gone. kInvalidArgument: the peer writes nonsense.
+// Errors     kResourceExhausted: too much is under way (unread by the peer); the link is still
+//            good. kUnavailable: the peer is gone. kInvalidArgument: the peer writes nonsense.
 //            kUnauthenticated: a frame is not as the peer sent it, or not the peer's. After the
 //            last three the link is broken for good and every call says the same.
 

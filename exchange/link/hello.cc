@@ -43,7 +43,8 @@ T Get(std::span<const uint8_t> bytes, size_t at) {
 
 template <typename W, typename G>
 absl::Status Wrong(const char* what, const W& wanted, const G& got) {
-  return absl::InvalidArgumentError(absl::StrCat("hello: ", what, ": wanted ", wanted, ", got ", got));
+  return absl::InvalidArgumentError(
+      absl::StrCat("hello: ", what, ": wanted ", wanted, ", got ", got));
 }
 
 absl::Status TakeIntegrity(uint64_t value, FrameIntegrity& integrity) {

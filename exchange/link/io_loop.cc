@@ -111,7 +111,8 @@ void IoLoop::Remove(Token token) {
     entries_.erase(at);
   }
   if (!WakesLoop()) return;
-  const auto done = [this, token]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return running_ != token; };
+  const auto done = [this, token]()
+                        ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return running_ != token; };
   mutex_.Await(absl::Condition(&done));
 }
 

@@ -1,18 +1,19 @@
 #pragma once
-// How links come to be. A worker listens; routers connect and say hello. What a worker listens on is
-// a list of addresses, one a byte mover ("shm:HOST:NAME", "tcp:10.0.0.2:7001"), that travels over
-// the control plane; a router takes the first that reaches it.
+// How links come to be. A worker listens; routers connect and say hello. What a worker listens on
+// is a list of addresses, one a byte mover ("shm:HOST:NAME", "tcp:10.0.0.2:7001"), that travels
+// over the control plane; a router takes the first that reaches it.
 //
-// LinkListener   accepts in the background, checks hellos, gives each good link to on_link. Bounded:
-//                at most max_links links and as many unfinished hellos at a time, each with a deadline;
-//                who says anything else than a right hello is closed and told to on_refused.
+// LinkListener   accepts in the background, checks hellos, gives each good link to on_link.
+//                Bounded: at most max_links links and as many unfinished hellos at a time, each
+//                with a deadline; who says anything else than a right hello is closed and told to
+//                on_refused.
 // LinkConnector  one attempt with a deadline.
 //
 // Threads    on_link and on_refused are called from the listener's thread and must not block.
 //            Connect: any thread.
 // Ownership  bells outlive the links that ring them.
-// Errors     Connect: kUnavailable: nobody there, in time, or that reaches it (all addresses named);
-//            kUnauthenticated: one of the two does not know the link's key;
+// Errors     Connect: kUnavailable: nobody there, in time, or that reaches it (all addresses
+//            named); kUnauthenticated: one of the two does not know the link's key;
 //            kFailedPrecondition: it is there but will never take this router (other version, model
 //            or integrity, no transport in common: both sides named).
 

@@ -1,6 +1,6 @@
 #pragma once
-// A dispute: an expert of a layer whose answers from two workers differ, and who is wrong. Pure; rare,
-// so it copies.
+// A dispute: an expert of a layer whose answers from two workers differ, and who is wrong. Pure;
+// rare, so it copies.
 //
 // What at least two of the workers say is right; else what the reference says.
 //

@@ -1,7 +1,7 @@
 #pragma once
-// LayerExchange: one layer's dispatches and answers over the pool's links: LayerMachine carried out.
-// Waits for nothing: time comes in, and Poll takes what has arrived. PooledExpertLayer puts the
-// waiting around it; the simulation drives it by simulated time.
+// LayerExchange: one layer's dispatches and answers over the pool's links: LayerMachine carried
+// out. Waits for nothing: time comes in, and Poll takes what has arrived. PooledExpertLayer puts
+// the waiting around it; the simulation drives it by simulated time.
 //
 //   Begin(chunk)           plans, packs each dispatch in its link's memory, sends
 //   Poll / Tick            until done() or !given_up().ok()
@@ -73,8 +73,8 @@ class LayerExchange {
                 PooledLayerObserver* observer);
 
   absl::Status Begin(const ExchangeChunk& chunk, TimePoint now);
-  // Takes what has arrived (`all`: also over links that owe nothing) and sends what follows from it.
-  // False: there was nothing.
+  // Takes what has arrived (`all`: also over links that owe nothing) and sends what follows from
+  // it. False: there was nothing.
   bool Poll(TimePoint now, bool all);
   // At WakeAt(), after Poll found nothing. True: it sent something, or the layer has ended.
   bool Tick(TimePoint now);

@@ -6,8 +6,8 @@
 //            ^        back-off <-'---------------------------------------------'
 //
 // Back-off   doubles from first_back_off to max_back_off, up to a half more by chance; a link that
-//            lived for max_back_off or answered begins from the start. A worker that will never take
-//            this router (kFailedPrecondition) is asked every refused_back_off.
+//            lived for max_back_off or answered begins from the start. A worker that will never
+//            take this router (kFailedPrecondition) is asked every refused_back_off.
 // Silence    an answer that is owed for longer than it was given time ends the link. Time that the
 //            router itself slept through does not count (Forgive).
 // Threads    one at a time.

@@ -1,6 +1,6 @@
 #pragma once
-// LinkPoolObserver: state changes of a router's links, for log and metrics. Called from the pool's or
-// the step thread with the links locked; must not block nor call the pool.
+// LinkPoolObserver: state changes of a router's links, for log and metrics. Called from the pool's
+// or the step thread with the links locked; must not block nor call the pool.
 
 #include <string>
 

@@ -8,14 +8,15 @@
 // to the last answer of a layer, sends, receives, and lets go. The pool's threads touch a link only
 // with the same lock; a link that comes up meanwhile is taken in by Session::Turn.
 //
-//   SetWorkers   from the coordinator: who should be linked. A worker that is not listed any more keeps
-//                its link while that lives: a coordinator that forgot somebody takes nothing away.
+//   SetWorkers   from the coordinator: who should be linked. A worker that is not listed any more
+//                keeps its link while that lives: a coordinator that forgot somebody takes nothing
+//                away.
 //
 // Threads    SetWorkers, Ready, snapshot: any. A Session: the thread that locked.
 // Ownership  owns links and bell; borrows clock and observer.
 // Errors     Ready: kUnavailable naming layer and expert nobody holds, and what is wrong with whom.
-// Waits      connecting: connect_timeout each, kConnectThreads at a time; back-off first_back_off ..
-//            max_back_off, with jitter. The destructor waits for attempts under way.
+// Waits      connecting: connect_timeout each, kConnectThreads at a time; back-off first_back_off
+//            .. max_back_off, with jitter. The destructor waits for attempts under way.
 
 #include <atomic>
 #include <cstdint>

@@ -68,7 +68,8 @@ void PoolLinks::SetWorkers(std::vector<WorkerEndpoint> workers, TimePoint now) {
       const auto at = std::lower_bound(
           entries_.begin(), entries_.end(), endpoint.worker,
           [](const auto& known, WorkerId id) { return known->endpoint.worker < id; });
-      entry = entries_.insert(at, std::make_unique<Entry>(endpoint, options_.life, Random()))->get();
+      entry =
+          entries_.insert(at, std::make_unique<Entry>(endpoint, options_.life, Random()))->get();
       by_id_[index] = entry;
       cursor_ = 0;
     }
@@ -321,7 +322,8 @@ void PoolLinks::CountLate(WorkerId worker) {
 
 void PoolLinks::Judge(TimePoint now) {
   const TimePoint before = std::exchange(last_judged_, now);
-  // This process was stopped, or starved: what it did not read in that time says nothing about others.
+  // This process was stopped, or starved: what it did not read in that time says nothing about
+  // others.
   const bool slept = before != TimePoint{} && now - before > options_.sleep;
   for (auto& entry : entries_) {
     if (slept) entry->life.Forgive(now - before);

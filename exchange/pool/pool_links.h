@@ -12,8 +12,8 @@
 //
 // Ownership  frames that Next() gave lie in the links' memory until Release(), even if the link
 //            breaks meanwhile.
-// Errors     Reserve, Send: kResourceExhausted: full, the link is good; kUnavailable: there is no link
-//            (any more): a kLinkLost event follows.
+// Errors     Reserve, Send: kResourceExhausted: full, the link is good; kUnavailable: there is no
+//            link (any more): a kLinkLost event follows.
 // Threads    one at a time (LinkPool's lock).
 
 #include <cstdint>
@@ -100,7 +100,8 @@ class PoolLinks {
   AnswerTimes& times() { return times_; }
 
   absl::StatusOr<std::span<uint8_t>> Reserve(WorkerId worker, size_t bytes, TimePoint now);
-  // Sets link, sequence and model. `expected`: what the answer should take. The worker may sleep until Ring.
+  // Sets link, sequence and model. `expected`: what the answer should take. The worker may sleep
+  // until Ring.
   absl::Status Send(WorkerId worker, uint64_t ask, FrameHeader header, Duration expected,
                     TimePoint now);
   // Wakes those to whom something was sent.

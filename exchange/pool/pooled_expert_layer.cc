@@ -89,8 +89,8 @@ absl::Status PooledExpertLayer::BeginChunk(int first_token) {
 
 void PooledExpertLayer::CountPairs(const ExchangeChunk& chunk) {
   const ModelIdentity& model = links_.model();
-  uint32_t* counts = pair_counts_.data() +
-                     size_t(chunk.layer.value() - model.first_moe_layer) * size_t(model.num_experts);
+  uint32_t* counts = pair_counts_.data() + size_t(chunk.layer.value() - model.first_moe_layer) *
+                                               size_t(model.num_experts);
   const int slots = chunk.x.num_rows * chunk.top_k;
   for (int slot = 0; slot < slots; ++slot) ++counts[chunk.expert_ids[slot]];
 }

@@ -63,7 +63,8 @@ void CombineView::Expand(size_t pair, float* out) const {
     return;
   }
   const size_t groups = GroupsOf(hidden_);
-  const auto* planes = reinterpret_cast<const int8_t*>(payload_.data()) + pair * groups * kGroupBytes;
+  const auto* planes =
+      reinterpret_cast<const int8_t*>(payload_.data()) + pair * groups * kGroupBytes;
   const auto* scales =
       reinterpret_cast<const float*>(payload_.data() + pairs_ * groups * kGroupBytes) +
       pair * groups;

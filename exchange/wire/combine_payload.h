@@ -1,11 +1,11 @@
 #pragma once
-// The payload of a combine: one vector of `hidden` numbers a (token, expert) pair, in the dispatch's
-// pair order, as the dispatch asked for them.
+// The payload of a combine: one vector of `hidden` numbers a (token, expert) pair, in the
+// dispatch's pair order, as the dispatch asked for them.
 //
 //   float32       [pairs][hidden]
 //   int16 groups  planes [pairs][groups][256] signed bytes, then scales [pairs][groups] float32
-//                 (kernels/linear/quantized_rows.h): half the bytes. A vector is rounded by itself, so the
-//                 numbers depend neither on who computed it nor on its neighbours.
+//                 (kernels/linear/quantized_rows.h): half the bytes. A vector is rounded by itself,
+//                 so the numbers depend neither on who computed it nor on its neighbours.
 //
 // CombineView   proves the sizes once, then gives rows as float32. float32 rows are read where they
 //               lie; int16 rows are expanded into the caller's memory.

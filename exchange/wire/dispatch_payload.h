@@ -36,8 +36,8 @@ struct DispatchLayout {
   uint64_t total_bytes = 0;
 };
 
-// Fills `header` (sizes; the caller sets sequence, step, layer, model, answer) and writes the payload to
-// `out`, which has DispatchBytes() bytes. `x` is the batch that plan.token_rows indexes.
+// Fills `header` (sizes; the caller sets sequence, step, layer, model, answer) and writes the
+// payload to `out`, which has DispatchBytes() bytes. `x` is the batch that plan.token_rows indexes.
 uint64_t DispatchBytes(const WorkerPlan& plan, int hidden);
 void EncodeDispatch(ThreadPool& pool, const WorkerPlan& plan, const kernels::QuantizedRows& x,
                     FrameHeader& header, uint8_t* out);

@@ -5,7 +5,8 @@
 //
 // Wire       u64 number, i32 layers, i32 experts a layer, then layers * experts bits, layer-major,
 //            lowest bit first, zeros at the end. About 1.4 KB for 92 layers of 120.
-// Errors     Decode: kInvalidArgument naming wanted and got (another shape, wrong size, stray bits).
+// Errors     Decode: kInvalidArgument naming wanted and got (another shape, wrong size, stray
+//            bits).
 // Threads    a value.
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 #pragma once
-// WorkerPlan: what one worker gets of a layer: which rows of the batch travel, which expert reads which
-// of them, and which slot of the batch each answer belongs to.
+// WorkerPlan: what one worker gets of a layer: which rows of the batch travel, which expert reads
+// which of them, and which slot of the batch each answer belongs to.
 //
 // Within a worker pairs are in ascending (expert, token) order: the order of the combine's vectors.
 // A slot is token * top_k + position in the token's route.

@@ -93,8 +93,8 @@ HWY_INLINE void ScoreRows(const float* HWY_RESTRICT q, const float* HWY_RESTRICT
 
 #elif HWY_MAX_BYTES == 32
 
-// Four rows by `columns` keys, first lanes 0-7 of every sixteen, then lanes 8-15: their sums and one
-// row of operands stay in sixteen registers, and a tile of three needs seven loads for twelve
+// Four rows by `columns` keys, first lanes 0-7 of every sixteen, then lanes 8-15: their sums and
+// one row of operands stay in sixteen registers, and a tile of three needs seven loads for twelve
 // multiply-adds.
 template <size_t columns>
 HWY_INLINE void Scores4xN(const float* HWY_RESTRICT q, const float* HWY_RESTRICT k, size_t width,
@@ -181,8 +181,8 @@ HWY_INLINE void ScoreRows(const float* HWY_RESTRICT q, const float* HWY_RESTRICT
 
 #endif  // HWY_MAX_BYTES
 
-// Turns the first `count` scores of a row into exp(score - m), zeros behind them up to a multiple of
-// sixteen; m is their maximum, l their sum.
+// Turns the first `count` scores of a row into exp(score - m), zeros behind them up to a multiple
+// of sixteen; m is their maximum, l their sum.
 HWY_INLINE void ExpOfScores(float* row, size_t count, float& m, float& l) {
   const size_t padded = (count + kLanes - 1) / kLanes * kLanes;
   // A score of -infinity has weight 0, which changes neither maximum nor sum.

@@ -7,16 +7,16 @@
 // Pages      a block holds `block_size` consecutive positions of a sequence; one layer's pool is
 //            [num_blocks][block_size][token_bytes]. Position p of a sequence lives in block
 //            block_table[p / block_size] at slot p % block_size. A record is `dim` elements of
-//            `format`; kFp8E4M3 is scaled e4m3 (kernels/linear/scaled_fp8.h, Fp8Scale::kPowerOfTwo: 132
-//            bytes at 128). kFp8E5M2 is not a format of these keys.
+//            `format`; kFp8E4M3 is scaled e4m3 (kernels/linear/scaled_fp8.h, Fp8Scale::kPowerOfTwo:
+//            132 bytes at 128). kFp8E5M2 is not a format of these keys.
 // Numbers    dot = fma chain over d ascending, from 0;  s = dot * scale;  r = s > 0 ? s : 0;
-//            score = fma(w_h, r, score), heads ascending, from 0. A position's score depends on q, w
-//            and its record alone: not on page size, the other queries, threads or target.
-//            A NaN dot counts as 0.
+//            score = fma(w_h, r, score), heads ascending, from 0. A position's score depends on q,
+//            w and its record alone: not on page size, the other queries, threads or target. A NaN
+//            dot counts as 0.
 // Ownership  views only. `data` has the alignment of a float.
 // Threads    splits (consecutive queries of one block table, span of positions) over the pool.
-// Cost       num_heads * num_positions * dim multiply-adds a query; consecutive queries with the same
-//            `block_table` (a prefill chunk) share the conversion of keys to floats.
+// Cost       num_heads * num_positions * dim multiply-adds a query; consecutive queries with the
+//            same `block_table` (a prefill chunk) share the conversion of keys to floats.
 
 #include <cstddef>
 #include <cstdint>

@@ -1,6 +1,7 @@
-// Prints what a sparse indexer of GLM-5.1's dimensions (32 heads of 128) costs one layer: the scores
-// of one token and of a prefill chunk over contexts of several lengths, as a share of the
-// multiply-adds that the machine can do, measured in the same run; and the choice of 2048 positions.
+// Prints what a sparse indexer of GLM-5.1's dimensions (32 heads of 128) costs one layer: the
+// scores of one token and of a prefill chunk over contexts of several lengths, as a share of the
+// multiply-adds that the machine can do, measured in the same run; and the choice of 2048
+// positions.
 //
 //   index_scores_bench [threads] [seconds per case]
 

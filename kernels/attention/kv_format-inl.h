@@ -1,6 +1,6 @@
 // Sixteen cached elements to and from sixteen float lanes, without tables and without subnormal
-// arithmetic (which costs a hundred cycles an operation on some machines). kernels/attention/kv_format.h is
-// the contract.
+// arithmetic (which costs a hundred cycles an operation on some machines).
+// kernels/attention/kv_format.h is the contract.
 //
 // A per-target header of Highway: include it as kernels/simd/lanes-inl.h.
 

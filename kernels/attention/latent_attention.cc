@@ -15,9 +15,9 @@ namespace {
 using internal::kQueryRows;
 using internal::LatentRows;
 
-// The largest group of heads keeps its queries and sums beside a block of keys in a core's L2 cache.
-// Each group converts every record, so that groups below the second limit are made only of lists
-// too short to be split.
+// The largest group of heads keeps its queries and sums beside a block of keys in a core's L2
+// cache. Each group converts every record, so that groups below the second limit are made only of
+// lists too short to be split.
 constexpr int kMostHeads = 64;
 constexpr int kFewestHeadsOfSplit = 16;
 // Partial results of one wave of a split list.

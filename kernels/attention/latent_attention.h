@@ -6,10 +6,11 @@
 //   out[h] = sum_p softmax_p(scale * q[h] . (latent[p], rope_key[p])) latent[p],  p in positions
 //
 // Shapes     q [num_heads][latent_dim + rope_dim], out [num_heads][latent_dim].
-// Numbers    The list of positions is cut into blocks of kReductionBlock consecutive entries; within
-//            a block and between blocks the arithmetic is that of kernels/attention/paged_attention_ref.cc. The
-//            result depends on q, the records and the list alone: not on page size, the other
-//            queries, threads or target; no list and the list 0, 1, .. n - 1 give the same bits.
+// Numbers    The list of positions is cut into blocks of kReductionBlock consecutive entries;
+//            within a block and between blocks the arithmetic is that of
+//            kernels/attention/paged_attention_ref.cc. The result depends on q, the records and the
+//            list alone: not on page size, the other queries, threads or target; no list and the
+//            list 0, 1, .. n - 1 give the same bits.
 // Ownership  views only. Every listed position is stored in the pool.
 // Threads    splits (query, group of heads) over the pool, and the blocks of positions too where
 //            there are fewer groups than threads.

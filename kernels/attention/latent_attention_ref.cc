@@ -7,8 +7,8 @@
 #include "kernels/attention/paged_attention.h"
 #include "kernels/simd/lanes_ref.h"
 
-// The arithmetic of kernels/attention/paged_attention_ref.cc, with one key and one value for all heads and
-// with reduction blocks that are cut from the list of positions.
+// The arithmetic of kernels/attention/paged_attention_ref.cc, with one key and one value for all
+// heads and with reduction blocks that are cut from the list of positions.
 
 namespace sheaf::kernels::ref {
 namespace {

@@ -205,8 +205,9 @@ void RunSplit(ThreadPool& pool, const Shape& shape, std::span<const Tile> tiles,
         EachRowGroup(shape, tile, block, [&](size_t row, size_t) {
           const size_t at = first_row + row;
           internal::MergeRows(scratch.m.data() + at, scratch.l.data() + at,
-                              scratch.o.data() + at * shape.width, shape.width, state.m.data() + row,
-                              state.l.data() + row, state.o.data() + row * shape.width);
+                              scratch.o.data() + at * shape.width, shape.width,
+                              state.m.data() + row, state.l.data() + row,
+                              state.o.data() + row * shape.width);
         });
       }
     });

@@ -1,5 +1,6 @@
 #pragma once
-// Causal attention of new query tokens over a paged KV cache, grouped-query heads, decode and chunked prefill alike.
+// Causal attention of new query tokens over a paged KV cache, grouped-query heads, decode and
+// chunked prefill alike.
 //
 //   out[t][h] = sum_p softmax_p(scale * q[t][h] . K[p][kv(h)]) V[p][kv(h)],  p in [0, position(t)]
 //
@@ -7,10 +8,10 @@
 //   [num_blocks][2 (K, V)][num_kv_heads][block_size][head_dim] elements of `format`;
 // position p of a sequence lives in block block_table[p / block_size] at slot p % block_size.
 //
-// Numbers    Positions are taken in fixed blocks of kReductionBlock absolute positions: in each the maximum, the
-//            exponentials, their sum and the weighted V sum; blocks are then merged in ascending order with the
-//            running maximum. The result depends on (q, K, V, position) alone: not on page size, chunking,
-//            batch, threads or target.
+// Numbers    Positions are taken in fixed blocks of kReductionBlock absolute positions: in each the
+//            maximum, the exponentials, their sum and the weighted V sum; blocks are then merged in
+//            ascending order with the running maximum. The result depends on (q, K, V, position)
+//            alone: not on page size, chunking, batch, threads or target.
 // Ownership  views only. Threads: splits (sequence, kv head, query tile) over the pool.
 
 #include <cstddef>
@@ -41,8 +42,8 @@ struct KvPool {
   }
 };
 
-// The new tokens of one sequence: positions [first_position, first_position + num_tokens), already stored in the
-// pool up to and including themselves.
+// The new tokens of one sequence: positions [first_position, first_position + num_tokens), already
+// stored in the pool up to and including themselves.
 struct AttentionSequence {
   const int32_t* block_table = nullptr;
   int first_position = 0;
@@ -52,14 +53,17 @@ struct AttentionSequence {
 };
 
 void PagedAttention(ThreadPool& pool, const KvPool& kv, int num_heads, float scale,
-                    std::span<const AttentionSequence> sequences, ptrdiff_t q_stride, ptrdiff_t out_stride);
+                    std::span<const AttentionSequence> sequences, ptrdiff_t q_stride,
+                    ptrdiff_t out_stride);
 
 // Writes K and V [num_kv_heads][head_dim] of one token at `position`.
-void StoreKvToken(const KvPool& kv, const int32_t* block_table, int position, const float* k, const float* v);
+void StoreKvToken(const KvPool& kv, const int32_t* block_table, int position, const float* k,
+                  const float* v);
 
 namespace ref {
 void PagedAttention(const KvPool& kv, int num_heads, float scale,
-                    std::span<const AttentionSequence> sequences, ptrdiff_t q_stride, ptrdiff_t out_stride);
+                    std::span<const AttentionSequence> sequences, ptrdiff_t q_stride,
+                    ptrdiff_t out_stride);
 }  // namespace ref
 
 }  // namespace sheaf::kernels

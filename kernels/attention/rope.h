@@ -2,13 +2,13 @@
 // Rotary position embedding on the first `rotary_dim` dimensions of a head: pair j turns by the
 // angle position * theta^(-2j / rotary_dim),
 //   a' = a cos_j - b sin_j;   b' = b cos_j + a sin_j
-// with (a, b) = (x[j], x[j + rotary_dim / 2]) for half-split (NeoX) pairs and (x[2j], x[2j + 1]) for
-// interleaved ones. The rest of the head passes through. models: GLM-4.6 half-split (rotary_dim =
-// head_dim * partial_rotary_factor), GLM-5.1 interleaved, in its queries, keys and indexer alike.
+// with (a, b) = (x[j], x[j + rotary_dim / 2]) for half-split (NeoX) pairs and (x[2j], x[2j + 1])
+// for interleaved ones. The rest of the head passes through. models: GLM-4.6 half-split (rotary_dim
+// = head_dim * partial_rotary_factor), GLM-5.1 interleaved, in its queries, keys and indexer alike.
 //
 // Contexts longer than those of training: kLinear divides every frequency by `factor`; kYarn leaves
-// the pairs that turn often within the training context as they are, divides those that turn seldom,
-// blends between, and makes cos and sin larger by `magnitude`.
+// the pairs that turn often within the training context as they are, divides those that turn
+// seldom, blends between, and makes cos and sin larger by `magnitude`.
 //
 // Numbers    a' = fma(-b, sin, a * cos), b' = fma(a, sin, b * cos), float32.
 // RopeTable holds cos and sin for positions [0, max_positions): computed in double, stored float32.
@@ -50,8 +50,12 @@ class RopeTable {
       : RopeTable(max_positions, rotary_dim, RopeParameters{.theta = theta}) {}
   int rotary_dim() const { return rotary_dim_; }
   int max_positions() const { return max_positions_; }
-  const float* cos(int position) const { return cos_.data() + size_t(position) * (rotary_dim_ / 2); }
-  const float* sin(int position) const { return sin_.data() + size_t(position) * (rotary_dim_ / 2); }
+  const float* cos(int position) const {
+    return cos_.data() + size_t(position) * (rotary_dim_ / 2);
+  }
+  const float* sin(int position) const {
+    return sin_.data() + size_t(position) * (rotary_dim_ / 2);
+  }
 
  private:
   int max_positions_;

@@ -117,7 +117,8 @@ void RunPlainJobs(ThreadPool& pool, const QuantizedRows& x, std::span<PlainJob> 
   });
 }
 
-// Experts with float weights or permuted inputs, one after the other through kernels/linear/linear.h.
+// Experts with float weights or permuted inputs, one after the other through
+// kernels/linear/linear.h.
 void RunOtherJob(ThreadPool& pool, const QuantizedRows& x, const ExpertJob& job,
                  ExpertScratch& scratch) {
   const ExpertWeights& weights = *job.weights;

@@ -1,17 +1,18 @@
 #pragma once
-// Routed experts: out = down(silu(gate x) * up x) for every (token, expert) pair of a layer, several experts in
-// one call.
+// Routed experts: out = down(silu(gate x) * up x) for every (token, expert) pair of a layer,
+// several experts in one call.
 //
-// Input rows are the int16 groups that the router quantized; the inner activations are quantized again in groups
-// of 128 before `down`. No weighting here: one float32 vector per (token, expert), so that the router can add
-// them in expert order whatever worker they came from.
+// Input rows are the int16 groups that the router quantized; the inner activations are quantized
+// again in groups of 128 before `down`. No weighting here: one float32 vector per (token, expert),
+// so that the router can add them in expert order whatever worker they came from.
 //
-// Shapes     x [tokens][hidden]; job.rows indexes x; job.out [rows.size()][hidden], row stride hidden floats.
-// Numbers    as kernels/linear/linear.h and kernels/vector/silu_mul.h; independent of the other jobs, threads and target.
-//            Float-stored experts read DequantizeRow(x).
+// Shapes     x [tokens][hidden]; job.rows indexes x; job.out [rows.size()][hidden], row stride
+//            hidden floats.
+// Numbers    as kernels/linear/linear.h and kernels/vector/silu_mul.h; independent of the other
+//            jobs, threads and target. Float-stored experts read DequantizeRow(x).
 // Threads    splits (expert, 128 output rows) over the pool: two loops with one barrier.
-// Cost       reads each touched expert's bytes once from memory, once per 12 rows from the cache; scratch = two
-//            bytes per row and inner activation.
+// Cost       reads each touched expert's bytes once from memory, once per 12 rows from the cache;
+//            scratch = two bytes per row and inner activation.
 
 #include <cstdint>
 #include <span>

@@ -1,7 +1,7 @@
 // Prints the speed of the routed experts of one GLM-4.6 layer (hidden 5120, intermediate 1536):
 // decode with 8 experts a token, and prefill with every expert of a layer at work; each as a share
-// of what the machine can read and multiply, measured in the same run. With 4-bit weights, then with
-// 8-bit ones.
+// of what the machine can read and multiply, measured in the same run. With 4-bit weights, then
+// with 8-bit ones.
 //
 //   expert_ffn_bench [threads] [seconds per case]
 

@@ -1,6 +1,6 @@
 #pragma once
-// The kernels of kernels/experts/expert_ffn_cuda.h. Each is persistent: a grid of any size works through a list of
-// the plan, block b taking tiles b, b + blocks, ...
+// The kernels of kernels/experts/expert_ffn_cuda.h. Each is persistent: a grid of any size works
+// through a list of the plan, block b taking tiles b, b + blocks, ...
 //
 // Numbers    kernels/experts/expert_ffn.h, bit by bit; a NaN is 0x7fc00000.
 // Threads    kProductThreads a block; shared memory ring.shared_bytes().
@@ -135,7 +135,8 @@ RunOutputTiles(ExpertBatchView batch, PlanList list, RingShape ring) {
   }
 }
 
-// Rows in the order of a permutation: of x for gate and up, of the inner rows for down. One row a block.
+// Rows in the order of a permutation: of x for gate and up, of the inner rows for down. One row a
+// block.
 SHEAF_KERNEL(kProductThreads, 1) ReorderRows(ExpertBatchView batch, PlanList list) {
   const int warp = ThreadIndex() / kWarpLanes, lane = ThreadIndex() % kWarpLanes;
   const int num_tiles = batch.head->tiles[list];

@@ -1,6 +1,8 @@
-// Routed experts on this machine's GPU: batches of 8 experts with GLM-4.6's widths and of 8 with GLM-5.1's, 1 to 512 rows an expert.
+// Routed experts on this machine's GPU: batches of 8 experts with GLM-4.6's widths and of 8 with
+// GLM-5.1's, 1 to 512 rows an expert.
 //
-//   bytes_per_second   weights read once / time; `of_copy`: against what a copy within the device moves in the same run (reads and writes)
+//   bytes_per_second   weights read once / time; `of_copy`: against what a copy within the device
+//                      moves in the same run (reads and writes)
 //   macs_per_second    products of a weight and an activation
 // Experts change from one iteration to the next, so that the second-level cache holds none of them.
 #include <benchmark/benchmark.h>

@@ -1,10 +1,13 @@
 #pragma once
-// Where the tensors of an expert lie in one block of a device's memory, and in what pieces they are brought there: copied as
-// they are on the host, codes then permuted in place (kernels/experts/expert_ffn_cuda.h, RetileCodes).
+// Where the tensors of an expert lie in one block of a device's memory, and in what pieces they are
+// brought there: copied as they are on the host, codes then permuted in place
+// (kernels/experts/expert_ffn_cuda.h, RetileCodes).
 //
-// Only 4-bit experts; gate and up with the same permutation share it. Tensors begin at multiples of 256 bytes.
+// Only 4-bit experts; gate and up with the same permutation share it. Tensors begin at multiples of
+// 256 bytes.
 //
-// Ownership  keeps no pointer to the weights that it was planned from; pieces point into those they are asked for.
+// Ownership  keeps no pointer to the weights that it was planned from; pieces point into those they
+//            are asked for.
 // Threads    pure functions.
 // Errors     UNIMPLEMENTED: a storage that has no CUDA kernels, naming it.
 
@@ -36,7 +39,8 @@ class ExpertMemory {
   // The expert whose memory begins at `memory`, 256-byte aligned.
   DeviceExpert At(const std::byte* memory) const;
 
-  // All of the weights, in pieces of at most `most_bytes` (at least kTileBytes). `weights` has the sizes and formats planned for.
+  // All of the weights, in pieces of at most `most_bytes` (at least kTileBytes). `weights` has the
+  // sizes and formats planned for.
   std::vector<ExpertPiece> Pieces(const ExpertWeights& weights, size_t most_bytes) const;
 
  private:

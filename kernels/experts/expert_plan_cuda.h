@@ -1,13 +1,16 @@
 #pragma once
-// What a device does for one batch of (expert, rows) jobs, written by the host and read by the kernels of
-// kernels/experts/expert_ffn_cuda.cuh: jobs, rows and lists of tiles.
+// What a device does for one batch of (expert, rows) jobs, written by the host and read by the
+// kernels of kernels/experts/expert_ffn_cuda.cuh: jobs, rows and lists of tiles.
 //
-// ExpertBatchShape says how large a batch may be; plan and scratch memory follow from it, so that all sizes are known before
-// anything is loaded and the same launches (a CUDA graph) serve every batch of the shape.
+// ExpertBatchShape says how large a batch may be; plan and scratch memory follow from it, so that
+// all sizes are known before anything is loaded and the same launches (a CUDA graph) serve every
+// batch of the shape.
 //
-// Shapes     a tile is up to 16 or up to 64 rows of one job times 128 inner (gate and up) or 256 hidden (down) outputs.
-//            Jobs of 1..kFewRows rows go to the lists of few rows, others to those of many.
-// Ownership  a plan is bytes: a header, then arrays at the offsets of its layout. It holds device pointers and no host ones.
+// Shapes     a tile is up to 16 or up to 64 rows of one job times 128 inner (gate and up) or 256
+//            hidden (down) outputs. Jobs of 1..kFewRows rows go to the lists of few rows, others to
+//            those of many.
+// Ownership  a plan is bytes: a header, then arrays at the offsets of its layout. It holds device
+//            pointers and no host ones.
 // Threads    pure functions.
 // Errors     INVALID_ARGUMENT: a batch beyond its shape, weights that are not of the shape's sizes.
 
@@ -66,7 +69,8 @@ struct PlannedJob {
   DeviceExpert expert;
   int32_t num_rows = 0;
   int32_t first_row = 0;  // of the plan's rows, of the inner rows and of out
-  // Where the matrix's input is in rows of its own order, the first of the job's there; -1: not permuted.
+  // Where the matrix's input is in rows of its own order, the first of the job's there; -1: not
+  // permuted.
   int32_t gate_first = -1;
   int32_t up_first = -1;
   int32_t down_first = -1;
@@ -81,8 +85,9 @@ struct PlanHead {
   int32_t part_bytes = 0;  // the largest part of any matrix
 };
 
-// The most that a plan of the shape may have whose jobs have no token twice, and no less than `like`, whose experts are as
-// theirs: for launches that are to serve all of them, a CUDA graph's. Lists that are empty in every such plan are empty here.
+// The most that a plan of the shape may have whose jobs have no token twice, and no less than
+// `like`, whose experts are as theirs: for launches that are to serve all of them, a CUDA graph's.
+// Lists that are empty in every such plan are empty here.
 PlanHead LargestHead(const ExpertBatchShape& shape, const PlanHead& like);
 // Whether launches made for `larger` serve a plan with this head.
 bool Covers(const PlanHead& larger, const PlanHead& head);

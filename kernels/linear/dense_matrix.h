@@ -1,11 +1,11 @@
 #pragma once
-// A matrix of floats [n][k], row-major, as it lies in a safetensors file (aligned to its elements only), and
-// conversions of its elements to float.
+// A matrix of floats [n][k], row-major, as it lies in a safetensors file (aligned to its elements
+// only), and conversions of its elements to float.
 //
 // Numbers    an element is exact in float; one of 8 bits (e4m3fn: bias 7, no Inf) is
-//            float(code) * scale of its block, rounded once to float. Its NaN codes 0x7F and 0xFF never
-//            come here: model/formats/fp8.cc refuses them (they would read as 480). 448 * |scale| is
-//            finite.
+//            float(code) * scale of its block, rounded once to float. Its NaN codes 0x7F and 0xFF
+//            never come here: model/formats/fp8.cc refuses them (they would read as 480). 448 *
+//            |scale| is finite.
 // Ownership  a view. Threads  pure functions.
 
 #include <cstddef>
@@ -19,8 +19,8 @@ constexpr size_t FloatBytes(FloatFormat format) {
   return format == FloatFormat::kF32 ? 4 : format == FloatFormat::kE4M3 ? 1 : 2;
 }
 
-// One scale for each block of block_rows x block_columns elements. The matrix may begin inside a block, as a
-// part of a larger one does.
+// One scale for each block of block_rows x block_columns elements. The matrix may begin inside a
+// block, as a part of a larger one does.
 struct BlockScales {
   const float* values = nullptr;  // [blocks down][stride]
   int block_rows = 1;

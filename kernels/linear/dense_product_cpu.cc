@@ -76,8 +76,8 @@ void AddTile(const uint8_t* w, size_t w_stride_bytes, const float* x, size_t x_s
   }
 }
 
-// How the scales of 8-bit floats lie along a row: one for each run of whole steps of 16 inputs, or one for
-// each input. Others are widened first.
+// How the scales of 8-bit floats lie along a row: one for each run of whole steps of 16 inputs, or
+// one for each input. Others are widened first.
 enum class ScaleRuns : uint8_t { kSteps, kInputs, kOther };
 
 ScaleRuns RunsOf(const BlockScales& scales) {
@@ -171,7 +171,8 @@ void StreamRows(int num_rows, const DensePiece& piece, int row, int column) {
   StreamTile<kFormat, kRuns, R, C>(piece, row, column);
 }
 
-// All rows before the next columns: the second tile of rows finds the weights in the second-level cache.
+// All rows before the next columns: the second tile of rows finds the weights in the second-level
+// cache.
 template <FloatFormat kFormat, ScaleRuns kRuns, int C>
 int StreamColumns(const DensePiece& piece, int column) {
   const int num_rows = piece.row_end - piece.row_begin;

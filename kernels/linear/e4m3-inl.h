@@ -1,8 +1,9 @@
-// Sixteen e4m3fn codes times scales as sixteen float lanes. kernels/linear/dense_matrix.h is the contract.
+// Sixteen e4m3fn codes times scales as sixteen float lanes. kernels/linear/dense_matrix.h is the
+// contract.
 //
-// A code's exponent and fraction, moved to the top of a half's fraction, are a half of 2^-8 times the value,
-// subnormals included; the scale takes the 2^8 back. Both steps are exact, so the one rounding is that of
-// float(code) * scale.
+// A code's exponent and fraction, moved to the top of a half's fraction, are a half of 2^-8 times
+// the value, subnormals included; the scale takes the 2^8 back. Both steps are exact, so the one
+// rounding is that of float(code) * scale.
 //
 // A per-target header of Highway: include it as kernels/simd/lanes-inl.h.
 

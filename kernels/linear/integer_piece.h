@@ -1,14 +1,15 @@
 #pragma once
-// One piece of the output of a product with integer weights: rows x row blocks. kernels/linear/linear.cc and
-// kernels/experts/expert_ffn.cc cut their work into such pieces and give one to a thread at a time.
+// One piece of the output of a product with integer weights: rows x row blocks.
+// kernels/linear/linear.cc and kernels/experts/expert_ffn.cc cut their work into such pieces and
+// give one to a thread at a time.
 //
 // Shapes     y[i - row_begin][16 b + r - 16 block_begin] for list entry i in [row_begin, row_end)
 //            and block b in [block_begin, block_end); columns past the matrix's n are not written.
 // Numbers    kernels/linear/linear.h.
 // Ownership  views only. Threads: pure.
 // Cost       reads the piece's weights from memory once per 48 rows, from the cache once per
-//            kMaxTileRows rows (6 on AVX2, 4 on NEON). Does not read past x nor the weights, but asks
-//            the cache for up to 4 KiB more.
+//            kMaxTileRows rows (6 on AVX2, 4 on NEON). Does not read past x nor the weights, but
+//            asks the cache for up to 4 KiB more.
 // The permutation is the caller's: x is already in packed order.
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// The product of a piece of an output with 4-bit or 8-bit weights on one target: tiles of rows and row
-// blocks, over runs of groups whose activations are copied into the form that the tile reads.
+// The product of a piece of an output with 4-bit or 8-bit weights on one target: tiles of rows and
+// row blocks, over runs of groups whose activations are copied into the form that the tile reads.
 //
 // A per-target header of Highway, for kernels/linear/w4a16_cpu.cc and w8a16_cpu.cc alone.
 

@@ -1,6 +1,6 @@
 #pragma once
-// What the scalar products of 4-bit and 8-bit weights (w4a16_ref.cc, w8a16_ref.cc) do alike: everything
-// but where a code lies.
+// What the scalar products of 4-bit and 8-bit weights (w4a16_ref.cc, w8a16_ref.cc) do alike:
+// everything but where a code lies.
 //
 // Numbers    kernels/linear/linear.h. A segment's sum is below 2^31: 128 * 255 * 32639.
 

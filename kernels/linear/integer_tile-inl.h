@@ -1,14 +1,15 @@
-// The inner loop of the product with integer weights: R rows of activations times B row blocks over a run
-// of groups, in the best dot product of the target. Adds to float accumulators in memory, in ascending
-// segment order. Each target gives
+// The inner loop of the product with integer weights: R rows of activations times B row blocks over
+// a run of groups, in the best dot product of the target. Adds to float accumulators in memory, in
+// ascending segment order. Each target gives
 //
 //   CopyGranule(hi, lo, out)         32 inputs of a row, from planes to the form its loop reads
 //   MultiplyTile<kBits, R, B>(input) R up to kTileRows; B = 2 only for R up to kPairRows
 //   kCodeBias<kBits>                 what it subtracts from codes, so as to fit the instructions
 //
-// All forms do the same arithmetic (kernels/linear/linear.h): exact integer sums of a segment, one float
-// multiply-add for it. Codes of both widths meet the activations in the same order, so the widths differ
-// in how codes are loaded alone. A per-target header of Highway, for kernels/linear/integer_product_cpu-inl.h.
+// All forms do the same arithmetic (kernels/linear/linear.h): exact integer sums of a segment, one
+// float multiply-add for it. Codes of both widths meet the activations in the same order, so the
+// widths differ in how codes are loaded alone. A per-target header of Highway, for
+// kernels/linear/integer_product_cpu-inl.h.
 
 #if defined(SHEAF_KERNELS_INTEGER_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef SHEAF_KERNELS_INTEGER_TILE_INL_H_

@@ -1,5 +1,5 @@
-// What the inner loops of the integer product (integer_tile-inl.h) are given, and the two things that
-// they do alike.
+// What the inner loops of the integer product (integer_tile-inl.h) are given, and the two things
+// that they do alike.
 
 #if defined(SHEAF_KERNELS_INTEGER_TILE_INPUT_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef SHEAF_KERNELS_INTEGER_TILE_INPUT_INL_H_
@@ -32,8 +32,8 @@ struct TileInput {
   int segments_per_group = 0;
   const int8_t* x = nullptr;        // [granule of 32 inputs][R][64 bytes, by CopyGranule]
   const float* x_scales = nullptr;  // [group][R]
-  // [segment][R]: what the zero points subtract, (kCodeBias - symmetric zero) * sum; with `zeros` the
-  // factor of zero - kCodeBias, -sum.
+  // [segment][R]: what the zero points subtract, (kCodeBias - symmetric zero) * sum; with `zeros`
+  // the factor of zero - kCodeBias, -sum.
   const int32_t* offsets = nullptr;
   float* acc = nullptr;  // [block][R][16]
 };

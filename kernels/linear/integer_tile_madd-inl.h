@@ -1,7 +1,7 @@
-// The tile in AVX2 and in AVX-512 without VNNI: `pmaddwd`, codes widened to 16 bits times 16-bit activations.
-// As many multiply-adds an instruction as byte products would give (two planes cost two of those), with
-// half the sums to keep and no 16-bit sums that could overflow.
-// Included by integer_tile-inl.h alone, once for each such target; hence no guard.
+// The tile in AVX2 and in AVX-512 without VNNI: `pmaddwd`, codes widened to 16 bits times 16-bit
+// activations. As many multiply-adds an instruction as byte products would give (two planes cost
+// two of those), with half the sums to keep and no 16-bit sums that could overflow. Included by
+// integer_tile-inl.h alone, once for each such target; hence no guard.
 
 #include <immintrin.h>
 
@@ -55,9 +55,9 @@ HWY_INLINE Sums ToFloat(Words v) { return _mm256_cvtepi32_ps(v); }
 inline constexpr int kPartBytes = sizeof(Words);
 inline constexpr int kPartLanes = kPartBytes / 4;
 
-// 16-bit values q = 256 hi + lo of 32 inputs. A word's bits 4j.. and 4j+16.. are the inputs j and j+4
-// of its 8, so these two are neighbours here: the even places of a plane's run of 8 hold 0 4 1 5, the
-// odd ones 2 6 3 7. First the even places of all four runs, then the odd ones.
+// 16-bit values q = 256 hi + lo of 32 inputs. A word's bits 4j.. and 4j+16.. are the inputs j and
+// j+4 of its 8, so these two are neighbours here: the even places of a plane's run of 8 hold 0 4 1
+// 5, the odd ones 2 6 3 7. First the even places of all four runs, then the odd ones.
 HWY_INLINE void CopyGranule(const int8_t* hi, const int8_t* lo, int8_t* out) {
   const __m256i high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(hi));
   const __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(lo));

@@ -179,11 +179,12 @@ void RunLinears(ThreadPool& pool, std::span<const LinearCall> calls) {
     num_items += work.row_items * ((work.num_blocks + item_blocks - 1) / item_blocks);
   }
   if (num_items == 0) return;
-  pool.ParallelFor(num_items, CostOfMultiplyAdds(multiply_adds / num_items), [&](int64_t item, int) {
-    size_t w = works.size() - 1;
-    while (works[w].first_item > item) --w;
-    works[w].Run(item - works[w].first_item);
-  });
+  pool.ParallelFor(num_items, CostOfMultiplyAdds(multiply_adds / num_items),
+                   [&](int64_t item, int) {
+                     size_t w = works.size() - 1;
+                     while (works[w].first_item > item) --w;
+                     works[w].Run(item - works[w].first_item);
+                   });
 }
 
 void QuantizeRows(ThreadPool& pool, const float* x, int num_rows, int k, QuantizedRowsBuffer& out) {

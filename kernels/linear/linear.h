@@ -1,13 +1,17 @@
 #pragma once
-// y = x W^T + bias for a Linear of any storage: 4-bit or 8-bit groups (W4A16, W8A16) or bf16 / f16 / f32 / e4m3.
+// y = x W^T + bias for a Linear of any storage: 4-bit or 8-bit groups (W4A16, W8A16) or bf16 / f16
+// / f32 / e4m3.
 //
-// A Linear is quantized or not tensor by tensor, so callers keep both forms of their activations at hand:
-// integer weights read the int16 groups, float weights the floats (one missing form is made here, once a call).
+// A Linear is quantized or not tensor by tensor, so callers keep both forms of their activations at
+// hand: integer weights read the int16 groups, float weights the floats (one missing form is made
+// here, once a call).
 //
-// Shapes     x [num_rows][k]; y [num_rows][n] with row stride y_stride floats; bias [n] float or none.
-// Numbers    Integers: exact sums a segment, then acc = fma(float(sum), weight_scale * x_scale, acc) in
-//            ascending segment order, then + bias. Float: 16-lane fma reduction (kernels/lanes). Each output
-//            depends on its row and the weights alone: not on num_rows, threads or target.
+// Shapes     x [num_rows][k]; y [num_rows][n] with row stride y_stride floats; bias [n] float or
+//            none.
+// Numbers    Integers: exact sums a segment, then acc = fma(float(sum), weight_scale * x_scale,
+//            acc) in ascending segment order, then + bias. Float: 16-lane fma reduction
+//            (kernels/lanes). Each output depends on its row and the weights alone: not on
+//            num_rows, threads or target.
 // Threads    splits output rows over the pool; one call at a time per pool.
 // Cost       one read of the weights per 12 rows or fewer; bound by memory for few rows.
 
@@ -44,8 +48,8 @@ struct Linear {
   }
 };
 
-// Both forms of the same rows; `floats` may be null when only the quantized form exists (expert workers) and
-// `quantized.planes` null when only floats exist.
+// Both forms of the same rows; `floats` may be null when only the quantized form exists (expert
+// workers) and `quantized.planes` null when only floats exist.
 struct Activations {
   int num_rows = 0;
   int k = 0;

@@ -1,18 +1,21 @@
 #pragma once
-// An integer weight matrix W [n][k] in the layout that the CPU kernels read, whatever file format it came from.
+// An integer weight matrix W [n][k] in the layout that the CPU kernels read, whatever file format
+// it came from.
 //
 //   W[row][i] = scale[row][i / segment] * (code[row][i] - zero[row][i / segment])
 //
-// Codes are unsigned: 0..15 or 0..255; the zero is 8 or 128 if symmetric. 16 output rows make a row block,
-// 8 inputs a step; what one (row block, step) looks like stands in kernels/linear/packed_w4.h and packed_w8.h.
+// Codes are unsigned: 0..15 or 0..255; the zero is 8 or 128 if symmetric. 16 output rows make a row
+// block, 8 inputs a step; what one (row block, step) looks like stands in
+// kernels/linear/packed_w4.h and packed_w8.h.
 //
 //   codes    [ceil(n/16)][PaddedK(k)/8][16 kBits bytes]
 //   scales   [ceil(n/16)][PaddedK(k)/segment][16]      f16, bf16 or f32; of either sign
 //   zeros    [ceil(n/16)][PaddedK(k)/segment][16] u8   absent when symmetric
 //
-// Padding rows and inputs have code 0 and scale 0. `segment` is 32, 64 or 128: files with larger groups
-// (or one scale a row) repeat the scale, so that a segment never spans two activation groups.
-// `permutation` (desc_act files): packed input i multiplies activation permutation[i]; absent = identity.
+// Padding rows and inputs have code 0 and scale 0. `segment` is 32, 64 or 128: files with larger
+// groups (or one scale a row) repeat the scale, so that a segment never spans two activation
+// groups. `permutation` (desc_act files): packed input i multiplies activation permutation[i];
+// absent = identity.
 //
 // Ownership  a view; model/ owns the memory (64-byte aligned codes).
 

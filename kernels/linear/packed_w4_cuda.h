@@ -1,15 +1,16 @@
 #pragma once
-// 4-bit weights in a device's memory: kernels/linear/packed_integers.h with the codes in the order in which tensor
-// cores take them. Scales and zeros are as on the CPU.
+// 4-bit weights in a device's memory: kernels/linear/packed_integers.h with the codes in the order
+// in which tensor cores take them. Scales and zeros are as on the CPU.
 //
-// 16 rows x 128 inputs of codes are a tile of 1024 bytes, as in the packed layout; within it the 256 words (one row, 8
-// inputs each) are permuted:
+// 16 rows x 128 inputs of codes are a tile of 1024 bytes, as in the packed layout; within it the
+// 256 words (one row, 8 inputs each) are permuted:
 //
-//   word of (row g + 8 r, step 4 s + t), g < 8, r < 2, s < 4, t < 4  ->  [s / 2][lane 4 g + t][s % 2][r]
+//   word of (row g + 8 r, step 4 s + t), g < 8, r < 2, s < 4, t < 4
+//     ->  [s / 2][lane 4 g + t][s % 2][r]
 //
-// so that a lane of a warp takes 16 bytes at a time, all lanes 512 bytes in a row, and what it takes is what mma.m16n8k32
-// wants of it: a word's low nibbles are inputs 0 2 4 6 of its 8, the high ones 1 3 5 7, in the order of the activations' planes
-// (kernels/linear/quantized_rows.h).
+// so that a lane of a warp takes 16 bytes at a time, all lanes 512 bytes in a row, and what it
+// takes is what mma.m16n8k32 wants of it: a word's low nibbles are inputs 0 2 4 6 of its 8, the
+// high ones 1 3 5 7, in the order of the activations' planes (kernels/linear/quantized_rows.h).
 //
 // Ownership  a view of device memory, codes 16-byte, scales and zeros 16-byte aligned.
 // Threads    pure functions.

@@ -1,8 +1,8 @@
 #pragma once
-// 8-bit weights (kernels/linear/packed_integers.h). One (row block, step) is 128 bytes: 16 little-endian 32-bit
-// words of the step's inputs 0 2 4 6, word r holding row r's four codes, then 16 of its inputs 1 3 5 7.
-// This is the order in which a plane of activations has them (kernels/linear/quantized_rows.h), so that a word
-// meets four neighbouring bytes of it.
+// 8-bit weights (kernels/linear/packed_integers.h). One (row block, step) is 128 bytes: 16
+// little-endian 32-bit words of the step's inputs 0 2 4 6, word r holding row r's four codes, then
+// 16 of its inputs 1 3 5 7. This is the order in which a plane of activations has them
+// (kernels/linear/quantized_rows.h), so that a word meets four neighbouring bytes of it.
 
 #include <cstdint>
 

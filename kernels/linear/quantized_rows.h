@@ -1,18 +1,18 @@
 #pragma once
 // Rows of activations as int16 groups, the "A16" of W4A16 on the CPU.
 //
-// A group is 128 consecutive inputs of one row with one float scale: x = scale * q, q in [-32639, 32639],
-// held as two signed-byte planes q = 256 * hi + lo so that byte dot products (u8 x s8 -> i32) multiply it
-// exactly. Rows are padded with zeros to a multiple of 128.
+// A group is 128 consecutive inputs of one row with one float scale: x = scale * q, q in [-32639,
+// 32639], held as two signed-byte planes q = 256 * hi + lo so that byte dot products (u8 x s8 ->
+// i32) multiply it exactly. Rows are padded with zeros to a multiple of 128.
 //
-// Layout of a group (256 bytes): 128 hi bytes, then 128 lo bytes. Within a plane each run of 8 inputs is
-// stored in the order 0 2 4 6 1 3 5 7: a GPTQ word holds input 2b in the low and 2b+1 in the high nibble of
-// byte b, so weights need no shuffling (kernels/linear/packed_w4.h).
+// Layout of a group (256 bytes): 128 hi bytes, then 128 lo bytes. Within a plane each run of 8
+// inputs is stored in the order 0 2 4 6 1 3 5 7: a GPTQ word holds input 2b in the low and 2b+1 in
+// the high nibble of byte b, so weights need no shuffling (kernels/linear/packed_w4.h).
 //
 // The same bytes travel to expert workers: quantizing happens once, in the router.
-// Numbers    amax = max |x| of the group; scale = amax / 32512; q = round-to-even(x * (32512 / amax)).
-//            amax < 1e-30 -> scale 0 and zero planes, as the reciprocal could overflow. A group with a NaN or
-//            Inf gets scale NaN and zero planes.
+// Numbers    amax = max |x| of the group; scale = amax / 32512; q = round-to-even(x * (32512 /
+//            amax)). amax < 1e-30 -> scale 0 and zero planes, as the reciprocal could overflow. A
+//            group with a NaN or Inf gets scale NaN and zero planes.
 // Threads    pure functions; callers split rows over threads.
 
 #include <cstddef>
@@ -31,7 +31,8 @@ inline constexpr int kPlaneOrder[8] = {0, 2, 4, 6, 1, 3, 5, 7};
 constexpr int NumGroups(int k) { return (k + kActivationGroup - 1) / kActivationGroup; }
 constexpr int PaddedK(int k) { return NumGroups(k) * kActivationGroup; }
 
-// Borrowed view. planes [num_rows][groups][256], scales [num_rows][groups], sums [num_rows][groups][4].
+// Borrowed view. planes [num_rows][groups][256], scales [num_rows][groups], sums
+// [num_rows][groups][4].
 struct QuantizedRows {
   int num_rows = 0;
   int k = 0;  // inputs before padding

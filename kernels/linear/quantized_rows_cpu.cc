@@ -94,8 +94,8 @@ void QuantizeRowSimd(const float* x, int k, int8_t* planes, float* scales, int32
 
 void SumRowSimd(const int8_t* planes, int k, int32_t* sums) {
   for (int granule = 0; granule < NumGroups(k) * kSumsPerGroup; ++granule) {
-    const int8_t* hi =
-        planes + size_t{kGroupBytes} * (granule / kSumsPerGroup) + kSumGranule * (granule % kSumsPerGroup);
+    const int8_t* hi = planes + size_t{kGroupBytes} * (granule / kSumsPerGroup) +
+                       kSumGranule * (granule % kSumsPerGroup);
     // Plain loops: integer sums have one value, and the compiler makes vectors of them.
     int32_t high = 0;
     int32_t low = 0;

@@ -1,7 +1,8 @@
 #pragma once
 // kernels/linear/quantized_rows.h on a device: the same groups, bit by bit.
 //
-// Threads    a group is one warp's; lane l has its word l of a plane: inputs 8 (l / 2) + l % 2 + {0, 2, 4, 6}.
+// Threads    a group is one warp's; lane l has its word l of a plane: inputs 8 (l / 2) + l % 2 +
+//            {0, 2, 4, 6}.
 
 #include "kernels/cuda/device.h"
 #include "kernels/linear/quantized_rows.h"
@@ -10,7 +11,8 @@ namespace sheaf::kernels::cuda {
 
 inline constexpr uint32_t kNanBits = 0x7fc00000u;
 
-// A view of rows in a device's memory: planes [rows][groups][256], scales [rows][groups], sums [rows][groups][4].
+// A view of rows in a device's memory: planes [rows][groups][256], scales [rows][groups], sums
+// [rows][groups][4].
 struct DeviceRows {
   int8_t* planes = nullptr;  // 16-byte aligned
   float* scales = nullptr;
@@ -93,8 +95,8 @@ SHEAF_KERNEL(kSumThreads, 1) SumRows(DeviceRows rows, int64_t num_rows) {
   }
 }
 
-// One group of a row in another order, packed input i of `to` being input permutation[i] of `from`: widened to
-// float and quantized again (docs/decisions/0004-act-order-is-requantized.md).
+// One group of a row in another order, packed input i of `to` being input permutation[i] of `from`:
+// widened to float and quantized again (docs/decisions/0004-act-order-is-requantized.md).
 SHEAF_DEVICE void ReorderGroup(const DeviceRows& from, int64_t from_row, const int32_t* permutation,
                                int k, const DeviceRows& to, int64_t to_row, int group, int lane) {
   float values[4];

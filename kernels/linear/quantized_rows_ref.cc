@@ -50,8 +50,8 @@ void QuantizeRow(const float* x, int k, int8_t* planes, float* scales, int32_t* 
 
 void SumRow(const int8_t* planes, int k, int32_t* sums) {
   for (int granule = 0; granule < NumGroups(k) * kSumsPerGroup; ++granule) {
-    const int8_t* hi =
-        planes + size_t{kGroupBytes} * (granule / kSumsPerGroup) + kSumGranule * (granule % kSumsPerGroup);
+    const int8_t* hi = planes + size_t{kGroupBytes} * (granule / kSumsPerGroup) +
+                       kSumGranule * (granule % kSumsPerGroup);
     int32_t sum = 0;
     for (int i = 0; i < kSumGranule; ++i) sum += 256 * hi[i] + hi[i + kActivationGroup];
     sums[granule] = sum;

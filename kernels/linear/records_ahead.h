@@ -1,6 +1,7 @@
 #pragma once
-// Records of a paged pool that will be read next, asked for little by little while a kernel computes:
-// scattered records defeat the processor's own prefetcher, and all at once would wait for memory.
+// Records of a paged pool that will be read next, asked for little by little while a kernel
+// computes: scattered records defeat the processor's own prefetcher, and all at once would wait for
+// memory.
 //
 // Ownership  addresses only. Threads: pure.
 

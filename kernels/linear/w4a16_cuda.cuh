@@ -1,12 +1,16 @@
 #pragma once
-// The 4-bit product on a device: a block's 8 warps, two row blocks each, times a tile of rows of activations.
+// The 4-bit product on a device: a block's 8 warps, two row blocks each, times a tile of rows of
+// activations.
 //
-// Numbers    kernels/linear/linear.h, bit by bit: exact sums of a segment by tensor cores (unsigned codes times the two signed planes;
-//            the zero times the sum of the inputs taken off), one fused multiply-add a segment in ascending order.
-//            No sum is split over warps or blocks, so a result depends on its row and the weights alone.
-// Memory     the weights are read once a tile of rows, by asynchronous copies stages - 1 groups ahead.
-// Threads    all threads of a block call MultiplyPair together. Lane 4 g + t ends with the sums of rows g and g + 8 of
-//            its warp's two row blocks for tokens 2 t and 2 t + 1 of each tensor-core tile, in the order of d.
+// Numbers    kernels/linear/linear.h, bit by bit: exact sums of a segment by tensor cores (unsigned
+//            codes times the two signed planes; the zero times the sum of the inputs taken off),
+//            one fused multiply-add a segment in ascending order. No sum is split over warps or
+//            blocks, so a result depends on its row and the weights alone.
+// Memory     the weights are read once a tile of rows, by asynchronous copies stages - 1 groups
+//            ahead.
+// Threads    all threads of a block call MultiplyPair together. Lane 4 g + t ends with the sums of
+//            rows g and g + 8 of its warp's two row blocks for tokens 2 t and 2 t + 1 of each
+//            tensor-core tile, in the order of d.
 
 #include "kernels/cuda/device.h"
 #include "kernels/linear/quantized_rows_cuda.cuh"
@@ -20,7 +24,8 @@ struct RowBlock {
   int32_t block = -1;  // -1: none, the warp has nothing to do here
 };
 
-// The rows of activations of a tile: list[first + i] of `rows`, or first + i where there is no list.
+// The rows of activations of a tile: list[first + i] of `rows`, or first + i where there is no
+// list.
 struct TileRows {
   DeviceRows rows;
   const int32_t* list = nullptr;
@@ -28,7 +33,8 @@ struct TileRows {
   int32_t count = 0;  // 1..kTokens x tiles
 };
 
-// What a lane copies of a row block: 16 bytes of each half of the codes and, the first lanes, of scales and zeros.
+// What a lane copies of a row block: 16 bytes of each half of the codes and, the first lanes, of
+// scales and zeros.
 struct PartReader {
   const uint8_t* codes = nullptr;
   const uint8_t* rest = nullptr;
@@ -66,8 +72,9 @@ struct PartReader {
   }
 };
 
-// What a lane copies of the tile's rows, one of each 8 being its warp's: lanes 0..15 planes, 16 the sums, 17 the scale. Rows
-// that the tile has not are not copied: whatever lies there is multiplied into sums that nobody takes.
+// What a lane copies of the tile's rows, one of each 8 being its warp's: lanes 0..15 planes, 16 the
+// sums, 17 the scale. Rows that the tile has not are not copied: whatever lies there is multiplied
+// into sums that nobody takes.
 template <int kTiles>
 struct RowReader {
   const unsigned char* from[kTiles];
@@ -161,7 +168,8 @@ SHEAF_DEVICE uint32_t SumOfSegment(const Words4& sums, int segment) {
   }
 }
 
-// One group: acc[m][tile][i] takes the group's segments in order, for the first kUsed tiles that begin below `count`.
+// One group: acc[m][tile][i] takes the group's segments in order, for the first kUsed tiles that
+// begin below `count`.
 template <int kTiles, int kUsed, int kSegment>
 SHEAF_DEVICE void MultiplyGroup(const PartView (&views)[2], const unsigned char* tokens, int count,
                                 int lane, float (&acc)[2][kTiles][4]) {
@@ -224,7 +232,8 @@ SHEAF_DEVICE void MultiplyGroup(const PartView (&views)[2], const unsigned char*
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
         const unsigned char* of = tokens + (tile * kTokens + 2 * t + c) * kTokenBytes;
-        sum[c] = SumOfSegment<kSegment>(*reinterpret_cast<const Words4*>(of + SumsAt(2 * t)), segment);
+        sum[c] =
+            SumOfSegment<kSegment>(*reinterpret_cast<const Words4*>(of + SumsAt(2 * t)), segment);
         x_scale[c] = *reinterpret_cast<const float*>(of + ScaleAt(2 * t));
       }
 #pragma unroll
@@ -243,7 +252,8 @@ SHEAF_DEVICE void MultiplyGroup(const PartView (&views)[2], const unsigned char*
   }
 }
 
-// acc += both row blocks times the tile. Shared memory is the ring's; all threads have left it on return.
+// acc += both row blocks times the tile. Shared memory is the ring's; all threads have left it on
+// return.
 template <int kTiles, int kUsed, int kSegment>
 SHEAF_DEVICE void MultiplyPairOf(const RowBlock (&blocks)[2], const TileRows& x,
                                  const RingShape& ring, float (&acc)[2][kTiles][4]) {

@@ -1,13 +1,16 @@
 #pragma once
-// The shapes of the 4-bit product on a device: how a block's shared memory is cut, and how a launch chooses it.
+// The shapes of the 4-bit product on a device: how a block's shared memory is cut, and how a launch
+// chooses it.
 //
-// A block is 8 warps. A warp has two blocks of 16 output rows; all warps have the same tile of 8, 16 or 64 rows of
-// activations. A stage of the ring holds one group of 128 inputs of all of these:
+// A block is 8 warps. A warp has two blocks of 16 output rows; all warps have the same tile of 8,
+// 16 or 64 rows of activations. A stage of the ring holds one group of 128 inputs of all of these:
 //
-//   stage   [8 warps][2 row blocks][part_bytes: codes 1024, scales, zeros], [tile rows][288: planes 256, sums 16, scale 4]
+//   stage   [8 warps][2 row blocks][part_bytes: codes 1024, scales, zeros], [tile rows][288: planes
+//           256, sums 16, scale 4]
 //
-// In every second half of 8 rows scale and sums are exchanged: lanes of a warp read those of rows 0 2 4 6 or 1 3 5 7 at once, which are in different
-// banks then (tests/kernels/cuda/ptx_test.py counts).
+// In every second half of 8 rows scale and sums are exchanged: lanes of a warp read those of rows 0
+// 2 4 6 or 1 3 5 7 at once, which are in different banks then (tests/kernels/cuda/ptx_test.py
+// counts).
 //
 // Threads    pure functions.
 
@@ -29,8 +32,8 @@ inline constexpr int kTokenBytes = 2 * kActivationGroup + 32;
 constexpr int SumsAt(int token) { return 2 * kActivationGroup + (token & 4) * 4; }
 constexpr int ScaleAt(int token) { return 2 * kActivationGroup + (~token & 4) * 4; }
 inline constexpr int kMaxStages = 8;
-// Floats of a token's inner group in shared memory, and where one lies: lanes write neighbours of 4 tokens, and read
-// two of each eight of one (InputOfLane).
+// Floats of a token's inner group in shared memory, and where one lies: lanes write neighbours of 4
+// tokens, and read two of each eight of one (InputOfLane).
 inline constexpr int kValueStride = kActivationGroup + 20;
 constexpr int ValueAt(int token, int input) {
   return token * kValueStride + input + input / 32 * 2;
@@ -59,8 +62,8 @@ struct DeviceLimits {
       100 * 1024;  // sharedMemPerMultiprocessor; a block takes 1 KiB more of it
 };
 
-// As many stages as fit, two blocks a processor where each then has three or more; `blocks` is how many.
-// stages < 2: the device has too little shared memory for such a part.
+// As many stages as fit, two blocks a processor where each then has three or more; `blocks` is how
+// many. stages < 2: the device has too little shared memory for such a part.
 constexpr RingShape ChooseRing(const DeviceLimits& limits, int tiles, int part_bytes, int& blocks) {
   RingShape ring{.stages = 1, .part_bytes = part_bytes, .tile_rows = kTokens * tiles};
   const auto stages = [&](size_t bytes) {

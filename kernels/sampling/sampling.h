@@ -1,14 +1,17 @@
 #pragma once
-// From logits to the next token, in the order of vLLM's V1 sampler: the grammar's mask, allowed and banned ids (bad
-// words, stop ids before min_tokens), logit bias, repetition penalty over prompt and output, frequency and presence penalties over the output,
-// greedy if temperature < 1e-5, else temperature, min-p, top-k, top-p, and argmax(probability / Exp(1)).
+// From logits to the next token, in the order of vLLM's V1 sampler: the grammar's mask, allowed and
+// banned ids (bad words, stop ids before min_tokens), logit bias, repetition penalty over prompt
+// and output, frequency and presence penalties over the output, greedy if temperature < 1e-5, else
+// temperature, min-p, top-k, top-p, and argmax(probability / Exp(1)).
 //
-// Randomness is counter-based (Philox 4x32-10): the draw for token id i at output index t is a function of
-// (seed, t, i) alone, so a preempted, re-batched or replayed request draws the same token.
+// Randomness is counter-based (Philox 4x32-10): the draw for token id i at output index t is a
+// function of (seed, t, i) alone, so a preempted, re-batched or replayed request draws the same
+// token.
 //
 // Shapes     logits [vocab], changed in place. Threads: pure, one row a call.
-// Errors     kInternal when no finite logit is left (NaN from the model), naming the counts; kInvalidArgument when mask,
-//            allowed and banned ids leave none, naming which of them were there.
+// Errors     kInternal when no finite logit is left (NaN from the model), naming the counts;
+//            kInvalidArgument when mask, allowed and banned ids leave none, naming which of them
+//            were there.
 
 #include <cstdint>
 #include <span>
@@ -47,7 +50,8 @@ struct SamplingHistory {
   std::span<const TokenId> output = {};
   // Of these prompt and output, for penalties. Null: the sampler counts anew, O(tokens).
   const TokenCounts* counts = nullptr;
-  std::span<const TokenId> masked = {};  // ids that may not be chosen now (bad words, stop ids before min_tokens)
+  // ids that may not be chosen now (bad words, stop ids before min_tokens)
+  std::span<const TokenId> masked = {};
   // Bit i % 32 of word i / 32: id i may be chosen. Empty: all. Else ceil(vocab / 32) words.
   std::span<const uint32_t> mask = {};
 };

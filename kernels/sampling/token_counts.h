@@ -1,6 +1,6 @@
 #pragma once
-// TokenCounts: which token ids a sequence has had, and how often its output had each: what penalties
-// need, kept while the sequence grows instead of counted again for every token.
+// TokenCounts: which token ids a sequence has had, and how often its output had each: what
+// penalties need, kept while the sequence grows instead of counted again for every token.
 //
 // Threads    as a container. Cost  AddOutput O(1); reading O(distinct ids); construction O(tokens).
 // Memory     8 bytes and a hash entry for each distinct id.

@@ -1,10 +1,10 @@
 #pragma once
-// Scratch memory for kernels: floats at a 64-byte boundary, because a vector load that straddles two
-// cache lines costs two.
+// Scratch memory for kernels: floats at a 64-byte boundary, because a vector load that straddles
+// two cache lines costs two.
 //
-// Memory     grows and is kept, never cleared: a kernel that keeps its scratch from call to call takes
-//            no page from the system when it is warm. Resize keeps neither contents nor (when it
-//            grows) addresses; Assign fills.
+// Memory     grows and is kept, never cleared: a kernel that keeps its scratch from call to call
+//            takes no page from the system when it is warm. Resize keeps neither contents nor (when
+//            it grows) addresses; Assign fills.
 // Threads    as std::vector.
 
 #include <algorithm>

@@ -1,7 +1,7 @@
 #pragma once
-// The scalar twins of kernels/simd/lanes-inl.h and kernels/vector/exp-inl.h: the same operations in the same
-// order, so that a reference implementation gives the bits that every SIMD target must give. Also
-// used where one value is needed.
+// The scalar twins of kernels/simd/lanes-inl.h and kernels/vector/exp-inl.h: the same operations in
+// the same order, so that a reference implementation gives the bits that every SIMD target must
+// give. Also used where one value is needed.
 //
 // Pure functions.
 

@@ -1,6 +1,6 @@
 // exp, sigmoid and silu on sixteen lanes: range reduction and a polynomial of explicit fused
-// multiply-adds, the same bits on every target and as kernels/simd/lanes_ref.h, which states the error
-// bounds and special values.
+// multiply-adds, the same bits on every target and as kernels/simd/lanes_ref.h, which states the
+// error bounds and special values.
 //
 // A per-target header of Highway: include it as kernels/simd/lanes-inl.h.
 

@@ -3,10 +3,10 @@
 // float32. models: GLM-5.1, the keys of its indexer.
 //
 // Shapes     x, weight, bias, out [n], n >= 1. In place allowed.
-// Numbers    mean = 16-lane sum / n;  c[i] = x[i] - mean;  variance = 16-lane fma sum of c[i]^2 / n;
-//            out[i] = fma(c[i] * (1 / sqrt(variance + eps)), weight[i], bias[i]), with correctly
-//            rounded sqrt and divisions. The centred values are computed, so that a mean much larger
-//            than the deviations costs no digits of the variance.
+// Numbers    mean = 16-lane sum / n;  c[i] = x[i] - mean;  variance = 16-lane fma sum of c[i]^2 /
+//            n; out[i] = fma(c[i] * (1 / sqrt(variance + eps)), weight[i], bias[i]), with correctly
+//            rounded sqrt and divisions. The centred values are computed, so that a mean much
+//            larger than the deviations costs no digits of the variance.
 // Threads    pure; callers split rows.
 
 namespace sheaf::kernels {

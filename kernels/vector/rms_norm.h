@@ -9,15 +9,15 @@
 
 namespace sheaf::kernels {
 
-void RmsNorm(const float* x, ptrdiff_t x_stride, const float* weight, int num_rows, int n, float eps,
-             float* out, ptrdiff_t out_stride);
+void RmsNorm(const float* x, ptrdiff_t x_stride, const float* weight, int num_rows, int n,
+             float eps, float* out, ptrdiff_t out_stride);
 
 // y[i] += x[i], the residual.
 void AddInto(const float* x, size_t count, float* y);
 
 namespace ref {
-void RmsNorm(const float* x, ptrdiff_t x_stride, const float* weight, int num_rows, int n, float eps,
-             float* out, ptrdiff_t out_stride);
+void RmsNorm(const float* x, ptrdiff_t x_stride, const float* weight, int num_rows, int n,
+             float eps, float* out, ptrdiff_t out_stride);
 void AddInto(const float* x, size_t count, float* y);
 }  // namespace ref
 

@@ -1,8 +1,10 @@
 #pragma once
-// Softmax and log-probabilities over a row of logits (the vocabulary), float32 with a fixed order of summation.
+// Softmax and log-probabilities over a row of logits (the vocabulary), float32 with a fixed order
+// of summation.
 //
-// Numbers    16-lane sums; exp from kernels/vector/exp-inl.h; log of the sum in double (kernels/vector/log.h).
-//            NaN anywhere makes LogSumExp and Softmax NaN; MaxOf, ArgMax and TopIndexes skip NaNs.
+// Numbers    16-lane sums; exp from kernels/vector/exp-inl.h; log of the sum in double
+//            (kernels/vector/log.h). NaN anywhere makes LogSumExp and Softmax NaN; MaxOf, ArgMax
+//            and TopIndexes skip NaNs.
 // Threads    pure.
 
 #include <cstddef>

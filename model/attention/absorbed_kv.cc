@@ -18,8 +18,8 @@ using kernels::PackedIntegers;
 
 constexpr uint16_t kF16One = 0x3c00;
 
-// The word of a row's inputs i.. of a step (of 8 bits: of the step's even inputs); i counts the packed
-// inputs (kernels/linear/packed_integers.h).
+// The word of a row's inputs i.. of a step (of 8 bits: of the step's even inputs); i counts the
+// packed inputs (kernels/linear/packed_integers.h).
 template <int kBits>
 size_t WordIndex(const PackedIntegers<kBits>& w, int row, int i) {
   return (static_cast<size_t>(row / kRowBlock) * w.steps() + static_cast<size_t>(i / 8)) *

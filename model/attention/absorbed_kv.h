@@ -11,11 +11,11 @@
 //   q_latent[j] = sum_i (q[i] s[i][g]) (code[i][j] - z)
 // is a product of integer weights without scales and an input that carries them: one part a group.
 // Files for which this does not hold (zero points, act-order) and float files make one float part
-// of each head, in the smallest format that has every value. FP8 stays FP8: its codes transposed, and with them
-// the blocks of its scales.
+// of each head, in the smallest format that has every value. FP8 stays FP8: its codes transposed,
+// and with them the blocks of its scales.
 //
-// Shapes     kv_b [heads * (nope_dim + v_dim)][rank]; the parts of key_up(h) have [columns][nope_dim]
-//            and together all `rank` columns; value_up(h) [v_dim][rank].
+// Shapes     kv_b [heads * (nope_dim + v_dim)][rank]; the parts of key_up(h) have
+//            [columns][nope_dim] and together all `rank` columns; value_up(h) [v_dim][rank].
 // Ownership  owns a copy. Threads: constant after Build.
 // Memory     about that of the file for integer weights, 1, 2 or 4 bytes an element for floats.
 // Source     DeepSeek-V2, section 2.1 (absorption); docs/decisions/0009.

@@ -4,8 +4,8 @@
 // the side of the file (names, weights), router/attention/ that of the computation.
 //
 // Grouped-query attention (GLM-4.6): each query head reads the keys and values of its group.
-// Latent attention (GLM-4.7-Flash, GLM-5.1): the keys and values of all heads are projections of one
-// latent per token; in GLM-5.1 a sparse indexer says which tokens are read at all.
+// Latent attention (GLM-4.7-Flash, GLM-5.1): the keys and values of all heads are projections of
+// one latent per token; in GLM-5.1 a sparse indexer says which tokens are read at all.
 
 #include <variant>
 #include <vector>

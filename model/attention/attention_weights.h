@@ -1,8 +1,9 @@
 #pragma once
 // The weights of one layer's attention, for each kind of attention.
 //
-// `share` restricts them to what one rank of tensor parallelism makes (model/rank_share.h); a Linear of which it has no
-// row is not loaded. Norms are whole on every rank. o_proj is not of them: model/decoder_weights.h.
+// `share` restricts them to what one rank of tensor parallelism makes (model/rank_share.h); a
+// Linear of which it has no row is not loaded. Norms are whole on every rank. o_proj is not of
+// them: model/decoder_weights.h.
 //
 // Ownership  owns all of it: what LoadedLinear owns (parts of an arena), the float vectors and the
 //            absorbed kv_b_proj. Nothing of the Checkpoint is needed afterwards.

@@ -7,8 +7,8 @@
 
 namespace sheaf {
 
-// The heads whose keys and values are cached, and the query heads that read them: the same ones for latent
-// attention, all or some of each key/value head's for grouped queries.
+// The heads whose keys and values are cached, and the query heads that read them: the same ones for
+// latent attention, all or some of each key/value head's for grouped queries.
 struct HeadRange {
   int first = 0;
   int count = 0;

@@ -7,8 +7,9 @@
 // model (mtp, consolidated, adapter_model) count only where nothing else is.
 //
 // Threads    pure.
-// Errors     kUnimplemented: files of a format that is not read (GGUF, pickles). kNotFound: no weights, or numbered shards with a gap (names the missing file).
-//            kInvalidArgument: two candidates (names them).
+// Errors     kUnimplemented: files of a format that is not read (GGUF, pickles). kNotFound: no
+//            weights, or numbered shards with a gap (names the missing file). kInvalidArgument: two
+//            candidates (names them).
 
 #include <string>
 #include <string_view>

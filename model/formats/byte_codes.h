@@ -16,8 +16,8 @@ namespace sheaf {
 void UnpackColumnsOfBytes(const uint8_t* words, int n, int k, const UnpackRange& range,
                           const WeightGroups& groups, uint32_t* codes);
 
-// A row's inputs one after the other, rows `row_bytes` apart; `flip` is exclusive-ored to each (0x80
-// makes unsigned codes of signed bytes).
+// A row's inputs one after the other, rows `row_bytes` apart; `flip` is exclusive-ored to each
+// (0x80 makes unsigned codes of signed bytes).
 void UnpackRowsOfBytes(const uint8_t* bytes, size_t row_bytes, uint8_t flip,
                        const UnpackRange& range, const WeightGroups& groups, uint32_t* codes);
 

@@ -78,16 +78,17 @@ int IntQuantizedZero(const uint8_t* zeros, const LinearPlan& plan, int row, int 
 // bf16, f16, f32: weight [n][k].
 absl::Status PlanDense(const Checkpoint& checkpoint, LinearPlan& plan);
 
-// FP8: weight [n][k] e4m3fn, kept as it is, with weight_scale_inv or weight_scale: one for the tensor, a row
-// ([n] or [n][1]), groups of inputs of a row, or square blocks ([ceil(n/b)][ceil(k/b)]); of float dtypes, or
-// powers of two of 8 bits. Fused: the same with the experts in front.
+// FP8: weight [n][k] e4m3fn, kept as it is, with weight_scale_inv or weight_scale: one for the
+// tensor, a row ([n] or [n][1]), groups of inputs of a row, or square blocks
+// ([ceil(n/b)][ceil(k/b)]); of float dtypes, or powers of two of 8 bits. Fused: the same with the
+// experts in front.
 absl::Status PlanFp8(const Checkpoint& checkpoint, const QuantizationHints& hints,
                      LinearPlan& plan);
 absl::Status PlanFusedFp8(const Checkpoint& checkpoint, const QuantizationHints& hints, int rows,
                           int expert, int first_row, LinearPlan& plan);
 uint64_t Fp8ScaleBytes(const LinearPlan& plan);  // in the file
-// Those that a part of the matrix needs, and reading them into as many floats. Errors: NaN, Inf, or so large
-// that a weight would be.
+// Those that a part of the matrix needs, and reading them into as many floats. Errors: NaN, Inf, or
+// so large that a weight would be.
 size_t Fp8ScaleCount(const LinearPlan& plan, const UnpackRange& range);
 absl::StatusOr<kernels::BlockScales> ReadFp8Scales(const Checkpoint& checkpoint,
                                                    const LinearPlan& plan,

@@ -1,4 +1,5 @@
-// FP8 weights (e4m3fn) with a scale for each block, row or tensor: kept as they are, scales as float32.
+// FP8 weights (e4m3fn) with a scale for each block, row or tensor: kept as they are, scales as
+// float32.
 
 #include <algorithm>
 #include <cmath>
@@ -22,8 +23,8 @@ constexpr std::initializer_list<TensorDtype> kScaleDtypes = {
 
 int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// The side of a block where `blocks` of them cover `size` elements: what the config says if that fits, or
-// the one power of two that does. 0: none.
+// The side of a block where `blocks` of them cover `size` elements: what the config says if that
+// fits, or the one power of two that does. 0: none.
 int BlockSide(int64_t size, int64_t blocks, int said) {
   if (blocks == 1) return static_cast<int>(size);
   if (blocks < 1 || blocks > size) return 0;
@@ -34,8 +35,8 @@ int BlockSide(int64_t size, int64_t blocks, int said) {
   return 0;
 }
 
-// Tools scale a tensor, each row, groups of inputs of a row, or square blocks; anything else is more likely
-// a transposed or damaged tensor, unless the config says it.
+// Tools scale a tensor, each row, groups of inputs of a row, or square blocks; anything else is
+// more likely a transposed or damaged tensor, unless the config says it.
 bool IsKnownBlock(const std::vector<int64_t>& blocks, int64_t n, int64_t k, const Fp8Scales& fp8,
                   const QuantizationHints& hints) {
   const bool whole = blocks[0] == 1 && blocks[1] == 1;
@@ -71,7 +72,8 @@ absl::Status PlanBlocks(const QuantizationHints& hints, std::vector<int64_t> sha
   return absl::OkStatus();
 }
 
-// The one that is there of NAME + _scale_inv (which multiplies, whatever it is called) and NAME + _scale.
+// The one that is there of NAME + _scale_inv (which multiplies, whatever it is called) and NAME +
+// _scale.
 absl::Status FindScales(const Checkpoint& checkpoint, LinearPlan& plan) {
   const std::string& name = plan.codes->name;
   plan.scales = checkpoint.Find(name + "_scale_inv");

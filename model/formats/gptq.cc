@@ -1,7 +1,8 @@
 // GPTQ v1 and v2, and AutoRound's packing formats with the same words.
 //
 // qweight word (k/8, n) holds 8 inputs of output n, low nibble first: already a word of the packed
-// layout, so repacking moves 64-byte runs (8-bit words: formats/byte_codes.h). Sizes and shapes: docs/weight_formats.md.
+// layout, so repacking moves 64-byte runs (8-bit words: formats/byte_codes.h). Sizes and shapes:
+// docs/weight_formats.md.
 
 #include <algorithm>
 #include <cstring>

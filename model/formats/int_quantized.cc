@@ -1,5 +1,5 @@
-// compressed-tensors "int-quantized": rows of signed bytes, which makes the byte plus 128 the code and
-// the zero point plus 128 the code's.
+// compressed-tensors "int-quantized": rows of signed bytes, which makes the byte plus 128 the code
+// and the zero point plus 128 the code's.
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"

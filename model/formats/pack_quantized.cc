@@ -1,6 +1,6 @@
 // compressed-tensors "pack-quantized": each row's 8-input words in order, signed values stored with
-// 8 added, which makes the stored nibble minus 8 (or minus the stored zero point) the value. Of 8 bits:
-// 4-input words, and 128.
+// 8 added, which makes the stored nibble minus 8 (or minus the stored zero point) the value. Of 8
+// bits: 4-input words, and 128.
 
 #include <algorithm>
 
@@ -173,13 +173,14 @@ absl::Status PlanFusedPackQuantized(const Checkpoint& checkpoint, const std::str
     const bool packed = plan.zeros->dtype != TensorDtype::kI8;
     const int rows_a_word = plan.codes_a_word();
     if (packed && part.first_row % rows_a_word != 0) {
-      return TensorError(*plan.zeros, absl::StrFormat("parts of a multiple of %d rows", rows_a_word),
+      return TensorError(*plan.zeros,
+                         absl::StrFormat("parts of a multiple of %d rows", rows_a_word),
                          absl::StrFormat("a part from row %d on", part.first_row));
     }
-    const uint64_t rows_before =
-        packed ? static_cast<uint64_t>(part.expert) * ((part.rows + rows_a_word - 1) / rows_a_word) +
-                     part.first_row / rows_a_word
-               : first_row;
+    const uint64_t rows_before = packed ? static_cast<uint64_t>(part.expert) *
+                                                  ((part.rows + rows_a_word - 1) / rows_a_word) +
+                                              part.first_row / rows_a_word
+                                        : first_row;
     plan.zeros_offset = rows_before * groups * DtypeBytes(plan.zeros->dtype);
   } else if (plan.claim.symmetric == false) {
     return RequireTensor(checkpoint, stem + "zero_point").status();

@@ -1,10 +1,10 @@
 #pragma once
-// Names the weight formats that this program knows of and does not read, so that a refusal says what a file
-// holds instead of which tensor it lacks.
+// Names the weight formats that this program knows of and does not read, so that a refusal says
+// what a file holds instead of which tensor it lacks.
 //
 // Threads    pure.
-// Errors     kUnimplemented naming file, tensor and format; OK where the module's tensors look like none of
-//            them.
+// Errors     kUnimplemented naming file, tensor and format; OK where the module's tensors look like
+//            none of them.
 // Cost       a few look-ups of names.
 
 #include <string>

@@ -25,8 +25,9 @@ std::string_view ConfigName(TensorDtype dtype) {
 }
 
 bool IsKnownMethod(std::string_view method) {
-  for (const std::string_view known : {"gptq", "auto-round", "auto_round", "intel/auto-round",
-                                       "compressed-tensors", "awq", "fp8", "fbgemm_fp8", "modelopt"}) {
+  for (const std::string_view known :
+       {"gptq", "auto-round", "auto_round", "intel/auto-round", "compressed-tensors", "awq", "fp8",
+        "fbgemm_fp8", "modelopt"}) {
     if (method == known) return true;
   }
   return false;
@@ -73,7 +74,8 @@ void ConfigDisagreements::AddLinear(const LinearPlan& plan, ModelPart part) {
       hints.symmetric == true) {
     with_zero_points_.Add(plan.prefix);
   }
-  if (hints.bits != 0 && hints.bits != plan.bits) other_bits_[{hints.bits, plan.bits}].Add(plan.prefix);
+  if (hints.bits != 0 && hints.bits != plan.bits)
+    other_bits_[{hints.bits, plan.bits}].Add(plan.prefix);
   const int said = hints.group_size;
   const bool same = said == plan.group_size || (said <= 0 && plan.groups == 1) ||
                     (plan.groups == 1 && said >= plan.k);

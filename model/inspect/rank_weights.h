@@ -1,6 +1,6 @@
 #pragma once
-// What each attention rank would keep of a checkpoint's weights (model/rank_share.h), by the tensors' headers and the
-// zero points of kv_b_proj.
+// What each attention rank would keep of a checkpoint's weights (model/rank_share.h), by the
+// tensors' headers and the zero points of kv_b_proj.
 //
 // Threads    one. Of tensors only zero points are read (model/quantization/zero_point_survey.h).
 // Errors     those of planning a Linear (model/linear_plan.h): InspectTensors says them first.

@@ -12,8 +12,9 @@ constexpr double kWeightsPerByte = 2;        // of 4 bits
 
 double Over(double amount, double per_s) { return per_s > 0 ? amount / per_s : 0; }
 
-// Reading, and multiplying each weight with every row. Part of the one hides behind the other: of a few rows a product
-// takes longer than either, which the norm of order 3 follows (1, 3 and 12 rows of an expert: within 7 % on AVX-512).
+// Reading, and multiplying each weight with every row. Part of the one hides behind the other: of a
+// few rows a product takes longer than either, which the norm of order 3 follows (1, 3 and 12 rows
+// of an expert: within 7 % on AVX-512).
 double ProductSeconds(double bytes, double rows, double bytes_per_s, double macs_per_s) {
   const double reading = Over(bytes, bytes_per_s);
   const double multiplying = Over(bytes * kWeightsPerByte * rows, macs_per_s);
@@ -67,9 +68,11 @@ GatherBytes BytesOfGathers(const StepModel& model, int64_t context_tokens) {
   bytes.step = star(kFloat * config.hidden_size) + kFloat * config.vocab_size / ranks * (ranks - 1);
   if (const auto* const latent = std::get_if<LatentShape>(&config.attention)) {
     const IndexerShape& indexer = latent->indexer;
-    const auto full = static_cast<double>(std::count(indexer.is_full.begin(), indexer.is_full.end(), true));
-    bytes.attention = config.num_layers * star(kFloat * (latent->q_lora_rank + latent->cached_dim())) +
-                      full * star(kFloat * (indexer.head_dim + indexer.num_heads));
+    const auto full =
+        static_cast<double>(std::count(indexer.is_full.begin(), indexer.is_full.end(), true));
+    bytes.attention =
+        config.num_layers * star(kFloat * (latent->q_lora_rank + latent->cached_dim())) +
+        full * star(kFloat * (indexer.head_dim + indexer.num_heads));
     if (!model.whole_latents) {
       bytes.attention += star(static_cast<double>(model.chosen_bytes_per_token) *
                               static_cast<double>(ChosenTokens(*latent, context_tokens)));
@@ -124,12 +127,15 @@ StepTime PredictStepTime(const StepModel& model, const StepMachine& machine, int
   if (ranks > 1) {
     const GatherBytes bytes = BytesOfGathers(model, context_tokens);
     const int of_latents =
-        latent == nullptr ? 0 : GathersOfLatents(*latent, config.num_layers, model.whole_latents, context_tokens);
+        latent == nullptr
+            ? 0
+            : GathersOfLatents(*latent, config.num_layers, model.whole_latents, context_tokens);
     const double trips = ranks > 2 ? 2 : 1;  // through rank 0
-    time.gathers_s = trips * machine.gather_s * (4 * config.num_layers + of_latents + 2) +
-                     Over(row_count * (moe_layers * bytes.layer_moe +
-                                       dense_layers * bytes.layer_dense + bytes.attention + bytes.step),
-                          machine.link_bytes_per_s);
+    time.gathers_s =
+        trips * machine.gather_s * (4 * config.num_layers + of_latents + 2) +
+        Over(row_count * (moe_layers * bytes.layer_moe + dense_layers * bytes.layer_dense +
+                          bytes.attention + bytes.step),
+             machine.link_bytes_per_s);
   }
 
   if (moe_layers > 0) {

@@ -7,8 +7,8 @@
 // matches anywhere (re.search).
 //
 // Threads    const methods from any thread.
-// Errors     an expression that model/quantization/module_regex.h does not take, and those after the
-//            first kMaxExpressions, match nothing and are named by unread().
+// Errors     an expression that model/quantization/module_regex.h does not take, and those after
+//            the first kMaxExpressions, match nothing and are named by unread().
 
 #include <string>
 #include <string_view>

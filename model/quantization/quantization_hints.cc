@@ -225,10 +225,10 @@ class Reader {
                      const ModuleHints& hints) {
     const absl::Status added = hints_.overrides.AddExpression(expression, anchor, hints);
     if (added.ok()) return;
-    hints_.remarks.push_back(absl::StrFormat("%s: the expression \"%s\" cannot be read and names no "
-                                             "module: %s",
-                                             kRoot, expression.substr(0, 60),
-                                             std::string(added.message())));
+    hints_.remarks.push_back(
+        absl::StrFormat("%s: the expression \"%s\" cannot be read and names no "
+                        "module: %s",
+                        kRoot, expression.substr(0, 60), std::string(added.message())));
   }
 
   // GPTQModel: "-:REGEX" = left alone, "+:REGEX" or "REGEX" = other settings; the first match

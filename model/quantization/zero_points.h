@@ -9,8 +9,8 @@
 //   others: 8 everywhere      8                       8           8
 //   anything else             refused                 as stored   as stored
 //
-// With 8 bits 128 stands for 8, 127 for 7. GPTQ zero points that are 0 everywhere under a config that
-// says symmetric were never set, and mean 8. "As stored" is the plan's convention:
+// With 8 bits 128 stands for 8, 127 for 7. GPTQ zero points that are 0 everywhere under a config
+// that says symmetric were never set, and mean 8. "As stored" is the plan's convention:
 // docs/weight_formats.md.
 //
 // Threads    pure.

@@ -232,9 +232,10 @@ class TensorScan {
     if (!only) return;
     const int usual = use_.plan->zero_points == ZeroPoints::kMinusOne ? symmetric - 1 : symmetric;
     if (*only != usual && (*only == symmetric || *only == symmetric - 1)) {
-      gathering_.Remark(tensor_,
-                        absl::StrFormat("%d throughout, where its layout stores %d for symmetric weights",
-                                        *only, usual));
+      gathering_.Remark(
+          tensor_,
+          absl::StrFormat("%d throughout, where its layout stores %d for symmetric weights", *only,
+                          usual));
     }
   }
 

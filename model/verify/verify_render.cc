@@ -51,7 +51,8 @@ std::string ZeroPointText(const CodeRange& range) {
     out += absl::StrFormat("%s%d %s", out.empty() ? "" : ", ", count, what);
   };
   add(range.without_zeros, "without");
-  for (const auto& [code, count] : range.one_zero) add(count, absl::StrFormat("stored as %d", code));
+  for (const auto& [code, count] : range.one_zero)
+    add(count, absl::StrFormat("stored as %d", code));
   add(range.several_zeros, "of several values");
   return out;
 }

@@ -1,10 +1,11 @@
 #pragma once
 // AllowedNames: which names of certificates may do what between our own processes.
 //
-// Entries    "NAME" for every role, or "ROLE=NAME" with worker, router, coordinator or admin; a name
-//            may have several. A name: a SPIFFE id (compared as it is) or a DNS name (without regard
-//            to case). No patterns.
-// Coordinator  whom we dial for one: names of that role; where the list has none of it, the routers',
+// Entries    "NAME" for every role, or "ROLE=NAME" with worker, router, coordinator or admin; a
+//            name may have several. A name: a SPIFFE id (compared as it is) or a DNS name (without
+//            regard to case). No patterns.
+// Coordinator  whom we dial for one: names of that role; where the list has none of it, the
+//              routers',
 //            which have the coordinator inside.
 // Errors     Parse: kInvalidArgument with the entry.
 // Threads    immutable once made.

@@ -1,6 +1,6 @@
 #pragma once
-// What a TLS client says first, as far as a listener must know before anybody answers: whether it is
-// TLS at all, and whether the client speaks the newest version.
+// What a TLS client says first, as far as a listener must know before anybody answers: whether it
+// is TLS at all, and whether the client speaks the newest version.
 //
 // Threads    pure. Bounds: nothing is read beyond `bytes`, whatever lengths they tell.
 

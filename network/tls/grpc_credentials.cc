@@ -79,7 +79,8 @@ class Verifier final : public tls::ExternalCertificateVerifier {
     }
     const auto refusal = RefusePeer(peer, *identity_->current(), {use_}, std::time(nullptr));
     if (!refusal) return identity_->CheckRole(peer.leaf_pem, {server_}).ok();
-    identity_->report().Refused(identity_->listener(), refusal->cause, refusal->peer, refusal->what);
+    identity_->report().Refused(identity_->listener(), refusal->cause, refusal->peer,
+                                refusal->what);
     return false;
   }
 
@@ -125,8 +126,8 @@ std::shared_ptr<grpc::ChannelCredentials> GrpcChannelCredentials(
   options.watch_identity_key_cert_pairs();
   options.set_verify_server_certs(false);  // the verifier does
   options.set_check_call_host(false);      // names are compared with the list
-  options.set_certificate_verifier(
-      tls::ExternalCertificateVerifier::Create<Verifier>(identity, PeerUse::kServer, server, nullptr));
+  options.set_certificate_verifier(tls::ExternalCertificateVerifier::Create<Verifier>(
+      identity, PeerUse::kServer, server, nullptr));
   return tls::TlsCredentials(options);
 }
 

@@ -21,7 +21,8 @@ namespace sheaf {
 absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> GrpcServerCredentials(
     const std::shared_ptr<TlsIdentity>& identity);
 
-// Null: plaintext. `server`: as what the other end is dialled; where names have roles it needs that one.
+// Null: plaintext. `server`: as what the other end is dialled; where names have roles it needs that
+// one.
 std::shared_ptr<grpc::ChannelCredentials> GrpcChannelCredentials(
     const std::shared_ptr<TlsIdentity>& identity, PeerRole server = PeerRole::kCoordinator);
 

@@ -4,8 +4,8 @@
 //
 // Names      SPIFFE ids (spiffe://domain/path) among its URIs and DNS names, compared exactly (DNS
 //            names without regard to case; no patterns). The common name counts for nothing.
-// Host       of a server that was dialled by its name: a DNS name or IP address as a browser compares
-//            it (*.example.org is every name one level below), or a SPIFFE id, exactly.
+// Host       of a server that was dialled by its name: a DNS name or IP address as a browser
+//            compares it (*.example.org is every name one level below), or a SPIFFE id, exactly.
 // Threads    pure. Cost: some hundred microseconds (signatures).
 
 #include <optional>
@@ -44,7 +44,8 @@ struct PeerPem {
 
 struct PeerWish {
   PeerUse use = PeerUse::kClient;
-  AllowedNames allowed{};  // it has one of them, a server as a coordinator; none: whatever its names
+  // it has one of them, a server as a coordinator; none: whatever its names
+  AllowedNames allowed{};
   std::string host{};      // it has this one too; empty: none is wanted
 };
 

@@ -1,7 +1,7 @@
 #pragma once
-// TlsDialer: TLS towards a server that is known by the name it is dialled by, for commands that ask a
-// running process: the system's CAs or a file of them, a certificate of our own if the server wants
-// one.
+// TlsDialer: TLS towards a server that is known by the name it is dialled by, for commands that ask
+// a running process: the system's CAs or a file of them, a certificate of our own if the server
+// wants one.
 //
 // Name       that the server's certificate must have: the option's, else the dialled host
 //            (peer_certificate.h, "Host").

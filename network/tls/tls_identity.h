@@ -48,8 +48,8 @@ class TlsIdentity {
 
   // Everyone where there are no CAs. Refused ones are reported.
   bool Accepts(const PeerCertificate& peer, PeerUse use) const;
-  // Whether an accepted client may act in one of the roles, by the names of its certificate. OK where
-  // no names are listed; else kPermissionDenied, reported.
+  // Whether an accepted client may act in one of the roles, by the names of its certificate. OK
+  // where no names are listed; else kPermissionDenied, reported.
   absl::Status CheckRole(std::string_view leaf_pem, std::initializer_list<PeerRole> roles) const;
   // `changed` runs on the thread that looks while `alive` is there, which must not own this.
   void Subscribe(std::weak_ptr<void> alive, Changed changed);

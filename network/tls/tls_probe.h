@@ -1,6 +1,6 @@
 #pragma once
-// Whether an address speaks TLS, found by saying hello: for the message to somebody whose own words it
-// did not understand.
+// Whether an address speaks TLS, found by saying hello: for the message to somebody whose own words
+// it did not understand.
 //
 // Threads    the caller's; it waits for at most about `timeout` for each address of the host, name
 //            lookup apart.

@@ -2,8 +2,8 @@
 // TlsReport: what is known of TLS, as log lines and figures (docs/metrics.md, "TLS").
 //
 // Refusals   each counts; the log has one line a peer, cause and minute, with the number of
-//            those that were left out. Strangers cannot fill it: beyond kMaxPeers peers of a minute, lines
-//            are left out too.
+//            those that were left out. Strangers cannot fill it: beyond kMaxPeers peers of a
+//            minute, lines are left out too.
 // Threads    all verbs from any thread; one short lock.
 // Ownership  the registry outlives this.
 
@@ -44,8 +44,8 @@ class TlsReport {
   // A null registry: the log alone.
   TlsReport(prometheus::Registry* registry, const Clock& clock);
 
-  // `listener`: "clients", "cluster" or "metrics". `peer`: its address, or the names of its certificate.
-  // `what`: for people, e.g. "its certificate has expired".
+  // `listener`: "clients", "cluster" or "metrics". `peer`: its address, or the names of its
+  // certificate. `what`: for people, e.g. "its certificate has expired".
   void Refused(const std::string& listener, TlsRefusal cause, const std::string& peer,
                const std::string& what);
   // End of the certificate that is presented.

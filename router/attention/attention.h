@@ -4,8 +4,9 @@
 //
 //   attended[r] = attention(normed[r], everything before it in its sequence), before o_proj
 //
-// A call also stores what the step's tokens leave in the cache for later ones. Of several ranks each attends with its
-// own heads; what all heads need is made in parts, which the ranks put together.
+// A call also stores what the step's tokens leave in the cache for later ones. Of several ranks
+// each attends with its own heads; what all heads need is made in parts, which the ranks put
+// together.
 //
 // Numbers    a row's result depends on its sequence alone: not on its neighbours, the chunk it
 //            comes in, block ids or threads.
@@ -43,8 +44,8 @@ class Attention {
  public:
   virtual ~Attention() = default;
 
-  // normed holds a row for each of `rows`; attended [rows][the rank's attended columns]. Layers come in
-  // ascending order, each once a step. Of several ranks every one makes the same calls.
+  // normed holds a row for each of `rows`; attended [rows][the rank's attended columns]. Layers
+  // come in ascending order, each once a step. Of several ranks every one makes the same calls.
   virtual absl::Status Run(int layer, std::span<const StepRow> rows,
                            const kernels::Activations& normed, float* attended) = 0;
 

@@ -28,9 +28,11 @@ using kernels::Linear;
 using kernels::LinearCall;
 using kernels::QuantizedRowsBuffer;
 
-// Whether a product whose inputs the ranks make in these columns reads nothing but whole int16 groups.
+// Whether a product whose inputs the ranks make in these columns reads nothing but whole int16
+// groups.
 bool ReadsWholeGroups(const Linear& linear, std::span<const IndexRange> columns) {
-  return linear.is_integer() && linear.permutation() == nullptr && RankRows::AreWholeGroups(columns);
+  return linear.is_integer() && linear.permutation() == nullptr &&
+         RankRows::AreWholeGroups(columns);
 }
 
 absl::Status AllAreOver() {
@@ -151,7 +153,8 @@ struct Decoder::Impl {
     return size_t(options.max_batched_tokens) * floats_per_row;
   }
 
-  absl::Status Forward(const StepBatch& batch, const std::function<void(const LogitRows&)>& on_logits,
+  absl::Status Forward(const StepBatch& batch,
+                       const std::function<void(const LogitRows&)>& on_logits,
                        StepWatch* step_watch);
   absl::Status LookUp(bool has_delta, bool has_shared);
   void MoveTogether(std::span<const int> kept, const Scratch& buffer) const;
@@ -161,8 +164,9 @@ struct Decoder::Impl {
   void RunInner(const FeedForwardWeights& mlp, QuantizedRowsBuffer* quantized);
   void RunDown(const FeedForwardWeights& mlp, const float* inner_rows, int width,
                const QuantizedRowsBuffer& quantized, float* out);
-  absl::Status PutInnerTogether(const FeedForwardWeights& mlp, const std::vector<IndexRange>& inner_columns,
-                                int width, InnerRows& inner_rows, const RankRows::Piece* beside);
+  absl::Status PutInnerTogether(const FeedForwardWeights& mlp,
+                                const std::vector<IndexRange>& inner_columns, int width,
+                                InnerRows& inner_rows, const RankRows::Piece* beside);
   absl::Status RunDenseMlp(const FeedForwardWeights& mlp);
   absl::Status PutTogether(std::span<const RankRows::Piece> pieces,
                            std::span<const RankRows::GroupsPiece> groups = {});
@@ -254,7 +258,8 @@ absl::Status Decoder::Impl::Embed(const StepBatch& batch) {
     pool.ParallelFor(rows.size(), CostOfElements(width), [&](int64_t r, int) {
       const StepSequence& sequence = batch.sequences[rows[r].sequence];
       const TokenId token = sequence.tokens[rows[r].position - sequence.first_position];
-      kernels::WidenToFloat(weights.embedding.row(token), weights.embedding.format, width, out + r * width);
+      kernels::WidenToFloat(weights.embedding.row(token), weights.embedding.format, width,
+                            out + r * width);
     });
   }
   if (group == nullptr) return absl::OkStatus();
@@ -307,8 +312,8 @@ absl::Status Decoder::Impl::Attend(int layer) {
     StageTimer timer(options.timings, &StepTimings::output);
     if (!as_groups)
       kernels::QuantizeRows(pool, attended.data(), num_rows, attended_size, attended_quantized);
-    const Activations x = RowsOf(as_groups ? nullptr : attended.data(), attended_quantized, attended_size,
-                                 0, num_rows);
+    const Activations x = RowsOf(as_groups ? nullptr : attended.data(), attended_quantized,
+                                 attended_size, 0, num_rows);
     const LinearCall call{&output, &x, out, share.hidden.count};
     kernels::RunLinears(pool, {&call, 1});
   }
@@ -345,10 +350,12 @@ void Decoder::Impl::RunDown(const FeedForwardWeights& mlp, const float* inner_ro
   kernels::RunLinears(pool, {&down, 1});
 }
 
-// The inner rows at every rank, ready for RunDown(inner), in one gather with what lies `beside`. Of several ranks.
+// The inner rows at every rank, ready for RunDown(inner), in one gather with what lies `beside`. Of
+// several ranks.
 absl::Status Decoder::Impl::PutInnerTogether(const FeedForwardWeights& mlp,
-                                             const std::vector<IndexRange>& inner_columns, int width,
-                                             InnerRows& inner_rows, const RankRows::Piece* beside) {
+                                             const std::vector<IndexRange>& inner_columns,
+                                             int width, InnerRows& inner_rows,
+                                             const RankRows::Piece* beside) {
   const int num_rows = rows.size();
   std::vector<RankRows::Piece> pieces;
   if (beside != nullptr) pieces.push_back(*beside);
@@ -395,9 +402,10 @@ absl::Status Decoder::Impl::RunExperts(StepId step, int layer, StepLookout& look
   }
   if (group != nullptr) {
     // The shared expert's inner rows go with the gate's, so that there is one gather for both.
-    const RankRows::Piece gate{own_gate->data(), columns.gate, config.num_experts, gate_logits.data()};
-    SHEAF_RETURN_IF_ERROR(has_shared ? PutInnerTogether(w.feed_forward, columns.shared_inner, shared_width,
-                                                        shared_inner, &gate)
+    const RankRows::Piece gate{own_gate->data(), columns.gate, config.num_experts,
+                               gate_logits.data()};
+    SHEAF_RETURN_IF_ERROR(has_shared ? PutInnerTogether(w.feed_forward, columns.shared_inner,
+                                                        shared_width, shared_inner, &gate)
                                      : PutTogether({&gate, 1}));
   }
   if (experts != nullptr) {
@@ -411,10 +419,11 @@ absl::Status Decoder::Impl::RunExperts(StepId step, int layer, StepLookout& look
         config.routed_scaling,
         w.correction_bias.empty() ? nullptr : w.correction_bias.data()};
     route_ids.resize(size_t(num_rows) * top_k);
-    pool.ParallelFor(num_rows, CostOfElements(8 * int64_t{config.num_experts}), [&](int64_t r, int) {
-      kernels::SelectExperts(gate_logits.data() + r * config.num_experts, 1, params,
-                             route_ids.data() + r * top_k, route_weights.data() + r * top_k);
-    });
+    pool.ParallelFor(
+        num_rows, CostOfElements(8 * int64_t{config.num_experts}), [&](int64_t r, int) {
+          kernels::SelectExperts(gate_logits.data() + r * config.num_experts, 1, params,
+                                 route_ids.data() + r * top_k, route_weights.data() + r * top_k);
+        });
   }
   if (pool.cut()) return AllAreOver();
   lookout.KeepWhole(true);
@@ -475,7 +484,8 @@ absl::Status Decoder::Impl::RunLmHead(const std::function<void(const LogitRows&)
     }
     if (group != nullptr) {
       StageTimer timer(options.timings, &StepTimings::gather);
-      const RankRows::Piece piece{own_logits->data(), columns.vocabulary, vocab_size, logits.data()};
+      const RankRows::Piece piece{own_logits->data(), columns.vocabulary, vocab_size,
+                                  logits.data()};
       SHEAF_RETURN_IF_ERROR(rank_rows->PutTogether(count, {&piece, 1}));
       if (group->rank() != 0) continue;
     }
@@ -509,9 +519,11 @@ absl::Status Decoder::Forward(const StepBatch& batch,
   absl::Status status;
   if (group->rank() == 0) {
     int rows = 0;
-    for (const StepSequence& sequence : batch.sequences) rows += static_cast<int>(sequence.tokens.size());
+    for (const StepSequence& sequence : batch.sequences)
+      rows += static_cast<int>(sequence.tokens.size());
     if (rows == 0) return absl::OkStatus();
-    status = group->Begin(batch.step, rows, EncodeStepPlan(batch.sequences, impl_->cache.block_size()));
+    status =
+        group->Begin(batch.step, rows, EncodeStepPlan(batch.sequences, impl_->cache.block_size()));
   }
   if (status.ok()) status = impl_->Forward(batch, on_logits, watch);
   if (!status.ok()) group->Abort(status);

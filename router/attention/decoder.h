@@ -11,18 +11,21 @@
 // Numbers    float32 throughout; a row is quantized once per product's input. A row's result
 //            depends on its sequence alone: not on its neighbours, the chunk it comes in, block ids
 //            or threads.
-// Ranks      with DecoderRanks, one rank of tensor parallelism: every rank makes its rows of each product
-//            (model/rank_share.h) and the same Forward with the same batch, has all of the residual, and gets the
-//            same bytes as a single rank. Rank 0 alone has the experts, the watch and the logits, and begins the
-//            others' steps. Four gathers a layer, one for the logits. Rows of what is over stay until all are.
+// Ranks      with DecoderRanks, one rank of tensor parallelism: every rank makes its rows of each
+//            product (model/rank_share.h) and the same Forward with the same batch, has all of the
+//            residual, and gets the same bytes as a single rank. Rank 0 alone has the experts, the
+//            watch and the logits, and begins the others' steps. Four gathers a layer, one for the
+//            logits. Rows of what is over stay until all are.
 // Ownership  borrows weights, cache, expert layer and pool, which outlive it. Scratch for
 //            max_batched_tokens rows is reserved once and touched as needed.
 // Threads    Forward: the step thread only; it uses the whole pool.
-// Watch      with a StepWatch, sequences that are over leave the step at the next half of a layer, and
-//            the pool's lookout is Forward's; when none is left Forward ends, inside a stage too.
-// Errors     those of ExpertLayer and of RankGroup, which is aborted with the former (the batch's K/V rows are then undefined and its sequences must
-//            end or be recomputed). kInvalidArgument: more tokens than max_batched_tokens or an id
-//            outside the vocabulary. kAborted: every sequence of the batch is over.
+// Watch      with a StepWatch, sequences that are over leave the step at the next half of a layer,
+//            and the pool's lookout is Forward's; when none is left Forward ends, inside a stage
+//            too.
+// Errors     those of ExpertLayer and of RankGroup, which is aborted with the former (the batch's
+//            K/V rows are then undefined and its sequences must end or be recomputed).
+//            kInvalidArgument: more tokens than max_batched_tokens or an id outside the vocabulary.
+//            kAborted: every sequence of the batch is over.
 // Cost       a step reads every dense weight once per 12 rows, and each touched expert.
 
 #include <cstdint>

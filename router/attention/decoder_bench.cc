@@ -4,8 +4,8 @@
 // milliseconds a stage.
 //
 // The cache of a decoding sequence holds 200 tokens in the first form. What the stages outside the
-// matrix products cost is the line "overhead": norm, RoPE and store, attention and embedding. In the
-// second the cache is filled with random numbers, not by a prefill: what is attended to is
+// matrix products cost is the line "overhead": norm, RoPE and store, attention and embedding. In
+// the second the cache is filled with random numbers, not by a prefill: what is attended to is
 // meaningless, what it costs is not.
 
 #include <algorithm>
@@ -46,7 +46,8 @@ class Bench {
         source_(config.num_layers, config.num_experts,
                 [&](LayerId layer, ExpertId expert) { return slice.Find(layer, expert); }),
         experts_(source_, config.num_layers, config.num_experts, pool),
-        cache_(OrExit(KvCache::Create(config, {AllHeads(config)}, CacheOptions(config, max_tokens)))),
+        cache_(
+            OrExit(KvCache::Create(config, {AllHeads(config)}, CacheOptions(config, max_tokens)))),
         decoder_(config, weights, *cache_, experts_, pool,
                  {.max_batched_tokens = kPrefill,
                   .max_model_len = max_model_len,
@@ -169,7 +170,8 @@ int Main(int argc, char** argv) {
   const std::unique_ptr<Checkpoint> checkpoint = OrExit(Checkpoint::Open(argv[1]));
   const auto weights =
       OrExit(DecoderWeights::Load(*checkpoint, config, WholeModel(config), pool, quiet));
-  const auto slice = OrExit(ExpertSlice::Load(*checkpoint, config, AllExperts(config), pool, quiet));
+  const auto slice =
+      OrExit(ExpertSlice::Load(*checkpoint, config, AllExperts(config), pool, quiet));
   if (argc > 3) {
     std::vector<int> contexts;
     for (int i = 3; i < argc; ++i) contexts.push_back(std::max(1, std::atoi(argv[i])));

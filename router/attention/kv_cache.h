@@ -1,23 +1,23 @@
 #pragma once
-// KvCache: what attention keeps of the positions it has seen, of one attention rank and every layer,
-// cut into blocks of `block_size` positions.
+// KvCache: what attention keeps of the positions it has seen, of one attention rank and every
+// layer, cut into blocks of `block_size` positions.
 //
 // The memory is a number of planes, each with the same number of bytes for every block: a plane
 // a layer for grouped-query attention (keys and values); one a layer for latent attention (latent
 // and rotated key), and one more for each layer that has an indexer (its keys). A block id means
-// the same positions in every plane and on every rank, so one block table serves a sequence through the whole model.
-// Of keys and values a rank has its heads; of what all heads read it has some of each block's positions
-// (latent/kept_slots.h). Of latents it has all positions where no indexer bounds how many a token attends to, since
-// they would have to travel again and again, and where KvShare says so.
-// Which block belongs to whom is router/schedule/blocks/kv_block_allocator.h; what the bytes of a plane
-// mean is the business of the attention that reads it.
+// the same positions in every plane and on every rank, so one block table serves a sequence through
+// the whole model. Of keys and values a rank has its heads; of what all heads read it has some of
+// each block's positions (latent/kept_slots.h). Of latents it has all positions where no indexer
+// bounds how many a token attends to, since they would have to travel again and again, and where
+// KvShare says so. Which block belongs to whom is router/schedule/blocks/kv_block_allocator.h; what
+// the bytes of a plane mean is the business of the attention that reads it.
 //
 // Shapes     plane(i): [num_blocks][kept positions * bytes of a position].
 // Ownership  one anonymous mapping, asked to be of huge pages; untouched blocks cost no memory.
 // Threads    constant after Create; the bytes are written by the step thread.
-// Errors     kInvalidArgument: a bad block size, a format that this attention cannot have, or memory
-//            for less than one block (says the bytes of a block). kResourceExhausted: the system
-//            refuses the mapping.
+// Errors     kInvalidArgument: a bad block size, a format that this attention cannot have, or
+//            memory for less than one block (says the bytes of a block). kResourceExhausted: the
+//            system refuses the mapping.
 
 #include <cstddef>
 #include <cstdint>

@@ -1,10 +1,11 @@
 #pragma once
 // RankRows: rows whose columns the ranks have made apart, put together at every rank.
 //
-// Shapes     a piece: own [num_rows][own columns of this rank], all [num_rows][width]; every rank's columns are
-//            of 0..width, and where two ranks have some of them, none is in both.
-// Numbers    as they are: what the ranks made is not changed on the way. Rows that only integer products read go
-//            as the int16 groups that those read, in half the bytes, where each rank has whole groups of them.
+// Shapes     a piece: own [num_rows][own columns of this rank], all [num_rows][width]; every rank's
+//            columns are of 0..width, and where two ranks have some of them, none is in both.
+// Numbers    as they are: what the ranks made is not changed on the way. Rows that only integer
+//            products read go as the int16 groups that those read, in half the bytes, where each
+//            rank has whole groups of them.
 // Threads    the step thread; copies over the pool.
 // Errors     those of RankGroup; kDataLoss: another rank's part has another size than its share.
 // Cost       one gather for all pieces of a call.

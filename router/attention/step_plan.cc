@@ -17,8 +17,8 @@ int BlocksFor(int64_t tokens, int block_size) {
 }
 
 absl::Status Bad(size_t sequence, const char* what, int64_t wanted, int64_t got) {
-  return absl::InvalidArgumentError(
-      absl::StrFormat("step plan: sequence %d: %s: wanted %d, got %d", sequence, what, wanted, got));
+  return absl::InvalidArgumentError(absl::StrFormat("step plan: sequence %d: %s: wanted %d, got %d",
+                                                    sequence, what, wanted, got));
 }
 
 }  // namespace
@@ -28,7 +28,8 @@ std::vector<uint8_t> EncodeStepPlan(std::span<const StepSequence> sequences, int
   for (const StepSequence& sequence : sequences) {
     const int tokens = static_cast<int>(sequence.tokens.size());
     const int blocks = BlocksFor(int64_t{sequence.first_position} + tokens, block_size);
-    words.insert(words.end(), {tokens, sequence.first_position, sequence.first_logit_token, blocks});
+    words.insert(words.end(),
+                 {tokens, sequence.first_position, sequence.first_logit_token, blocks});
     words.insert(words.end(), sequence.tokens.begin(), sequence.tokens.end());
     words.insert(words.end(), sequence.block_table.begin(), sequence.block_table.begin() + blocks);
   }
@@ -62,7 +63,8 @@ absl::StatusOr<ReceivedStepPlan> ReceivedStepPlan::Decode(std::span<const uint8_
     if (int64_t{first} + tokens > bounds.max_positions) {
       return Bad(i, "positions up to", bounds.max_positions, int64_t{first} + tokens);
     }
-    if (first_logit < 0 || first_logit > tokens) return Bad(i, "first logit token", tokens, first_logit);
+    if (first_logit < 0 || first_logit > tokens)
+      return Bad(i, "first logit token", tokens, first_logit);
     const int needed = BlocksFor(int64_t{first} + tokens, bounds.block_size);
     if (blocks != needed) return Bad(i, "blocks", needed, blocks);
     if (left.size() < static_cast<size_t>(tokens) + static_cast<size_t>(blocks)) {
@@ -70,7 +72,8 @@ absl::StatusOr<ReceivedStepPlan> ReceivedStepPlan::Decode(std::span<const uint8_
     }
     const std::span<const int32_t> table = left.subspan(tokens, blocks);
     for (const int32_t block : table) {
-      if (block < 0 || block >= bounds.num_blocks) return Bad(i, "blocks below", bounds.num_blocks, block);
+      if (block < 0 || block >= bounds.num_blocks)
+        return Bad(i, "blocks below", bounds.num_blocks, block);
     }
     plan.sequences_.push_back({left.first(tokens), first, table, first_logit});
     left = left.subspan(static_cast<size_t>(tokens) + static_cast<size_t>(blocks));

@@ -1,6 +1,6 @@
 #pragma once
-// StepRows: the tokens of the step in flight, one a row, and which of them want logits; rows go when
-// their sequences are over (step_watch.h).
+// StepRows: the tokens of the step in flight, one a row, and which of them want logits; rows go
+// when their sequences are over (step_watch.h).
 //
 // Threads    the step thread; constant while the pool computes.
 // Errors     Set: kInvalidArgument: more rows than max_rows, or an id outside the vocabulary.

@@ -1,8 +1,8 @@
 #pragma once
-// StepWatch: how a forward pass learns that some of its sequences are over (cancelled, too late, the
-// server stops) while it computes. The decoder looks between stages and inside long loops, and lets
-// the rows of those sequences go at the next half of a layer; the others' results stay the same to
-// the bit, because a row's result depends on its sequence alone.
+// StepWatch: how a forward pass learns that some of its sequences are over (cancelled, too late,
+// the server stops) while it computes. The decoder looks between stages and inside long loops, and
+// lets the rows of those sequences go at the next half of a layer; the others' results stay the
+// same to the bit, because a row's result depends on its sequence alone.
 //
 // Threads    the step thread. Look also from between the items of the pool's loops, while other
 //            threads compute: what they read of a sequence stays as it is until OnDropped.

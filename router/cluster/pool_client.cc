@@ -105,8 +105,8 @@ bool PoolClient::RunSession() {
                                                       end_status_ = status;
                                                     }});
   v1::FromRouter hello;
-  *hello.mutable_hello() = MakeRouterHello({options_.model, options_.instance, options_.host, options_.pid,
-                                            options_.version, options_.token});
+  *hello.mutable_hello() = MakeRouterHello({options_.model, options_.instance, options_.host,
+                                            options_.pid, options_.version, options_.token});
   stream->Send(hello);
 
   bool taken = false;

@@ -34,7 +34,8 @@ RemotePoolStatus::RemotePoolStatus(const std::string& address, std::string token
 RemotePoolStatus::~RemotePoolStatus() {
   absl::MutexLock lock(&mutex_);
   if (under_way_) under_way_->context.TryCancel();
-  const auto over = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return under_way_ == nullptr; };
+  const auto over = [this]()
+                        ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return under_way_ == nullptr; };
   mutex_.Await(absl::Condition(&over));
 }
 
@@ -54,8 +55,9 @@ void RemotePoolStatus::Ask() {
   Call& call = *under_way_;
   call.context.set_deadline(std::chrono::system_clock::now() + kTimeout);
   if (!token_.empty()) call.context.AddMetadata("authorization", "Bearer " + token_);
-  stub_->async()->GetStatus(&call.context, &call.request, &call.answer,
-                            [this, kept = under_way_](grpc::Status status) { Ended(kept, status); });
+  stub_->async()->GetStatus(
+      &call.context, &call.request, &call.answer,
+      [this, kept = under_way_](grpc::Status status) { Ended(kept, status); });
 }
 
 void RemotePoolStatus::Ended(const std::shared_ptr<Call>& call, const grpc::Status& status) {

@@ -1,9 +1,9 @@
 #pragma once
-// What a coordinator behind gRPC says of its pool (sheaf.v1.Pool.GetStatus), for people who look. Nothing that
-// serves requests waits for it or depends on it.
+// What a coordinator behind gRPC says of its pool (sheaf.v1.Pool.GetStatus), for people who look.
+// Nothing that serves requests waits for it or depends on it.
 //
-//   Get   the last answer, as long as it is younger than `stale`; nothing when there is none. When it
-//         is older than `fresh`, another one is asked for; one call at a time. It does not wait.
+//   Get   the last answer, as long as it is younger than `stale`; nothing when there is none. When
+//         it is older than `fresh`, another one is asked for; one call at a time. It does not wait.
 //
 // Threads    Get: any. Destruction cancels the call under way and waits for its end.
 // Ownership  borrows the clock.

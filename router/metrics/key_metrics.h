@@ -19,8 +19,8 @@
 
 namespace sheaf {
 
-// 16 hex digits, the same in every process for the same key; "none" for an empty one. Not a secret's
-// guard: a key that can be guessed can be recognised.
+// 16 hex digits, the same in every process for the same key; "none" for an empty one. Not a
+// secret's guard: a key that can be guessed can be recognised.
 std::string HashOfKey(std::string_view fairness_key);
 
 class KeyMetrics {

@@ -41,8 +41,9 @@ constexpr const char* kAskedAgain[] = {"link_lost", "not_held", "late", "error"}
 }  // namespace
 
 PoolMetrics::PoolMetrics(prometheus::Registry& registry)
-    : step_dispatch_(Histogram(registry, "sheaf_step_dispatch_seconds",
-                               "Sending token vectors to the workers, summed over a step's layers.")),
+    : step_dispatch_(
+          Histogram(registry, "sheaf_step_dispatch_seconds",
+                    "Sending token vectors to the workers, summed over a step's layers.")),
       step_combine_(
           Histogram(registry, "sheaf_step_combine_seconds",
                     "Waiting for and adding the workers' answers, summed over a step's layers.")),
@@ -56,8 +57,8 @@ PoolMetrics::PoolMetrics(prometheus::Registry& registry)
       steps_given_up_(Counters(registry, "sheaf_steps_given_up_total",
                                "Steps computed again because nobody answered for an expert.")
                           .Add({})),
-      sent_bytes_(Counters(registry, "sheaf_exchange_sent_bytes_total",
-                           "Bytes sent to an expert worker.")),
+      sent_bytes_(
+          Counters(registry, "sheaf_exchange_sent_bytes_total", "Bytes sent to an expert worker.")),
       received_bytes_(Counters(registry, "sheaf_exchange_received_bytes_total",
                                "Bytes received from an expert worker.")),
       expert_tokens_(Counters(registry, "sheaf_expert_tokens_total",

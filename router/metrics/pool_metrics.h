@@ -1,6 +1,6 @@
 #pragma once
-// PoolMetrics: the figures of a router's links to the pool's workers and of what its steps ask them.
-// docs/metrics.md lists the names with unit and meaning; a test holds the two together.
+// PoolMetrics: the figures of a router's links to the pool's workers and of what its steps ask
+// them. docs/metrics.md lists the names with unit and meaning; a test holds the two together.
 //
 // Threads     all verbs from any thread. Ownership: the registry outlives this.
 // Labels      few values each: worker ids, causes, results.

@@ -9,7 +9,8 @@ namespace {
 
 constexpr const char* kLossNames[] = {"closed", "late", "nonsense", "forged", "other"};
 
-// As those of the workers' exchange: microseconds over shared memory, seconds for a prefill over a network.
+// As those of the workers' exchange: microseconds over shared memory, seconds for a prefill over a
+// network.
 prometheus::Histogram::BucketBoundaries GatherBuckets() {
   return {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
           0.05,   0.1,     0.25,   0.5,   1,      2.5,   5,    10};
@@ -65,7 +66,8 @@ RankMetrics::RankMetrics(prometheus::Registry& registry, int wanted)
 }
 
 void RankMetrics::GroupIs(const Group& group, TimePoint now) {
-  if (incomplete_since_.has_value()) incomplete_seconds_.Increment(Seconds(now - *incomplete_since_));
+  if (incomplete_since_.has_value())
+    incomplete_seconds_.Increment(Seconds(now - *incomplete_since_));
   incomplete_since_ = group.joined < wanted_ ? std::optional(now) : std::nullopt;
   joined_.Set(group.joined);
   groups_.Increment(static_cast<double>(group.groups - told_.groups));

@@ -2,8 +2,8 @@
 // RankMetrics: the figures of a router's attention ranks, as verbs (docs/metrics.md); of one
 // RouterMetrics' registry. Registered also where a single rank is all there is.
 //
-// Who calls   GroupIs: the owner's loop, about every 50 ms. The others: the engine's observer, on the step
-//             thread.
+// Who calls   GroupIs: the owner's loop, about every 50 ms. The others: the engine's observer, on
+//             the step thread.
 // Threads     one for GroupIs; any for the rest; lock-free. Ownership   the registry outlives this.
 
 #include <array>

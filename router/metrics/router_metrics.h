@@ -70,7 +70,8 @@ class RouterMetrics {
   void StepWasPlanned(Duration predicted, Duration target, Duration step);
   // CPU time of the step thread between two forward passes.
   void SchedulingTook(Duration cpu);
-  // New tokens that clients were told, and of those the ones that a guide appended without sampling.
+  // New tokens that clients were told, and of those the ones that a guide appended without
+  // sampling.
   void TokensTold(int64_t generated, int64_t forced);
   void Preempted();
   // A sequence begins to be computed: of so many tokens, so many are in the prefix cache.

@@ -3,7 +3,8 @@
 // (docs/metrics.md); of one RouterMetrics' registry.
 //
 // Who calls   the engine's observer, once for each sequence at its end.
-// Threads     any; each verb locks a histogram for a moment. Ownership   the registry outlives this.
+// Threads     any; each verb locks a histogram for a moment. Ownership   the registry outlives
+//             this.
 
 #include <cstdint>
 #include <optional>

@@ -3,8 +3,8 @@
 // generators and dashboards made for vLLM read. Made at a scrape out of what was collected: nothing
 // is counted twice.
 //
-// Labels     model_name (the first served name) and engine ("0"), as vLLM has them, beside a figure's
-//            own. Series: a fixed number, about 60 and the buckets of 12 histograms.
+// Labels     model_name (the first served name) and engine ("0"), as vLLM has them, beside a
+//            figure's own. Series: a fixed number, about 60 and the buckets of 12 histograms.
 // Differences where ours means something else than vLLM's: docs/metrics.md.
 // Threads    pure.
 

@@ -39,8 +39,8 @@ class RankHub::Life final : public v1::AttentionRanks::Service {
       : options_(options),
         clock_(clock),
         bell_(std::move(bell)),
-        ranks_(options.settings.num_ranks, static_cast<uint32_t>(options.model.digest), *bell_, clock,
-               options.patience),
+        ranks_(options.settings.num_ranks, static_cast<uint32_t>(options.model.digest), *bell_,
+               clock, options.patience),
         members_(static_cast<size_t>(options.settings.num_ranks)) {}
   ~Life() override { Stop(); }
 
@@ -148,11 +148,11 @@ absl::StatusOr<v1::JoinRankResponse> RankHub::Life::Enter(const grpc::ServerCont
   // A rank sees what the router sees.
   SHEAF_RETURN_IF_ERROR(CheckPeerRole(options_.tls.get(), context, {PeerRole::kRouter}));
   if (request.gathers() != kRankGathersVersion) {
-    return absl::FailedPreconditionError(
-        absl::StrFormat("the router's attention gathers by version %d, the rank's (pid %d on %s) by %d: "
-                        "they have to be of one release",
-                        kRankGathersVersion, request.hello().pid(), OneLine(request.hello().host()),
-                        request.gathers()));
+    return absl::FailedPreconditionError(absl::StrFormat(
+        "the router's attention gathers by version %d, the rank's (pid %d on %s) by %d: "
+        "they have to be of one release",
+        kRankGathersVersion, request.hello().pid(), OneLine(request.hello().host()),
+        request.gathers()));
   }
   SHEAF_ASSIGN_OR_RETURN(const RouterFacts facts,
                          CheckRouterHello(request.hello(), options_.model, options_.token));
@@ -263,7 +263,8 @@ std::vector<int> RankHub::Life::LinkedPids() {
   std::vector<int> pids;
   absl::MutexLock lock(&mutex_);
   for (const Member& member : members_) {
-    if (member.linked && member.machine == options_.machine) pids.push_back(static_cast<int>(member.pid));
+    if (member.linked && member.machine == options_.machine)
+      pids.push_back(static_cast<int>(member.pid));
   }
   return pids;
 }

@@ -1,12 +1,14 @@
 #pragma once
-// RankHub: where the other attention ranks of this router join: a gRPC port (sheaf.v1.AttentionRanks) that says
-// who may be one, and a listener for their links. What they compute together is HubRanks'.
+// RankHub: where the other attention ranks of this router join: a gRPC port
+// (sheaf.v1.AttentionRanks) that says who may be one, and a listener for their links. What they
+// compute together is HubRanks'.
 //
 //   Join (gRPC, lasts as long as the process)  ->  settings, addresses, the link's key
 //   hello over a link                          ->  HubRanks::Offer
 //
-// A process that dies ends its call: its place is free at once. One that hangs is given up when it is late in a
-// step; its place is free too, and whoever started it may start it again (TakeHungPids).
+// A process that dies ends its call: its place is free at once. One that hangs is given up when it
+// is late in a step; its place is free too, and whoever started it may start it again
+// (TakeHungPids).
 //
 // Threads    ranks(): the step thread, as link_ranks.h says; the rest: any.
 // Ownership  borrows links and clock.

@@ -1,13 +1,15 @@
 #pragma once
-// RankMember: the life of an attention rank other than 0: joins the router, loads its share of the weights,
-// computes the steps that the router begins, and joins again when the router or the link is gone.
+// RankMember: the life of an attention rank other than 0: joins the router, loads its share of the
+// weights, computes the steps that the router begins, and joins again when the router or the link
+// is gone.
 //
-// Memory     its share of the weights stays as long as the number of ranks does; the KV cache and the scratch
-//            are made anew for each group, since what they held is of no use to it.
+// Memory     its share of the weights stays as long as the number of ranks does; the KV cache and
+//            the scratch are made anew for each group, since what they held is of no use to it.
 // Threads    Run: one thread, once; it is the step thread. Stop, state: any.
 // Ownership  borrows checkpoint, config, pool, links and metrics.
-// Errors     Run ends OK after Stop. kFailedPrecondition, kUnauthenticated, kInvalidArgument: the router refuses
-//            it for good, and the text says what to do; what loading says. Anything else is tried again.
+// Errors     Run ends OK after Stop. kFailedPrecondition, kUnauthenticated, kInvalidArgument: the
+//            router refuses it for good, and the text says what to do; what loading says. Anything
+//            else is tried again.
 
 #include <atomic>
 #include <memory>

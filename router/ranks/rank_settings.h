@@ -5,8 +5,8 @@
 
 namespace sheaf {
 
-// Which parts of a step the ranks make and put together, in which order. Of other versions no two processes can share a
-// step; JoinRankRequest.gathers.
+// Which parts of a step the ranks make and put together, in which order. Of other versions no two
+// processes can share a step; JoinRankRequest.gathers.
 inline constexpr int kRankGathersVersion = 2;
 
 struct RankSettings {

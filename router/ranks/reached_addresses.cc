@@ -7,7 +7,8 @@
 
 namespace sheaf {
 
-std::vector<std::string> ReachedAddresses(std::vector<std::string> addresses, const std::string& peer) {
+std::vector<std::string> ReachedAddresses(std::vector<std::string> addresses,
+                                          const std::string& peer) {
   if (!absl::StartsWith(peer, "ipv4:") && !absl::StartsWith(peer, "ipv6:")) return addresses;
   // gRPC writes what URIs do not allow in percent.
   const auto reached = SplitHostPort(absl::StrReplaceAll(

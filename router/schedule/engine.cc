@@ -16,7 +16,8 @@
 namespace sheaf {
 namespace {
 
-// Runs of a grammar spell a text in one way; a request that names token ids itself may want another.
+// Runs of a grammar spell a text in one way; a request that names token ids itself may want
+// another.
 bool NamesTokens(const GenerationRequest& request) {
   return !request.sampling.logit_bias.empty() || !request.sampling.allowed_token_ids.empty() ||
          !request.stop.stop_token_ids.empty() || !request.bad_words.empty();

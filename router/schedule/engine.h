@@ -10,23 +10,25 @@
 // Tokens     every generated token gives one OnToken, forced ones and the stop token (EOS list,
 //            stop_token_ids) included, the latter with empty text; completion_tokens counts it.
 //            Forced tokens run together in the next step, among the decodes.
-// Ends       stop token, stop string, max_tokens, max_model_len; Cancel, deadline, Stop. KV blocks are
-//            freed. A stop string is found while the next step may be running: what that computes
-//            beyond it nobody is told. Requests without stop strings never run beyond their end, and
-//            their blocks are free before OnEnd.
+// Ends       stop token, stop string, max_tokens, max_model_len; Cancel, deadline, Stop. KV blocks
+//            are freed. A stop string is found while the next step may be running: what that
+//            computes beyond it nobody is told. Requests without stop strings never run beyond
+//            their end, and their blocks are free before OnEnd.
 // Given up   a forward pass that ends with kUnavailable or kAborted (a worker died, nobody holds an
-//            expert) fails nobody: its sequences keep their tokens and blocks and are computed again
-//            (step_retry.h), with the same output. While `cluster_ready` is not OK nothing runs.
-//            Requests wait: at most max_unready_wait without any step, then they end with
+//            expert) fails nobody: its sequences keep their tokens and blocks and are computed
+//            again (step_retry.h), with the same output. While `cluster_ready` is not OK nothing
+//            runs. Requests wait: at most max_unready_wait without any step, then they end with
 //            kUnavailable and its cause. Cancel, deadline and Stop are kept meanwhile.
-// Over       what is cancelled, too late or stopped ends in the middle of a step, within 100 ms where
-//            the machine runs the step thread: its client is told, its rows leave the step at the next
-//            half of a layer (decoder.h) and its blocks are free. The others' step goes on; a step of
-//            which nobody is left ends. Whoever waits inside a step asks StepIsMoot meanwhile.
+// Over       what is cancelled, too late or stopped ends in the middle of a step, within 100 ms
+//            where the machine runs the step thread: its client is told, its rows leave the step at
+//            the next half of a layer (decoder.h) and its blocks are free. The others' step goes
+//            on; a step of which nobody is left ends. Whoever waits inside a step asks StepIsMoot
+//            meanwhile.
 // Errors     of a request alone (logits not finite: kInternal) end that request. Any other error of
 //            the forward pass ends the requests of that step with its status; the engine goes on.
-//            SubmitAll refuses with kUnavailable before the cluster was ready for the first time, and
-//            after Stop; with kDeadlineExceeded what by all that is measured cannot end in time.
+//            SubmitAll refuses with kUnavailable before the cluster was ready for the first time,
+//            and after Stop; with kDeadlineExceeded what by all that is measured cannot end in
+//            time.
 // Live       unless the step thread has been on one round (a step, its callbacks) for longer than
 //            max_step_time while the cluster is ready. It is at rest while nothing waits or the
 //            cluster is not ready.
@@ -81,7 +83,8 @@ struct EngineOptions {
   SpeculationOptions speculation{};
   Duration max_step_time = std::chrono::seconds(120);  // a longer one: the engine hangs
   PrefixCacheOptions prefix_cache{};
-  int delivery_threads = 1;  // that tell clients (delivery/token_delivery.h); 0: the step thread does
+  // that tell clients (delivery/token_delivery.h); 0: the step thread does
+  int delivery_threads = 1;
 };
 
 // What the engine runs on.
@@ -94,8 +97,8 @@ struct EngineParts {
   EngineObserver* observer = nullptr;
   std::function<absl::Status()> cluster_ready;  // empty: always
   BlockStore* block_store = nullptr;            // second tier of the prefix cache; null: none
-  // Asked by the step thread before each plan: whether what the KV cache held is gone (an attention rank was
-  // replaced). Then everything is computed again from its tokens. Empty: never.
+  // Asked by the step thread before each plan: whether what the KV cache held is gone (an attention
+  // rank was replaced). Then everything is computed again from its tokens. Empty: never.
   std::function<bool()> cache_lost{};
 };
 

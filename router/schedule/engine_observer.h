@@ -2,8 +2,9 @@
 // EngineObserver: what the engine tells whoever measures it. The engine knows no metrics library;
 // cli/ connects it to one. Durations are of the engine's clock.
 //
-// Threads: OnTold, OnFirstToken, OnNextToken and OnRequestEnd from the threads of delivery/, several
-// at a time (where there are none: from the step thread); the others from the step thread. They must not block.
+// Threads: OnTold, OnFirstToken, OnNextToken and OnRequestEnd from the threads of delivery/,
+// several at a time (where there are none: from the step thread); the others from the step thread.
+// They must not block.
 
 #include <array>
 #include <cstdint>

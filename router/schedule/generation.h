@@ -5,15 +5,16 @@
 // GenerationRequest is validated by router/api before Submit (limits, ranges); the engine checks
 // only what it alone knows (queue, vocabulary, KV cache). Chat and text are already token ids here.
 //
-// Threads    Engine methods: any thread. Sink methods are called one at a time, in order, from a thread
-//            of delivery/, and must not block (they hand over to the API's own threads). After OnEnd
-//            nothing more is called and the sink is released.
-// Errors     SubmitAll: kResourceExhausted (queue full; RetryAfter()), kUnavailable (never ready yet,
-//            draining), kDeadlineExceeded (it would surely end after its deadline), kInvalidArgument
-//            (never fits the KV cache, or the queue however empty; a prior output that this request
-//            cannot have had, or that has ended), the guide's. Everything later arrives in OnEnd; of
-//            a request alone: kInvalidArgument when its wishes leave no token that may come next (a
-//            grammar against allowed_token_ids or bad_words), the grammar's own errors.
+// Threads    Engine methods: any thread. Sink methods are called one at a time, in order, from a
+//            thread of delivery/, and must not block (they hand over to the API's own threads).
+//            After OnEnd nothing more is called and the sink is released.
+// Errors     SubmitAll: kResourceExhausted (queue full; RetryAfter()), kUnavailable (never ready
+//            yet, draining), kDeadlineExceeded (it would surely end after its deadline),
+//            kInvalidArgument (never fits the KV cache, or the queue however empty; a prior output
+//            that this request cannot have had, or that has ended), the guide's. Everything later
+//            arrives in OnEnd; of a request alone: kInvalidArgument when its wishes leave no token
+//            that may come next (a grammar against allowed_token_ids or bad_words), the grammar's
+//            own errors.
 
 #include <cstdint>
 #include <memory>
@@ -44,8 +45,9 @@ struct StopConditions {
 struct GenerationRequest {
   std::string request_id;
   PromptTokens prompt;  // shared by its copies
-  // What another engine generated for this same request before it was lost: the output goes on after
-  // it, with what would have come. It counts as output in every way (seed, penalties, stop, guide).
+  // What another engine generated for this same request before it was lost: the output goes on
+  // after it, with what would have come. It counts as output in every way (seed, penalties, stop,
+  // guide).
   std::vector<TokenId> prior_output{};
   kernels::SamplingParams sampling;
   StopConditions stop;

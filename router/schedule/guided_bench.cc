@@ -258,7 +258,8 @@ int Main(int argc, char** argv) {
   const std::unique_ptr<Checkpoint> checkpoint = OrExit(Checkpoint::Open(argv[1]));
   const auto weights =
       OrExit(DecoderWeights::Load(*checkpoint, config, WholeModel(config), pool, quiet));
-  const auto slice = OrExit(ExpertSlice::Load(*checkpoint, config, AllExperts(config), pool, quiet));
+  const auto slice =
+      OrExit(ExpertSlice::Load(*checkpoint, config, AllExperts(config), pool, quiet));
   const auto tokenizer = OrExit(Tokenizer::Load(argv[1]));
   const auto compiler =
       OrExit(GrammarCompiler::Create(*tokenizer, static_cast<size_t>(config.vocab_size)));

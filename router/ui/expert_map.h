@@ -3,9 +3,9 @@
 // experts. Layers without routed experts are not in it.
 //
 // Wire      JSON: {"version", "first_layer", "layers", "experts", "workers": [{"id", "held"}],
-//           "load", "load_peak_over_mean"}. `held`: base64 of a bit an expert, layer by layer, lowest
-//           bit first. `load`: base64 of a byte an expert, 255 = the one asked for most; empty:
-//           nothing was asked yet.
+//           "load", "load_peak_over_mean"}. `held`: base64 of a bit an expert, layer by layer,
+//           lowest bit first. `load`: base64 of a byte an expert, 255 = the one asked for most;
+//           empty: nothing was asked yet.
 // Threads   a value. Cost: ToJson is O(workers x layers x experts).
 
 #include <cstdint>

@@ -54,7 +54,8 @@ HttpResponse PageResponse(std::string page) {
 
 HttpRoute PageRoute(const std::string& file) {
   if (file.empty()) {
-    const auto page = std::make_shared<const HttpResponse>(PageResponse(std::string(EmbeddedPage())));
+    const auto page =
+        std::make_shared<const HttpResponse>(PageResponse(std::string(EmbeddedPage())));
     return {"GET", "/", /*instant=*/true, [page](const HttpRequest&) { return HttpReply(*page); }};
   }
   return {"GET", "/", /*instant=*/false, [file](const HttpRequest&) {

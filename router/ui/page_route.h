@@ -1,10 +1,10 @@
 #pragma once
-// The page at `/`: one HTML file with its style and script, from the program's own bytes (page.html)
-// or, while somebody works on it, from a file that is read anew for every request.
+// The page at `/`: one HTML file with its style and script, from the program's own bytes
+// (page.html) or, while somebody works on it, from a file that is read anew for every request.
 //
-// The answer's Content-Security-Policy lets the browser run exactly the inline script and style that
-// the page has (by their SHA-256) and reach this server alone: a text that a model or a worker's
-// name smuggles into the page runs nothing and loads nothing.
+// The answer's Content-Security-Policy lets the browser run exactly the inline script and style
+// that the page has (by their SHA-256) and reach this server alone: a text that a model or a
+// worker's name smuggles into the page runs nothing and loads nothing.
 //
 // Threads    any. Cost: instant for the embedded page, whose answer is made once; the file is read
 //            on a thread of the preparation.

@@ -12,14 +12,24 @@
 namespace sheaf {
 namespace {
 
-// Figures of docs/metrics.md that people look at, summed over their labels. Counters since the start:
-// whoever wants a rate asks twice.
+// Figures of docs/metrics.md that people look at, summed over their labels. Counters since the
+// start: whoever wants a rate asks twice.
 constexpr const char* kTotals[] = {
-    "sheaf_requests_total",         "sheaf_requests_refused_total", "sheaf_prompt_tokens_total",
-    "sheaf_generated_tokens_total", "sheaf_queued_tokens",          "sheaf_steps_total",
-    "sheaf_steps_given_up_total",   "sheaf_preemptions_total",      "sheaf_prefix_cache_queries_total",
-    "sheaf_prefix_cache_hits_total", "sheaf_links_lost_total",      "sheaf_redispatched_pairs_total",
-    "sheaf_expert_imbalance_ratio", "sheaf_pool_moves_total",       "sheaf_pool_moved_bytes_total",
+    "sheaf_requests_total",
+    "sheaf_requests_refused_total",
+    "sheaf_prompt_tokens_total",
+    "sheaf_generated_tokens_total",
+    "sheaf_queued_tokens",
+    "sheaf_steps_total",
+    "sheaf_steps_given_up_total",
+    "sheaf_preemptions_total",
+    "sheaf_prefix_cache_queries_total",
+    "sheaf_prefix_cache_hits_total",
+    "sheaf_links_lost_total",
+    "sheaf_redispatched_pairs_total",
+    "sheaf_expert_imbalance_ratio",
+    "sheaf_pool_moves_total",
+    "sheaf_pool_moved_bytes_total",
 };
 // {"count", "sum"} of these, in seconds: their mean over a time is a difference of both.
 constexpr const char* kTimes[] = {
@@ -63,7 +73,8 @@ std::map<int, double> ByWorker(const Figures& figures, const char* name) {
   if (found == figures.end()) return values;
   for (const auto& metric : found->second->metric) {
     for (const auto& label : metric.label) {
-      if (label.name == "worker") values[std::atoi(label.value.c_str())] += ValueOf(*found->second, metric);
+      if (label.name == "worker")
+        values[std::atoi(label.value.c_str())] += ValueOf(*found->second, metric);
     }
   }
   return values;

@@ -1,7 +1,7 @@
 #pragma once
-// PoolPicture: what a router knows of the experts' side at one moment, for people: its links, which it
-// sees itself, and what the coordinator says of the members, as long as it answers.
-// Plain records; pool_json.h writes them. Times in seconds or milliseconds as named, sizes in bytes.
+// PoolPicture: what a router knows of the experts' side at one moment, for people: its links, which
+// it sees itself, and what the coordinator says of the members, as long as it answers. Plain
+// records; pool_json.h writes them. Times in seconds or milliseconds as named, sizes in bytes.
 
 #include <array>
 #include <cstdint>

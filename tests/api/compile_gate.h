@@ -1,5 +1,6 @@
 #pragma once
-// CompileGate: grammars that compile for as long as a test wants, through FakeTextCodec::on_compile.
+// CompileGate: grammars that compile for as long as a test wants, through
+// FakeTextCodec::on_compile.
 //
 // Threads    any. Waits end after ten seconds. Open() comes before the pool ends, or it waits too.
 

@@ -30,8 +30,9 @@ TEST(ExactJson, IntegersBeyond64BitsKeepTheirDigits) {
 }
 
 TEST(ExactJson, IsWhatTheParserOfTheLibrarySays) {
-  for (const char* text : {"{\"a\": 1, \"b\": 2, \"a\": 3}", "[[[]]]", "\"x\"", "{\"\": {\"a\": [1, -2]}}",
-                           "1e5", "{\"b\": 1, \"a\": [{\"c\": null}, {\"d\": false}]}"}) {
+  for (const char* text :
+       {"{\"a\": 1, \"b\": 2, \"a\": 3}", "[[[]]]", "\"x\"", "{\"\": {\"a\": [1, -2]}}", "1e5",
+        "{\"b\": 1, \"a\": [{\"c\": null}, {\"d\": false}]}"}) {
     EXPECT_EQ(ParseExactJson(text), Json::parse(text)) << text;
   }
   for (const char* text : {"", "{", "[1,]", "{\"a\"}", "01", "1e999", "\"\xFF\"", "[1] 2"}) {
@@ -44,7 +45,8 @@ TEST(ExactJson, IsWhatTheParserOfTheLibrarySays) {
 // The library's parser would end there.
 TEST(ExactJson, ANulByteEndsNothing) {
   using std::string_literals::operator""s;
-  for (const std::string& text : {"{}\0"s, "{\"a\": 1}\0{\"a\": 2}"s, "\0{}"s, "[1\0]"s, "\"a\0b\""s}) {
+  for (const std::string& text :
+       {"{}\0"s, "{\"a\": 1}\0{\"a\": 2}"s, "\0{}"s, "[1\0]"s, "\"a\0b\""s}) {
     std::string error;
     EXPECT_TRUE(ParseExactJson(text, &error).is_discarded());
     EXPECT_EQ(error, "a NUL byte");

@@ -90,8 +90,8 @@ TEST_F(HttpBounds, AGuidedRequestCountsThroughBothLanes) {
   ASSERT_TRUE(WaitForBudget(body.size()));
   const auto both = std::make_shared<std::latch>(2);  // who waits on it may leave after this test
   for (int i = 0; i < 2; ++i) {
-    ASSERT_TRUE(
-        api_.preparation.TrySubmit(PreparationLane::kOrdinary, [both] { both->arrive_and_wait(); }));
+    ASSERT_TRUE(api_.preparation.TrySubmit(PreparationLane::kOrdinary,
+                                           [both] { both->arrive_and_wait(); }));
   }
   both->wait();
   EXPECT_EQ(used_bytes(), body.size());

@@ -239,7 +239,8 @@ TEST_F(HttpCompletions, MorePromptLogprobsThanCanBeKeptAreRefused) {
 TEST_F(HttpCompletions, ALongEchoLeavesInPieces) {
   api_.engine.SetAnswer(AnswerWith("c"));
   const std::string prompt(500, 'p');
-  const std::string fields = R"("prompt":")" + prompt + R"(","max_tokens":1,"echo":true,"logprobs":2)";
+  const std::string fields =
+      R"("prompt":")" + prompt + R"(","max_tokens":1,"echo":true,"logprobs":2)";
   const Parsed whole = Json(Post("/v1/completions", "{" + fields + "}"))["choices"][0];
   ASSERT_EQ(whole["logprobs"]["tokens"].size(), 502u);  // with the prefix token
   std::string text;

@@ -161,10 +161,12 @@ TEST(KvCache, RanksShareLatentsAndIndexKeysByPosition) {
   EXPECT_EQ(planes(0, true)[0], 16u * 2 * 576);
   EXPECT_EQ(planes(0, true)[78], 5u * 2 * 128);
   const absl::Status too_many =
-      KvCache::NumBlocks(config, {{0, 64}, 0, 17}, {kernels::KvFormat::kBF16, 16, 1 << 30}).status();
-  EXPECT_EQ(too_many.message(),
-            "KV cache of 17 ranks, each of which keeps some positions of every block: wanted a block "
-            "size of at least 17 tokens, got 16");
+      KvCache::NumBlocks(config, {{0, 64}, 0, 17}, {kernels::KvFormat::kBF16, 16, 1 << 30})
+          .status();
+  EXPECT_EQ(
+      too_many.message(),
+      "KV cache of 17 ranks, each of which keeps some positions of every block: wanted a block "
+      "size of at least 17 tokens, got 16");
 }
 
 // All of them, where every token reads every position.

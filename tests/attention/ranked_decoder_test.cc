@@ -43,7 +43,8 @@ Work RandomWork(std::mt19937_64& random, int vocab_size) {
     std::vector<TokenId>& prompt = work.prompts.emplace_back(length);
     for (TokenId& token : prompt) token = static_cast<TokenId>(random() % vocab_size);
   }
-  for (int left = 60; left > 0; left -= work.chunks.back()) work.chunks.push_back(1 + random() % 25);
+  for (int left = 60; left > 0; left -= work.chunks.back())
+    work.chunks.push_back(1 + random() % 25);
   return work;
 }
 
@@ -68,11 +69,13 @@ absl::Status RunWork(Decoder& decoder, const Work& work, Logits& logits) {
       who.push_back(i);
     }
     done += work.chunks[step];
-    const absl::Status status = decoder.Forward({StepId(step + 1), batch}, [&](const LogitRows& rows) {
-      for (size_t r = 0; r < rows.sources.size(); ++r) {
-        by_prompt[who[rows.sources[r].sequence]].emplace_back(rows.row(r).begin(), rows.row(r).end());
-      }
-    });
+    const absl::Status status =
+        decoder.Forward({StepId(step + 1), batch}, [&](const LogitRows& rows) {
+          for (size_t r = 0; r < rows.sources.size(); ++r) {
+            by_prompt[who[rows.sources[r].sequence]].emplace_back(rows.row(r).begin(),
+                                                                  rows.row(r).end());
+          }
+        });
     if (!status.ok()) return status;
   }
   for (Logits& part : by_prompt) logits.insert(logits.end(), part.begin(), part.end());
@@ -95,7 +98,8 @@ struct Rank {
       : pool(1 + rank % 2),
         weights(checkpoint.WeightsOf(shares[rank])),
         cache(CacheOf(checkpoint, shares[rank].kv(whole_latents), format)),
-        decoder(checkpoint.config(), *weights, *cache, {shares, &group}, experts, pool, Options()) {}
+        decoder(checkpoint.config(), *weights, *cache, {shares, &group}, experts, pool, Options()) {
+  }
 
   ThreadPool pool;
   std::unique_ptr<DecoderWeights> weights;
@@ -106,8 +110,8 @@ struct Rank {
 class Experts {
  public:
   explicit Experts(const TinyCheckpoint& checkpoint)
-      : layer_(checkpoint.experts(), checkpoint.config().num_layers, checkpoint.config().num_experts,
-               pool_) {}
+      : layer_(checkpoint.experts(), checkpoint.config().num_layers,
+               checkpoint.config().num_experts, pool_) {}
   ExpertLayer& layer() { return layer_; }
 
  private:
@@ -116,9 +120,9 @@ class Experts {
 };
 
 // By rank.
-std::vector<absl::Status> RunRanks(const TinyCheckpoint& checkpoint, int num_ranks, const Work& work,
-                                   kernels::KvFormat format, ExpertLayer& experts, Logits& logits,
-                                   bool whole_latents = false) {
+std::vector<absl::Status> RunRanks(const TinyCheckpoint& checkpoint, int num_ranks,
+                                   const Work& work, kernels::KvFormat format, ExpertLayer& experts,
+                                   Logits& logits, bool whole_latents = false) {
   const auto shares = ShareAmongRanks(checkpoint.config(), num_ranks);
   EXPECT_TRUE(shares.ok()) << shares.status();
   InProcessRanks group(num_ranks, absl::Seconds(60));
@@ -154,10 +158,12 @@ TEST_P(RankedDecoder, GivesTheBytesOfASingleRank) {
                                        .latent = GetParam()});
       const Work work = RandomWork(random, checkpoint.config().vocab_size);
       Experts experts(checkpoint);
-      for (const kernels::KvFormat format : {kernels::KvFormat::kBF16, kernels::KvFormat::kFp8E4M3}) {
+      for (const kernels::KvFormat format :
+           {kernels::KvFormat::kBF16, kernels::KvFormat::kFp8E4M3}) {
         ThreadPool pool(2);
         const auto cache = CacheOf(checkpoint, {checkpoint.all_heads()}, format);
-        Decoder whole(checkpoint.config(), checkpoint.weights(), *cache, experts.layer(), pool, Options());
+        Decoder whole(checkpoint.config(), checkpoint.weights(), *cache, experts.layer(), pool,
+                      Options());
         Logits wanted;
         ASSERT_TRUE(RunWork(whole, work, wanted).ok());
         for (const int num_ranks : {1, 2, 3, 4, 5, 8}) {

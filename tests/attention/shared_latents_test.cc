@@ -1,5 +1,5 @@
-// What ranks share of latent attention by position: the parts of a block, the best positions of all, the records of the
-// positions that were chosen.
+// What ranks share of latent attention by position: the parts of a block, the best positions of
+// all, the records of the positions that were chosen.
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,5 @@
-// A step's batch comes through its bytes as it was, and bytes that are none are refused by what is wrong.
+// A step's batch comes through its bytes as it was, and bytes that are none are refused by what is
+// wrong.
 #include "router/attention/step_plan.h"
 
 #include <algorithm>
@@ -14,7 +15,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr ReceivedStepPlan::Bounds kBounds{.block_size = 16, .num_blocks = 100, .max_positions = 1000};
+constexpr ReceivedStepPlan::Bounds kBounds{
+    .block_size = 16, .num_blocks = 100, .max_positions = 1000};
 
 std::vector<uint8_t> BytesOf(const std::vector<int32_t>& words) {
   std::vector<uint8_t> bytes(words.size() * sizeof(int32_t));
@@ -40,9 +42,11 @@ TEST(StepPlan, ComesThroughAsItWas) {
       tokens[i].resize(1 + random() % 50);
       for (TokenId& token : tokens[i]) token = static_cast<TokenId>(random() % 150'000);
       const int first = static_cast<int>(random() % 900);
-      tables[i].resize((first + tokens[i].size() + 15) / 16 + random() % 3);  // some are not needed yet
+      // some are not needed yet
+      tables[i].resize((first + tokens[i].size() + 15) / 16 + random() % 3);
       for (int32_t& block : tables[i]) block = static_cast<int32_t>(random() % 100);
-      sequences.push_back({tokens[i], first, tables[i], static_cast<int>(random() % (tokens[i].size() + 1))});
+      sequences.push_back(
+          {tokens[i], first, tables[i], static_cast<int>(random() % (tokens[i].size() + 1))});
     }
     const auto plan = ReceivedStepPlan::Decode(EncodeStepPlan(sequences, 16), kBounds);
     ASSERT_TRUE(plan.ok()) << plan.status();

@@ -78,7 +78,10 @@ class Pass {
       if (cut > 0) first.push_back({prompt.first(cut), 0, tables[i], cut});
       // Some want all logits, some the last, some none.
       const int left = static_cast<int>(prompt.size()) - cut;
-      second.push_back({prompt.subspan(cut), cut, tables[i], i % 3 == 0 ? 0 : i % 3 == 1 ? left - 1 : left});
+      second.push_back({prompt.subspan(cut), cut, tables[i],
+                        i % 3 == 0   ? 0
+                        : i % 3 == 1 ? left - 1
+                                     : left});
     }
     EXPECT_TRUE(decoder_.Forward({StepId(1), first}, [](const LogitRows&) {}).ok());
     return decoder_.Forward(

@@ -1,5 +1,6 @@
-// A warm decode step takes no memory from the system: its scratch is kept. Counted in page faults of
-// the whole process, with as many threads as a large machine has, however few cores this one has.
+// A warm decode step takes no memory from the system: its scratch is kept. Counted in page faults
+// of the whole process, with as many threads as a large machine has, however few cores this one
+// has.
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>

@@ -73,8 +73,8 @@ TEST(Cgroup, TheSmallestQuotaHolds) {
   EXPECT_EQ(CpuQuota(kUnified, Files({{own, "250000 100000\n"}, {slice, "50000 100000\n"}})), 0.5);
   EXPECT_EQ(CpuQuota(kUnified, Files({{own, "max 100000\n"}, {slice, "800000 100000\n"}})), 8);
   const std::string v1 = "/sys/fs/cgroup/cpu";
-  EXPECT_TRUE(std::isinf(CpuQuota(
-      kMixed, Files({{v1 + "/cpu.cfs_quota_us", "-1\n"}, {v1 + "/cpu.cfs_period_us", "100000\n"}}))));
+  EXPECT_TRUE(std::isinf(CpuQuota(kMixed, Files({{v1 + "/cpu.cfs_quota_us", "-1\n"},
+                                                 {v1 + "/cpu.cfs_period_us", "100000\n"}}))));
   EXPECT_EQ(CpuQuota(kMixed, Files({{v1 + "/inner/cpu.cfs_quota_us", "150000\n"},
                                     {v1 + "/inner/cpu.cfs_period_us", "50000\n"},
                                     {v1 + "/cpu.cfs_quota_us", "-1\n"},

@@ -35,7 +35,8 @@ TEST(HostPort, LoopbackIsToldFromWhatOthersReach) {
   for (const char* host : {"127.0.0.1", "127.1.2.3", "localhost", "::1", "[::1]"}) {
     EXPECT_TRUE(IsLoopbackHost(host)) << host;
   }
-  for (const char* host : {"0.0.0.0", "::", "10.0.0.1", "128.0.0.1", "127.example.com", "router", ""}) {
+  for (const char* host :
+       {"0.0.0.0", "::", "10.0.0.1", "128.0.0.1", "127.example.com", "router", ""}) {
     EXPECT_FALSE(IsLoopbackHost(host)) << host;
   }
 }

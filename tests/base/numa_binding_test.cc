@@ -1,5 +1,5 @@
-// On the machine that there is: what the kernel says of threads and pages after a binding. Each test
-// binds a thread of its own, so that the others stay free.
+// On the machine that there is: what the kernel says of threads and pages after a binding. Each
+// test binds a thread of its own, so that the others stay free.
 #include "base/numa_binding.h"
 
 #include <gmock/gmock.h>
@@ -92,8 +92,8 @@ TEST(NumaBinding, HoldsForThreadsThatAreStartedLater) {
 TEST(NumaBinding, PagesAreOfTheThreadThatTouchesThem) {
   if (!CanBind()) GTEST_SKIP() << "the system does not let memory be bound (set_mempolicy)";
   constexpr size_t kBytes = size_t{32} << 20;
-  void* const data =
-      mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* const data = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   ASSERT_NE(data, MAP_FAILED);
   madvise(data, kBytes, MADV_HUGEPAGE);
   std::string line;

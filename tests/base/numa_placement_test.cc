@@ -42,7 +42,8 @@ std::vector<int> Range(int first, int end) {
 }
 
 TEST(NumaNodes, OfSyntheticTopologies) {
-  const auto two = NodesOf(FakeTopology::OfDescription("package:2 [numa(memory=34359738368)] core:3 pu:2"));
+  const auto two =
+      NodesOf(FakeTopology::OfDescription("package:2 [numa(memory=34359738368)] core:3 pu:2"));
   ASSERT_EQ(two.size(), 2u);
   for (int n = 0; n < 2; ++n) {
     const NumaNode& node = two[static_cast<size_t>(n)];
@@ -53,12 +54,14 @@ TEST(NumaNodes, OfSyntheticTopologies) {
     EXPECT_EQ(node.memory_bytes, uint64_t{32} << 30);
     EXPECT_TRUE(node.memory_is_allowed);
   }
-  EXPECT_EQ(NodesOf(FakeTopology::OfDescription("package:2 group:2 [numa] core:4 pu:1")).size(), 4u);
+  EXPECT_EQ(NodesOf(FakeTopology::OfDescription("package:2 group:2 [numa] core:4 pu:1")).size(),
+            4u);
   EXPECT_EQ(NodesOf(FakeTopology::OfDescription("core:4 pu:2")).size(), 1u) << "hwloc adds the one";
 }
 
 TEST(NumaNodes, OfXml) {
-  const auto nodes = NodesOf({{.cores = 2, .threads = 2, .gib = 16}, {.cores = 6, .gib = 96}, {.gib = 512}});
+  const auto nodes =
+      NodesOf({{.cores = 2, .threads = 2, .gib = 16}, {.cores = 6, .gib = 96}, {.gib = 512}});
   ASSERT_EQ(nodes.size(), 3u);
   EXPECT_EQ(nodes[0].cores.size(), 2u);
   EXPECT_THAT(nodes[0].cores[1].cpus, ElementsAre(2, 3));
@@ -176,7 +179,8 @@ TEST(NumaPlacement, FewerThanNodesIsRemarked) {
   EXPECT_THAT(Place(nodes, {.workers = 2}).remarks,
               ElementsAre("NUMA nodes 2, 3 stay empty: 4 nodes could have as many workers or "
                           "attention ranks"));
-  EXPECT_THAT(Place(nodes, {.ranks = 3}).remarks, ElementsAre(HasSubstr("NUMA node 3 stays empty")));
+  EXPECT_THAT(Place(nodes, {.ranks = 3}).remarks,
+              ElementsAre(HasSubstr("NUMA node 3 stays empty")));
   EXPECT_THAT(Place(nodes, {.workers = 4}).remarks, IsEmpty());
 }
 

@@ -42,8 +42,8 @@ TEST(ThreadPool, ParkedThreadsComeBackForTheNextLoop) {
   EXPECT_EQ(sum.load(), 8000);
 }
 
-// What items wrote is seen by the owner, and by the items of the next loop, without atomics of their
-// own (for the thread sanitizer).
+// What items wrote is seen by the owner, and by the items of the next loop, without atomics of
+// their own (for the thread sanitizer).
 TEST(ThreadPool, LoopsFollowOneAnother) {
   ThreadPool pool(8);
   std::vector<int> values(64, 0);

@@ -34,9 +34,9 @@ TEST(KvMemory, WhatFitsIsTaken) {
 TEST(KvMemory, ARefusalNamesEverything) {
   const absl::Status status = KvMemory(kGiB, 20 * kMiB, Limits(200 * kMiB, 180 * kMiB)).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  for (const char* part : {"--kv-cache-memory-bytes", "wanted 1024 MiB", "the limit in /m.max is 200",
-                           "180 MiB free", "weights take 20 MiB", "64 MiB are kept",
-                           "116 MiB are left"}) {
+  for (const char* part :
+       {"--kv-cache-memory-bytes", "wanted 1024 MiB", "the limit in /m.max is 200", "180 MiB free",
+        "weights take 20 MiB", "64 MiB are kept", "116 MiB are left"}) {
     EXPECT_THAT(std::string(status.message()), HasSubstr(part));
   }
   EXPECT_FALSE(KvMemory(200 * 1024 * kGiB, 0, Limits(64 * kGiB, 64 * kGiB)).ok());
@@ -55,17 +55,20 @@ MemoryLimits Node(int number, int64_t bytes) {
 }
 
 TEST(KvMemoryOnNodes, EveryNodeMustHoldWhatIsBoundToIt) {
-  // 1 GiB of 16 is kept. Rank 0 and workers 0, 2 on the first node, rank 1 and worker 1 on the other.
+  // 1 GiB of 16 is kept. Rank 0 and workers 0, 2 on the first node, rank 1 and worker 1 on the
+  // other.
   const ServerWeights weights{.rank_bytes = 2 * kGiB,
                               .worker_bytes = {4 * kGiB, 5 * kGiB, 3 * kGiB},
                               .kv_share = 0.5};
-  const std::vector<NodeLoad> loads = {{Node(0, 16 * kGiB), 1, {0, 2}}, {Node(1, 16 * kGiB), 1, {1}}};
+  const std::vector<NodeLoad> loads = {{Node(0, 16 * kGiB), 1, {0, 2}},
+                                       {Node(1, 16 * kGiB), 1, {1}}};
   EXPECT_EQ(*KvMemoryOnNodes(12 * kGiB, weights, loads), 12 * kGiB) << "6 GiB on each";
   const absl::Status status = KvMemoryOnNodes(13 * kGiB, weights, loads).status();
   EXPECT_THAT(std::string(status.message()),
               HasSubstr("wanted 6656 MiB, but NUMA node 0's memory is 16384 MiB"));
   EXPECT_EQ(*KvMemoryOnNodes(kAutoKvMemory, weights, loads), 12 * kGiB) << "the tighter node";
-  const std::vector<NodeLoad> uneven = {{Node(0, 64 * kGiB), 1, {0, 2}}, {Node(1, 16 * kGiB), 1, {1}}};
+  const std::vector<NodeLoad> uneven = {{Node(0, 64 * kGiB), 1, {0, 2}},
+                                        {Node(1, 16 * kGiB), 1, {1}}};
   EXPECT_EQ(*KvMemoryOnNodes(kAutoKvMemory, weights, uneven), 16 * kGiB) << "8 GiB on node 1";
 }
 

@@ -170,7 +170,8 @@ TEST(Options, DevicesOfWorkers) {
   const auto command = Parse({"worker", "dir", "--coordinator", "host:1", "--device", "cuda:3"});
   ASSERT_TRUE(command.ok()) << command.status();
   EXPECT_EQ(std::get<WorkerCommand>(*command).options.device, "cuda:3");
-  for (const char* wrong : {"", "CPU", "cuda", "cuda:", "cuda:-1", "cuda:01", "cuda:1 ", "rocm:0"}) {
+  for (const char* wrong :
+       {"", "CPU", "cuda", "cuda:", "cuda:-1", "cuda:01", "cuda:1 ", "rocm:0"}) {
     EXPECT_THAT(ErrorOf({"worker", "dir", "--coordinator", "host:1", "--device", wrong}),
                 HasSubstr("--device: wanted cpu or cuda:N"))
         << wrong;
@@ -218,7 +219,8 @@ TEST(Options, WrongValuesNameTheFlag) {
   EXPECT_THAT(ErrorOf({"serve", "dir", "--workers", "-1"}), HasSubstr("--workers"));
   EXPECT_THAT(ErrorOf({"serve", "dir", "--kv-cache-dtype", "int3"}), HasSubstr("--kv-cache-dtype"));
   EXPECT_THAT(ErrorOf({"serve", "dir", "--block-size", "0"}), HasSubstr("--block-size"));
-  EXPECT_THAT(ErrorOf({"serve", "dir", "--kv-offload-path", "/tmp"}), HasSubstr("--kv-offload-bytes"));
+  EXPECT_THAT(ErrorOf({"serve", "dir", "--kv-offload-path", "/tmp"}),
+              HasSubstr("--kv-offload-bytes"));
   EXPECT_THAT(ErrorOf({"serve", "dir", "--kv-offload-bytes", "1GiB", "--no-enable-prefix-caching"}),
               HasSubstr("--kv-offload-bytes"));
   EXPECT_THAT(ErrorOf({"serve", "dir", "--no-such-flag"}), HasSubstr("--no-such-flag"));
@@ -311,14 +313,16 @@ TEST(Options, AttentionRanksAreTheRoutersToCount) {
   EXPECT_EQ(Serve({}).tensor_parallel_size, 1);
   EXPECT_EQ(Serve({}).attention_port, 0);  // its own children are told
   EXPECT_EQ(Serve({"--tensor-parallel-size", "4"}).tensor_parallel_size, 4);
-  const auto router = Parse({"router", "dir", "--tensor-parallel-size", "2", "--attention-timeout-ms", "500"});
+  const auto router =
+      Parse({"router", "dir", "--tensor-parallel-size", "2", "--attention-timeout-ms", "500"});
   ASSERT_TRUE(router.ok()) << router.status();
   EXPECT_EQ(std::get<RouterCommand>(*router).options.attention_port, 50053);
   EXPECT_EQ(std::get<RouterCommand>(*router).options.attention_timeout_ms, 500);
   EXPECT_FALSE(Serve({}).whole_latents);
   EXPECT_TRUE(Serve({"--latent-cache", "whole"}).whole_latents);
   EXPECT_THAT(ErrorOf({"router", "dir", "--latent-cache", "half"}), HasSubstr("--latent-cache"));
-  const auto rank = Parse({"attention", "dir", "--router", "host:50053", "--rank", "3", "--transport", "tcp"});
+  const auto rank =
+      Parse({"attention", "dir", "--router", "host:50053", "--rank", "3", "--transport", "tcp"});
   ASSERT_TRUE(rank.ok()) << rank.status();
   const AttentionOptions& options = std::get<AttentionCommand>(*rank).options;
   EXPECT_EQ(options.router, "host:50053");
@@ -329,12 +333,16 @@ TEST(Options, AttentionRanksAreTheRoutersToCount) {
   EXPECT_THAT(ErrorOf({"attention", "dir", "--router", "host:1", "--rank", "1", "--metrics-tls"}),
               HasSubstr("--cluster-tls-cert: wanted with --metrics-tls"));
   EXPECT_THAT(ErrorOf({"attention", "dir", "--router", "host:1"}), HasSubstr("--rank"));
-  EXPECT_THAT(ErrorOf({"attention", "dir", "--router", "host:1", "--rank", "0"}), HasSubstr("--rank"));
-  EXPECT_THAT(ErrorOf({"attention", "dir", "--router", "host:1", "--rank", "1", "--transport", "inprocess"}),
+  EXPECT_THAT(ErrorOf({"attention", "dir", "--router", "host:1", "--rank", "0"}),
+              HasSubstr("--rank"));
+  EXPECT_THAT(ErrorOf({"attention", "dir", "--router", "host:1", "--rank", "1", "--transport",
+                       "inprocess"}),
               HasSubstr("--transport"));
-  EXPECT_THAT(ErrorOf({"serve", "dir", "--tensor-parallel-size", "0"}), HasSubstr("--tensor-parallel-size"));
-  EXPECT_THAT(ErrorOf({"serve", "dir", "--tensor-parallel-size", "2", "--kv-offload-bytes", "1GiB"}),
-              HasSubstr("--kv-offload-bytes: wanted with --tensor-parallel-size 1"));
+  EXPECT_THAT(ErrorOf({"serve", "dir", "--tensor-parallel-size", "0"}),
+              HasSubstr("--tensor-parallel-size"));
+  EXPECT_THAT(
+      ErrorOf({"serve", "dir", "--tensor-parallel-size", "2", "--kv-offload-bytes", "1GiB"}),
+      HasSubstr("--kv-offload-bytes: wanted with --tensor-parallel-size 1"));
 }
 
 TEST(Options, NumaNodes) {
@@ -351,7 +359,8 @@ TEST(Options, NumaNodes) {
   const auto worker = Parse({"worker", "dir", "--coordinator", "host:1", "--config", config});
   ASSERT_TRUE(worker.ok()) << worker.status();
   EXPECT_EQ(std::get<WorkerCommand>(*worker).options.process.numa_node, 2);
-  const auto rank = Parse({"attention", "dir", "--router", "host:1", "--rank", "1", "--numa-node", "0"});
+  const auto rank =
+      Parse({"attention", "dir", "--router", "host:1", "--rank", "1", "--numa-node", "0"});
   ASSERT_TRUE(rank.ok()) << rank.status();
   EXPECT_EQ(std::get<AttentionCommand>(*rank).options.process.numa_node, 0);
   EXPECT_THAT(ErrorOf({"worker", "dir", "--coordinator", "host:1", "--numa-node", "-2"}),

@@ -40,7 +40,8 @@ TEST(RestartPolicy, WhoWasKilledAtItsWorkIsBackWithinHalfASecond) {
 }
 
 TEST(RestartPolicy, ALongLifeForgetsWhatWas) {
-  for (ChildEnd end : {kFailsAtOnce, kKilledBeforeItServed, kLeftAfterItServed, kKilledAfterItServed}) {
+  for (ChildEnd end :
+       {kFailsAtOnce, kKilledBeforeItServed, kLeftAfterItServed, kKilledAfterItServed}) {
     end.lived = seconds(10);
     EXPECT_EQ(RestartWait(seconds(5), end), milliseconds(100));
     end.lived -= milliseconds(1);

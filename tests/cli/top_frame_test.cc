@@ -36,8 +36,12 @@ json Answer() {
 TEST(TopFrame, OneAnswerHasNoRates) {
   const std::string frame = TopFrame(Answer(), nullptr, 0, {});
   EXPECT_THAT(frame, HasSubstr("nano  ready  up 1 min 40 s  sheaf 0.1.0\n"));
-  EXPECT_THAT(frame, HasSubstr("tokens/s -  prompt tokens/s -  running 4  waiting 2  KV [###.......] 50 of 200 blocks\n"));
-  EXPECT_THAT(frame, HasSubstr("held by none 0, one 10, two 350, more 0; 1 live links; 2 holders wanted, 1 routers\n"));
+  EXPECT_THAT(frame, HasSubstr("tokens/s -  prompt tokens/s -  running 4  waiting 2  KV "
+                               "[###.......] 50 of 200 blocks\n"));
+  EXPECT_THAT(
+      frame,
+      HasSubstr(
+          "held by none 0, one 10, two 350, more 0; 1 live links; 2 holders wanted, 1 routers\n"));
   EXPECT_THAT(frame, HasSubstr("180/180"));
   EXPECT_THAT(frame, HasSubstr("0.8 MB +5.6 MB"));
   EXPECT_THAT(frame, HasSubstr("12 us"));
@@ -82,7 +86,8 @@ TEST(TopFrame, LossesNewestFirst) {
 }
 
 TEST(TopFrame, FitsTheTerminal) {
-  const std::string frame = TopFrame(Answer(), nullptr, 0, {.columns = 40, .rows = 6, .colour = false});
+  const std::string frame =
+      TopFrame(Answer(), nullptr, 0, {.columns = 40, .rows = 6, .colour = false});
   std::istringstream lines(frame);
   int count = 0;
   for (std::string line; std::getline(lines, line); ++count) EXPECT_LE(line.size(), 40u) << line;
@@ -91,7 +96,8 @@ TEST(TopFrame, FitsTheTerminal) {
 }
 
 TEST(TopFrame, ColoursWhatIsDown) {
-  const std::string frame = TopFrame(Answer(), nullptr, 0, {.columns = 0, .rows = 0, .colour = true});
+  const std::string frame =
+      TopFrame(Answer(), nullptr, 0, {.columns = 0, .rows = 0, .colour = true});
   EXPECT_THAT(frame, HasSubstr("\x1b[1;31m 1  loading"));
 }
 
@@ -105,9 +111,10 @@ TEST(TopFrame, TextsCannotControlTheTerminal) {
 }
 
 TEST(TopFrame, AnswersThatLackFieldsAreShownAllTheSame) {
-  for (const char* text : {"{}", R"({"pool": null})", R"({"pool": {"experts_in": "router"}})",
-                           R"({"pool": {"experts_in": "workers", "workers": [{}], "coordinator": null}})",
-                           R"({"pool": {"workers": 3, "coverage": "x"}, "load": []})"}) {
+  for (const char* text :
+       {"{}", R"({"pool": null})", R"({"pool": {"experts_in": "router"}})",
+        R"({"pool": {"experts_in": "workers", "workers": [{}], "coordinator": null}})",
+        R"({"pool": {"workers": 3, "coverage": "x"}, "load": []})"}) {
     EXPECT_FALSE(TopFrame(json::parse(text), nullptr, 0, {}).empty()) << text;
   }
 }

@@ -1,4 +1,5 @@
-// Whom the coordinator takes out: workers whose links keep breaking or whose answers are wrong, and nobody else.
+// Whom the coordinator takes out: workers whose links keep breaking or whose answers are wrong, and
+// nobody else.
 
 #include "coordinator/pool_state.h"
 

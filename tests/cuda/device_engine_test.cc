@@ -1,5 +1,6 @@
-// Experts in a fake GPU's memory: the bytes of the CPU's engine, in whatever order the streams run, with
-// batches of many parts, two under way, experts that come and go meanwhile; and memory that goes back.
+// Experts in a fake GPU's memory: the bytes of the CPU's engine, in whatever order the streams run,
+// with batches of many parts, two under way, experts that come and go meanwhile; and memory that
+// goes back.
 
 #include "worker/device/device_engine.h"
 
@@ -97,7 +98,8 @@ TEST_P(DeviceEngineTest, TwoBatchesUnderWayAndAbandonedOnes) {
   }
 }
 
-// Decode's sizes are launched as graphs, captured once a size and set of buffers, whatever the batches are.
+// Decode's sizes are launched as graphs, captured once a size and set of buffers, whatever the
+// batches are.
 TEST_P(DeviceEngineTest, SmallBatchesAreGraphs) {
   FakeGpu gpu(GetParam(), random_);
   ThreadPool pool(1);
@@ -117,7 +119,8 @@ TEST_P(DeviceEngineTest, SmallBatchesAreGraphs) {
       ASSERT_TRUE(compute->Complete(got.data()).ok());
       ASSERT_EQ(got, batch.Right(*right, right_experts)) << tokens << " tokens to " << top_k;
     };
-    for (int i = 0; i < 6; ++i) run(5 + i % 4, 3);  // 5 to 8 tokens, 15 to 24 pairs: 8, and 16 or 32
+    // 5 to 8 tokens, 15 to 24 pairs: 8, and 16 or 32
+    for (int i = 0; i < 6; ++i) run(5 + i % 4, 3);
     EXPECT_LE(gpu.runtime().graphs(), 4) << "two sizes, two sets of buffers";
     EXPECT_EQ(gpu.runtime().graph_launches(), 6);
     for (const int tokens : {1, 2, 3, 64, 63, 1, 17, 5}) run(tokens, 2);
@@ -125,7 +128,8 @@ TEST_P(DeviceEngineTest, SmallBatchesAreGraphs) {
     run(65, 2);
     run(150, 3);
     EXPECT_EQ(gpu.runtime().graph_launches(), 14) << "more tokens are none";
-    for (int i = 0; i < 10; ++i) run(1 + static_cast<int>(random_() % 80), 1 + static_cast<int>(random_() % 4));
+    for (int i = 0; i < 10; ++i)
+      run(1 + static_cast<int>(random_() % 80), 1 + static_cast<int>(random_() % 4));
   }
   EXPECT_EQ(gpu.runtime().graphs(), 0) << "given back with the compute";
   EXPECT_THAT(gpu.runtime().violations(), IsEmpty());
@@ -189,7 +193,8 @@ TEST_F(DeviceMemoryTest, WhatIsLetGoGoesBackAndEverythingGoesBackWithTheEngine) 
   ASSERT_GE(slots, 2u);
   std::vector<HeldExpertPtr> held;
   for (size_t i = 0; i < 3 * slots; ++i) {
-    auto loaded = gpu_.engine().Load(PairOf(1 + static_cast<int>(i % 2), static_cast<int>(i % 6)), 0);
+    auto loaded =
+        gpu_.engine().Load(PairOf(1 + static_cast<int>(i % 2), static_cast<int>(i % 6)), 0);
     if (held.size() == slots) {
       ASSERT_EQ(loaded.status().code(), absl::StatusCode::kResourceExhausted);
       EXPECT_THAT(std::string(loaded.status().message()), HasSubstr("cuda:0 (fake GPU): layer "));

@@ -1,4 +1,5 @@
-// What goes wrong with a GPU: one clear line each, the statuses that a worker knows what to do with.
+// What goes wrong with a GPU: one clear line each, the statuses that a worker knows what to do
+// with.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -60,9 +61,10 @@ TEST_F(DeviceFaultTest, TooLittleMemoryIsFoundByThePlan) {
   options.free_bytes = size_t{200} << 10;
   ExpectRefused(options, absl::StatusCode::kResourceExhausted,
                 "cuda:0 (fake GPU): no expert fits: wanted ");
-  ExpectRefused({}, absl::StatusCode::kResourceExhausted,
-                "cuda:0 (fake GPU): --memory-bytes: wanted 1024.0 MiB, got 60.0 MiB free of 64.0 MiB",
-                uint64_t{1} << 30);
+  ExpectRefused(
+      {}, absl::StatusCode::kResourceExhausted,
+      "cuda:0 (fake GPU): --memory-bytes: wanted 1024.0 MiB, got 60.0 MiB free of 64.0 MiB",
+      uint64_t{1} << 30);
   ExpectRefused({}, absl::StatusCode::kResourceExhausted, "(--memory-bytes)", 1000);
 }
 
@@ -78,14 +80,15 @@ TEST_F(DeviceFaultTest, AnExpertThatTheBuffersAreNotFor) {
   ASSERT_TRUE(gpu_.Make({}, 0, {.permuted_from = 2}).ok());
   const absl::Status status = gpu_.engine().Load(PairOf(1, 3), 0).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
-  EXPECT_THAT(std::string(status.message()),
-              HasSubstr("cuda:0 (fake GPU): layer 1 expert 3: its inputs have an order of their own"));
+  EXPECT_THAT(
+      std::string(status.message()),
+      HasSubstr("cuda:0 (fake GPU): layer 1 expert 3: its inputs have an order of their own"));
   EXPECT_TRUE(gpu_.Make({}, 0, {.permuted_from = 1}).ok());
   EXPECT_TRUE(gpu_.engine().Load(PairOf(1, 3), 0).ok());
 }
 
-// An ECC error or the like at any operation of loading or computing: said once, with what it was for, and
-// nothing after it succeeds or is asked of the device.
+// An ECC error or the like at any operation of loading or computing: said once, with what it was
+// for, and nothing after it succeeds or is asked of the device.
 TEST_F(DeviceFaultTest, ADeviceLostAtAnyMomentIsSaidOnce) {
   ThreadPool pool(1);
   const FakeGpuBatch batch(random_, 40, gpu_.config().hidden_size, 2);

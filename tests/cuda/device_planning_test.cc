@@ -1,5 +1,5 @@
-// The pure parts of the device's engine: how memory is divided, how a batch is cut, which parts of a block
-// are free.
+// The pure parts of the device's engine: how memory is divided, how a batch is cut, which parts of
+// a block are free.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

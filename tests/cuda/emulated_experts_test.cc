@@ -1,4 +1,5 @@
-// The worker's engine with the real kernels, in the emulator: loaded, re-tiled, run in streams that are late.
+// The worker's engine with the real kernels, in the emulator: loaded, re-tiled, run in streams that
+// are late.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

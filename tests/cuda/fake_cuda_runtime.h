@@ -1,14 +1,15 @@
 #pragma once
 // FakeCudaRuntime: a GPU that is not there, to find what a real one would punish only sometimes.
 //
-// Memory     device addresses are a range of their own that no host access survives; the streams reach the
-//            same bytes through another mapping (Host). Fresh and freed memory is poisoned, and so is the
-//            destination of a copy to the host until the copy is done.
-// Order      nothing runs when it is enqueued. Streams run when somebody waits for one, and by chance at any
-//            call: each time a stream of those that can go on is drawn from the seed. So whatever is
-//            not ordered by an event happens in any order, also far too late.
-// Checks     copies outside an allocation, from or to memory that is not pinned, of freed memory, calls of a
-//            thread without a device, a wait that nothing will end, an event in a graph, a graph that is destroyed: violations(), and kInvalidValue.
+// Memory     device addresses are a range of their own that no host access survives; the streams
+//            reach the same bytes through another mapping (Host). Fresh and freed memory is
+//            poisoned, and so is the destination of a copy to the host until the copy is done.
+// Order      nothing runs when it is enqueued. Streams run when somebody waits for one, and by
+//            chance at any call: each time a stream of those that can go on is drawn from the seed.
+//            So whatever is not ordered by an event happens in any order, also far too late.
+// Checks     copies outside an allocation, from or to memory that is not pinned, of freed memory,
+//            calls of a thread without a device, a wait that nothing will end, an event in a graph,
+//            a graph that is destroyed: violations(), and kInvalidValue.
 // Faults     FakeCudaOptions and LoseAfter. Once lost, every call says why.
 //
 // Threads    any; what streams run is run by whoever waits, one at a time.

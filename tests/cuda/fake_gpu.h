@@ -1,6 +1,6 @@
 #pragma once
-// A checkpoint of a tiny model with a DeviceEngine over a FakeCudaRuntime that holds its experts, and the
-// CPU's engine for the bytes that are right.
+// A checkpoint of a tiny model with a DeviceEngine over a FakeCudaRuntime that holds its experts,
+// and the CPU's engine for the bytes that are right.
 //
 // Threads    one.
 

@@ -54,8 +54,8 @@ class Layout final : public DeviceExpertLayout {
   int hidden() const override { return weights_.gate.k(); }
   int intermediate() const override { return weights_.gate.n(); }
   bool permuted() const override {
-    return permuted_ || weights_.gate.permutation() != nullptr || weights_.up.permutation() != nullptr ||
-           weights_.down.permutation() != nullptr;
+    return permuted_ || weights_.gate.permutation() != nullptr ||
+           weights_.up.permutation() != nullptr || weights_.down.permutation() != nullptr;
   }
   // Its pointers say no more than whether there is an array.
   const kernels::ExpertWeights& weights() const { return weights_; }

@@ -1,7 +1,7 @@
 #pragma once
-// DeviceExpertKernels for tests: the CPU's scalar reference, run in the streams of a FakeCudaRuntime. An
-// expert's layout is its arrays one behind the other, every byte turned round: what has not been brought in
-// order, or twice, computes nonsense.
+// DeviceExpertKernels for tests: the CPU's scalar reference, run in the streams of a
+// FakeCudaRuntime. An expert's layout is its arrays one behind the other, every byte turned round:
+// what has not been brought in order, or twice, computes nonsense.
 //
 // Ownership  borrows the runtime. Threads: any.
 
@@ -39,7 +39,8 @@ class ReferenceExpertKernels final : public DeviceExpertKernels {
                          std::span<const DeviceJob> jobs, std::span<std::byte> plan,
                          DevicePlanHead& head) const override;
   CudaError Run(const DeviceBatch& batch, CudaStream stream) override;
-  DevicePlanHead GraphHead(const DeviceBatchShape& shape, const DevicePlanHead& like) const override;
+  DevicePlanHead GraphHead(const DeviceBatchShape& shape,
+                           const DevicePlanHead& like) const override;
   bool Covers(const DevicePlanHead& graph, const DevicePlanHead& head) const override;
 
  private:

@@ -242,16 +242,16 @@ TEST_F(FrameLaneTest, ADoorbellNeverLosesAWakeUp) {
   EXPECT_EQ(echoed.load(), kRounds);
 }
 
-// Threads stand for processes that sleep at bells of their own; one call wakes all of them, an odd one too, whatever their
-// counts are, and nobody else.
+// Threads stand for processes that sleep at bells of their own; one call wakes all of them, an odd
+// one too, whatever their counts are, and nobody else.
 TEST(Doorbells, WakeAllThatSleep) {
   constexpr int kSleepers = 5;
   constexpr int kRounds = 2'000;
   const TimePoint patience = std::chrono::steady_clock::now() + std::chrono::minutes(2);
   alignas(64) uint8_t pages[kSleepers][kDoorbellBytes] = {};
   // Counts around which a comparison of 12 bits with a sign could go wrong.
-  const uint32_t starts[kSleepers] = {0, 0x7ff - kRounds / 2, 0xfffff800u - kRounds / 2, 0xffffffffu - kRounds / 2,
-                                      0x7fffffffu - kRounds / 2};
+  const uint32_t starts[kSleepers] = {0, 0x7ff - kRounds / 2, 0xfffff800u - kRounds / 2,
+                                      0xffffffffu - kRounds / 2, 0x7fffffffu - kRounds / 2};
   for (int i = 0; i < kSleepers; ++i) std::memcpy(pages[i], &starts[i], sizeof(starts[i]));
   std::atomic<int> woken{0};
   std::atomic<bool> failed{false};
@@ -301,7 +301,8 @@ TEST(Bell, LooksWhereRingsCameSoonLately) {
     return std::chrono::steady_clock::now() - start >= time;
   };
   EXPECT_TRUE(looks_for(milliseconds(1)));
-  bell->WaitPast(bell->rings(), std::chrono::steady_clock::now() + milliseconds(20));  // a long wait
+  // a long wait
+  bell->WaitPast(bell->rings(), std::chrono::steady_clock::now() + milliseconds(20));
   EXPECT_FALSE(looks_for(std::chrono::hours(1)));
   // A brief one beside an hour, though slept through.
   const uint32_t seen = bell->rings();

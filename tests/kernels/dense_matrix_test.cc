@@ -39,8 +39,8 @@ TEST_P(DenseMatrixTest, WidensKnownBf16) {
   EXPECT_EQ(out, (std::vector<float>{1, -2, 3.140625f, 0x1p-133f}));
 }
 
-// Codes of the format's definition: zeros, the smallest subnormal and the largest, the smallest normal, one,
-// the largest value.
+// Codes of the format's definition: zeros, the smallest subnormal and the largest, the smallest
+// normal, one, the largest value.
 TEST_P(DenseMatrixTest, WidensKnownE4M3) {
   const std::vector<uint8_t> codes = {0x00, 0x80, 0x01, 0x87, 0x08, 0x38, 0xBC, 0x7E};
   std::vector<float> out(codes.size());

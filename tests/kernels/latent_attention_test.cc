@@ -89,7 +89,8 @@ class Problem {
 };
 
 TEST(LatentAttention, HandComputedTwoOfThreePositions) {
-  // Scores 0 and ln 3 (2 * 0.5 from the latent, the rest from the rotated key): weights 1/4 and 3/4.
+  // Scores 0 and ln 3 (2 * 0.5 from the latent, the rest from the rotated key): weights 1/4 and
+  // 3/4.
   testing::OnEveryTarget([&](const std::string&) {
     std::vector<float> memory(64);
     const LatentPool kv = {.format = KvFormat::kF32,

@@ -125,8 +125,8 @@ TEST_P(LinearTest, ZeroPointsAndNegativeScalesByHand) {
 }
 
 TEST_P(LinearTest, EightBitProductByHand) {
-  // One output, 8 inputs of a 32-group: codes 0 1 127 128 129 254 255 200 less 128, scale 0.5; the largest
-  // activation is 32512, so that q = x.
+  // One output, 8 inputs of a 32-group: codes 0 1 127 128 129 254 255 200 less 128, scale 0.5; the
+  // largest activation is 32512, so that q = x.
   std::vector<uint8_t> codes(128 * 16, 0);
   const uint8_t even[4] = {0, 127, 129, 255};  // inputs 0 2 4 6
   const uint8_t odd[4] = {1, 128, 254, 200};   // inputs 1 3 5 7
@@ -147,8 +147,8 @@ TEST_P(LinearTest, EightBitProductByHand) {
   const std::vector<float> x = {32512, 1, 3, 1000, 2, -2, 3, 100};
   const Activations rows{.num_rows = 1, .k = 8, .floats = x.data(), .quantized = {}};
   const std::vector<float> y = Multiply(pool_, linear, rows, 1);
-  // 32512 * -128 + 1 * -127 + 3 * -1 + 1000 * 0 + 2 * 1 + -2 * 126 + 3 * 127 + 100 * 72 = -4154335, times
-  // 0.5, plus 10.
+  // 32512 * -128 + 1 * -127 + 3 * -1 + 1000 * 0 + 2 * 1 + -2 * 126 + 3 * 127 + 100 * 72 = -4154335,
+  // times 0.5, plus 10.
   EXPECT_EQ(y[0], -2077157.5f);
   EXPECT_EQ(y[1], kUntouched);
 }

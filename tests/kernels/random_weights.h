@@ -54,8 +54,8 @@ class RandomLinear {
   RandomLinear& operator=(const RandomLinear&) = delete;
 
   const Linear& linear() const { return linear_; }
-  // W[output][input] in the order of the caller's activations, exact (8-bit floats: rounded to float, as the
-  // kernels do).
+  // W[output][input] in the order of the caller's activations, exact (8-bit floats: rounded to
+  // float, as the kernels do).
   double weight(int output, int input) const {
     return weights_[size_t(output) * linear_.k() + input];
   }

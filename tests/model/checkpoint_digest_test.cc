@@ -32,8 +32,9 @@ constexpr uint64_t kDataBytes = 300 << 20;
 
 // A shard of 300 MiB of zeros that takes no room on the disk.
 void WriteBigShard(const std::string& path, const std::string& tensor) {
-  const std::string header = absl::StrFormat(
-      R"({"%s":{"dtype":"U8","shape":[%d],"data_offsets":[0,%d]}})", tensor, kDataBytes, kDataBytes);
+  const std::string header =
+      absl::StrFormat(R"({"%s":{"dtype":"U8","shape":[%d],"data_offsets":[0,%d]}})", tensor,
+                      kDataBytes, kDataBytes);
   WriteFile(path, testing::SafetensorsWithHeader(header, 0));
   std::filesystem::resize_file(path, std::filesystem::file_size(path) + kDataBytes);
 }

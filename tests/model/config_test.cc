@@ -151,7 +151,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadValue{"partial_rotary_factor", 0.51, "even number"},
         BadValue{"rope_scaling", json{{"rope_type", "longrope"}}, "got longrope"},
         BadValue{"eos_token_id", json{151329, 151552}, "token ids in 0..151551"},
-        BadValue{"eos_token_id", "stop", "token ids"}, BadValue{"hidden_act", "gelu", "got \"gelu\""},
+        BadValue{"eos_token_id", "stop", "token ids"},
+        BadValue{"hidden_act", "gelu", "got \"gelu\""},
         BadValue{"quantization_config", 4, "an object"}),
     [](const auto& instance) {
       return absl::StrFormat("N%d%s", instance.index, instance.param.key);
@@ -190,7 +191,10 @@ TEST(Config, QuantizationHintsOfEachTool) {
         128,
         true,
         false,
-        {"search:.*l\\.4\\.gate.*", "model.layers.3.mlp.gate"}, {}, {}, {}}},
+        {"search:.*l\\.4\\.gate.*", "model.layers.3.mlp.gate"},
+        {},
+        {},
+        {}}},
       {"CompressedTensors",
        R"({"quant_method":"compressed-tensors","format":"pack-quantized","ignore":["lm_head"],
         "config_groups":{"group_0":{"weights":{"num_bits":4,"group_size":128,"symmetric":false,"strategy":"group",

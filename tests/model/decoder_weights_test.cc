@@ -59,7 +59,8 @@ TEST_F(DecoderWeightsTest, HoldsEveryPartOfTheModel) {
     EXPECT_EQ(MatrixOf(attention.q.view()), model.matrices.at(prefix + ".self_attn.q_proj"));
     EXPECT_EQ(MatrixOf(attention.k.view()), model.matrices.at(prefix + ".self_attn.k_proj"));
     EXPECT_EQ(MatrixOf(attention.v.view()), model.matrices.at(prefix + ".self_attn.v_proj"));
-    EXPECT_EQ(MatrixOf(layer.attention_out.view()), model.matrices.at(prefix + ".self_attn.o_proj"));
+    EXPECT_EQ(MatrixOf(layer.attention_out.view()),
+              model.matrices.at(prefix + ".self_attn.o_proj"));
     const float* const bias = attention.v.view().bias;
     ASSERT_NE(bias, nullptr);
     EXPECT_EQ(std::vector<float>(bias, bias + 128),
@@ -94,7 +95,8 @@ TEST_F(DecoderWeightsTest, ARankHasItsRowsOfEveryProduct) {
     EXPECT_EQ(std::vector<float>(attention.k.view().bias, attention.k.view().bias + 64),
               std::vector<float>(bias.begin() + rank * 64, bias.begin() + rank * 64 + 64));
     EXPECT_EQ(layer.gate.n, 2);
-    const std::vector<float>& down = model.matrices.at("model.layers.1.mlp.shared_experts.down_proj");
+    const std::vector<float>& down =
+        model.matrices.at("model.layers.1.mlp.shared_experts.down_proj");
     const int inner = static_cast<int>(down.size()) / 128;
     EXPECT_EQ(MatrixOf(layer.feed_forward.down.view()), Rows(down, inner, rank * 64, 64));
     EXPECT_EQ(layer.feed_forward.up.view().k(), 128);

@@ -1,5 +1,5 @@
-// FP8 Linears of every tool: the values of their file, whole, in part, fused and absorbed, and refusals that name what
-// is wrong. The tools' side is here, from the formats' definitions.
+// FP8 Linears of every tool: the values of their file, whole, in part, fused and absorbed, and
+// refusals that name what is wrong. The tools' side is here, from the formats' definitions.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

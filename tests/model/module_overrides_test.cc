@@ -56,7 +56,8 @@ TEST(ModuleRegex, RefusesWhatCannotBeReadWithTheReason) {
     EXPECT_EQ(ModuleRegex::Compile(expression).status().code(), absl::StatusCode::kInvalidArgument)
         << expression;
   }
-  EXPECT_EQ(ModuleRegex::Compile("(ab").status().message(), "missing closing parenthesis (at byte 3)");
+  EXPECT_EQ(ModuleRegex::Compile("(ab").status().message(),
+            "missing closing parenthesis (at byte 3)");
   EXPECT_FALSE(ModuleRegex::Compile(std::string(5000, '(')).ok());
   EXPECT_FALSE(ModuleRegex::Compile(std::string(ModuleRegex::kMaxExpressionBytes + 1, 'a')).ok());
 }

@@ -111,7 +111,8 @@ std::vector<std::vector<float>> Values(const DecoderWeights& weights) {
       values.push_back(MatrixOf(linear->view()));
     }
     const auto& attention = std::get<GroupedQueryWeights>(layer.attention);
-    for (const LoadedLinear* linear : {&attention.q, &attention.k, &attention.v, &layer.attention_out})
+    for (const LoadedLinear* linear :
+         {&attention.q, &attention.k, &attention.v, &layer.attention_out})
       values.push_back(MatrixOf(linear->view()));
     values.push_back(attention.q_norm);
     values.push_back(attention.k_norm);

@@ -131,7 +131,8 @@ TEST(RankShare, BeyondThemRanksShareAHeadsQueries) {
 TEST(RankShare, MoreRanksThanRowsAreRefusedByName) {
   EXPECT_THAT(ShareAmongRanks(Glm46(), 97).status().message(),
               HasSubstr("97 ranks: the model has 96 query heads"));
-  EXPECT_THAT(ShareOfRank(Glm46(), 2, 2).status().message(), HasSubstr("rank 2 of 2: wanted one of 0..1"));
+  EXPECT_THAT(ShareOfRank(Glm46(), 2, 2).status().message(),
+              HasSubstr("rank 2 of 2: wanted one of 0..1"));
   EXPECT_FALSE(ShareOfRank(Glm46(), 0, 0).ok());
 }
 

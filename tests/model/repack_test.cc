@@ -1,5 +1,5 @@
-// Repacking writes what the target's own tool would have written for the same codes, scales and zero
-// points, copies the rest, and leaves nothing behind when it fails. The tools' side is
+// Repacking writes what the target's own tool would have written for the same codes, scales and
+// zero points, copies the rest, and leaves nothing behind when it fails. The tools' side is
 // tests/model/weight_packers.h.
 
 #include "model/repack/repack.h"

@@ -44,7 +44,8 @@ StepModel Model(const ModelConfig& config, int ranks, int workers) {
   return model;
 }
 
-// Of 3,000 positions a row reads 2,000 latents; both ranks gather queries, latents, keys, candidates and records.
+// Of 3,000 positions a row reads 2,000 latents; both ranks gather queries, latents, keys,
+// candidates and records.
 TEST(StepTime, IndexersBoundWhatIsReadAndCostGathers) {
   ModelConfig config = Config();
   LatentShape& latent = config.attention.emplace<LatentShape>();
@@ -117,7 +118,8 @@ TEST(StepTime, MultiplyAddsBoundManyRows) {
   machine.rank_bytes_per_s = machine.worker_bytes_per_s = 1000;
   machine.rank_macs_per_s = 10000;  // 10 rows of 2 weights a byte take twice as long as reading
   const StepModel model = Model(config, 1, 1);
-  // Reading 0.5 s and multiplying 0.05, 1 and 50 s: the one that is longer, and a little of the other.
+  // Reading 0.5 s and multiplying 0.05, 1 and 50 s: the one that is longer, and a little of the
+  // other.
   EXPECT_NEAR(PredictStepTime(model, machine, 1, 0).head_s, 0.5, 0.01);
   EXPECT_NEAR(PredictStepTime(model, machine, 10, 0).head_s, std::cbrt(0.125 + 1), 1e-9);
   EXPECT_NEAR(PredictStepTime(model, machine, 500, 0).head_s, 50, 0.01);
@@ -134,8 +136,9 @@ TEST(StepTime, RanksPayForTheirGathers) {
   EXPECT_NEAR(PredictStepTime(Model(config, 3, 1), machine, 1, 0).gathers_s, 28 * 0.01, 1e-12);
   machine.gather_s = 0;
   machine.link_bytes_per_s = 1;
-  // Of two ranks every part crosses the link once. A layer's attention: 512 values of 260 bytes a 128, 256 floats;
-  // dense: 512 and 256 likewise; experts: 16 floats, 128 values, 256 floats and the routed sum's 256.
+  // Of two ranks every part crosses the link once. A layer's attention: 512 values of 260 bytes a
+  // 128, 256 floats; dense: 512 and 256 likewise; experts: 16 floats, 128 values, 256 floats and
+  // the routed sum's 256.
   const double attention = 4 * 260 + 1024, dense = 4 * 260 + 1024, moe = 64 + 260 + 1024 + 1024;
   EXPECT_NEAR(PredictStepTime(Model(config, 2, 1), machine, 1, 0).gathers_s,
               3 * attention + dense + 2 * moe + 1024 + 4096 / 2, 1e-9);

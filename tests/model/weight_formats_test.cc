@@ -343,8 +343,8 @@ TEST(WeightFormats, EightBitZeroPointsMayBeABytePerRow) {
   EXPECT_EQ(MatrixOf(linear->view()), matrix.Dequantized());
 }
 
-// Square matrices, and those whose shapes in one format are another's of the transposed matrix: the words'
-// shape beside n and k leaves one reading.
+// Square matrices, and those whose shapes in one format are another's of the transposed matrix: the
+// words' shape beside n and k leaves one reading.
 TEST(WeightFormats, ShapesTellTheBitsAndTheLayout) {
   std::mt19937_64 random(TestSeed());
   for (const auto& [n, k] : {std::pair{128, 128}, {32, 256}, {256, 32}, {64, 128}, {128, 64}}) {

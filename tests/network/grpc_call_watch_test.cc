@@ -1,4 +1,5 @@
-// Whom a watch over calls disconnects. What it counts is a matter for a real flood (tests/process/test_connections.py).
+// Whom a watch over calls disconnects. What it counts is a matter for a real flood
+// (tests/process/test_connections.py).
 #include "network/grpc_call_watch.h"
 
 #include "gmock/gmock.h"
@@ -16,8 +17,11 @@ TEST(GrpcCallWatchTest, OneConnectionHasABound) {
 }
 
 TEST(GrpcCallWatchTest, AllTogetherHaveOneAndTheLargestGo) {
-  EXPECT_THAT(GrpcCallWatch::TooMany({{"a", 4096}, {"b", 4096}, {"c", 4096}, {"d", 4096}}), IsEmpty());
-  EXPECT_THAT(GrpcCallWatch::TooMany({{"a", 4095}, {"b", 4096}, {"c", 4095}, {"d", 4095}, {"e", 4}}), ElementsAre("b"));
+  EXPECT_THAT(GrpcCallWatch::TooMany({{"a", 4096}, {"b", 4096}, {"c", 4096}, {"d", 4096}}),
+              IsEmpty());
+  EXPECT_THAT(
+      GrpcCallWatch::TooMany({{"a", 4095}, {"b", 4096}, {"c", 4095}, {"d", 4095}, {"e", 4}}),
+      ElementsAre("b"));
   std::vector<PeerStreams> crowd(20000, {"small", 1});
   crowd.push_back({"large", 3000});
   crowd.push_back({"larger", 4000});

@@ -218,7 +218,8 @@ TEST_F(TlsTest, ForgedExpiredAndMissingOnesAreRefused) {
   const Certificate leaf = Leaf({.names = names});
   EXPECT_NE(Refused(Make(stranger, {.names = names}, leaf.get(), key_)), "");
   EXPECT_EQ(Refused(Leaf({.names = names, .usage = "serverAuth"})), "bad_certificate");
-  EXPECT_EQ(Refused(Leaf({.names = names, .usage = "serverAuth"}), {kWorker}, PeerUse::kServer), "");
+  EXPECT_EQ(Refused(Leaf({.names = names, .usage = "serverAuth"}), {kWorker}, PeerUse::kServer),
+            "");
   const auto text = RefusePeer({"not PEM", ""}, *material_, {}, kNow);
   ASSERT_TRUE(text.has_value());
   EXPECT_EQ(text->cause, TlsRefusal::kBadCertificate);

@@ -49,16 +49,18 @@ TEST(RankMemberMetrics, SayWhetherItIsJoinedAndWhatItComputed) {
   metrics.StepEnded(true, milliseconds(250));
   metrics.StepEnded(true, milliseconds(250));
   metrics.StepEnded(false, milliseconds(500));
-  for (const char* line : {"sheaf_rank_joined 1", "sheaf_rank_number 3", "sheaf_rank_groups_total 1",
-                           "sheaf_rank_steps_total{outcome=\"done\"} 2",
-                           "sheaf_rank_steps_total{outcome=\"ended_early\"} 1",
-                           "sheaf_rank_busy_seconds_total 1", "sheaf_rank_weights_bytes 1000",
-                           "sheaf_rank_kv_cache_bytes 64", "sheaf_build_info{version=\"1.2.3\"} 1"}) {
+  for (const char* line :
+       {"sheaf_rank_joined 1", "sheaf_rank_number 3", "sheaf_rank_groups_total 1",
+        "sheaf_rank_steps_total{outcome=\"done\"} 2",
+        "sheaf_rank_steps_total{outcome=\"ended_early\"} 1", "sheaf_rank_busy_seconds_total 1",
+        "sheaf_rank_weights_bytes 1000", "sheaf_rank_kv_cache_bytes 64",
+        "sheaf_build_info{version=\"1.2.3\"} 1"}) {
     EXPECT_THAT(Text(registry), HasSubstr(std::string(line) + "\n"));
   }
   metrics.NotJoined("");
   EXPECT_NE(metrics.WhyNotReady(), "") << "a reason without words is one too";
-  for (const char* line : {"sheaf_rank_joined 0", "sheaf_rank_kv_cache_bytes 0", "sheaf_rank_weights_bytes 1000"}) {
+  for (const char* line :
+       {"sheaf_rank_joined 0", "sheaf_rank_kv_cache_bytes 0", "sheaf_rank_weights_bytes 1000"}) {
     EXPECT_THAT(Text(registry), HasSubstr(std::string(line) + "\n"));
   }
 }

@@ -113,7 +113,8 @@ TEST_F(AdmissionTest, TokensAreBoundedToo) {
   EXPECT_TRUE(admission_.CheckRoom(1, 5).ok());
   const absl::Status full = admission_.CheckRoom(1, 6);
   EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_THAT(std::string(full.message()), HasSubstr("15 tokens wait, 6 more came, the limit is 20"));
+  EXPECT_THAT(std::string(full.message()),
+              HasSubstr("15 tokens wait, 6 more came, the limit is 20"));
   EXPECT_EQ(admission_.CheckRoom(1, 21).code(), absl::StatusCode::kInvalidArgument);
   Take();
   EXPECT_EQ(admission_.tokens(), 0);

@@ -91,10 +91,11 @@ class CountingObserver final : public EngineObserver {
 
   std::atomic<int> steps{0}, preempted{0}, most_sequences{0}, most_tokens{0}, first_tokens{0},
       next_tokens{0}, ends{0}, completion_tokens{0}, forced_tokens{0}, guided{0}, guide_errors{0},
-      given_up{0}, moot{0}, displaced{0}, admitted{0}, drafted{0}, drafts_accepted{0},
-      predicted{0}, bounded_by_time{0}, evicted_blocks{0}, computed_tokens{0}, looked_up{0}, hits{0}, kept{0},
+      given_up{0}, moot{0}, displaced{0}, admitted{0}, drafted{0}, drafts_accepted{0}, predicted{0},
+      bounded_by_time{0}, evicted_blocks{0}, computed_tokens{0}, looked_up{0}, hits{0}, kept{0},
       loaded{0}, failed{0}, ended_inside{0}, told{0};
-  std::atomic<int64_t> queued_tokens{0}, refused_full{0}, refused_never_fits{0}, refused_too_late{0};
+  std::atomic<int64_t> queued_tokens{0}, refused_full{0}, refused_never_fits{0},
+      refused_too_late{0};
 };
 
 struct EngineSettings {
@@ -124,20 +125,21 @@ class RunningEngine {
         cache_(*KvCache::Create(
             checkpoint.config(), {checkpoint.all_heads()},
             {settings.kv_format, settings.block_size,
-             settings.num_blocks * KvCache::BlockBytes(checkpoint.config(), {checkpoint.all_heads()},
-                                                       settings.kv_format,
+             settings.num_blocks * KvCache::BlockBytes(checkpoint.config(),
+                                                       {checkpoint.all_heads()}, settings.kv_format,
                                                        settings.block_size)})),
-        decoder_(checkpoint.config(), checkpoint.weights(), *cache_,
-                 experts, pool_,
+        decoder_(checkpoint.config(), checkpoint.weights(), *cache_, experts, pool_,
                  {.max_batched_tokens = settings.engine.max_num_batched_tokens,
                   .max_model_len = settings.engine.max_model_len,
                   .max_logit_rows = 5}),
         cluster_(settings.cluster),
         engine_(settings.engine,
-                {&decoder_, cache_.get(), &ByteTokenizer(), &pool_, &clock_, &observer, [this] {
+                {&decoder_, cache_.get(), &ByteTokenizer(), &pool_, &clock_, &observer,
+                 [this] {
                    std::lock_guard lock(mutex_);
                    return cluster_;
-                 }, settings.block_store}) {}
+                 },
+                 settings.block_store}) {}
 
   Engine& engine() { return engine_; }
   int num_blocks() const { return cache_->num_blocks(); }

@@ -73,8 +73,8 @@ class GivenUpStep : public ::testing::Test {
     for (size_t i = 0; i < got.size(); ++i) EXPECT_EQ(got[i], wanted[i]) << "request " << i;
   }
 
-  // Experts that wait, as one whose answer is late does, until the step is moot or `released_`. It is
-  // the step thread's.
+  // Experts that wait, as one whose answer is late does, until the step is moot or `released_`. It
+  // is the step thread's.
   void HangUntilMoot(RunningEngine& running, const std::function<bool()>& hangs) {
     running.experts.finish = [this, &running, hangs](const RoutedBatch&, float*) -> absl::Status {
       if (!hangs()) return absl::OkStatus();

@@ -70,7 +70,8 @@ class NextTokensTest : public ::testing::Test {
   const std::vector<TokenId> eos_ = {kEos};
   GenerationRequest request_;
   GuidePlan plan_;
-  std::shared_ptr<testing::RecordingSink> sink_ = std::make_shared<testing::RecordingSink>();  // of sequence_
+  // of sequence_
+  std::shared_ptr<testing::RecordingSink> sink_ = std::make_shared<testing::RecordingSink>();
   std::unique_ptr<Sequence> sequence_;
   NextTokens next_;
   std::optional<FinishReason> end_;

@@ -1,6 +1,6 @@
 // The prefix cache under the real planner, without a model: a step writes token ids into blocks,
-// and whatever a sequence is said to have computed must be its own tokens. Random loads of prompts that
-// share beginnings, with steps given up, failures, cancels, preemptions and resets.
+// and whatever a sequence is said to have computed must be its own tokens. Random loads of prompts
+// that share beginnings, with steps given up, failures, cancels, preemptions and resets.
 #include "router/schedule/blocks/prefix_cache.h"
 
 #include <gtest/gtest.h>

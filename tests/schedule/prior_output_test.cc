@@ -67,7 +67,8 @@ class PriorOutput : public ::testing::Test {
     std::vector<Resumed> resumed;
     for (size_t i = 0; i < requests.size(); ++i) {
       const GenerationEnd end = wholes[i]->WaitForEnd();
-      // Random wishes may contradict each other (a grammar and bad_words): such a request has no rest.
+      // Random wishes may contradict each other (a grammar and bad_words): such a request has no
+      // rest.
       if (absl::IsInvalidArgument(end.status)) continue;
       ASSERT_TRUE(end.status.ok()) << end.status;
       const std::vector<TokenId>& tokens = wholes[i]->tokens();

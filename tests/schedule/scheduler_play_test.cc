@@ -254,7 +254,8 @@ TEST(SchedulerPlay, EveryLoadEndsAndEveryPlanKeepsTheRules) {
                  << "round " << round << ": " << rules.limits.max_num_seqs << " sequences, "
                  << rules.limits.max_num_batched_tokens << " tokens, " << rules.total_blocks
                  << " blocks of " << rules.limits.block_size
-                 << (rules.priorities ? ", priorities" : "") << (rules.prefixes ? ", prefixes" : ""));
+                 << (rules.priorities ? ", priorities" : "")
+                 << (rules.prefixes ? ", prefixes" : ""));
     Play play(random, rules);
     play.Run(30);
     if (HasFatalFailure()) return;

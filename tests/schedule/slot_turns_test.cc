@@ -109,8 +109,8 @@ TEST_F(SlotTurnsTest, SeveralWhenOneHasTooFewBlocksAndNoneWhenAllHave) {
       << "in vain";
 }
 
-// One key holds everything with endless outputs, another wants as much: they end with half each, and
-// then nothing moves.
+// One key holds everything with endless outputs, another wants as much: they end with half each,
+// and then nothing moves.
 TEST_F(SlotTurnsTest, EndsWithEqualSharesAndThenStandsStill) {
   std::map<uint64_t, int> has{{7, 16}, {8, 0}};
   for (uint64_t id = 1; id <= 16; ++id) Runs(id, 7, id);

@@ -152,8 +152,8 @@ TEST(PlanDraftsTest, TheMostProbableTokensOfAllSequencesComeFirst) {
   EXPECT_THAT(PlanDrafts(probing, 2, {0, costly}), ElementsAre(0, 0));
 }
 
-// Plays steps of `sequences`: a plain one gives a token each in `plain_us`, a drafted one two each in
-// `drafted_us`. How many of the last 1,000 were drafted.
+// Plays steps of `sequences`: a plain one gives a token each in `plain_us`, a drafted one two each
+// in `drafted_us`. How many of the last 1,000 were drafted.
 int Drafted(DraftPayoff& payoff, int sequences, int plain_us, int drafted_us, int steps = 3000) {
   int drafted = 0;
   for (int step = 0; step < steps; ++step) {

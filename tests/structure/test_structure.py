@@ -65,6 +65,21 @@ def test_no_folder_is_called_by_what_it_is_not() -> None:
     assert not [relative(path) for path in SOURCES if vague & {*path.parent.parts, path.stem}]
 
 
+def too_wide(text: str) -> list[int]:
+    """Lines over .clang-format's 100 columns; one that quotes data (a string, a raw string's inside) may be longer."""
+    return [number for number, line in enumerate(text.splitlines(), start=1)
+            if len(line) > 100 and ('"' not in line or line.lstrip().startswith("//"))]
+
+
+def test_lines_end_within_100_columns() -> None:
+    suffixes = {".h", ".cc", ".cu", ".cuh"}
+    sources = {path for folder in ("tests", *(name.split("/")[0] for name in ALLOWED))
+               for path in (ROOT / folder).rglob("*") if path.suffix in suffixes}
+    bad = [f"{relative(path)}:{number}" for path in sorted(sources) for number in too_wide(path.read_text())]
+    assert not bad, "\n".join(bad)
+    assert too_wide("x;\n// " + 'a "word" ' * 12 + "\n" + "y" * 101 + '\nf(R"(' + "z" * 100 + ')");') == [2, 3]
+
+
 def test_paths_that_documents_name_exist() -> None:
     files = {relative(path) for path in ROOT.rglob("*") if path.is_file() and "build" not in path.relative_to(ROOT).parts[:1]}
     folders = {parent.as_posix() for name in files for parent in Path(name).parents} - {"."}

@@ -49,10 +49,13 @@ TEST(PageRoute, ServesTheBytesOfTheSource) {
 
 TEST(PageRoute, ThePolicyNamesWhatMayRunAndNothingElse) {
   // SHA-256 of "a" and of "b", by sha256sum.
-  const HttpResponse response = PageResponse("<style>b</style><script>a</script><script>c</script>");
+  const HttpResponse response =
+      PageResponse("<style>b</style><script>a</script><script>c</script>");
   const std::string policy = FieldOf(response, "Content-Security-Policy");
-  EXPECT_THAT(policy, HasSubstr("script-src 'sha256-ypeBEsobvcr6wjGzmiPcTaeG7/gUfE5yuYB3ha/uSLs=';"));
-  EXPECT_THAT(policy, HasSubstr("style-src 'sha256-PiPoFgA5WUoziU9lZOGxNIu9egCI1CxKy3PurtWcAJ0=';"));
+  EXPECT_THAT(policy,
+              HasSubstr("script-src 'sha256-ypeBEsobvcr6wjGzmiPcTaeG7/gUfE5yuYB3ha/uSLs=';"));
+  EXPECT_THAT(policy,
+              HasSubstr("style-src 'sha256-PiPoFgA5WUoziU9lZOGxNIu9egCI1CxKy3PurtWcAJ0=';"));
   EXPECT_THAT(policy, HasSubstr("default-src 'none'"));
   EXPECT_THAT(policy, HasSubstr("connect-src 'self'"));
   EXPECT_THAT(policy, HasSubstr("frame-ancestors 'none'"));

@@ -129,15 +129,17 @@ TEST_F(PoolRoutesTest, FiguresAreThoseOfTheDocument) {
         "sheaf_queued_tokens", "sheaf_steps_total", "sheaf_steps_given_up_total",
         "sheaf_preemptions_total", "sheaf_prefix_cache_queries_total",
         "sheaf_prefix_cache_hits_total", "sheaf_links_lost_total", "sheaf_redispatched_pairs_total",
-        "sheaf_inter_token_latency_seconds", "sheaf_queue_seconds", "sheaf_request_duration_seconds",
-        "sheaf_step_duration_seconds"}) {
+        "sheaf_inter_token_latency_seconds", "sheaf_queue_seconds",
+        "sheaf_request_duration_seconds", "sheaf_step_duration_seconds"}) {
     EXPECT_TRUE(figures.contains(name)) << name;
   }
 }
 
 TEST_F(PoolRoutesTest, ManyWhoLookCostNoMoreThanOne) {
   int64_t told = 0;
-  const auto tokens = [&] { return Pool()["figures"]["sheaf_generated_tokens_total"].get<double>(); };
+  const auto tokens = [&] {
+    return Pool()["figures"]["sheaf_generated_tokens_total"].get<double>();
+  };
   api_.metrics.TokensTold(1, 0);
   EXPECT_EQ(tokens(), ++told);
   api_.metrics.TokensTold(1, 0);

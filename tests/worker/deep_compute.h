@@ -1,6 +1,6 @@
 #pragma once
-// An ExpertCompute of depth 2 over the CPU's kernels, as a device is: a batch that was submitted is computed
-// when it is completed, and not before. The first Submit can be held up.
+// An ExpertCompute of depth 2 over the CPU's kernels, as a device is: a batch that was submitted is
+// computed when it is completed, and not before. The first Submit can be held up.
 //
 // Threads    DeepCompute: one. DeepWatch: any.
 

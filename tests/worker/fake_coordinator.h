@@ -1,6 +1,6 @@
 #pragma once
-// A coordinator for tests: real gRPC on loopback; does what the test says, and remembers what workers
-// say.
+// A coordinator for tests: real gRPC on loopback; does what the test says, and remembers what
+// workers say.
 //
 // Threads    any.
 

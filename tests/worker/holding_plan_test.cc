@@ -295,8 +295,8 @@ TEST_F(HoldingPlanTest, AReloadThatFailsTakesTheWrongOneOut) {
   EXPECT_TRUE(plan.quiet());
 }
 
-// Anything may be asked for at any moment. What must always hold: the memory bound; announced is held;
-// nothing goes before it was seen going; in the end it is what was asked for last.
+// Anything may be asked for at any moment. What must always hold: the memory bound; announced is
+// held; nothing goes before it was seen going; in the end it is what was asked for last.
 TEST_F(HoldingPlanTest, HoldsItsPromisesWhateverHappens) {
   const uint64_t seed = TestSeed();
   SCOPED_TRACE("seed " + std::to_string(seed));

@@ -191,8 +191,8 @@ TEST_F(LinkServerTest, NoRouterWaitsForMoreThanOneDispatchOfAnother) {
   network_.SetTap({});
   network_.DeliverHeld();
   for (int i = 0; i < 5; ++i) ASSERT_TRUE(other.NextAnswer().has_value());
-  // The last small one was answered after at most as many big ones as there were small ones, and the
-  // two that the server may have taken before the first small one came.
+  // The last small one was answered after at most as many big ones as there were small ones, and
+  // the two that the server may have taken before the first small one came.
   const std::vector<ServedDispatch> served = watcher_.served();
   int big_before = 0, small_seen = 0, run = 0, longest_run = 0;
   for (const ServedDispatch& one : served) {

@@ -88,9 +88,10 @@ class TestRouter {
     ASSERT_OK(link_->Send(header));
   }
 
-  // The next frame; nothing at the deadline or when the link has broken. Announcements are noted and,
-  // with `acknowledge`, seen.
-  std::optional<TestAnswer> NextFrame(std::chrono::milliseconds patience = std::chrono::seconds(20)) {
+  // The next frame; nothing at the deadline or when the link has broken. Announcements are noted
+  // and, with `acknowledge`, seen.
+  std::optional<TestAnswer> NextFrame(
+      std::chrono::milliseconds patience = std::chrono::seconds(20)) {
     const TimePoint deadline = std::chrono::steady_clock::now() + patience;
     for (;;) {
       const uint32_t rings = bell_->rings();

@@ -169,7 +169,8 @@ TEST_F(WorkerStateTest, WithoutCoordinatorAndLinksItGivesUpInTheEnd) {
   begin = now_;
   ASSERT_TRUE(fail_until_exit(std::chrono::minutes(11)));
   EXPECT_TRUE(absl::IsUnavailable(last_.back().status));
-  EXPECT_THAT(std::string(last_.back().status.message()), HasSubstr("no coordinator at host:1: refused"));
+  EXPECT_THAT(std::string(last_.back().status.message()),
+              HasSubstr("no coordinator at host:1: refused"));
 }
 
 TEST_F(WorkerStateTest, LeavesWhenTheCoordinatorWantsNothingAnyMoreAndAllIsSeen) {

@@ -1,5 +1,5 @@
-// A whole worker against a coordinator over real gRPC and routers in process: it joins, holds what it
-// is asked to, answers, goes on without a coordinator, and leaves without anybody noticing.
+// A whole worker against a coordinator over real gRPC and routers in process: it joins, holds what
+// it is asked to, answers, goes on without a coordinator, and leaves without anybody noticing.
 
 #include "worker/worker.h"
 
@@ -223,9 +223,10 @@ TEST_F(WorkerTest, LeavesInOrder) {
   coordinator.Hold(1, Pairs(1, 0, kTestExperts));
   ASSERT_TRUE(router.WaitForHoldings(Pairs(1, 0, kTestExperts)));
   worker_->Stop();
-  ASSERT_TRUE(coordinator
-                  .WaitForMessage([](const v1::FromWorker& message) { return message.has_leaving(); })
-                  .has_value());
+  ASSERT_TRUE(
+      coordinator
+          .WaitForMessage([](const v1::FromWorker& message) { return message.has_leaving(); })
+          .has_value());
   ExpectAnswer(router);
   coordinator.Hold(2, {});
   // It has told, and the router asks once more before it has seen that.

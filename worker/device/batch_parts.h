@@ -1,6 +1,7 @@
 #pragma once
-// A batch cut into parts that fit a device's buffers: consecutive tokens, with what each job has to do for
-// them. Rows of a job ascend, so a part's pairs of one job lie together, in the job and in its output.
+// A batch cut into parts that fit a device's buffers: consecutive tokens, with what each job has to
+// do for them. Rows of a job ascend, so a part's pairs of one job lie together, in the job and in
+// its output.
 //
 // Pure. Cost  of the pairs. Wants no token with more pairs than a part may have.
 

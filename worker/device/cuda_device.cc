@@ -93,9 +93,9 @@ absl::Status CudaDevice::Check(CudaError error, const char* call, const std::str
 absl::Status CudaDevice::CheckAllocation(CudaError error, const char* call, uint64_t bytes,
                                          const std::string& what_for) {
   if (error != CudaError::kMemoryAllocation) return Check(error, call, what_for);
-  return absl::ResourceExhaustedError(absl::StrFormat("%s: %s of %d bytes for %s: %s (%d)", name_,
-                                                      call, bytes, what_for, runtime_->TextOf(error),
-                                                      static_cast<int>(error)));
+  return absl::ResourceExhaustedError(
+      absl::StrFormat("%s: %s of %d bytes for %s: %s (%d)", name_, call, bytes, what_for,
+                      runtime_->TextOf(error), static_cast<int>(error)));
 }
 
 absl::Status CudaDevice::loss() const {

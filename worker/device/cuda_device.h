@@ -1,16 +1,16 @@
 #pragma once
-// CudaDevice: one GPU that is ours to use: found to be usable when it is opened, and what its calls return
-// made into statuses that name the device, the call and what it was for.
+// CudaDevice: one GPU that is ours to use: found to be usable when it is opened, and what its calls
+// return made into statuses that name the device, the call and what it was for.
 //
-// A GPU does not recover from what goes wrong on it, nor does the process's context on it: but for want of
-// memory when some is allocated, every error loses the device. The first one is kept, said once to who
-// watches, and answers all that comes later; nothing more is asked of a lost device.
+// A GPU does not recover from what goes wrong on it, nor does the process's context on it: but for
+// want of memory when some is allocated, every error loses the device. The first one is kept, said
+// once to who watches, and answers all that comes later; nothing more is asked of a lost device.
 //
 // Threads    any.
 // Ownership  owns the runtime.
-// Errors     Open: kFailedPrecondition: no driver, one that is too old, no device, an architecture that no
-//            kernel was built for; kInvalidArgument: not that many devices.
-//            Check: kUnavailable: the device is lost. CheckAllocation: also kResourceExhausted.
+// Errors     Open: kFailedPrecondition: no driver, one that is too old, no device, an architecture
+//            that no kernel was built for; kInvalidArgument: not that many devices. Check:
+//            kUnavailable: the device is lost. CheckAllocation: also kResourceExhausted.
 
 #include <cstdint>
 #include <memory>
@@ -41,7 +41,8 @@ class CudaDevice {
   // `what_for`: "layer 3 expert 7", "start". Of a lost device: why it was lost.
   absl::Status Check(CudaError error, const char* call, const std::string& what_for)
       ABSL_LOCKS_EXCLUDED(mutex_);
-  // The same for an allocation of so many bytes, which loses nothing when there is no memory for it.
+  // The same for an allocation of so many bytes, which loses nothing when there is no memory for
+  // it.
   absl::Status CheckAllocation(CudaError error, const char* call, uint64_t bytes,
                                const std::string& what_for);
   absl::Status loss() const ABSL_LOCKS_EXCLUDED(mutex_);  // OK: it is not lost
@@ -61,7 +62,8 @@ class CudaDevice {
   ExpertEngine::OnLost on_lost_ ABSL_GUARDED_BY(mutex_);
 };
 
-// Passes on what a CUDA call says: SHEAF_CUDA_RETURN_IF_ERROR(device, Record(event, stream), "layer 3").
+// Passes on what a CUDA call says: SHEAF_CUDA_RETURN_IF_ERROR(device, Record(event, stream), "layer
+// 3").
 #define SHEAF_CUDA_RETURN_IF_ERROR(device, call, what_for)                                       \
   do {                                                                                           \
     const ::sheaf::CudaError sheaf_cuda_error = (device).runtime().call;                         \

@@ -1,5 +1,6 @@
 #pragma once
-// CudaPlatform: what a program has of CUDA: the runtime's calls and the kernels that were built for it.
+// CudaPlatform: what a program has of CUDA: the runtime's calls and the kernels that were built for
+// it.
 //
 // FindCuda is defined by exactly one library, which CMake links to the program: one without CUDA
 // (without_cuda.cc), one over the CUDA toolkit, or a fake of a test.

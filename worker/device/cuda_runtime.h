@@ -1,13 +1,16 @@
 #pragma once
-// CudaRuntime: the calls of the CUDA runtime that Sheaf makes, and no others, so that something else can
-// stand in for a GPU (tests/cuda/fake_cuda_runtime.h). A build with CUDA has one over the linked libcudart;
-// a build without has none.
+// CudaRuntime: the calls of the CUDA runtime that Sheaf makes, and no others, so that something
+// else can stand in for a GPU (tests/cuda/fake_cuda_runtime.h). A build with CUDA has one over the
+// linked libcudart; a build without has none.
 //
-// Calls      mean what the runtime's own mean; each returns its error. Copies are asynchronous: the host's
-//            side is pinned memory, which nobody else touches until the stream has come past the copy.
+// Calls      mean what the runtime's own mean; each returns its error. Copies are asynchronous: the
+//            host's side is pinned memory, which nobody else touches until the stream has come past
+//            the copy.
 // Units      bytes. DeviceAddress is an address of the device: the host never follows it.
-// Threads    any; UseDevice is of the calling thread, and comes before whatever else that thread calls.
-// Errors     as codes (values of cudaError_t, which never change); cuda_device.h makes statuses of them.
+// Threads    any; UseDevice is of the calling thread, and comes before whatever else that thread
+//            calls.
+// Errors     as codes (values of cudaError_t, which never change); cuda_device.h makes statuses of
+//            them.
 
 #include <cstddef>
 #include <cstdint>
@@ -85,8 +88,9 @@ class CudaRuntime {
   virtual CudaError CopyToHost(void* pinned, DeviceAddress from, size_t bytes,
                                CudaStream stream) = 0;
 
-  // From Begin to End nothing that this thread enqueues in the stream runs: it becomes a graph, whose copies and kernels
-  // have the addresses and sizes that they were given, and which is launched as often as one likes. Copies and kernels alone.
+  // From Begin to End nothing that this thread enqueues in the stream runs: it becomes a graph,
+  // whose copies and kernels have the addresses and sizes that they were given, and which is
+  // launched as often as one likes. Copies and kernels alone.
   virtual CudaError BeginCapture(CudaStream stream) = 0;
   virtual CudaError EndCapture(CudaStream stream, CudaGraph& graph) = 0;
   virtual CudaError LaunchGraph(CudaGraph graph, CudaStream stream) = 0;

@@ -112,7 +112,8 @@ absl::Status DeviceCompute::Start(const Work& work, const BatchPart& part,
   SHEAF_CUDA_RETURN_IF_ERROR(device_, Record(side.computed, buffers_.experts), what);
   SHEAF_CUDA_RETURN_IF_ERROR(device_, WaitFor(buffers_.vectors, side.computed), what);
   SHEAF_CUDA_RETURN_IF_ERROR(
-      device_, CopyToHost(side.pinned_out, side.out, OutBytes(batch.shape), buffers_.vectors), what);
+      device_, CopyToHost(side.pinned_out, side.out, OutBytes(batch.shape), buffers_.vectors),
+      what);
   SHEAF_CUDA_RETURN_IF_ERROR(device_, Record(side.returned, buffers_.vectors), what);
   return absl::OkStatus();
 }
@@ -151,7 +152,8 @@ absl::Status DeviceCompute::StartGraph(const Work& work, const DeviceBatch& batc
   Graph& graph = graphs[{batch.shape.rows, batch.shape.pairs}];
   if (graph.launch != nullptr && !kernels_.Covers(graph.head, batch.head)) {
     // The side is free, so nothing of the graph runs.
-    SHEAF_CUDA_RETURN_IF_ERROR(device_, DestroyGraph(std::exchange(graph.launch, nullptr)), work.what);
+    SHEAF_CUDA_RETURN_IF_ERROR(device_, DestroyGraph(std::exchange(graph.launch, nullptr)),
+                               work.what);
   }
   if (graph.launch == nullptr) {
     DeviceBatch largest = batch;
@@ -168,7 +170,8 @@ absl::Status DeviceCompute::Capture(const Work& work, const DeviceBatch& batch,
   const std::string what = work.what + ", a graph";
   CudaRuntime& runtime = device_.runtime();
   SHEAF_CUDA_RETURN_IF_ERROR(device_, BeginCapture(buffers_.experts), what);
-  CudaError error = runtime.CopyToDevice(side.in, side.pinned_in, InBytes(batch.shape), buffers_.experts);
+  CudaError error =
+      runtime.CopyToDevice(side.in, side.pinned_in, InBytes(batch.shape), buffers_.experts);
   if (error == CudaError::kSuccess) error = kernels_.Run(batch, buffers_.experts);
   if (error == CudaError::kSuccess) {
     error = runtime.CopyToHost(side.pinned_out, side.out, OutBytes(batch.shape), buffers_.experts);
@@ -189,7 +192,8 @@ DeviceBatch DeviceCompute::Stage(const Work& work, const BatchPart& part,
   const size_t plan_bytes = kernels_.PlanBytes(shape);
   const DeviceRowsLayout layout(shape.rows, x.k, plan_bytes);
   SHEAF_CHECK(layout.bytes <= plan_.in_bytes, "a part fits the buffers");
-  std::memcpy(side.pinned_in, x.row_planes(part.first_row), num_rows * groups * kernels::kGroupBytes);
+  std::memcpy(side.pinned_in, x.row_planes(part.first_row),
+              num_rows * groups * kernels::kGroupBytes);
   std::memcpy(side.pinned_in + layout.scales_at, x.row_scales(part.first_row),
               num_rows * groups * sizeof(float));
   const size_t sums_a_row = groups * kernels::kSumsPerGroup;
@@ -251,7 +255,8 @@ void DeviceCompute::CopyOut(const Work& work, const BatchPart& part, const float
       CostOfElements(static_cast<int64_t>(pair * hidden / std::max<size_t>(1, part.runs.size())));
   pool_.ParallelFor(static_cast<int64_t>(part.runs.size()), cost, [&](int64_t i, int) {
     const BatchPart::Run& run = part.runs[static_cast<size_t>(i)];
-    const size_t to = work.pairs_before[static_cast<size_t>(run.job)] + static_cast<size_t>(run.begin);
+    const size_t to =
+        work.pairs_before[static_cast<size_t>(run.job)] + static_cast<size_t>(run.begin);
     std::memcpy(out + to * hidden, vectors + begins[static_cast<size_t>(i)] * hidden,
                 sizeof(float) * hidden * static_cast<size_t>(run.count));
   });

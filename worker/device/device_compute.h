@@ -1,21 +1,24 @@
 #pragma once
-// DeviceCompute: batches of experts on a device. A batch goes in parts (batch_parts.h) through two sets of
-// buffers, so that a part's rows are staged and travel while the part before it is computed and the vectors
-// of the one before that come back.
+// DeviceCompute: batches of experts on a device. A batch goes in parts (batch_parts.h) through two
+// sets of buffers, so that a part's rows are staged and travel while the part before it is computed
+// and the vectors of the one before that come back.
 //
-//   host          pinned rows | copy in, an event | kernels, an event | copy out, an event | pinned vectors
+//   host          pinned rows | copy in, an event | kernels, an event | copy out, an event | pinned
+//                 vectors
 //   stream        -             rows                experts             vectors              -
 //
-// Copies in and out have a stream each: in one, a copy in would wait behind the copy out before it, and that
-// one for the kernels.
+// Copies in and out have a stream each: in one, a copy in would wait behind the copy out before it,
+// and that one for the kernels.
 //
-// Graphs     a part of up to kMostGraphRows tokens, as decode makes them, is one launch: copy in, kernels and copy
-//            out of a CUDA graph, captured when a part of its size first comes, for each set of buffers. Sizes are powers
-//            of two, in tokens and in pairs; what is beyond the part's own is copied along and read by nobody.
+// Graphs     a part of up to kMostGraphRows tokens, as decode makes them, is one launch: copy in,
+//            kernels and copy out of a CUDA graph, captured when a part of its size first comes,
+//            for each set of buffers. Sizes are powers of two, in tokens and in pairs; what is
+//            beyond the part's own is copied along and read by nobody.
 //
-// Contract   as exchange/expert_compute.h. depth() is 2: one batch computes while the next is staged.
-// Ownership  borrows all that it is made from. The experts of a batch must live until its end: Complete and
-//            Abandon return when the device reads nothing of theirs any more.
+// Contract   as exchange/expert_compute.h. depth() is 2: one batch computes while the next is
+//            staged.
+// Ownership  borrows all that it is made from. The experts of a batch must live until its end:
+//            Complete and Abandon return when the device reads nothing of theirs any more.
 // Errors     CudaDevice's, naming the layer; kInvalidArgument: more jobs than a layer has experts.
 // Cost       beside the device's work: one copy of the rows and one of the vectors, over the pool.
 

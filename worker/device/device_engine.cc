@@ -50,7 +50,8 @@ absl::StatusOr<std::unique_ptr<DeviceEngine>> DeviceEngine::Create(
   SHEAF_ASSIGN_OR_RETURN(const ReadExpert largest, reader->Read(reader->largest(), scratch));
   const auto layout = kernels->Plan(largest.weights);
   if (!layout.ok()) return On(*device, reader->largest(), layout.status());
-  SHEAF_CHECK((*layout)->bytes() == DeviceAligned((*layout)->bytes()), "layouts have whole 256 bytes");
+  SHEAF_CHECK((*layout)->bytes() == DeviceAligned((*layout)->bytes()),
+              "layouts have whole 256 bytes");
 
   DeviceMemoryRequest request;
   size_t free_bytes = 0, total_bytes = 0;
@@ -123,7 +124,8 @@ std::unique_ptr<ExpertCompute> DeviceEngine::NewCompute(ThreadPool& pool) {
 std::string DeviceEngine::Describe() const {
   const auto mib = [](uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); };
   return absl::StrFormat(
-      "%s: %.1f MiB for experts of %.2f MiB, %.1f MiB for buffers (parts of %d tokens), %.1f MiB of "
+      "%s: %.1f MiB for experts of %.2f MiB, %.1f MiB for buffers (parts of %d tokens), %.1f MiB "
+      "of "
       "pinned host memory",
       device_->name(), mib(plan_.expert_bytes), mib(expert_bytes_), mib(plan_.buffer_bytes),
       plan_.part.rows, mib(plan_.pinned_bytes));

@@ -1,16 +1,19 @@
 #pragma once
-// DeviceEngine: experts in a GPU's memory, computed there: the device's side of worker/engine/expert_engine.h.
-// On the host stay the checkpoint's files, the links, the packing and unpacking of frames and what an expert
-// needs while it is being read; on the device are its weights, and rows and vectors while they are computed.
+// DeviceEngine: experts in a GPU's memory, computed there: the device's side of
+// worker/engine/expert_engine.h. On the host stay the checkpoint's files, the links, the packing
+// and unpacking of frames and what an expert needs while it is being read; on the device are its
+// weights, and rows and vectors while they are computed.
 //
-//   Load      reads the expert as the CPU would, uploads it (expert_upload.h), lets go of the host's copy
+//   Load      reads the expert as the CPU would, uploads it (expert_upload.h), lets go of the
+//             host's copy
 //   compute   device_compute.h
-//   memory    device_memory_plan.h, all taken when the engine is made; experts share one block of it
+//   memory    device_memory_plan.h, all taken when the engine is made; experts share one block of
+//             it
 //
 // Contract   as worker/engine/expert_engine.h; one compute.
-// Errors     Create: CudaDevice::Open's, PlanDeviceMemory's, ExpertReader's, DeviceExpertKernels::Plan's.
-//            Load: also kResourceExhausted without room, kUnimplemented for a storage without kernels.
-//            A device that is lost says so once.
+// Errors     Create: CudaDevice::Open's, PlanDeviceMemory's, ExpertReader's,
+//            DeviceExpertKernels::Plan's. Load: also kResourceExhausted without room,
+//            kUnimplemented for a storage without kernels. A device that is lost says so once.
 
 #include <memory>
 #include <vector>

@@ -1,6 +1,6 @@
 #pragma once
-// DeviceExpert: an expert in a device's memory. Its end gives the memory back, so whoever computes with it
-// on the device keeps it until the device is done.
+// DeviceExpert: an expert in a device's memory. Its end gives the memory back, so whoever computes
+// with it on the device keeps it until the device is done.
 //
 // Ownership  borrows the space, which outlives it. Threads: constant; any.
 

@@ -1,22 +1,26 @@
 #pragma once
-// DeviceExpertKernels: what the device's engine needs of the kernels that compute experts on it. The launchers
-// of kernels/ implement it, and for tests the CPU's reference, run inside a fake stream.
+// DeviceExpertKernels: what the device's engine needs of the kernels that compute experts on it.
+// The launchers of kernels/ implement it, and for tests the CPU's reference, run inside a fake
+// stream.
 //
-//   Plan       an expert's layout in device memory: its bytes, and what the host must remember of it
-//   Pieces     what is copied to get it there, each to its place in the expert, none above most_bytes
+//   Plan       an expert's layout in device memory: its bytes, and what the host must remember of
+//              it
+//   Pieces     what is copied to get it there, each to its place in the expert, none above
+//              most_bytes
 //   Arrived    a piece that is there is brought into the kernels' own order, in place
 //   WritePlan  what a batch's kernels read besides its rows: jobs, indexes of rows, tiles
 //   Run        one float vector a pair: out[pair] = expert(x[row]), pairs job by job
-//   GraphHead  the head to Run with while a graph is captured that is to serve every batch of the shape: what the kernels
-//              do follows the plan that lies in device memory when the graph is launched
+//   GraphHead  the head to Run with while a graph is captured that is to serve every batch of the
+//              shape: what the kernels do follows the plan that lies in device memory when the
+//              graph is launched
 //   Covers     whether a graph of that head serves a batch of this one
 //
-// Sizes      PlanBytes and WorkspaceBytes grow with every count of a shape. A batch is planned and run with one shape
-//            that holds it, as tight as one likes.
+// Sizes      PlanBytes and WorkspaceBytes grow with every count of a shape. A batch is planned and
+//            run with one shape that holds it, as tight as one likes.
 // Numbers    the bytes of kernels/experts/expert_ffn.h.
 // Threads    any; Arrived and Run enqueue and do not wait.
-// Errors     Plan: kUnimplemented for a storage that has no kernels. WritePlan: weights or counts that are not of
-//            the shape. Arrived, Run: of the launch.
+// Errors     Plan: kUnimplemented for a storage that has no kernels. WritePlan: weights or counts
+//            that are not of the shape. Arrived, Run: of the launch.
 
 #include <cstddef>
 #include <cstdint>
@@ -103,7 +107,8 @@ class DeviceExpertKernels {
                                  DevicePlanHead& head) const = 0;
   virtual CudaError Run(const DeviceBatch& batch, CudaStream stream) = 0;
   // `like`: of a batch whose experts are as those to come.
-  virtual DevicePlanHead GraphHead(const DeviceBatchShape& shape, const DevicePlanHead& like) const = 0;
+  virtual DevicePlanHead GraphHead(const DeviceBatchShape& shape,
+                                   const DevicePlanHead& like) const = 0;
   virtual bool Covers(const DevicePlanHead& graph, const DevicePlanHead& head) const = 0;
 };
 

@@ -1,12 +1,12 @@
 #pragma once
-// Where a device's memory goes, decided before anything is allocated: the buffers of two parts of a batch
-// and the kernels' workspace; the rest is for experts. Pinned memory of the host: the same buffers, and two
-// pieces of an expert that is being loaded.
+// Where a device's memory goes, decided before anything is allocated: the buffers of two parts of a
+// batch and the kernels' workspace; the rest is for experts. Pinned memory of the host: the same
+// buffers, and two pieces of an expert that is being loaded.
 //
-// Pure. Errors  kResourceExhausted naming wanted and got: the device has less free than was asked for, or
-//               no expert fits beside the buffers.
-// Cost          the parts are as large as an eighth of the memory allows, at most kMostRows tokens: above,
-//               a part reads its experts once anyway.
+// Pure. Errors  kResourceExhausted naming wanted and got: the device has less free than was asked
+//               for, or no expert fits beside the buffers.
+// Cost          the parts are as large as an eighth of the memory allows, at most kMostRows tokens:
+//               above, a part reads its experts once anyway.
 
 #include <cstddef>
 #include <cstdint>
@@ -24,7 +24,8 @@ struct DeviceMemoryRequest {
   uint64_t total_bytes = 0;
   uint64_t memory_bytes = 0;    // that may be taken; 0 = what is free, but for a reserve
   uint64_t expert_bytes = 0;    // in device memory, the largest
-  DeviceBatchShape layer;       // hidden, intermediate, permuted; jobs: experts of a layer, the most that
+  // hidden, intermediate, permuted; jobs: experts of a layer, the most that
+  DeviceBatchShape layer;
                                 // one token goes to
   std::function<size_t(const DeviceBatchShape&)> plan_bytes;
   std::function<size_t(const DeviceBatchShape&)> workspace_bytes;

@@ -1,7 +1,9 @@
 #pragma once
-// DeviceResources: memory, streams and events of a device, given back all together, in the reverse order.
+// DeviceResources: memory, streams and events of a device, given back all together, in the reverse
+// order.
 //
-// Ownership  owns what it made; the device outlives it. Of a lost device nothing is given back: the process ends.
+// Ownership  owns what it made; the device outlives it. Of a lost device nothing is given back: the
+//            process ends.
 // Threads    one. Errors  as CudaDevice::Check and CheckAllocation, naming what it was for.
 
 #include <functional>

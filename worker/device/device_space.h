@@ -1,8 +1,9 @@
 #pragma once
-// DeviceSpace: which parts of one large block of device memory are taken. First fit; what goes back joins
-// its free neighbours, so that equal experts never leave a gap that none fits in.
+// DeviceSpace: which parts of one large block of device memory are taken. First fit; what goes back
+// joins its free neighbours, so that equal experts never leave a gap that none fits in.
 //
-// Why        cudaMalloc and cudaFree wait for the whole device, and would so for each expert that comes or goes.
+// Why        cudaMalloc and cudaFree wait for the whole device, and would so for each expert that
+//            comes or goes.
 // Units      bytes from the block's begin; sizes are rounded up to 256.
 // Threads    any. Errors: Take: nothing when no gap is large enough.
 // Cost       of the number of gaps.

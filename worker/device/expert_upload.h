@@ -1,6 +1,7 @@
 #pragma once
-// ExpertUpload: an expert's weights from the host's memory into the device's, piece by piece through pinned
-// memory, on a stream of its own: while one piece travels and is brought in order the next one is staged.
+// ExpertUpload: an expert's weights from the host's memory into the device's, piece by piece
+// through pinned memory, on a stream of its own: while one piece travels and is brought in order
+// the next one is staged.
 //
 // Memory     two pieces of the host's; no second copy of the expert.
 // Threads    any; one expert at a time, the others wait.

@@ -1,10 +1,11 @@
 #pragma once
-// LaunchedExpertKernels: the CUDA kernels of routed experts (kernels/experts/expert_ffn_cuda.h) as the device's
-// engine wants them.
+// LaunchedExpertKernels: the CUDA kernels of routed experts (kernels/experts/expert_ffn_cuda.h) as
+// the device's engine wants them.
 //
 // An expert lies as kernels/experts/expert_memory_cuda.h says.
 //
-// Contract   as worker/device/device_expert_kernels.h. 4-bit integers alone; all else is kUnimplemented.
+// Contract   as worker/device/device_expert_kernels.h. 4-bit integers alone; all else is
+//            kUnimplemented.
 // Threads    any. Nothing of it has run on a GPU; in the emulator it has.
 
 #include <functional>
@@ -16,7 +17,8 @@ namespace sheaf {
 
 class LaunchedExpertKernels final : public DeviceExpertKernels {
  public:
-  // limits: of the device in use. seen_at: a device's address as kernels follow it, itself but in an emulator.
+  // limits: of the device in use. seen_at: a device's address as kernels follow it, itself but in
+  // an emulator.
   using Limits = std::function<CudaError(kernels::cuda::DeviceLimits& limits)>;
   using SeenAt = std::function<std::byte*(DeviceAddress at)>;
   LaunchedExpertKernels(Limits limits, SeenAt seen_at)
@@ -37,7 +39,8 @@ class LaunchedExpertKernels final : public DeviceExpertKernels {
                          std::span<const DeviceJob> jobs, std::span<std::byte> plan,
                          DevicePlanHead& head) const override;
   CudaError Run(const DeviceBatch& batch, CudaStream stream) override;
-  DevicePlanHead GraphHead(const DeviceBatchShape& shape, const DevicePlanHead& like) const override;
+  DevicePlanHead GraphHead(const DeviceBatchShape& shape,
+                           const DevicePlanHead& like) const override;
   bool Covers(const DevicePlanHead& graph, const DevicePlanHead& head) const override;
 
  private:

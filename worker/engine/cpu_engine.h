@@ -1,6 +1,6 @@
 #pragma once
-// CpuEngine: the experts of a checkpoint in the host's memory, each in memory of its own, computed by
-// the CPU's kernels.
+// CpuEngine: the experts of a checkpoint in the host's memory, each in memory of its own, computed
+// by the CPU's kernels.
 //
 // Contract   as worker/engine/expert_engine.h. It is never lost.
 

@@ -1,17 +1,22 @@
 #pragma once
 // ExpertEngine: where a worker's experts live and what computes them: the host's memory and cores
-// (cpu_engine.h), or a device's (worker/device/). cli/ chooses one; nothing else in worker/ knows which.
+// (cpu_engine.h), or a device's (worker/device/). cli/ chooses one; nothing else in worker/ knows
+// which.
 //
-//   Load         one expert of the checkpoint, from the file's own tensors, into the engine's memory
-//   drop         letting go of the last HeldExpertPtr gives its memory back; ExpertStore says what is held
+//   Load         one expert of the checkpoint, from the file's own tensors, into the engine's
+//                memory
+//   drop         letting go of the last HeldExpertPtr gives its memory back; ExpertStore says what
+//                is held
 //   NewCompute   rows through experts (exchange/expert_compute.h)
 //
-// Threads    Load: lanes [0, lanes()) at the same time, calls of one never overlap, and not for what is
-//            being computed either. NewCompute: once, on the thread that computes. The rest: any.
+// Threads    Load: lanes [0, lanes()) at the same time, calls of one never overlap, and not for
+//            what is being computed either. NewCompute: once, on the thread that computes. The
+//            rest: any.
 // Ownership  outlives its experts and its compute.
 // Errors     Load: as model/expert_reader.h. Trying again may help against kDataLoss,
 //            kResourceExhausted and kUnavailable, and nothing else.
-//            An engine that is lost as a whole says so once (WatchForLoss), and fails all calls from then on.
+//            An engine that is lost as a whole says so once (WatchForLoss), and fails all calls
+//            from then on.
 
 #include <cstddef>
 #include <cstdint>

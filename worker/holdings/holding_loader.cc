@@ -16,7 +16,8 @@ namespace {
 
 constexpr int kLoaderNice = 10;
 constexpr size_t kExpertsAhead = 4;  // asked for ahead of loading, a lane
-// How soon a dropped expert that a job still reads is looked at again. A dispatch takes about as long.
+// How soon a dropped expert that a job still reads is looked at again. A dispatch takes about as
+// long.
 constexpr Duration kLookAgain = std::chrono::milliseconds(1);
 
 HoldingPlanOptions WithSizes(HoldingPlanOptions options, const ExpertEngine& engine) {

@@ -1,7 +1,7 @@
 #pragma once
 // HoldingLoader: carries out "hold exactly this" while others compute. Some threads of low priority
-// (its lanes) take from one HoldingPlan what is to be done next, one expert each; what they load goes
-// to the store, what changes is announced.
+// (its lanes) take from one HoldingPlan what is to be done next, one expert each; what they load
+// goes to the store, what changes is announced.
 //
 //   Want, Reload   what to hold; a later Want replaces an earlier one between two experts
 //   Seen           every live link has seen that announcement

@@ -2,8 +2,8 @@
 // HoldingPlan: what a worker does next to hold exactly what it was asked to hold. Pure: events and
 // time in, one action at a time out; threads, files and links are the business of HoldingLoader.
 //
-//   load      in the order asked for; what is waited for (urgent) at once, the rest under a ceiling of
-//             bytes a second. Never beyond memory_bytes: where there is no room yet it waits for
+//   load      in the order asked for; what is waited for (urgent) at once, the rest under a ceiling
+//             of bytes a second. Never beyond memory_bytes: where there is no room yet it waits for
 //             what is going, where none is coming it refuses.
 //   announce  the whole set under the next number: at once when something goes, when something
 //             urgent has come or when all is done; else every `announce_every`

@@ -1,16 +1,16 @@
 #pragma once
-// ExpertRunner: from a received dispatch to its answer. Dispatch bytes -> rows -> ExpertCompute -> one
-// vector a (token, expert) pair, in the dispatch's order, as the dispatch asked for it. Holds no state
-// of any request.
+// ExpertRunner: from a received dispatch to its answer. Dispatch bytes -> rows -> ExpertCompute ->
+// one vector a (token, expert) pair, in the dispatch's order, as the dispatch asked for it. Holds
+// no state of any request.
 //
 //   Begin(dispatch) ... Finish(memory)    up to depth() of them under way, answered oldest first
 //
-// Errors     a dispatch that asks for experts that are not here is answered with their ids, and nothing
-//            is computed; one that is malformed or of another model, or whose computation fails, with an
-//            error's text. The worker goes on.
-// Ownership  borrows experts and pool; keeps the experts of a dispatch alive until it is answered. A
-//            dispatch's payload is borrowed from Begin until its Finish. A float32 payload is written
-//            where the link will send it from.
+// Errors     a dispatch that asks for experts that are not here is answered with their ids, and
+//            nothing is computed; one that is malformed or of another model, or whose computation
+//            fails, with an error's text. The worker goes on.
+// Ownership  borrows experts and pool; keeps the experts of a dispatch alive until it is answered.
+//            A dispatch's payload is borrowed from Begin until its Finish. A float32 payload is
+//            written where the link will send it from.
 // Threads    one; the work is what ExpertCompute makes of it.
 
 #include <cstdint>
@@ -43,7 +43,8 @@ class ExpertRunner {
   // Wants under_way() < depth().
   void Begin(const ArrivedFrame& dispatch);
   // Of the oldest: the header of the answer (kCombine, kNotHeld or kError), whose payload is in the
-  // memory asked for. An error only when there is no memory for it; that dispatch is over then, too.
+  // memory asked for. An error only when there is no memory for it; that dispatch is over then,
+  // too.
   absl::StatusOr<FrameHeader> Finish(AnswerMemory memory);
 
  private:

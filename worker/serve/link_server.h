@@ -3,19 +3,19 @@
 // router, then one of the next, so that no router waits behind another's backlog for more than one
 // dispatch. Receiving, computing (over its pool) and answering have no hop between threads. While
 // there is nothing to do it waits as exchange/link/exchange_wait.h says.
-// While a device computes one link's dispatch, the next link's is read (ExpertRunner::depth()); of each
-// link one is under way, and all are answered before links come or go.
+// While a device computes one link's dispatch, the next link's is read (ExpertRunner::depth()); of
+// each link one is under way, and all are answered before links come or go.
 //
 // Holdings   a new link is first told what is announced; each change goes to all links. Once every
 //            live link has seen an announcement, on_seen says so; a link that is new or gone has
 //            nothing to see.
-// A link that is broken, that carries nonsense, or that is full (its router does not read) is closed.
-// Those of others go on. A new link of a router replaces the one that it had. Announcements alone may
-// come faster than a router reads: what is left out when there is no room is in the next one, and
-// the link is closed when there was none for full_patience.
+// A link that is broken, that carries nonsense, or that is full (its router does not read) is
+// closed. Those of others go on. A new link of a router replaces the one that it had. Announcements
+// alone may come faster than a router reads: what is left out when there is no room is in the next
+// one, and the link is closed when there was none for full_patience.
 //
-// Threads    AddLink, Announce: any, and they do not block. on_seen and the observer are called from the
-//            compute thread with no lock held.
+// Threads    AddLink, Announce: any, and they do not block. on_seen and the observer are called
+//            from the compute thread with no lock held.
 // Ownership  owns the links; borrows experts, bell and observer.
 
 #include <cstdint>
@@ -59,7 +59,8 @@ class ServeObserver {
   virtual ~ServeObserver() = default;
   virtual void OnServed(const ServedDispatch& /*served*/) {}
   virtual void OnLinks(int /*live_links*/) {}
-  // The compute thread has been round all its links; also when there was nothing to do, each second.
+  // The compute thread has been round all its links; also when there was nothing to do, each
+  // second.
   virtual void OnRound() {}
   // kUnavailable: the router went, or made a new link; else as FrameLink says.
   virtual void OnLinkEnded(const absl::Status& /*why*/) {}

@@ -32,9 +32,9 @@ absl::StatusOr<Welcome> WelcomeOf(const v1::WorkerWelcome& message) {
 
 absl::StatusOr<HoldRequest> HoldRequestOf(const v1::Hold& message, const ModelIdentity& model) {
   if (message.urgent_entries() < 0 || message.urgent_entries() > message.experts_size()) {
-    return absl::InvalidArgumentError(absl::StrFormat("hold %d: urgent entries: wanted 0..%d, got %d",
-                                                      message.number(), message.experts_size(),
-                                                      message.urgent_entries()));
+    return absl::InvalidArgumentError(
+        absl::StrFormat("hold %d: urgent entries: wanted 0..%d, got %d", message.number(),
+                        message.experts_size(), message.urgent_entries()));
   }
   HoldRequest request;
   request.number = message.number();
@@ -59,7 +59,8 @@ absl::StatusOr<HoldRequest> HoldRequestOf(const v1::Hold& message, const ModelId
 }
 
 absl::StatusOr<LayerExpert> ReloadOf(const v1::ReloadExpert& message, const ModelIdentity& model) {
-  if (!IsInModel(model, message.layer(), message.expert(), message.expert() < model.num_experts ? message.expert() + 1 : 0)) {
+  if (!IsInModel(model, message.layer(), message.expert(),
+                 message.expert() < model.num_experts ? message.expert() + 1 : 0)) {
     return absl::InvalidArgumentError(absl::StrFormat(
         "reload: layer %d expert %d is not in the model", message.layer(), message.expert()));
   }

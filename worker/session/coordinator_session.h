@@ -3,8 +3,8 @@
 //
 // Messages are stamped when they are received, so that whoever reads them late can tell.
 //
-// Threads    Send from any thread; it never blocks. The callbacks come from gRPC's threads, in order,
-//            on_end last and once; they must not block, nor destroy the session.
+// Threads    Send from any thread; it never blocks. The callbacks come from gRPC's threads, in
+//            order, on_end last and once; they must not block, nor destroy the session.
 // Ownership  the destructor ends the stream and waits for its callbacks (which is quick: nothing is
 //            waited for from the network).
 // Errors     a coordinator that is not there, or that reads nothing while more than kMaxUnsent

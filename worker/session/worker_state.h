@@ -1,17 +1,17 @@
 #pragma once
-// WorkerState: a worker's membership in its pool. Pure: events and time in, actions out; the stream,
-// the links and the weights are the business of Worker.
+// WorkerState: a worker's membership in its pool. Pure: events and time in, actions out; the
+// stream, the links and the weights are the business of Worker.
 //
 //   apart --kConnect--> joining --welcome--> member --end, silence--> apart, after a back-off
 //
 // Without a coordinator the worker goes on serving its links, and joins again with what it holds.
 //
-// Silence    a coordinator that says nothing for max(5 leases, silence_floor) is given up; its answers to
-//            beats are stamped when they are received. A tick that comes late says that this process
-//            stood still: so much is forgiven.
-// Stop       tell Leaving and go on as a member until the coordinator wants nothing any more, dismisses or
-//            is gone, at most leave_patience; then hold nothing, answer what still arrives until that
-//            has been seen on every link, leave. A second Stop ends at once.
+// Silence    a coordinator that says nothing for max(5 leases, silence_floor) is given up; its
+//            answers to beats are stamped when they are received. A tick that comes late says that
+//            this process stood still: so much is forgiven.
+// Stop       tell Leaving and go on as a member until the coordinator wants nothing any more,
+//            dismisses or is gone, at most leave_patience; then hold nothing, answer what still
+//            arrives until that has been seen on every link, leave. A second Stop ends at once.
 // Final      FAILED_PRECONDITION, UNAUTHENTICATED, INVALID_ARGUMENT: joining again cannot help.
 //
 // Threads    one at a time.

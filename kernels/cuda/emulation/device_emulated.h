@@ -1,7 +1,7 @@
 #pragma once
-// kernels/cuda/device.h for compilers that are not nvcc: every operation by the emulator. What reads and writes
-// a kernel's memory is inline, so that sanitizers see it as the kernel's own.
-// See there for what each does.
+// kernels/cuda/device.h for compilers that are not nvcc: every operation by the emulator. What
+// reads and writes a kernel's memory is inline, so that sanitizers see it as the kernel's own. See
+// there for what each does.
 
 #include <bit>
 #include <cmath>

@@ -56,8 +56,9 @@ struct Block {
   const std::function<void()>* kernel = nullptr;
   Fiber outside;      // who called Run
   ThreadSet threads;  // of the running block
-  // Sets of threads for the blocks, in turn. To ThreadSanitizer what a fiber does in two blocks is in order, and a barrier in
-  // the second shows it to all: watched blocks have sets of their own, as far as there are some.
+  // Sets of threads for the blocks, in turn. To ThreadSanitizer what a fiber does in two blocks is
+  // in order, and a barrier in the second shows it to all: watched blocks have sets of their own,
+  // as far as there are some.
   std::vector<ThreadSet> resting;
   size_t num_run = 0;
   std::vector<Warp> warps;
@@ -67,8 +68,8 @@ struct Block {
   int arrived = 0;  // at the barrier
   unsigned barrier_line = 0;
   int parity = 0;
-  // What ThreadSanitizer is told of: the launch's begin and end, and two addresses a block and two a warp of it
-  // for their barriers, none of which two blocks share.
+  // What ThreadSanitizer is told of: the launch's begin and end, and two addresses a block and two
+  // a warp of it for their barriers, none of which two blocks share.
   char begin = 0;
   char end = 0;
   std::vector<char> orders;
@@ -119,8 +120,8 @@ int PickThread() {
   return ready.Take(0);
 }
 
-// The running thread waits or has ended: another one runs, or, when none can or something was found, whoever
-// called Run.
+// The running thread waits or has ended: another one runs, or, when none can or something was
+// found, whoever called Run.
 void Yield(Fiber& from, bool last) {
   Fiber* to = &block->outside;
   if (!block->ready.empty() && block->fault.empty()) {

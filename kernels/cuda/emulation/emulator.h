@@ -1,19 +1,22 @@
 #pragma once
-// Runs a CUDA kernel on the CPU: one fiber a thread of a block, which the operations of kernels/cuda/device.h
-// switch where threads of a block meet.
+// Runs a CUDA kernel on the CPU: one fiber a thread of a block, which the operations of
+// kernels/cuda/device.h switch where threads of a block meet.
 //
 // Order      which thread runs next, and which block, is Options::schedule.
-// Finds      (always) barriers and warp operations that only some threads reach, deadlocks, copies that are
-//            misaligned, outside shared memory or left unfinished, writes past the end of shared memory, launches
-//            that the device would refuse.
-//            (-fsanitize=address) accesses outside shared memory and outside buffers of the heap.
-//            (-fsanitize=thread, with emulator.cc and fiber.cc compiled with SHEAF_FIBERS_UNDER_TSAN and without the
-//            flag) accesses of two threads, of one block or of two, that nothing orders: only barriers,
+// Finds      (always) barriers and warp operations that only some threads reach, deadlocks, copies
+//            that are misaligned, outside shared memory or left unfinished, writes past the end of
+//            shared memory, launches that the device would refuse. (-fsanitize=address) accesses
+//            outside shared memory and outside buffers of the heap. (-fsanitize=thread, with
+//            emulator.cc and fiber.cc compiled with SHEAF_FIBERS_UNDER_TSAN and without the flag)
+//            accesses of two threads, of one block or of two, that nothing orders: only barriers,
 //            warp barriers and the end of the kernel do.
-// Poison     shared memory begins as 0xff bytes (NaN in every float format); so does the destination of an asynchronous copy
-//            from its issue to the wait that covers it, when the bytes are really copied.
-// Threads    Run may be called by any thread, by several at once; a kernel's blocks run one after the other on it.
-// Errors     INTERNAL with what was found, block and thread. The kernel's memory then holds anything.
+// Poison     shared memory begins as 0xff bytes (NaN in every float format); so does the
+//            destination of an asynchronous copy from its issue to the wait that covers it, when
+//            the bytes are really copied.
+// Threads    Run may be called by any thread, by several at once; a kernel's blocks run one after
+//            the other on it.
+// Errors     INTERNAL with what was found, block and thread. The kernel's memory then holds
+//            anything.
 // Limits     one dimension; no clusters, no flags between blocks, no static shared memory.
 
 #include <cstddef>
@@ -75,8 +78,9 @@ using WarpOperation = void (*)(LaneWords* lanes, int argument);
 void Meet(const uint32_t* in, int num_in, uint32_t* out, int num_out, WarpOperation operation,
           int argument, const char* what, const Site& site);
 
-// The operations that device_emulated.h needs: lane i takes word 0 of lane i ^ argument; the product of
-// unsigned [16][32] and signed [32][8] bytes (the fragments of mma.m16n8k32, words a0..a3 b0 b1 d0..d3).
+// The operations that device_emulated.h needs: lane i takes word 0 of lane i ^ argument; the
+// product of unsigned [16][32] and signed [32][8] bytes (the fragments of mma.m16n8k32, words
+// a0..a3 b0 b1 d0..d3).
 void ShuffleXorWords(LaneWords* lanes, int argument);
 void MultiplyTileWords(LaneWords* lanes, int argument);
 

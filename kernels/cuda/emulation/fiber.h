@@ -1,12 +1,15 @@
 #pragma once
-// Fibers: stacks of their own that one thread runs in turn, each until it switches to another by name.
+// Fibers: stacks of their own that one thread runs in turn, each until it switches to another by
+// name.
 //
-// Ownership  a Fiber owns its stack (one guard page below it); the thread's own stack is a Fiber made by the
-//            default constructor. A Fiber may be abandoned in the middle: nothing on its stack is destroyed.
+// Ownership  a Fiber owns its stack (one guard page below it); the thread's own stack is a Fiber
+//            made by the default constructor. A Fiber may be abandoned in the middle: nothing on
+//            its stack is destroyed.
 // Threads    a Fiber is used by one thread at a time, the one whose stack began the switching.
-// Sanitizers AddressSanitizer is told of every switch. With SHEAF_FIBERS_UNDER_TSAN (this file compiled without
-//            -fsanitize=thread, its users with it) a Fiber is a thread of ThreadSanitizer's, the same one after another Prepare, which no switch orders:
-//            only Release and Acquire on the same address do.
+// Sanitizers AddressSanitizer is told of every switch. With SHEAF_FIBERS_UNDER_TSAN (this file
+//            compiled without -fsanitize=thread, its users with it) a Fiber is a thread of
+//            ThreadSanitizer's, the same one after another Prepare, which no switch orders: only
+//            Release and Acquire on the same address do.
 // Cost       a switch is 10 ns on x86-64 (registers only); elsewhere swapcontext, a system call.
 
 #include <cstddef>

@@ -1,10 +1,12 @@
 #pragma once
-// kernels/cuda/launch.h in the emulator. A launch goes to the process's launcher: by default it runs at once; a test or a fake runtime
-// with streams of its own sets another.
+// kernels/cuda/launch.h in the emulator. A launch goes to the process's launcher: by default it
+// runs at once; a test or a fake runtime with streams of its own sets another.
 //
 // Ownership  the launcher keeps `kernel` as long as it needs; the arguments are copies in it.
-// Threads    SetLauncher, SetLaunchObserver before the first launch or between launches; launches from any thread.
-// Errors     the default launcher answers 719 (cudaErrorLaunchFailure) and says on stderr what was found.
+// Threads    SetLauncher, SetLaunchObserver before the first launch or between launches; launches
+//            from any thread.
+// Errors     the default launcher answers 719 (cudaErrorLaunchFailure) and says on stderr what was
+//            found.
 
 #include <cstddef>
 #include <functional>

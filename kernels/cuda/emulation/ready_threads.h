@@ -1,5 +1,6 @@
 #pragma once
-// The threads of a block that can run, in the order in which they became so. One thread uses it; no allocation but in Reset.
+// The threads of a block that can run, in the order in which they became so. One thread uses it; no
+// allocation but in Reset.
 
 #include <bit>
 #include <cstddef>

@@ -1,8 +1,8 @@
 #pragma once
 // The shared memory of one emulated block, full of poison (0xff bytes) and with a fence after it.
 //
-// Of exactly `bytes` where AddressSanitizer watches, so that it sees the end. Where ThreadSanitizer watches fibers, fresh
-// pages, which it does not relate to another block's.
+// Of exactly `bytes` where AddressSanitizer watches, so that it sees the end. Where ThreadSanitizer
+// watches fibers, fresh pages, which it does not relate to another block's.
 
 #include <sys/mman.h>
 

@@ -5,8 +5,8 @@
 //
 // The engine's threads only append and wake. A client that reads too slowly meets a bound: beyond
 // max_unsent_bytes the choices are cancelled and the call ends with kResourceExhausted.
-// Log-probabilities of the prompt come faster than any client reads, so they do not count there: how
-// many there will be is known before, and StartRequest has bounded them.
+// Log-probabilities of the prompt come faster than any client reads, so they do not count there:
+// how many there will be is known before, and StartRequest has bounded them.
 //
 // Threads    Take, Abandon, SetWake: any thread of the face. The wake function is called on the
 //            WakeQueue's thread, never on the engine's; one call of it may still be under way
@@ -85,8 +85,8 @@ class GenerationCall final : public Wakeable, public std::enable_shared_from_thi
   ~GenerationCall() override;
 
   enum class WakeFor { kEveryEvent, kMuch };
-  // `wake` is called when there is something to Take; at once if there is already. kMuch: for whoever
-  // only wants the whole: at the end, and when about kTakeBytes wait.
+  // `wake` is called when there is something to Take; at once if there is already. kMuch: for
+  // whoever only wants the whole: at the end, and when about kTakeBytes wait.
   void SetWake(std::function<void()> wake, WakeFor wake_for = WakeFor::kEveryEvent);
   // Of all that came since the last call about kTakeBytes, so that what is made of it stays small
   // however much waits; may be empty.

@@ -23,8 +23,8 @@ constexpr int kLargeNice = 5;
 // Only this thread, on Linux. Failing costs nothing but the courtesy.
 void GiveWay(int nice) { (void)setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), nice); }
 
-// glibc keeps what was freed, in an arena for each thread. By then the network threads, too, have let
-// go of a large request.
+// glibc keeps what was freed, in an arena for each thread. By then the network threads, too, have
+// let go of a large request.
 constexpr absl::Duration kTrimDelay = absl::Milliseconds(500);
 
 PreparationQueue::Options QueueOptions(const PreparationPoolOptions& options) {

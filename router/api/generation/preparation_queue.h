@@ -1,10 +1,11 @@
 #pragma once
 // PreparationQueue: in which order requests are prepared.
 //
-// Order      within a line by the time of coming + bytes / kBytesPerSecond: a short request passes a
-//            long one, but only if it comes within bytes / kBytesPerSecond after it: none waits for
-//            ever.
-// Large      tasks of more than `large_bytes` wait in a line of their own, for threads of their own.
+// Order      within a line by the time of coming + bytes / kBytesPerSecond: a short request passes
+//            a long one, but only if it comes within bytes / kBytesPerSecond after it: none waits
+//            for ever.
+// Large      tasks of more than `large_bytes` wait in a line of their own, for threads of their
+//            own.
 // Threads    none of its own: its owner's lock guards it. Time is passed in.
 // Cost       O(log n).
 

@@ -114,7 +114,9 @@ using RawHealth = health::Health::WithRawCallbackMethod_Check<
 class HealthService final : public GrpcHealthService, public RawHealth {
  public:
   HealthService(const GenerationEngine& engine, std::chrono::milliseconds look_again)
-      : engine_(engine), look_again_(absl::FromChrono(look_again)), thread_([this] { TellWatchers(); }) {}
+      : engine_(engine),
+        look_again_(absl::FromChrono(look_again)),
+        thread_([this] { TellWatchers(); }) {}
   ~HealthService() override { Stop(); }
 
   grpc::Service* service() override { return this; }

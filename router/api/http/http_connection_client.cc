@@ -1,5 +1,5 @@
-// The client at the other end of a connection: whether it is there, whether it takes what is written,
-// and how it is left.
+// The client at the other end of a connection: whether it is there, whether it takes what is
+// written, and how it is left.
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -94,7 +94,8 @@ void HttpConnection::LookForEnd(uint64_t number) {
   socklen_t length = sizeof(info);
   const bool known = getsockopt(stream_.socket().native_handle(), IPPROTO_TCP, TCP_INFO, &info,
                                 &length) == 0;
-  // What waits in the socket is part of a next request, or the client's farewell with its end behind.
+  // What waits in the socket is part of a next request, or the client's farewell with its end
+  // behind.
   if (known && info.tcpi_state == TCP_ESTABLISHED) {
     auto timer = std::make_shared<net::steady_timer>(stream_.get_executor(), kLookForEnd);
     timer->async_wait([self = shared_from_this(), timer, number](error_code ec) {

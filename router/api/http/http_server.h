@@ -1,5 +1,6 @@
 #pragma once
-// HttpServer: HTTP/1.1 over TCP or TLS for an HttpRouter: keep-alive, pipelining, chunked event streams.
+// HttpServer: HTTP/1.1 over TCP or TLS for an HttpRouter: keep-alive, pipelining, chunked event
+// streams.
 //
 // Pages      of other origins are refused unless allowed_origins has them (origin_policy.h).
 // Answers    all have Date and X-Request-Id: the client's own, if it is harmless, else a made one.

@@ -1,6 +1,7 @@
 #pragma once
-// JSON that is written piece by piece into a string, with the same bytes as JsonText (json_fields.h)
-// of the same values: for what is said once a token, and for answers too large for a tree of values.
+// JSON that is written piece by piece into a string, with the same bytes as JsonText
+// (json_fields.h) of the same values: for what is said once a token, and for answers too large for
+// a tree of values.
 //
 // Threads: pure. Cost: O(bytes appended), plain ASCII without allocations of its own.
 

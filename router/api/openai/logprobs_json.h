@@ -23,9 +23,9 @@ struct LogprobStyle {
 
 // The `logprobs` objects of one choice of /v1/completions, filled token by token.
 //
-// `tokens` are the pieces of the text: of a character that several tokens make, the last one has all
-// and the others are empty. text_offset counts characters (code points) before the piece. A special
-// token that the text leaves out has its own name and no room in the text.
+// `tokens` are the pieces of the text: of a character that several tokens make, the last one has
+// all and the others are empty. text_offset counts characters (code points) before the piece. A
+// special token that the text leaves out has its own name and no room in the text.
 class CompletionLogprobs {
  public:
   explicit CompletionLogprobs(const LogprobStyle& style) : style_(style) {}

@@ -18,8 +18,9 @@ std::string FairnessKeyOf(std::string_view fairness_key, std::string_view author
   api_key = absl::StripAsciiWhitespace(api_key.substr(kBearer.size()));
   if (api_key.empty()) return {};
   // Abseil's hash has a seed of its own in each process; two of them, as one has 64 bits.
-  return absl::StrCat("api:", absl::Hex(absl::HashOf(api_key), absl::kZeroPad16),
-                      absl::Hex(absl::HashOf(api_key, absl::string_view("second")), absl::kZeroPad16));
+  return absl::StrCat(
+      "api:", absl::Hex(absl::HashOf(api_key), absl::kZeroPad16),
+      absl::Hex(absl::HashOf(api_key, absl::string_view("second")), absl::kZeroPad16));
 }
 
 }  // namespace sheaf

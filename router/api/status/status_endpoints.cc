@@ -8,7 +8,8 @@ namespace {
 
 constexpr const char* kHangs = "the engine has not ended a step for a long time";
 constexpr const char* kNotReady =
-    "requests would not be run now: experts are missing, or attention ranks, or the server is stopping";
+    "requests would not be run now: experts are missing, or attention ranks, or the server is "
+    "stopping";
 
 HttpResponse Answer(int status, const Json& json) {
   return {status, "application/json", JsonText(json), {}};

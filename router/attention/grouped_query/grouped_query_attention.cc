@@ -74,8 +74,8 @@ void GroupedQueryAttention::RotateAndStore(const GroupedQueryWeights& weights,
     float* const k = q + q_size_;
     if (!weights.q_norm.empty()) {
       kernels::RmsNorm(q, head_dim, weights.q_norm.data(), num_heads_, head_dim, eps, q, head_dim);
-      kernels::RmsNorm(k, head_dim, weights.k_norm.data(), parts_.share.heads.count, head_dim, eps, k,
-                       head_dim);
+      kernels::RmsNorm(k, head_dim, weights.k_norm.data(), parts_.share.heads.count, head_dim, eps,
+                       k, head_dim);
     }
     const StepRow& row = rows[static_cast<size_t>(r)];
     kernels::ApplyRope(q, num_heads_, head_dim, rope_, row.position);

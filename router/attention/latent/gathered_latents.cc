@@ -49,7 +49,8 @@ absl::StatusOr<int> GatheredLatents::Gather(const kernels::LatentPool& kept,
   SHEAF_RETURN_IF_ERROR(PutTogether(kept));
   for (size_t i = 0; i < queries_.size(); ++i) {
     queries_[i].block_table = table_.data() + first_record_[i];
-    if (first_position_[i] != kInOrder) queries_[i].positions = positions_.data() + first_position_[i];
+    if (first_position_[i] != kInOrder)
+      queries_[i].positions = positions_.data() + first_position_[i];
   }
   return row;
 }

@@ -1,13 +1,16 @@
 #pragma once
-// GatheredLatents: the records that rows of a step attend to, from the ranks that keep them (kept_slots.h), side by side
-// as one pool. A record that several rows of a sequence read is there once.
+// GatheredLatents: the records that rows of a step attend to, from the ranks that keep them
+// (kept_slots.h), side by side as one pool. A record that several rows of a sequence read is there
+// once.
 //
-// Numbers    records are copied as they are, and a row's list keeps its order: attention over this pool gives the
-//            bytes of attention over a whole cache.
-// Memory     the records of as many rows as have max_records together, or of one row; twice, since they are sent first.
+// Numbers    records are copied as they are, and a row's list keeps its order: attention over this
+//            pool gives the bytes of attention over a whole cache.
+// Memory     the records of as many rows as have max_records together, or of one row; twice, since
+//            they are sent first.
 // Ownership  pool() and queries point into this, until the next Gather.
 // Threads    the step thread; copies over the pool.
-// Errors     those of RankGroup; kDataLoss: a rank's part has another size than what it keeps of the records.
+// Errors     those of RankGroup; kDataLoss: a rank's part has another size than what it keeps of
+//            the records.
 // Cost       one gather, of token_bytes a record.
 
 #include <cstdint>
@@ -31,12 +34,14 @@ class GatheredLatents {
   GatheredLatents(RankGroup& group, ThreadPool& pool, std::vector<KeptSlots> slots,
                   size_t max_records);
 
-  // Of rows [first, the return value), at least one, what `choices` says that they read. `kept`: this rank's pool.
+  // Of rows [first, the return value), at least one, what `choices` says that they read. `kept`:
+  // this rank's pool.
   absl::StatusOr<int> Gather(const kernels::LatentPool& kept, std::span<const StepRow> rows,
                              std::span<const PositionChoice> choices, int first);
 
   const kernels::LatentPool& pool() const { return pool_of_records_; }
-  // Where a row that was gathered finds its records: block_table, positions and num_positions; the rest is empty.
+  // Where a row that was gathered finds its records: block_table, positions and num_positions; the
+  // rest is empty.
   const kernels::LatentQuery& query(int row) const {
     return queries_[static_cast<size_t>(row - first_)];
   }

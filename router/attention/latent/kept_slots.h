@@ -1,9 +1,11 @@
 #pragma once
-// KeptSlots: which positions of every cache block a rank keeps, where ranks share a cache by position.
+// KeptSlots: which positions of every cache block a rank keeps, where ranks share a cache by
+// position.
 //
-// A block of B positions is cut into the ranks' consecutive slots, so that the block table is one for all ranks
-// and each has its part of every sequence however long that is. A rank's pool is one of smaller blocks, in which
-// the positions that it keeps have numbers of their own: local ones, ascending with the others.
+// A block of B positions is cut into the ranks' consecutive slots, so that the block table is one
+// for all ranks and each has its part of every sequence however long that is. A rank's pool is one
+// of smaller blocks, in which the positions that it keeps have numbers of their own: local ones,
+// ascending with the others.
 //
 // Threads    pure.
 

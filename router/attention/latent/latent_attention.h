@@ -10,13 +10,15 @@
 //
 // Absorbed form: W_UK^T brings the query into the latent's space, attention runs on the cached
 // latents themselves (one key and value for all heads), W_UV brings the result back. It is the only
-// form: expanding keys and values would be cheaper for the first tokens of a long prefill, but rounds
-// differently, and a token's bytes would depend on the chunk that it came in (docs/decisions).
+// form: expanding keys and values would be cheaper for the first tokens of a long prefill, but
+// rounds differently, and a token's bytes would depend on the chunk that it came in
+// (docs/decisions).
 //
-// Several ranks have some of the heads each. What all heads read is made in parts and put together: the rows of q_a and
-// kv_a in one gather with the indexer's; and where an indexer bounds what a token reads, each rank keeps some of every
-// block's latents (kept_slots.h), and those that a step reads are gathered (gathered_latents.h). Without an indexer,
-// or where KvShare says so, each rank keeps them all.
+// Several ranks have some of the heads each. What all heads read is made in parts and put together:
+// the rows of q_a and kv_a in one gather with the indexer's; and where an indexer bounds what a
+// token reads, each rank keeps some of every block's latents (kept_slots.h), and those that a step
+// reads are gathered (gathered_latents.h). Without an indexer, or where KvShare says so, each rank
+// keeps them all.
 //
 // Cache      plane l: layer l's latents and rotated keys, kernels::LatentPool; then a plane for
 //            each full layer's index keys.
@@ -49,7 +51,8 @@ class LatentAttention final : public Attention {
   static std::vector<size_t> PlaneBlockBytes(const LatentShape& shape, int num_layers,
                                              kernels::KvFormat format, const KvShare& share,
                                              int block_size);
-  // Of scratch that does not grow with a step's rows, at most: absorbed queries, scores, gathered records.
+  // Of scratch that does not grow with a step's rows, at most: absorbed queries, scores, gathered
+  // records.
   static uint64_t BytesAtOnce(const LatentShape& shape, const KvShare& share);
 
  private:

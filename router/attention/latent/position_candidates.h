@@ -1,11 +1,13 @@
 #pragma once
 // The best positions of all ranks, of what each found best among those that it keeps.
 //
-// Order      that of kernels/attention/top_positions.h over all scores at once: whatever is among the best of all is
-//            among the best of its rank.
-// Shapes     a rank's candidates of a row: min(topk, positions it keeps of what the row sees), ascending by position.
+// Order      that of kernels/attention/top_positions.h over all scores at once: whatever is among
+//            the best of all is among the best of its rank.
+// Shapes     a rank's candidates of a row: min(topk, positions it keeps of what the row sees),
+//            ascending by position.
 // Threads    pure; one MergeScratch a thread.
-// Errors     AddCandidates: false where they are not such positions; they come from another process.
+// Errors     AddCandidates: false where they are not such positions; they come from another
+//            process.
 // Cost       O(candidates * log ranks), and a selection.
 
 #include <cstdint>

@@ -9,15 +9,18 @@
 // but its key is stored all the same, for later tokens. A layer without an indexer of its own keeps
 // the choice of the last one before it. In a model without indexers every token attends to all.
 //
-// Several ranks share each product by its rows and put the rows together. Of the keys each keeps and scores some
-// positions of every block (kept_slots.h); the best of all are chosen from the best of each (position_candidates.h).
+// Several ranks share each product by its rows and put the rows together. Of the keys each keeps
+// and scores some positions of every block (kept_slots.h); the best of all are chosen from the best
+// of each (position_candidates.h).
 //
 // Numbers    queries, scores and head weights in float32; a key is rounded as the cache holds it
-//            (kernels/attention/index_scores.h), nothing else is. The choice is exact for the scores.
+//            (kernels/attention/index_scores.h), nothing else is. The choice is exact for the
+//            scores.
 // Cache      one plane for each full layer, kernels::IndexKeyPool.
 // Cost       a scan of all the keys of a sequence for each token beyond index_topk: 8,192 fused
-//            multiply-adds a position at 32 heads of 128, then one selection, O(positions). Of several ranks each
-//            scans its part; two gathers then, of queries and of 8 bytes a candidate. Without such a token none.
+//            multiply-adds a position at 32 heads of 128, then one selection, O(positions). Of
+//            several ranks each scans its part; two gathers then, of queries and of 8 bytes a
+//            candidate. Without such a token none.
 // Ownership, threads, errors as router/attention/attention.h. The choice lives until the next step.
 // Source     DeepSeek-V3.2's lightning indexer; GLM's differs in interleaved RoPE.
 
@@ -46,14 +49,14 @@ class SparseIndexer {
   // Scores alive at once: a wave of tokens is as large as this allows, and at least one token.
   static constexpr size_t kWaveScoreBytes = size_t{64} << 20;
 
-  // Of a full layer, the products of normed rows that Run reads: they go with the layer's own, in one loop and one
-  // gather. `calls` and `pieces` point into this.
+  // Of a full layer, the products of normed rows that Run reads: they go with the layer's own, in
+  // one loop and one gather. `calls` and `pieces` point into this.
   void AddProducts(int layer, const kernels::Activations& normed,
                    std::vector<kernels::LinearCall>& calls);
   void AddPieces(int layer, std::vector<RankRows::Piece>& pieces) const;
 
-  // Stores the keys of the step's tokens and chooses for them, if the layer is a full one: after its products.
-  // q_latent holds a row for each of `rows`.
+  // Stores the keys of the step's tokens and chooses for them, if the layer is a full one: after
+  // its products. q_latent holds a row for each of `rows`.
   absl::Status Run(int layer, std::span<const StepRow> rows, const kernels::Activations& q_latent);
 
   // Of the step's rows, by the last full layer that ran.
@@ -69,8 +72,8 @@ class SparseIndexer {
                       std::span<const StepRow> rows);
   // The rows that see more than topk positions, into scored_rows_; the others' choice is all.
   void FindScoredRows(std::span<const StepRow> rows);
-  // Scores the positions that this rank keeps for every scored row and calls take(i, scores, how many) with each,
-  // i in scored_rows_, from the pool's threads.
+  // Scores the positions that this rank keeps for every scored row and calls take(i, scores, how
+  // many) with each, i in scored_rows_, from the pool's threads.
   template <typename Take>
   void Score(const kernels::IndexKeyPool& keys, std::span<const StepRow> rows, const Take& take);
   void Choose(const kernels::IndexKeyPool& keys, std::span<const StepRow> rows);

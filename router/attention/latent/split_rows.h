@@ -1,6 +1,6 @@
 #pragma once
-// SplitRows: rows of a step, of which each rank makes some columns and all ranks have all, in turn. Of a single rank it
-// is one buffer.
+// SplitRows: rows of a step, of which each rank makes some columns and all ranks have all, in turn.
+// Of a single rank it is one buffer.
 //
 // Ownership  its buffers, for max_batched_tokens rows.
 // Threads    the step thread.

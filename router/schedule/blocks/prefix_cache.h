@@ -14,8 +14,8 @@
 //            output alike: the answer of one turn is a part of the next turn's prompt. A step that
 //            was given up or failed publishes nothing.
 // Written    never what is shared: a sequence writes at its computed tokens and after them, and
-//            what it takes or has published ends there, at the end of a block. So contexts that diverge
-//            within a block need no copy of it; each computes its own, less than a block.
+//            what it takes or has published ends there, at the end of a block. So contexts that
+//            diverge within a block need no copy of it; each computes its own, less than a block.
 // Forgotten  Forget: no block has a name any more. Sequences that run publish nothing more until
 //            they are admitted anew.
 // Second     with a second tier, evicted blocks go there, and Restore brings them back under their

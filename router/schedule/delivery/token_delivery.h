@@ -8,14 +8,16 @@
 //            says so and the step thread should WaitUntilCaughtUp, which has no deadline and needs
 //            none: sinks do not block (generation.h), and no thread here ever waits for the step
 //            thread, so every wait ends. What waits is bounded by that and by what a step adds.
-// Few        where a thread sleeps and there is little to tell (Options::told_here), the step thread
-//            tells it itself, which costs less than the wake-up.
-// No threads everything is told within Add, on the step thread: for machines of one core, and tests.
+// Few        where a thread sleeps and there is little to tell (Options::told_here), the step
+//            thread tells it itself, which costs less than the wake-up.
+// No threads everything is told within Add, on the step thread: for machines of one core, and
+// tests.
 // Threads    public methods: the step thread. `stop_string_found` and the observer's OnTold,
-//            OnFirstToken, OnNextToken and OnRequestEnd: any of the threads here, several at a time.
+//            OnFirstToken, OnNextToken and OnRequestEnd: any of the threads here, several at a
+//            time.
 // Ownership  borrows the observer. The destructor drains.
-// Cost       Flush: a lock and at most one wake-up for each thread that has something new; or telling
-//            Options::told_here tokens.
+// Cost       Flush: a lock and at most one wake-up for each thread that has something new; or
+//            telling Options::told_here tokens.
 
 #include <cstddef>
 #include <functional>

@@ -24,8 +24,8 @@
 //            prompt of 2,048 rows alone does not open the way to 100 beside a few decodes.
 //
 // Threads    one. Pure but for its own state, which is bounded (kCells cells).
-// Cost       Observe: 1 us, and 4 us for every 2 ms of steps or young cell. PredictMs: 30 multiply-adds. LargestPrefill: log2(most) of
-//            those.
+// Cost       Observe: 1 us, and 4 us for every 2 ms of steps or young cell. PredictMs: 30
+//            multiply-adds. LargestPrefill: log2(most) of those.
 
 #include <array>
 #include <cstdint>

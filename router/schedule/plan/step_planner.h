@@ -19,9 +19,9 @@
 
 namespace sheaf {
 
-// Whoever has waited gains a level of priority for each kAgingInterval, at most kMostAging, and never
-// more than the best that anyone here asked for: so a lower priority does not starve, and a long
-// prompt under way does not push back the short ones that come.
+// Whoever has waited gains a level of priority for each kAgingInterval, at most kMostAging, and
+// never more than the best that anyone here asked for: so a lower priority does not starve, and a
+// long prompt under way does not push back the short ones that come.
 inline constexpr Duration kAgingInterval = std::chrono::seconds(30);
 inline constexpr int32_t kMostAging = 8;
 void AgePriorities(std::vector<RunningSequence>& running, std::vector<QueuedSequence>& queued);

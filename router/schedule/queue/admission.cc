@@ -73,9 +73,10 @@ absl::Status Admission::CheckRoom(int64_t count, int64_t tokens) const {
                         limits_.max_queued, count));
   }
   if (tokens > limits_.max_queued_tokens) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "prompt tokens of all choices of one request: wanted at most %d (the queue's bound), got %d",
-        limits_.max_queued_tokens, tokens));
+    return absl::InvalidArgumentError(
+        absl::StrFormat("prompt tokens of all choices of one request: wanted at most %d (the "
+                        "queue's bound), got %d",
+                        limits_.max_queued_tokens, tokens));
   }
   if (size() + count > limits_.max_queued) {
     return absl::ResourceExhaustedError(

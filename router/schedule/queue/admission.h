@@ -7,7 +7,8 @@
 //            (wait_estimate.h); its own prompt does not count then, since the cache may have it.
 // Threads    none of its own: the ledger's lock guards it (request_ledger.h).
 // Errors     CheckFits, CheckRoom: kInvalidArgument (never fits; says wanted and got),
-//            kResourceExhausted (queue full). CheckDeadline: kDeadlineExceeded (estimate, deadline).
+//            kResourceExhausted (queue full). CheckDeadline: kDeadlineExceeded (estimate,
+//            deadline).
 // Cost       fair_order.h; TakeIf O(queue).
 
 #include <functional>

@@ -3,9 +3,9 @@
 //
 //   priority   strict, lower first. A priority that waits and is not served gains a level for each
 //              `aging` that passes, at most max_aging_levels, and loses them when it is served: one
-//              that is d levels worse is served at least once in d * aging, if d is in reach and the
-//              better ones are served more often than once in `aging`; from farther away, and on a
-//              machine that slow, only when the better ones are empty.
+//              that is d levels worse is served at least once in d * aging, if d is in reach and
+//              the better ones are served more often than once in `aging`; from farther away, and
+//              on a machine that slow, only when the better ones are empty.
 //   key        within a priority equal shares (fair_shares.h) between fairness keys, by tokens
 //              served: those of prompts that were computed, and those of outputs as they come.
 //   group      within a key equal shares between groups (the choices of one request): the second
@@ -14,10 +14,11 @@
 //
 // Preempted  for want of memory: in front of its priority, those that ran first in front.
 //            Displaced to make room for another's share: in front of its group.
-// Charges    whoever is taken is charged its tokens at once, or all of a key's would be taken before
-//            the first has run; what it did not have to compute (cached, ended early) is given back.
-// Memory     keys with nothing waiting or running are remembered only while they have a debt, at most
-//            max_idle_keys a priority, and none of a priority with nothing waiting or running.
+// Charges    whoever is taken is charged its tokens at once, or all of a key's would be taken
+//            before the first has run; what it did not have to compute (cached, ended early) is
+//            given back.
+// Memory     keys with nothing waiting or running are remembered only while they have a debt, at
+//            most max_idle_keys a priority, and none of a priority with nothing waiting or running.
 // Threads    none of its own: the caller's lock.
 // Cost       O(log n) an operation; Peek O(count log n); AheadOf O(keys + priorities).
 
@@ -89,8 +90,8 @@ class FairOrder {
   bool Knows(SequenceId id) const { return items_.contains(id); }
   bool Waits(SequenceId id) const;
   Standing StandingOf(SequenceId id) const;
-  // What would surely be taken before a newcomer, as things stand: of its own key one choice of each
-  // request, and of every other key as much.
+  // What would surely be taken before a newcomer, as things stand: of its own key one choice of
+  // each request, and of every other key as much.
   Work AheadOf(int32_t priority, std::string_view key) const;
   Work waiting() const { return waiting_; }
   int num_keys() const;  // idle ones that are remembered included

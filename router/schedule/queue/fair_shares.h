@@ -4,10 +4,11 @@
 // Every member has a counter of what it was served (tokens). Of those that wait the one with the
 // smallest counter is next; then the one that runs least, then the one that came first.
 //
-// Level      where a member begins: the smallest counter of those that wait; while nobody waits, the
-//            largest of those that are served, since what nobody else wanted is held against nobody.
-//            It never falls. Who begins to wait with less than the level is lifted to it, so idling
-//            gives no credit; who has more (it was served a lot while others waited) keeps its debt.
+// Level      where a member begins: the smallest counter of those that wait; while nobody waits,
+//            the largest of those that are served, since what nobody else wanted is held against
+//            nobody. It never falls. Who begins to wait with less than the level is lifted to it,
+//            so idling gives no credit; who has more (it was served a lot while others waited)
+//            keeps its debt.
 // Ownership  members belong to the caller and outlive their waiting.
 // Threads    none of its own: the caller's lock.
 // Cost       O(log members) an operation, next() O(1); a Preview O(log picks) a pick.

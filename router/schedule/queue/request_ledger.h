@@ -1,11 +1,11 @@
 #pragma once
 // RequestLedger: what the clients' threads and the step thread share: which requests wait, which
-// are alive, which of them are cancelled, when the engine shall stop, and whether somebody should be
-// ended in the middle of a step.
+// are alive, which of them are cancelled, when the engine shall stop, and whether somebody should
+// be ended in the middle of a step.
 //
-// Look       while a step runs, one is due when any request has been cancelled, at the moment that the
-//            step named, and when the engine shall stop: the step thread should see whose time is
-//            over (step_in_flight.h).
+// Look       while a step runs, one is due when any request has been cancelled, at the moment that
+//            the step named, and when the engine shall stop: the step thread should see whose time
+//            is over (step_in_flight.h).
 // Threads    the first group of methods: any thread. The second: the step thread.
 // Errors     AddAll, CheckRoom: kUnavailable (stopping); kResourceExhausted, kInvalidArgument
 //            (Admission::CheckRoom); AddAll: kDeadlineExceeded (Admission::CheckDeadline). Counted.
@@ -100,7 +100,8 @@ class RequestLedger {
   std::optional<TimePoint> stop_at() const;
   void Ended(SequenceId id);
 
-  // Between these two a look may be due; with these sequences computing, at `look_at` at the latest.
+  // Between these two a look may be due; with these sequences computing, at `look_at` at the
+  // latest.
   void BeginStep(std::span<const SequenceId> ids, TimePoint look_at);
   void EndStep();
 

@@ -12,8 +12,8 @@
 //               has least in the cache: it costs least to compute again.
 //               Never one that was taken less than min_turn ago; once it has been displaced, less
 //               than `later_turn` ago, twice that after the second time, and so on: so it ends.
-// Result        as few as make room enough; empty when even all that may be asked would not, or when
-//               nothing of it is due yet.
+// Result        as few as make room enough; empty when even all that may be asked would not, or
+//               when nothing of it is due yet.
 // Threads       pure. Cost  O(running) for each asked; O(1) when there is room or patience lasts.
 
 #include <cstdint>

@@ -3,8 +3,8 @@
 // who wait or would.
 //
 // Rates      sequences and tokens taken a second, over the time in which others went on waiting (an
-//            idle machine says nothing), old measurements fading within kMemory. A queue that stands
-//            still is measured too: the time since the last taking counts.
+//            idle machine says nothing), old measurements fading within kMemory. A queue that
+//            stands still is measured too: the time since the last taking counts.
 // Sure       bounds below are optimistic: both rates are taken for true and the better one counts,
 //            speeds are the best seen lately, and all is divided by kSureFactor. nullopt or zero
 //            while too little is measured.

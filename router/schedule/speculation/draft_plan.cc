@@ -33,8 +33,8 @@ std::vector<int> PlanDrafts(std::span<const DraftCandidate> candidates, int sequ
     }
   }
   for (size_t i = 0; i < candidates.size(); ++i) offer(i);
-  // The best of all numbers of rows, not the first that no further row betters: the second row of a step can
-  // cost much (other kernels, the experts of another token) and those after it little.
+  // The best of all numbers of rows, not the first that no further row betters: the second row of a
+  // step can cost much (other kernels, the experts of another token) and those after it little.
   std::vector<int> best_lengths = lengths;
   double best_rate = tokens / budget.step_cost(rows);
   while (!next.empty() && rows < budget.tokens) {

@@ -4,9 +4,9 @@
 //
 // Each drafted token is one more row. What a row adds to the step's time says the caller's cost
 // function; what it brings is the probability that it and all drafted tokens before it come true.
-// Tokens are added in order of that probability, over all sequences, and the number of them is kept with
-// which the expected tokens per second are most; so on a machine where rows cost nearly a step of their
-// own nothing is drafted, and a step that is full of other sequences' rows gets few.
+// Tokens are added in order of that probability, over all sequences, and the number of them is kept
+// with which the expected tokens per second are most; so on a machine where rows cost nearly a step
+// of their own nothing is drafted, and a step that is full of other sequences' rows gets few.
 //
 // Threads    pure. Cost  O(longest drafts log sequences) and as many calls of step_cost.
 

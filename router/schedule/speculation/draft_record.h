@@ -1,6 +1,6 @@
 #pragma once
-// DraftRecord: how often the drafts of one sequence came true, by position, with the newest counting
-// most; what the next ones are worth follows from it.
+// DraftRecord: how often the drafts of one sequence came true, by position, with the newest
+// counting most; what the next ones are worth follows from it.
 //
 // A sequence that is not drafted for stops learning. So after a pause that doubles with every vain
 // attempt (kFirstPause to kLongestPause tokens) a short draft is worth trying again.

@@ -34,8 +34,8 @@ class NgramIndex {
   // `text` begins with all that was given before.
   void Extend(std::span<const TokenId> text);
 
-  // `longest` tokens that may follow `text`, which is the text of the last Extend; where the earlier
-  // place is so near that they run into the text's end, they repeat. Empty: no match.
+  // `longest` tokens that may follow `text`, which is the text of the last Extend; where the
+  // earlier place is so near that they run into the text's end, they repeat. Empty: no match.
   std::vector<TokenId> Draft(std::span<const TokenId> text, int longest) const;
 
  private:
@@ -45,7 +45,8 @@ class NgramIndex {
   const NgramOptions options_;
   // end = the index after a run's last token.
   std::unordered_map<uint64_t, int32_t> latest_end_;
-  std::vector<int32_t> earlier_end_;  // by end: where the same run (or key) ended before; 0: nowhere
+  // by end: where the same run (or key) ended before; 0: nowhere
+  std::vector<int32_t> earlier_end_;
 };
 
 }  // namespace sheaf

@@ -1,12 +1,13 @@
 #pragma once
-// Speculator: drafts for the sequences of a step, by prompt lookup (ngram_index.h), as many as should
-// pay (draft_plan.h), what became of them (draft_record.h), and whether they did pay
+// Speculator: drafts for the sequences of a step, by prompt lookup (ngram_index.h), as many as
+// should pay (draft_plan.h), what became of them (draft_record.h), and whether they did pay
 // (draft_payoff.h).
 //
 // Exact      a draft is only a guess which rows to compute: each row's token is sampled as ever, by
 //            its output index, and the first that differs from the draft ends it. The output is the
 //            same with and without.
-// Ownership  keeps an index for each sequence that it has seen until Forget: about 60 bytes a token.
+// Ownership  keeps an index for each sequence that it has seen until Forget: about 60 bytes a
+//            token.
 // Threads    one.
 // Cost       the new tokens of each sequence, at most kMostNewTokens a step each; a sequence whose
 //            prompt is not all indexed yet gets no draft.
@@ -28,7 +29,8 @@ namespace sheaf {
 struct SpeculationOptions {
   int longest_draft = 0;  // tokens, at most DraftRecord::kLongest; 0: no speculation
   NgramOptions ngram{};
-  bool always = false;  // the longest that there is, whether it pays or not: for measurements and tests
+  // the longest that there is, whether it pays or not: for measurements and tests
+  bool always = false;
 };
 
 // A sequence of the step.

@@ -1,6 +1,6 @@
 #pragma once
-// Sequence: one generation from submit to end, as the step thread knows it: its tokens, guide and KV
-// blocks. What its client is told (text, stop strings, events) is its OutputTeller's
+// Sequence: one generation from submit to end, as the step thread knows it: its tokens, guide and
+// KV blocks. What its client is told (text, stop strings, events) is its OutputTeller's
 // (delivery/output_teller.h).
 //
 // Accept takes the new tokens one by one, sampled or forced by the guide, and decides what tokens
@@ -8,9 +8,9 @@
 // the sampler then, unless the guide says that nothing else can follow), max_tokens, max_model_len.
 // A stop string ends the sequence before the last two do, if both come with one token.
 //
-// Prior      output that was generated elsewhere is accepted once, before the sequence runs, with the
-//            same decisions; so text, guide, counts and penalties are as if it had been generated
-//            here. The sink gets it as one event.
+// Prior      output that was generated elsewhere is accepted once, before the sequence runs, with
+//            the same decisions; so text, guide, counts and penalties are as if it had been
+//            generated here. The sink gets it as one event.
 // Prompt     shared with the request's other choices until the first output token.
 // Guide      one of its own if the request has a plan. It is ahead of tokens() only while a step's
 //            tokens are on their way from ChooseNext to Accept, so it outlives a preemption.
@@ -45,8 +45,8 @@ class Sequence {
            const Tokenizer& tokenizer, std::shared_ptr<const StopStrings> stop_strings,
            const Limits& limits, TimePoint submitted, std::unique_ptr<OutputGuide> guide = nullptr);
 
-  // Accepts request.prior_output, which leaves room for a token (Admission::CheckFits); once, before
-  // anything else. After an error the sequence is of no use.
+  // Accepts request.prior_output, which leaves room for a token (Admission::CheckFits); once,
+  // before anything else. After an error the sequence is of no use.
   absl::Status TakePriorOutput();
 
   SequenceId id() const { return id_; }
@@ -67,8 +67,8 @@ class Sequence {
   int tokens_left() const;
 
   OutputGuide* guide() { return guide_.get(); }  // null: free
-  // For the token that comes after tokens() and `ahead`; valid until the next call. The guide's mask
-  // is not in it.
+  // For the token that comes after tokens() and `ahead`; valid until the next call. The guide's
+  // mask is not in it.
   kernels::SamplingHistory history(std::span<const TokenId> ahead = {});
   // EOS list (unless ignored) and stop_token_ids.
   std::span<const TokenId> stop_ids() const { return stop_ids_; }
@@ -87,8 +87,8 @@ class Sequence {
   std::optional<TimePoint> admitted;  // first admission
   int cached_tokens = 0;              // of the prompt, not computed at the first admission
 
-  // At its beginning, as many tokens as need no row when they are in the cache: the last one has the
-  // logits that are sampled, and those before a token of the prompt its log-probabilities.
+  // At its beginning, as many tokens as need no row when they are in the cache: the last one has
+  // the logits that are sampled, and those before a token of the prompt its log-probabilities.
   int reusable_tokens() const;
 
   // Of a chunk of the next num_tokens tokens: whether its last row is sampled, and the first row

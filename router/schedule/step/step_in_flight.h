@@ -1,13 +1,13 @@
 #pragma once
-// StepInFlight: the step that the decoder computes, while it computes: looks every kLookEvery, and at
-// once after a cancel or a deadline, whether requests are over (all of them, also those that wait),
-// has them ended, and keeps what the decoder still reads of the step's own.
+// StepInFlight: the step that the decoder computes, while it computes: looks every kLookEvery, and
+// at once after a cancel or a deadline, whether requests are over (all of them, also those that
+// wait), has them ended, and keeps what the decoder still reads of the step's own.
 //
 //   Begin -> Look, Bury ...  -> Close    IsOver and num_over hold until the next Begin
 //
-// A sequence of the step that has ended is buried: its client knows and the engine has forgotten it,
-// but its tokens and blocks stay until its rows have left the step (OnDropped) or the step is closed.
-// Blocks given back by then are not given out before the next step is planned.
+// A sequence of the step that has ended is buried: its client knows and the engine has forgotten
+// it, but its tokens and blocks stay until its rows have left the step (OnDropped) or the step is
+// closed. Blocks given back by then are not given out before the next step is planned.
 //
 // Threads    the step thread.
 // Ownership  borrows ledger and clock; owns what is buried.

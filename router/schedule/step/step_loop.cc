@@ -251,8 +251,8 @@ void StepLoop::Step(TimePoint now) {
   report.sequences = static_cast<int>(runs_.size());
   report.preempted = static_cast<int>(plan.preempted.size());
   report.displaced = displaced;
-  report.evicted_blocks =
-      static_cast<int>(cache_.num_evicted() - std::exchange(evicted_reported_, cache_.num_evicted()));
+  report.evicted_blocks = static_cast<int>(cache_.num_evicted() -
+                                           std::exchange(evicted_reported_, cache_.num_evicted()));
   report.predicted = FromMs(planner_.predicted_ms());
   report.target = FromMs(plan.target_ms);
   const absl::Status status = RunStep(report);

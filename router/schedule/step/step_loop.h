@@ -1,11 +1,13 @@
 #pragma once
-// StepLoop: what the engine's step thread does (engine.h): ends what is over, waits for the cluster,
-// plans and runs steps, and hands their tokens to the sequences and to delivery/, once a step.
+// StepLoop: what the engine's step thread does (engine.h): ends what is over, waits for the
+// cluster, plans and runs steps, and hands their tokens to the sequences and to delivery/, once a
+// step.
 //
 // A step given up leaves its sequences as they were: their tokens and blocks stay, computed_tokens
 // does not move, guides, samplers and prompt log-probabilities are touched only after the last
-// layer has succeeded (decoder.h), and whatever the step wrote into the cache lies at positions that
-// are computed again before they are read. So the same tokens come out however often a step is run.
+// layer has succeeded (decoder.h), and whatever the step wrote into the cache lies at positions
+// that are computed again before they are read. So the same tokens come out however often a step is
+// run.
 //
 // Over       what is over in the middle of a step ends there (step_in_flight.h).
 // Threads    Run: the step thread. free_kv_blocks, total_kv_blocks, awake_since: any.

@@ -1,5 +1,5 @@
-// The step loop's speculation: which sequences of a planned step have drafts verified in it, and what
-// became of them.
+// The step loop's speculation: which sequences of a planned step have drafts verified in it, and
+// what became of them.
 #include <algorithm>
 
 #include "base/check.h"

@@ -1,5 +1,5 @@
-// From the state as it is to the runs of the next step: the plan, and what it does to queue, running
-// sequences and blocks.
+// From the state as it is to the runs of the next step: the plan, and what it does to queue,
+// running sequences and blocks.
 #include <algorithm>
 #include <unordered_map>
 #include <utility>

@@ -7,8 +7,8 @@
 // that it is ready, after first_wait, doubled each time up to longest_wait. A cluster that is not
 // ready is looked at every `poll`, and its return or a change of it ends any such wait.
 //
-// Stalled    since the beginning of the first step that was given up, or since the cluster was first
-//            found not ready, whichever came first; until a step is done or nothing waits.
+// Stalled    since the beginning of the first step that was given up, or since the cluster was
+//            first found not ready, whichever came first; until a step is done or nothing waits.
 // Threads    one.
 
 #include <optional>

@@ -5,10 +5,10 @@
 // A forced run is cut at kLongestRun tokens, so that no step tells a client an unbounded number at
 // once; with log-probabilities asked for at one token, because each needs a row of its own.
 //
-// Drafts     a sequence at the end of what is known may bring tokens that may come next: each is one
-//            more row, and the rows are read in order for as long as the tokens chosen are those
-//            of the draft. What lies in the cache behind the last of them is computed again before
-//            it is read.
+// Drafts     a sequence at the end of what is known may bring tokens that may come next: each is
+//            one more row, and the rows are read in order for as long as the tokens chosen are
+//            those of the draft. What lies in the cache behind the last of them is computed again
+//            before it is read.
 //
 // Shapes     results[i] belongs to runs[i].
 // Threads    the step thread; it uses the whole pool.

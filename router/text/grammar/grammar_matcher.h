@@ -10,8 +10,8 @@
 // Threads    One thread at a time. Two matchers never wait for each other.
 // Errors     Accept: kInvalidArgument a token that the grammar does not allow, the matcher is
 //            unchanged. ComputeMask: kInvalidArgument the grammar contradicts itself here, no token
-//            fits. Both: kResourceExhausted too complex at this place; kInternal a defect. After any
-//            error but Accept's first every call fails; accepting() and finished() are false.
+//            fits. Both: kResourceExhausted too complex at this place; kInternal a defect. After
+//            any error but Accept's first every call fails; accepting() and finished() are false.
 // Cost       At 150,000 tokens ComputeMask: median 3 us, 99 % below 0.2 ms, some ms where a text
 //            begins; tens of ms for grammars that are hard on purpose. Accept: 5 us. Clone: 50 us.
 

@@ -43,8 +43,8 @@ struct ToolCallGrammar {
   // Free text may stand before, between and after the calls.
   bool text_around = false;
   // Instead of calls the answer may be text of this grammar, which is no kToolCalls itself; then no
-  // text stands around calls. Where the model's tags are text and no tokens, an answer that may begin
-  // with a tag's text hides the calls.
+  // text stands around calls. Where the model's tags are text and no tokens, an answer that may
+  // begin with a tag's text hides the calls.
   std::shared_ptr<const GrammarSpec> or_answer;
 };
 

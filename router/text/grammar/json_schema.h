@@ -5,9 +5,9 @@
 //
 // Taken      2020-12 (and what older drafts write the same way): the keywords of kKeywords in
 //            json_schema_check.cc, annotations, references within the document.
-// Given up   A free key (`additionalProperties`, `patternProperties`) may come twice in an object: it is
-//            JSON all the same, and readers keep one of them. `minProperties` is refused where that
-//            would break it.
+// Given up   A free key (`additionalProperties`, `patternProperties`) may come twice in an object:
+//            it is JSON all the same, and readers keep one of them. `minProperties` is refused
+//            where that would break it.
 // Threads    Pure functions.
 // Errors     kInvalidArgument "`where`$.path: what is wrong".
 // Cost       Linear in the schema but for `oneOf` (pairs of alternatives, at most 256). At most

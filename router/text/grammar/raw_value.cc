@@ -171,8 +171,8 @@ std::string NotReadAs(TypeSet types) {
   }
   if (types & kObjectType) beginnings.push_back("\\{");
   if (types & kArrayType) beginnings.push_back("\\[");
-  // A word before "<" is out too: where the closing tag is text, the lexer would take "null</arg" for
-  // the beginning of a longer string and find out too late that it is none.
+  // A word before "<" is out too: where the closing tag is text, the lexer would take "null</arg"
+  // for the beginning of a longer string and find out too late that it is none.
   if (!words.empty()) {
     beginnings.push_back(absl::StrFormat("(?:%s)\\s*<", absl::StrJoin(words, "|")));
   }

@@ -284,8 +284,8 @@ class ToolCallsWriter {
 
   std::string FreeValue() { return RawValue({"/(?s:.*)/", true}); }
 
-  // A raw value with its closing tag. A tag that is text is part of the terminal: where a value ends
-  // is then plain.
+  // A raw value with its closing tag. A tag that is text is part of the terminal: where a value
+  // ends is then plain.
   std::string RawValue(const RawStrings& strings) {
     if (close_value_is_token_) {
       // A terminal is never empty.

@@ -8,8 +8,8 @@
 //            JSON. The schema's $defs go along.
 // Text       Around calls, where allowed: anything but the opening tag and other markup tokens.
 // Answers    Text instead of calls (ToolCallGrammar::or_answer) is a grammar nested in this one.
-// Errors     kInvalidArgument "tool \"name\": $.path: ...". The root of a strict tool's schema is an
-//            object with properties; other keywords there are refused by name.
+// Errors     kInvalidArgument "tool \"name\": $.path: ...". The root of a strict tool's schema is
+//            an object with properties; other keywords there are refused by name.
 
 #include <string>
 #include <string_view>

@@ -32,8 +32,8 @@ struct GuidePlan {
   // kWrittenByModel: the tokens that open thoughts, <think> last. Forced when a grammar follows:
   // the model would otherwise be free to answer without.
   std::vector<TokenId> open_thoughts;
-  // Between </think> and the answer ("\n" in GLM-4.6's format): forced before a grammar, and after a
-  // </think> that the budget forced.
+  // Between </think> and the answer ("\n" in GLM-4.6's format): forced before a grammar, and after
+  // a </think> that the budget forced.
   std::vector<TokenId> before_answer;
   // After so many tokens of thoughts </think> is forced; 0: at once. Needs tags.think_end.
   std::optional<int32_t> thinking_token_budget;

@@ -3,12 +3,13 @@
 // matcher_grammar.h puts a compiled grammar behind it, tests a toy.
 //
 // Stop tokens (the model's end-of-text ids, a request's own) are no part of a grammar: accepting()
-// says that one may come, finished() that nothing else can; the latter may come out only when a mask
-// has been computed.
+// says that one may come, finished() that nothing else can; the latter may come out only when a
+// mask has been computed.
 //
 // Ownership  a grammar is immutable and shared; a state holds on to what it needs of it.
 // Threads    OutputGrammar: any. OutputGrammarState: one at a time.
-// Errors     Accept: kInvalidArgument a token that may not come next. A status of a state ends the sequence that it belongs to, and no other.
+// Errors     Accept: kInvalidArgument a token that may not come next. A status of a state ends the
+//            sequence that it belongs to, and no other.
 
 #include <cstdint>
 #include <memory>

@@ -46,7 +46,8 @@ class OutputGuide {
   // The token that must come next, to be appended without sampling.
   std::optional<TokenId> forced() const;
   GuideRule rule() const;
-  // As OutputGrammarState's; for the rules that name the grammar. The rule may be kStopOnly after it.
+  // As OutputGrammarState's; for the rules that name the grammar. The rule may be kStopOnly after
+  // it.
   absl::Status ComputeMask(std::span<uint32_t> mask);
   // `token`: forced() if there is one, else a sampled one.
   absl::Status Accept(TokenId token);

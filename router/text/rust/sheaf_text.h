@@ -6,9 +6,9 @@
 // Strings    SheafText is a borrowed view, not NUL-terminated. Input text that must be UTF-8 and is
 //            not gives SHEAF_TEXT_INVALID_ARGUMENT.
 // Ownership  A SheafBuffer, SheafIds or SheafRanges that a call filled belongs to the caller: give
-//            it back with its free function exactly once (freeing a zeroed one is allowed). On SHEAF_TEXT_OK
-//            `error` is left alone, otherwise `out` is, and `error` holds the message. Views of
-//            sheaf_tokenizer_token live as long as the tokenizer.
+//            it back with its free function exactly once (freeing a zeroed one is allowed). On
+//            SHEAF_TEXT_OK `error` is left alone, otherwise `out` is, and `error` holds the
+//            message. Views of sheaf_tokenizer_token live as long as the tokenizer.
 // Threads    Every call on a const object may run in any number of threads at once.
 // Errors     A panic inside comes out as SHEAF_TEXT_INTERNAL; nothing unwinds through this
 //            interface.
@@ -110,8 +110,8 @@ SheafBuffer sheaf_tokenizer_remarks(const SheafTokenizer* tokenizer);
 SheafTextCode sheaf_tokenizer_encode(const SheafTokenizer* tokenizer, SheafText text,
                                      bool add_special_tokens, SheafEncodeBounds bounds,
                                      SheafIds* out, SheafBuffer* error);
-// The same, with parts of the text in which no added token is seen: byte ranges in order, at ends of
-// characters. No added token is seen across an end of one either.
+// The same, with parts of the text in which no added token is seen: byte ranges in order, at ends
+// of characters. No added token is seen across an end of one either.
 SheafTextCode sheaf_tokenizer_encode_with_plain(const SheafTokenizer* tokenizer, SheafText text,
                                                 const SheafRange* plain, size_t num_plain,
                                                 bool add_special_tokens, SheafEncodeBounds bounds,

@@ -25,8 +25,8 @@ class InProcessRanks {
  private:
   class End;
 
-  // What all ranks have handed over in one gather. Two of them in turn: nobody can hand over a part of the
-  // next but one before everybody has come to the next, and so is done with this one.
+  // What all ranks have handed over in one gather. Two of them in turn: nobody can hand over a part
+  // of the next but one before everybody has come to the next, and so is done with this one.
   struct Round {
     std::vector<std::vector<uint8_t>> memory;  // by rank
     std::vector<std::span<const uint8_t>> parts;

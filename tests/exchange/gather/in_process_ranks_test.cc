@@ -20,7 +20,8 @@ std::span<const uint8_t> Bytes(const std::string& text) {
 
 std::string Joined(RankGroup::Parts parts) {
   std::string text;
-  for (const std::span<const uint8_t> part : parts) text += std::string(part.begin(), part.end()) + "|";
+  for (const std::span<const uint8_t> part : parts)
+    text += std::string(part.begin(), part.end()) + "|";
   return text;
 }
 
@@ -33,7 +34,9 @@ void OnThreads(int count, const std::function<void(int)>& run) {
 TEST(InProcessRanks, EveryRankGetsAllPartsOfEachGatherInOrder) {
   constexpr int kRanks = 4, kGathers = 2000;
   InProcessRanks group(kRanks, absl::Seconds(60));
-  const auto part = [](int rank, int number) { return std::string((rank * 7 + number) % 5, char('a' + rank)); };
+  const auto part = [](int rank, int number) {
+    return std::string((rank * 7 + number) % 5, char('a' + rank));
+  };
   OnThreads(kRanks, [&](int rank) {
     for (int number = 0; number < kGathers; ++number) {
       std::string wanted;

@@ -1,5 +1,5 @@
-// Ranks over links: everybody gets every part of every gather, a step may end early and the next one goes on, and
-// a rank that is lost, late or talks nonsense is named.
+// Ranks over links: everybody gets every part of every gather, a step may end early and the next
+// one goes on, and a rank that is lost, late or talks nonsense is named.
 #include "exchange/gather/link_ranks.h"
 
 #include <functional>
@@ -152,7 +152,8 @@ TEST_P(LinkRanksTest, RankZeroEndsAStepAndTheNextOneGoesOn) {
       [&](LeafRank& leaf) {
         ASSERT_TRUE(leaf.AwaitPlan([] { return false; }).ok());
         ASSERT_TRUE(leaf.Gather(Bytes("x")).ok());
-        EXPECT_EQ(leaf.Gather(Bytes("left over")).status(), absl::AbortedError("nobody holds expert 4"));
+        EXPECT_EQ(leaf.Gather(Bytes("left over")).status(),
+                  absl::AbortedError("nobody holds expert 4"));
         leaf.Abort(absl::AbortedError("is not told back"));
       });
   ExpectAStep(2);
@@ -241,7 +242,8 @@ TEST_P(LinkRanksTest, WhatAStepsGathersTookIsTakenOnce) {
   ExpectAStep(1);
   const GatherFigures figures = hub_->TakeFigures();
   EXPECT_EQ(figures.gathers, 1);
-  EXPECT_EQ(figures.sent_bytes, 2 * (4 + 1) + 2);  // plan and part to both, and each one's to the other
+  // plan and part to both, and each one's to the other
+  EXPECT_EQ(figures.sent_bytes, 2 * (4 + 1) + 2);
   EXPECT_EQ(figures.received_bytes, 2);
   EXPECT_GT(figures.waited, Duration::zero());
   EXPECT_FALSE(figures.lost_rank);

@@ -1,4 +1,5 @@
-// Each rule of a layer's state machine, by hand: who is asked, who is asked instead, and when it ends.
+// Each rule of a layer's state machine, by hand: who is asked, who is asked instead, and when it
+// ends.
 
 #include "exchange/layer/layer_machine.h"
 

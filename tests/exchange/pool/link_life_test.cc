@@ -82,9 +82,9 @@ TEST_F(LinkLifeTest, BackOffDoublesToItsBound) {
 TEST_F(LinkLifeTest, WhoWillNeverTakeUsIsAskedSeldom) {
   life_.SetWanted(true, now_);
   ASSERT_EQ(Next(), Action::kConnect);
-  ExpectAbout(
-      BackOffAfter([&] { life_.ConnectFailed(absl::FailedPreconditionError("other model"), now_); }),
-      seconds(10));
+  ExpectAbout(BackOffAfter(
+                  [&] { life_.ConnectFailed(absl::FailedPreconditionError("other model"), now_); }),
+              seconds(10));
 }
 
 TEST_F(LinkLifeTest, ALinkThatAnsweredIsReconnectedSoonOneThatNeverDidIsNot) {

@@ -378,7 +378,8 @@ TEST_F(PooledLayerTest, TotalsCountBytesAndPairsOfEachWorker) {
   MakePool(PoolOptions());
   StartWorkers(7, 1);
   Make();
-  const RandomBatch batch(random_, LayerId(0), 10, kHidden, kExperts, kTopK, true);  // experts 0 1 2
+  // experts 0 1 2
+  const RandomBatch batch(random_, LayerId(0), 10, kHidden, kExperts, kTopK, true);
   Sum(*layer_, batch, 1);
   const ExchangeTotals totals = layer_->TakeTotals();
   ASSERT_EQ(totals.workers.size(), 3u);

@@ -1,9 +1,9 @@
 #pragma once
-// What the tests of CUDA experts run on: the emulator (device_emulated.cc) or this machine's GPU (device_gpu.cc). A program links
-// one of them.
+// What the tests of CUDA experts run on: the emulator (device_emulated.cc) or this machine's GPU
+// (device_gpu.cc). A program links one of them.
 //
-// Memory is seen by both sides: of the emulator the heap, in pieces of exactly the sizes asked for, so that AddressSanitizer sees
-// their ends; of a GPU managed memory.
+// Memory is seen by both sides: of the emulator the heap, in pieces of exactly the sizes asked for,
+// so that AddressSanitizer sees their ends; of a GPU managed memory.
 
 #include <cstddef>
 #include <cstdint>

@@ -75,7 +75,8 @@ TEST_F(ExpertPlanTest, EveryBatchOfTheShapeFits) {
   }
 }
 
-// Launches that were captured once serve what comes later: of random batches of the shape, all are covered.
+// Launches that were captured once serve what comes later: of random batches of the shape, all are
+// covered.
 TEST_F(ExpertPlanTest, TheLargestHeadCoversEveryBatchOfTheShape) {
   std::mt19937 random(11);
   const std::vector<int32_t> one(1, 0);
@@ -195,7 +196,8 @@ TEST(DeviceTileTest, TheOrderIsThatOfTheFragments) {
   for (int i = 0; i < kTileWords; ++i) seen.insert(DeviceWord(i));
   EXPECT_EQ(seen.size(), size_t{kTileWords});
   EXPECT_EQ(*seen.rbegin(), kTileWords - 1);
-  // Step 6 = 4 * 1 + 2, row 13 = 5 + 8: half 0, lane 4 * 5 + 2 = 22, second step of the half, second row.
+  // Step 6 = 4 * 1 + 2, row 13 = 5 + 8: half 0, lane 4 * 5 + 2 = 22, second step of the half,
+  // second row.
   EXPECT_EQ(DeviceWord(6 * 16 + 13), 0 * 128 + 22 * 4 + 1 * 2 + 1);
   EXPECT_EQ(DeviceWord(15 * 16 + 0), 1 * 128 + 3 * 4 + 1 * 2 + 0);
 }

@@ -1,8 +1,9 @@
-// record_launches FILE: runs small batches of experts in the emulator and writes every launch with all device memory before and after it:
-// what the PTX of the same kernels must do (ptx_test.py).
+// record_launches FILE: runs small batches of experts in the emulator and writes every launch with
+// all device memory before and after it: what the PTX of the same kernels must do (ptx_test.py).
 //
 //   launch KERNEL BLOCKS THREADS SHARED_BYTES ARGUMENTS SEGMENTS \n
-//   ARGUMENTS times:  argument BYTES \n, the bytes        SEGMENTS times:  segment ADDRESS BYTES \n, the bytes before, the bytes after
+//   ARGUMENTS times:  argument BYTES \n, the bytes        SEGMENTS times:  segment ADDRESS BYTES
+//                     \n, the bytes before, the bytes after
 #include <cstdio>
 #include <cstring>
 #include <map>

@@ -1,7 +1,7 @@
 #pragma once
-// A batch of experts on a device and by the reference: random weights of given formats, loaded as a worker would load
-// them (packed bytes copied, tiles permuted on the device), planned, launched, compared. The device is the emulator or a GPU
-// (tests/kernels/cuda/device_under_test.h).
+// A batch of experts on a device and by the reference: random weights of given formats, loaded as a
+// worker would load them (packed bytes copied, tiles permuted on the device), planned, launched,
+// compared. The device is the emulator or a GPU (tests/kernels/cuda/device_under_test.h).
 
 #include <cstddef>
 #include <cstdint>

@@ -1,5 +1,6 @@
 #pragma once
-// What a SimulatedRouter has for one life of its process, for the files that make it up: its session, steps and checks.
+// What a SimulatedRouter has for one life of its process, for the files that make it up: its
+// session, steps and checks.
 
 #include <map>
 #include <memory>

@@ -1,5 +1,6 @@
 #pragma once
-// What a SimulatedWorker has for one life of its process, for the files that make it up: its links, holdings and session.
+// What a SimulatedWorker has for one life of its process, for the files that make it up: its links,
+// holdings and session.
 
 #include <map>
 #include <memory>

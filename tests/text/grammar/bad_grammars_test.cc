@@ -1,5 +1,5 @@
-// Grammars that are wrong, contradict themselves, or are hard on purpose: each ends as an error that
-// names its place, within a bounded time and memory, or it works.
+// Grammars that are wrong, contradict themselves, or are hard on purpose: each ends as an error
+// that names its place, within a bounded time and memory, or it works.
 
 #include <cstdio>
 #include <cstdlib>
@@ -71,7 +71,8 @@ std::vector<Case> WrongGrammars() {
   };
   return {
       schema("not JSON", "{\"type\":", "JSON schema not valid JSON"),
-      schema("text behind a NUL", std::string("{}\0{", 4), "JSON schema not valid JSON: a NUL byte"),
+      schema("text behind a NUL", std::string("{}\0{", 4),
+             "JSON schema not valid JSON: a NUL byte"),
       schema("not a schema", "[1]", "$: a schema is an object or a boolean"),
       schema("remote", R"({"properties":{"a":{"$ref":"https://example.com/a.json"}}})",
              "$.properties.a.$ref: \"https://example.com/a.json\" is another document"),

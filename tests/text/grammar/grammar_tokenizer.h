@@ -1,6 +1,6 @@
 #pragma once
-// Tokenizers for grammar tests: the small byte-level BPE of the other tests, with the models' tags as
-// added tokens or without, and one with a vocabulary of any size.
+// Tokenizers for grammar tests: the small byte-level BPE of the other tests, with the models' tags
+// as added tokens or without, and one with a vocabulary of any size.
 
 #include <memory>
 #include <random>
@@ -39,7 +39,8 @@ inline std::unique_ptr<Tokenizer> MakeTokenizer(bool with_tags) {
 }
 
 // `vocab_size` tokens: bytes, then words of letters with and without a blank in front, punctuation
-// runs and numbers, then the tags. Its merges do not build the words: it is for masks, not for texts.
+// runs and numbers, then the tags. Its merges do not build the words: it is for masks, not for
+// texts.
 inline std::unique_ptr<Tokenizer> MakeLargeTokenizer(size_t vocab_size, uint64_t seed) {
   nlohmann::json json = TokenizerJson();
   nlohmann::json& vocab = json["model"]["vocab"];

@@ -1,5 +1,5 @@
-// Random tokens under the mask, through random schemas, tool calls and more: what comes out is what was
-// asked for, and the parts of the interface agree with each other at every step.
+// Random tokens under the mask, through random schemas, tool calls and more: what comes out is what
+// was asked for, and the parts of the interface agree with each other at every step.
 
 #include <random>
 #include <string>

@@ -66,7 +66,9 @@ class LinkedCudaRuntime final : public CudaRuntime {
     return Of(created);
   }
   CudaError DestroyStream(CudaStream stream) override { return Of(cudaStreamDestroy(Of(stream))); }
-  CudaError Synchronize(CudaStream stream) override { return Of(cudaStreamSynchronize(Of(stream))); }
+  CudaError Synchronize(CudaStream stream) override {
+    return Of(cudaStreamSynchronize(Of(stream)));
+  }
   CudaError CreateEvent(CudaEvent& event) override {
     cudaEvent_t made = nullptr;
     const cudaError_t error = cudaEventCreateWithFlags(&made, cudaEventDisableTiming);

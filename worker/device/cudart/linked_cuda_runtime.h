@@ -1,7 +1,8 @@
 #pragma once
 // The CudaRuntime of a build with CUDA: each call is the one of the libcudart that is linked.
 //
-// Contract   as worker/device/cuda_runtime.h. Not in a build without CUDA. It has not run on a GPU yet.
+// Contract   as worker/device/cuda_runtime.h. Not in a build without CUDA. It has not run on a GPU
+//            yet.
 
 #include <memory>
 
