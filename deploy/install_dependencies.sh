@@ -17,7 +17,7 @@ packages=(
   libsimdjson-dev libspdlog-dev libcli11-dev libyaml-cpp-dev libgtest-dev libgmock-dev libbenchmark-dev libhwloc-dev libnuma-dev libssl-dev libpcre2-dev
 )
 if [[ ${1:-} == --tests ]]; then
-  packages+=(prometheus python3-yaml python3 python3-venv python3-numpy python3-pytest python3-jsonschema libopenblas0-pthread python3-grpcio python3-protobuf python3-cryptography g++-aarch64-linux-gnu qemu-user-static iproute2 nftables clang chromium-headless-shell)
+  packages+=(prometheus python3-yaml python3 python3-venv python3-numpy python3-pytest python3-jsonschema python3-jinja2 libopenblas0-pthread python3-grpcio python3-protobuf python3-cryptography g++-aarch64-linux-gnu qemu-user-static iproute2 nftables clang chromium-headless-shell)
 fi
 
 rust_version=$(rustc --version 2>/dev/null | sed -E 's/^rustc 1\.([0-9]+).*/\1/' || true)

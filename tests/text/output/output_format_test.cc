@@ -31,6 +31,17 @@ TEST(OutputFormatTest, TheTrainedCheckpointIsGlm45) {
   EXPECT_EQ(FormatsOf(**chat_template), "glm45 glm45");
 }
 
+TEST(OutputFormatTest, OurTemplatesOfBothFamilies) {
+  const auto formats = [](const std::string& file) {
+    std::ostringstream source;
+    source << std::ifstream(SHEAF_SOURCE_DIR "/tests/oracle/" + file, std::ios::binary).rdbuf();
+    return FormatsOfSource(source.str());
+  };
+  EXPECT_EQ(formats("chat_template.jinja"), "glm45 glm45");
+  EXPECT_EQ(formats("chat_template_latent.jinja"), "glm47 glm47");
+}
+
+// Those that are not ours, where they are at hand.
 TEST(OutputFormatTest, TheFamiliesTemplates) {
   const char* dir = std::getenv("SHEAF_REFERENCE_DATA");
   const std::string data = dir != nullptr ? dir : SHEAF_REFERENCE_DATA;
