@@ -27,6 +27,12 @@
 
 namespace sheaf {
 
+// Tokens that an expert layer takes at once; more go in parts, one after the other. What bounds it
+// is the memory of the experts' vectors, kExpertChunkTokens * top_k * hidden * 4 bytes in all (335
+// MB of GLM-4.6, 403 MB of GLM-5.1). Each part reads every expert that it needs, which in a long
+// prefill is all of them, so a part should be a whole step (--max-num-batched-tokens).
+inline constexpr int kExpertChunkTokens = 2048;
+
 struct RoutedBatch {
   StepId step;
   LayerId layer;

@@ -19,7 +19,6 @@ class LocalBackend final : public ExpertBackend {
   LocalBackend(std::unique_ptr<ExpertSlice> slice, const ExpertBackendParts& parts)
       : experts_(std::move(slice), parts.config),
         layer_(experts_, parts.config.num_layers, parts.config.num_experts, parts.pool,
-               /*chunk_tokens=*/512,
                parts.options.int16_combine ? FrameElement::kInt16Groups : FrameElement::kFloat32) {}
   ExpertLayer& layer() override { return layer_; }
   absl::Status Ready() override { return absl::OkStatus(); }

@@ -19,7 +19,7 @@ kernels::QuantizedRows SliceRows(const kernels::QuantizedRows& x, int first, int
 }
 
 LocalExpertLayer::LocalExpertLayer(const HeldExperts& experts, int num_layers, int num_experts,
-                                   ThreadPool& pool, int chunk_tokens, FrameElement combine)
+                                   ThreadPool& pool, FrameElement combine, int chunk_tokens)
     : held_(experts),
       pool_(pool),
       compute_(experts.NewCompute(pool)),

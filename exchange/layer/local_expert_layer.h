@@ -2,9 +2,8 @@
 // LocalExpertLayer: ExpertLayer with the experts in this process (--workers 0).
 //
 // The same plan, ExpertCompute and ordered sum as with workers, so the bits are the same. A batch
-// longer than chunk_tokens is worked off in parts, to bound the memory of the experts' outputs
-// (chunk_tokens * top_k * hidden * 4 bytes). `combine` is what answers of workers travel as: with
-// int16 groups every vector is rounded here as it would be on the way.
+// longer than chunk_tokens is worked off in parts (expert_layer.h). `combine` is what answers of
+// workers travel as: with int16 groups every vector is rounded here as it would be on the way.
 //
 // Asked between two parts, give_up ends a batch with kAborted.
 //
@@ -30,8 +29,8 @@ namespace sheaf {
 class LocalExpertLayer final : public ExpertLayer {
  public:
   LocalExpertLayer(const HeldExperts& experts, int num_layers, int num_experts, ThreadPool& pool,
-                   int chunk_tokens = 512,
-                   FrameElement combine = FrameElement::kFloat32);
+                   FrameElement combine = FrameElement::kFloat32,
+                   int chunk_tokens = kExpertChunkTokens);
 
   // Empty: never.
   void SetGiveUp(std::function<bool()> give_up) { give_up_ = std::move(give_up); }

@@ -12,6 +12,8 @@ namespace sheaf {
 namespace {
 
 constexpr std::chrono::milliseconds kGiveUpQuestion{50};
+// A part of so many tokens tells what one takes.
+constexpr int kTellingTokens = 256;
 // While waiting, links that owe nothing and new links are looked at this often.
 constexpr std::chrono::milliseconds kLookAtAll{5};
 
@@ -73,10 +75,19 @@ absl::Status PooledExpertLayer::End(absl::Status status) {
   return status;
 }
 
+int PooledExpertLayer::ChunkTokens() const {
+  const int least = std::max(1, options_.chunk_tokens);
+  const int most = std::max(least, options_.max_chunk_tokens);
+  if (token_time_ <= Duration::zero()) return least;
+  return static_cast<int>(
+      std::clamp<int64_t>(Duration(options_.chunk_time) / token_time_, least, most));
+}
+
 absl::Status PooledExpertLayer::BeginChunk(int first_token) {
   const TimePoint start = links_.clock().Now();
   first_token_ = first_token;
-  num_tokens_ = std::min(std::max(1, options_.chunk_tokens), batch_.x.num_rows - first_token);
+  chunk_began_ = start;
+  num_tokens_ = std::min(ChunkTokens(), batch_.x.num_rows - first_token);
   const ExchangeChunk chunk{batch_.step, batch_.layer,
                             SliceRows(batch_.x, first_token, num_tokens_), batch_.top_k,
                             batch_.expert_ids + size_t(first_token) * size_t(batch_.top_k)};
@@ -104,6 +115,8 @@ absl::Status PooledExpertLayer::FinishChunk(float* sum) {
   const TimePoint end = links_.clock().Now();
   exchange_->End(end);
   exchange_->totals().combine += end - start;
+  if (num_tokens_ >= std::min(kTellingTokens, options_.chunk_tokens))
+    token_time_ = (end - chunk_began_) / num_tokens_;
   return absl::OkStatus();
 }
 

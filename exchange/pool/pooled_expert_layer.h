@@ -4,15 +4,17 @@
 // expert order: the bits are those of LocalExpertLayer, whoever answered. What happens to one layer
 // is LayerExchange's; here are chunks, waiting and the lock.
 //
-// A batch longer than chunk_tokens goes in parts, one after the other, to bound the memory of the
-// combines (chunk_tokens * top_k * hidden * 4 bytes in all). Dispatches are packed in the links'
-// memory and float32 combines are added up where they arrived.
+// A long batch goes in parts, one after the other (exchange/expert_layer.h), none so long that it
+// took more than chunk_time as the last one went: what a worker has begun it ends, though the batch
+// be given up, and whoever comes next waits for that. Dispatches are packed in the links' memory
+// and float32 combines are added up where they arrived.
 //
 // Threads    one step thread. From Begin to the end of Finish it has the pool's links. It waits as
 //            exchange/link/exchange_wait.h says.
 // Ownership  borrows the link pool, the thread pool and the observer; they outlive it.
 // Errors     as exchange/expert_layer.h.
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -30,7 +32,10 @@ namespace sheaf {
 
 struct PooledExpertLayerOptions {
   FrameElement combine_element = FrameElement::kFloat32;  // or kInt16Groups
-  int chunk_tokens = 512;                                 // [1, 65536]
+  // Of a part: chunk_tokens whatever they take, max_chunk_tokens if that is within chunk_time.
+  int chunk_tokens = 512;  // [1, 65536]
+  int max_chunk_tokens = kExpertChunkTokens;
+  std::chrono::milliseconds chunk_time{250};
   LayerMachineOptions machine;  // give_up_after, orphan_patience, verify_share, ...
   bool share_cores = true;      // workers, with this process's thread pool
   ExchangeWait wait;            // for answers
@@ -55,6 +60,7 @@ class PooledExpertLayer final : public ExpertLayer {
   std::vector<uint32_t> TakePairCounts();
 
  private:
+  int ChunkTokens() const;
   absl::Status BeginChunk(int first_token);
   absl::Status FinishChunk(float* sum);
   absl::Status WaitForAnswers();
@@ -72,6 +78,8 @@ class PooledExpertLayer final : public ExpertLayer {
   absl::Status failed_;                       // of the last batch
   int first_token_ = 0;                       // of the chunk in flight
   int num_tokens_ = 0;
+  TimePoint chunk_began_;
+  Duration token_time_{};  // of the last telling part; 0: none yet
   std::vector<uint32_t> pair_counts_;
 };
 

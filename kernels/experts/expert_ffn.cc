@@ -1,29 +1,29 @@
 #include "kernels/experts/expert_ffn.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 
 #include "base/check.h"
+#include "kernels/experts/expert_split.h"
 #include "kernels/linear/integer_product.h"
 #include "kernels/vector/silu_mul.h"
 
 namespace sheaf::kernels {
 namespace {
 
-constexpr int kGroupBlocks = kActivationGroup / kRowBlock;
-
 bool IsPlainInteger(const Linear& linear) {
   return linear.is_integer() && linear.permutation() == nullptr;
 }
 
 bool IsPlainInteger(const ExpertWeights& weights) {
-  return IsPlainInteger(weights.gate) && IsPlainInteger(weights.up) &&
-         IsPlainInteger(weights.down);
+  return IsPlainInteger(weights.gate) && IsPlainInteger(weights.up) && IsPlainInteger(weights.down);
 }
 
 // One expert of integer weights with its rows of the layer's inner activations.
 struct PlainJob {
   const ExpertJob* job = nullptr;
+  int num_rows = 0;
   int first_inner_row = 0;
   int64_t first_item = 0;
 };
@@ -35,86 +35,184 @@ const PlainJob& JobOfItem(std::span<const PlainJob> jobs, int64_t item) {
   return *(after - 1);
 }
 
-// Inner activations [128 group .. 128 group + 128) of all rows of a job: the group is quantized
-// while it is warm.
-void RunInnerGroup(const PlainJob& plain, const QuantizedRows& x, int group,
-                   QuantizedRowsBuffer& inner) {
+// What an item computes: outputs [128 group + begin, 128 group + end) of rows [row_begin, row_end)
+// of a job.
+struct Area {
+  int row_begin = 0;
+  int row_end = 0;
+  int group = 0;
+  int begin = 0;
+  int end = 0;
+
+  int first_output() const { return group * kActivationGroup + begin; }
+  bool empty() const { return begin >= end; }
+};
+
+// The jobs of a loop over `num_outputs` outputs of each, cut into items: by row chunks, then groups
+// of outputs, then parts of a group.
+class Items {
+ public:
+  Items(std::span<PlainJob> jobs, int num_outputs, int num_threads)
+      : jobs_(jobs), num_outputs_(num_outputs), groups_(static_cast<int>(NumGroups(num_outputs))) {
+    std::vector<int> rows;
+    rows.reserve(jobs.size());
+    for (const PlainJob& plain : jobs) rows.push_back(plain.num_rows);
+    split_ = SplitExperts(rows, num_outputs, num_threads);
+    for (PlainJob& plain : jobs) {
+      plain.first_item = count_;
+      count_ += int64_t{split_.row_chunks(plain.num_rows)} * groups_ * split_.parts();
+    }
+  }
+
+  int64_t count() const { return count_; }
+  int parts() const { return split_.parts(); }
+  const PlainJob& JobOf(int64_t item) const { return JobOfItem(jobs_, item); }
+
+  Area AreaOf(const PlainJob& plain, int64_t item) const {
+    int64_t at = item - plain.first_item;
+    const int part = static_cast<int>(at % parts());
+    at /= parts();
+    Area area;
+    area.group = static_cast<int>(at % groups_);
+    area.row_begin = static_cast<int>(at / groups_) * split_.item_rows;
+    area.row_end = std::min(plain.num_rows, area.row_begin + split_.item_rows);
+    const int group_outputs =
+        std::min(kActivationGroup, num_outputs_ - area.group * kActivationGroup);
+    area.begin = part * split_.item_outputs;
+    area.end = std::min(group_outputs, area.begin + split_.item_outputs);
+    return area;
+  }
+
+ private:
+  std::span<PlainJob> jobs_;
+  int num_outputs_;
+  int groups_;
+  ExpertSplit split_;
+  int64_t count_ = 0;
+};
+
+void SetBlocks(IntegerPiece& piece, const Area& area) {
+  piece.block_begin = area.first_output() / kRowBlock;
+  piece.block_end = piece.block_begin + NumRowBlocks(area.end - area.begin);
+}
+
+// silu(gate) * up of an item, in tiles of rows: take(row, values) gets each row of the job while it
+// is warm.
+template <typename Take>
+void RunInner(const PlainJob& plain, const QuantizedRows& x, const Area& area, const Take& take) {
   const ExpertWeights& weights = *plain.job->weights;
-  const int intermediate = weights.gate.n();
-  const int count = std::min(kActivationGroup, intermediate - group * kActivationGroup);
-  const size_t groups = NumGroups(intermediate);
-  const int num_rows = static_cast<int>(plain.job->rows.size());
+  const int num_rows = area.row_end - area.row_begin;
   const int num_tiles = (num_rows + kMaxTileRows - 1) / kMaxTileRows;
   alignas(64) float gate[kMaxTileRows][kActivationGroup];
   alignas(64) float up[kMaxTileRows][kActivationGroup];
   IntegerPiece piece;
   piece.x = x;
   piece.rows = plain.job->rows.data();
-  piece.block_begin = group * kGroupBlocks;
-  piece.block_end = std::min(NumRowBlocks(intermediate), piece.block_begin + kGroupBlocks);
+  SetBlocks(piece, area);
   piece.y_stride = kActivationGroup;
   for (int tile = 0; tile < num_tiles; ++tile) {
-    piece.row_begin = static_cast<int>(int64_t{num_rows} * tile / num_tiles);
-    piece.row_end = static_cast<int>(int64_t{num_rows} * (tile + 1) / num_tiles);
+    piece.row_begin = area.row_begin + static_cast<int>(int64_t{num_rows} * tile / num_tiles);
+    piece.row_end = area.row_begin + static_cast<int>(int64_t{num_rows} * (tile + 1) / num_tiles);
     piece.y = gate[0];
     MultiplyIntegers(weights.gate, piece);
     piece.y = up[0];
     MultiplyIntegers(weights.up, piece);
     for (int i = piece.row_begin; i < piece.row_end; ++i) {
       float* values = gate[i - piece.row_begin];
-      SiluMul(values, up[i - piece.row_begin], count, values);
-      const size_t at = groups * (plain.first_inner_row + i) + group;
-      QuantizeRow(values, count, inner.planes() + kGroupBytes * at, inner.scales() + at,
-                  inner.sums() + kSumsPerGroup * at);
+      SiluMul(values, up[i - piece.row_begin], area.end - area.begin, values);
+      take(i, values);
     }
   }
 }
 
-void RunDown(const PlainJob& plain, const QuantizedRows& inner, int chunk) {
+// The inner activations of all jobs, quantized. Where a group is several items, they leave their
+// floats in `scratch`, and the last of them to end quantizes the group.
+void RunAllInner(ThreadPool& pool, const QuantizedRows& x, const Items& items, int intermediate,
+                 ItemCost cost, int num_rows, ExpertScratch& scratch) {
+  QuantizedRowsBuffer& inner = scratch.inner_quantized;
+  inner.Resize(num_rows, intermediate);
+  const size_t groups = NumGroups(intermediate);
+  const auto quantize = [&](int inner_row, int group, const float* values) {
+    const int count = std::min(kActivationGroup, intermediate - group * kActivationGroup);
+    const size_t at = groups * inner_row + group;
+    QuantizeRow(values, count, inner.planes() + kGroupBytes * at, inner.scales() + at,
+                inner.sums() + kSumsPerGroup * at);
+  };
+  if (items.parts() == 1) {
+    pool.ParallelFor(items.count(), cost, [&](int64_t item, int) {
+      const PlainJob& plain = items.JobOf(item);
+      const Area area = items.AreaOf(plain, item);
+      RunInner(plain, x, area, [&](int row, const float* values) {
+        quantize(plain.first_inner_row + row, area.group, values);
+      });
+    });
+    return;
+  }
+  scratch.inner.resize(static_cast<size_t>(num_rows) * intermediate);
+  scratch.parts_done.assign(items.count() / items.parts(), 0);
+  const auto floats_of = [&](int inner_row) {
+    return scratch.inner.data() + static_cast<size_t>(inner_row) * intermediate;
+  };
+  pool.ParallelFor(items.count(), cost, [&](int64_t item, int) {
+    const PlainJob& plain = items.JobOf(item);
+    const Area area = items.AreaOf(plain, item);
+    if (!area.empty()) {
+      RunInner(plain, x, area, [&](int row, const float* values) {
+        std::copy_n(values, area.end - area.begin,
+                    floats_of(plain.first_inner_row + row) + area.first_output());
+      });
+    }
+    // Release: the floats above; acquire, in whoever comes last: everybody's.
+    std::atomic_ref<int> done(scratch.parts_done[item / items.parts()]);
+    if (done.fetch_add(1, std::memory_order_acq_rel) + 1 < items.parts()) return;
+    for (int row = area.row_begin; row < area.row_end; ++row) {
+      const int inner_row = plain.first_inner_row + row;
+      quantize(inner_row, area.group, floats_of(inner_row) + area.group * kActivationGroup);
+    }
+  });
+}
+
+void RunDown(const PlainJob& plain, const QuantizedRows& inner, const Area& area) {
+  if (area.empty()) return;
   const Linear& down = plain.job->weights->down;
   IntegerPiece piece;
   piece.x = inner;
-  piece.row_begin = plain.first_inner_row;
-  piece.row_end = plain.first_inner_row + static_cast<int>(plain.job->rows.size());
-  piece.block_begin = chunk * kGroupBlocks;
-  piece.block_end = std::min(NumRowBlocks(down.n()), piece.block_begin + kGroupBlocks);
-  piece.y = plain.job->out + chunk * kActivationGroup;
+  piece.row_begin = plain.first_inner_row + area.row_begin;
+  piece.row_end = plain.first_inner_row + area.row_end;
+  SetBlocks(piece, area);
   piece.y_stride = down.n();
+  piece.y = plain.job->out + area.row_begin * piece.y_stride + area.first_output();
   MultiplyIntegers(down, piece);
 }
 
 void RunPlainJobs(ThreadPool& pool, const QuantizedRows& x, std::span<PlainJob> jobs,
-                  QuantizedRowsBuffer& inner) {
+                  ExpertScratch& scratch) {
   if (jobs.empty()) return;
+  // The largest first: what a loop begins last should be small.
+  std::stable_sort(jobs.begin(), jobs.end(),
+                   [](const PlainJob& a, const PlainJob& b) { return a.num_rows > b.num_rows; });
   const int intermediate = jobs[0].job->weights->gate.n();
   const int hidden = x.k;
   int num_rows = 0;
-  int64_t num_items = 0;
   for (PlainJob& plain : jobs) {
     SHEAF_CHECK(plain.job->weights->gate.n() == intermediate,
                 "the experts of a layer have one shape");
     plain.first_inner_row = num_rows;
-    plain.first_item = num_items;
-    num_rows += static_cast<int>(plain.job->rows.size());
-    num_items += NumGroups(intermediate);
+    num_rows += plain.num_rows;
   }
-  inner.Resize(num_rows, intermediate);
   const int64_t product = int64_t{num_rows} * hidden * intermediate;
-  pool.ParallelFor(num_items, CostOfMultiplyAdds(2 * product / num_items), [&](int64_t item, int) {
-    const PlainJob& plain = JobOfItem(jobs, item);
-    RunInnerGroup(plain, x, static_cast<int>(item - plain.first_item), inner);
-  });
-
-  num_items = 0;
-  for (PlainJob& plain : jobs) {
-    plain.first_item = num_items;
-    num_items += NumGroups(plain.job->weights->down.n());
+  {
+    const Items items(jobs, intermediate, pool.num_threads());
+    RunAllInner(pool, x, items, intermediate, CostOfMultiplyAdds(2 * product / items.count()),
+                num_rows, scratch);
   }
-  const QuantizedRows inner_rows = inner.view();
-  pool.ParallelFor(num_items, CostOfMultiplyAdds(product / num_items), [&](int64_t item, int) {
-    const PlainJob& plain = JobOfItem(jobs, item);
-    RunDown(plain, inner_rows, static_cast<int>(item - plain.first_item));
-  });
+  const Items items(jobs, jobs[0].job->weights->down.n(), pool.num_threads());
+  const QuantizedRows inner_rows = scratch.inner_quantized.view();
+  pool.ParallelFor(items.count(), CostOfMultiplyAdds(product / items.count()),
+                   [&](int64_t item, int) {
+                     const PlainJob& plain = items.JobOf(item);
+                     RunDown(plain, inner_rows, items.AreaOf(plain, item));
+                   });
 }
 
 // Experts with float weights or permuted inputs, one after the other through
@@ -137,8 +235,8 @@ void RunOtherJob(ThreadPool& pool, const QuantizedRows& x, const ExpertJob& job,
   input.k = x.k;
   input.quantized = gathered.view();
   const size_t intermediate = weights.gate.n();
-  scratch.inner.resize(2 * num_rows * intermediate);
-  float* gate = scratch.inner.data();
+  scratch.gate_and_up.resize(2 * num_rows * intermediate);
+  float* gate = scratch.gate_and_up.data();
   float* up = gate + num_rows * intermediate;
   const LinearCall first[] = {{&weights.gate, &input, gate, static_cast<ptrdiff_t>(intermediate)},
                               {&weights.up, &input, up, static_cast<ptrdiff_t>(intermediate)}};
@@ -163,9 +261,10 @@ void RunExperts(ThreadPool& pool, const QuantizedRows& x, std::span<const Expert
   std::vector<PlainJob> plain;
   plain.reserve(jobs.size());
   for (const ExpertJob& job : jobs) {
-    if (!job.rows.empty() && IsPlainInteger(*job.weights)) plain.push_back({.job = &job});
+    if (!job.rows.empty() && IsPlainInteger(*job.weights))
+      plain.push_back({.job = &job, .num_rows = static_cast<int>(job.rows.size())});
   }
-  RunPlainJobs(pool, x, plain, scratch.inner_quantized);
+  RunPlainJobs(pool, x, plain, scratch);
   for (const ExpertJob& job : jobs) {
     if (!job.rows.empty() && !IsPlainInteger(*job.weights)) RunOtherJob(pool, x, job, scratch);
   }

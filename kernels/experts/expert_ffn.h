@@ -10,7 +10,8 @@
 //            hidden floats.
 // Numbers    as kernels/linear/linear.h and kernels/vector/silu_mul.h; independent of the other
 //            jobs, threads and target. Float-stored experts read DequantizeRow(x).
-// Threads    splits (expert, 128 output rows) over the pool: two loops with one barrier.
+// Threads    splits outputs and rows of the experts over the pool (expert_split.h), the largest
+//            expert first: two loops with one barrier.
 // Cost       reads each touched expert's bytes once from memory, once per 12 rows from the cache;
 //            scratch = two bytes per row and inner activation.
 
@@ -40,9 +41,12 @@ struct ExpertJob {
 class ExpertScratch {
  public:
   QuantizedRowsBuffer inner_quantized;  // silu(gate) * up of all integer experts' rows
+  // Of integer experts where several items share a group: silu(gate) * up; items that ended.
+  std::vector<float> inner;
+  std::vector<int> parts_done;
   // For experts with float weights or permuted inputs, which run one after the other.
-  QuantizedRowsBuffer gathered;  // the expert's rows of x
-  std::vector<float> inner;      // gate, then silu(gate) * up; up
+  QuantizedRowsBuffer gathered;    // the expert's rows of x
+  std::vector<float> gate_and_up;  // gate, then silu(gate) * up; up
 };
 
 void RunExperts(ThreadPool& pool, const QuantizedRows& x, std::span<const ExpertJob> jobs,

@@ -20,6 +20,8 @@
 namespace sheaf::kernels {
 
 inline constexpr int kMaxTileRows = 12;
+// Row blocks of a piece that share a conversion of its activations.
+inline constexpr int kSumBlocks = 16;
 
 struct IntegerPiece {
   const float* bias = nullptr;  // [n] or null

@@ -21,9 +21,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace sheaf::kernels::HWY_NAMESPACE {
 
-// Row blocks whose float sums are kept between runs of groups.
-inline constexpr int kSumBlocks = 16;
-
 // Tiles whose activations stay in the second-level cache while all blocks of a piece pass.
 inline constexpr int kBatchTiles = 4;
 
@@ -104,6 +101,7 @@ void MultiplyRows(const PackedIntegers<kBits>& w, const IntegerPiece& piece, int
                   int first_block, int num_blocks) {
   const int segments_per_group = kActivationGroup / w.segment;
   const int num_groups = NumGroups(w.k);
+  // Of a whole row of blocks: they are kept between runs of groups.
   alignas(64) float acc[kSumBlocks * R * kRowBlock];
   std::fill_n(acc, num_blocks * R * kRowBlock, 0.0f);
   RunRows run;

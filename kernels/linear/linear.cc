@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "kernels/linear/dense_product.h"
 #include "kernels/linear/integer_product.h"
+#include "kernels/linear/product_split.h"
 
 namespace sheaf::kernels {
 namespace {
@@ -92,24 +93,23 @@ class Forms {
   size_t num_used_ = 0;
 };
 
-// One product, cut into columns of 16 outputs ("blocks") times chunks of rows.
+// One product, cut into columns of outputs ("blocks") times chunks of rows.
 struct Work {
   const LinearCall* call = nullptr;
   QuantizedRows rows;             // integer weights
   const float* floats = nullptr;  // float weights
+  int block_outputs = kRowBlock;
   int num_blocks = 0;
-  int item_blocks = 0;
-  int item_rows = 0;
+  ProductSplit split;
   int64_t first_item = 0;
-  int64_t row_items = 0;  // items that share their blocks
 
   void Run(int64_t item) const {
     const Linear& linear = *call->linear;
-    const int block_begin = static_cast<int>(item / row_items) * item_blocks;
-    const int block_end = std::min(num_blocks, block_begin + item_blocks);
-    const int row_begin = static_cast<int>(item % row_items) * item_rows;
-    const int row_end = std::min(call->x->num_rows, row_begin + item_rows);
-    float* y = call->y + row_begin * call->y_stride + block_begin * kRowBlock;
+    const int block_begin = static_cast<int>(item / split.row_items) * split.item_blocks;
+    const int block_end = std::min(num_blocks, block_begin + split.item_blocks);
+    const int row_begin = static_cast<int>(item % split.row_items) * split.item_rows;
+    const int row_end = std::min(call->x->num_rows, row_begin + split.item_rows);
+    float* y = call->y + row_begin * call->y_stride + block_begin * block_outputs;
     if (linear.is_integer()) {
       MultiplyIntegers(linear, {.x = rows,
                                 .row_begin = row_begin,
@@ -124,19 +124,13 @@ struct Work {
                      .x = floats,
                      .row_begin = row_begin,
                      .row_end = row_end,
-                     .column_begin = block_begin * kRowBlock,
-                     .column_end = std::min(linear.dense.n, block_end * kRowBlock),
+                     .column_begin = block_begin * block_outputs,
+                     .column_end = std::min(linear.dense.n, block_end * block_outputs),
                      .y = y,
                      .y_stride = call->y_stride});
     }
   }
 };
-
-// Items per thread: enough that the slowest item at the end of the loop matters little.
-constexpr int kItemsPerThread = 8;
-// With few rows an item is a stretch of memory, and starting one costs latency (8 blocks instead of
-// 32: 7 % of a decode step at hidden 5120); with many, its activations serve all its blocks.
-constexpr int kMaxItemBlocks = 32;
 
 }  // namespace
 
@@ -153,7 +147,11 @@ void RunLinears(ThreadPool& pool, std::span<const LinearCall> calls) {
     if (call.x->num_rows == 0 || linear.n() == 0) continue;
     Work work;
     work.call = &call;
-    work.num_blocks = NumRowBlocks(linear.n());
+    // Of e4m3 some are computed kRowBlock outputs at a time however few the rows.
+    work.block_outputs =
+        BlockOutputs(!linear.is_integer() && linear.dense.format != FloatFormat::kE4M3,
+                     call.x->num_rows);
+    work.num_blocks = (linear.n() + work.block_outputs - 1) / work.block_outputs;
     if (linear.is_integer()) {
       work.rows = forms.Quantized(*call.x, linear.permutation());
     } else {
@@ -163,20 +161,12 @@ void RunLinears(ThreadPool& pool, std::span<const LinearCall> calls) {
     multiply_adds += int64_t{call.x->num_rows} * linear.n() * linear.k();
     works.push_back(work);
   }
-  const int64_t wanted_items = int64_t{kItemsPerThread} * pool.num_threads();
   int64_t num_items = 0;
   for (Work& work : works) {
-    const int num_rows = work.call->x->num_rows;
-    const int64_t item_blocks = std::clamp<int64_t>(total_blocks / wanted_items, 1, kMaxItemBlocks);
-    work.item_blocks = static_cast<int>(item_blocks);
-    // Only a matrix with too few blocks for the threads is cut along its rows as well.
-    const int64_t row_chunks =
-        std::clamp<int64_t>(wanted_items / std::max<int64_t>(total_blocks, 1), 1,
-                            (num_rows + kMaxTileRows - 1) / kMaxTileRows);
-    work.item_rows = static_cast<int>((num_rows + row_chunks - 1) / row_chunks);
-    work.row_items = (num_rows + work.item_rows - 1) / work.item_rows;
+    work.split =
+        SplitProduct(work.num_blocks, work.call->x->num_rows, total_blocks, pool.num_threads());
     work.first_item = num_items;
-    num_items += work.row_items * ((work.num_blocks + item_blocks - 1) / item_blocks);
+    num_items += work.split.num_items;
   }
   if (num_items == 0) return;
   pool.ParallelFor(num_items, CostOfMultiplyAdds(multiply_adds / num_items),

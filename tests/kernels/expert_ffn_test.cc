@@ -166,6 +166,48 @@ TEST_P(ExpertFfnTest, ATokenDoesNotDependOnTheOtherJobsNorOnThreads) {
   }
 }
 
+// From one item an expert to items of one row block and of some of its rows: as many threads as ask
+// for them (kernels/experts/expert_split.h). One row of tiles, two and more.
+TEST_P(ExpertFfnTest, AnyCutOfTheWorkGivesTheSameBits) {
+  for (int i = 0; i < 6; ++i) {
+    const int hidden = 128 + static_cast<int>(random_() % 250);
+    const int intermediate = 100 + static_cast<int>(random_() % 300);
+    const int num_rows = 40;
+    SCOPED_TRACE(testing::Message() << "hidden=" << hidden << " intermediate=" << intermediate);
+    MakeInput(num_rows, hidden);
+    std::vector<std::unique_ptr<Expert>> experts;
+    std::vector<std::vector<int32_t>> rows;
+    std::vector<std::vector<float>> out, expected;
+    const int num_experts = 1 + static_cast<int>(random_() % 4);
+    for (int e = 0; e < num_experts; ++e) {
+      experts.push_back(MakeExpert(random_, hidden, intermediate,
+                                   IntegerOptions{.segment = e % 2 == 0 ? 128 : 32,
+                                                  .zeros = random_() % 2 == 0,
+                                                  .bits = random_() % 2 == 0 ? 4 : 8}));
+      const int counts[] = {1, 2, 5, 12, 13, 25, 49, 100};
+      rows.push_back(RandomRows(counts[random_() % 8], num_rows));
+      expected.emplace_back(rows.back().size() * hidden, -2.0f);
+      ref::RunExpert(buffer_.view(), {&experts[e]->weights, rows[e], expected[e].data()});
+    }
+    for (const int num_threads : {1, 3, 8, 24}) {
+      SCOPED_TRACE(testing::Message() << "threads=" << num_threads);
+      out.clear();
+      std::vector<ExpertJob> jobs;
+      for (int e = 0; e < num_experts; ++e) {
+        out.emplace_back(expected[e].size(), -1.0f);
+        jobs.push_back({&experts[e]->weights, rows[e], out[e].data()});
+      }
+      ThreadPool pool(num_threads);
+      RunExperts(pool, buffer_.view(), jobs, scratch_);
+      for (int e = 0; e < num_experts; ++e) {
+        for (size_t at = 0; at < out[e].size(); ++at) {
+          ASSERT_EQ(BitsOf(out[e][at]), BitsOf(expected[e][at])) << "expert " << e << " at " << at;
+        }
+      }
+    }
+  }
+}
+
 TEST_P(ExpertFfnTest, NothingToDo) {
   MakeInput(1, 128);
   RunExperts(pool_, buffer_.view(), {}, scratch_);

@@ -125,8 +125,8 @@ TEST(KvFormat, EveryTargetGivesTheReferenceBytes) {
   });
 }
 
-// What a code of 8 bits stands for, by the definition of its format (OCP OFP8): a sign, an exponent,
-// a mantissa. Of e4m3fn the code of all ones is the only NaN, and there is no infinity.
+// What a code of 8 bits stands for, by the definition of its format (OCP OFP8): a sign, an
+// exponent, a mantissa. Of e4m3fn the code of all ones is the only NaN, and there is no infinity.
 double DefinedFp8(int code, KvFormat format) {
   const bool e5m2 = format == KvFormat::kFp8E5M2;
   const int mantissa_bits = e5m2 ? 2 : 3;

@@ -271,6 +271,36 @@ TEST_P(LinearTest, OneRowOverMoreGroupsThanARun) {
   }
 }
 
+// Wide enough that a piece has several blocks, and a matrix several pieces of both kinds, on any
+// number of threads (kernels/linear/product_split.h).
+TEST_P(LinearTest, PiecesOfManyBlocks) {
+  const int kThreads[] = {1, 2, 3, 7, 20};
+  for (int i = 0; i < 12; ++i) {
+    IntegerOptions options{.n = 300 + static_cast<int>(random_() % 900),
+                           .k = 128 + static_cast<int>(random_() % 300)};
+    options.bits = i % 2 == 0 ? 4 : 8;
+    options.segment = i % 3 == 0 ? 32 : 128;
+    options.zeros = random_() % 2 == 0;
+    options.bias = random_() % 2 == 0;
+    const int rows[] = {1, 2, 4, 6, 11, 12, 13, 47, 60, 97, 150};
+    const int num_rows = rows[random_() % 11];
+    const int num_threads = kThreads[random_() % 5];
+    SCOPED_TRACE(testing::Message() << "n=" << options.n << " k=" << options.k << " bits="
+                                    << options.bits << " segment=" << options.segment << " rows="
+                                    << num_rows << " threads=" << num_threads);
+    const RandomLinear weights(random_, options);
+    const std::vector<float> floats = RandomActivations(random_, size_t(num_rows) * options.k);
+    const Activations x{
+        .num_rows = num_rows, .k = options.k, .floats = floats.data(), .quantized = {}};
+    ThreadPool pool(num_threads);
+    const std::vector<float> y = Multiply(pool, weights.linear(), x, options.n + 5);
+    std::vector<float> expected(y.size(), kUntouched);
+    ref::RunLinear(weights.linear(), x, expected.data(), options.n + 5);
+    ExpectSameBits(y, expected);
+    if (HasFailure()) return;
+  }
+}
+
 TEST_P(LinearTest, PermutedInputs) {
   for (int bits : {4, 8}) {
     for (int num_rows : {1, 13}) {

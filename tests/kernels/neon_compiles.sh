@@ -1,9 +1,9 @@
 #!/bin/sh
-# Compiles every SIMD kernel for aarch64 (NEON); where an emulator is installed, also runs cross_target_bits.cc there and
-# natively and requires the same checksums. Exit status 77 means skipped: no cross compiler.
+# Compiles every SIMD kernel for aarch64 (NEON), runs cross_target_bits.cc there under an emulator and natively, and requires the same
+# checksums. Exit status 77 means skipped: no cross compiler. One without an emulator is a failure: the bits are the point.
 #
 # usage: neon_compiles.sh SOURCE_DIR WORK_DIR
-# needs: g++-aarch64-linux-gnu, libhwy-dev; optional: qemu-user-static
+# needs: g++-aarch64-linux-gnu, libhwy-dev, qemu-user-static
 set -eu
 source_dir=$1
 work_dir=$2
@@ -41,8 +41,8 @@ compile "$cache $cross" neon "-isystem $work_dir/include"
 echo "every kernel compiles for NEON"
 emulator=$(command -v qemu-aarch64-static || command -v qemu-aarch64 || true)
 if [ -z "$emulator" ]; then
-  echo "not run: no qemu-aarch64 (apt-get install qemu-user-static)"
-  exit 0
+  echo "no qemu-aarch64 to run them (apt-get install qemu-user-static)"
+  exit 1
 fi
 $cross $objects -o "$work_dir/neon/cross_target_bits" -pthread -static
 compile "$cache ${CXX:-c++}" native ""

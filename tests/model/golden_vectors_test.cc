@@ -46,7 +46,8 @@ class GoldenVectors : public ::testing::Test {
   void SetUp() override {
     const std::string path = std::string(SHEAF_REFERENCE_DATA) + "/golden_quant_vectors.json";
     std::ifstream file(path);
-    if (!file) GTEST_SKIP() << path << " is not there; format_vectors_test reads vectors of our own";
+    if (!file)
+      GTEST_SKIP() << path << " is not there; format_vectors_test reads vectors of our own";
     vectors_ = json::parse(file);
   }
 

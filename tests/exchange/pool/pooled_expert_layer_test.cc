@@ -112,9 +112,25 @@ TEST_F(PooledLayerTest, PartsOfABatchGiveTheBitsOfTheWhole) {
   options.chunk_tokens = 16;
   Make(options);
   ExpectSameAsLocal(0, 100, "parts of 16");
-  LocalExpertLayer parts(experts_, kLayers, kExperts, pool_, 7);
+  LocalExpertLayer parts(experts_, kLayers, kExperts, pool_, FrameElement::kFloat32, 7);
   const RandomBatch batch = Batch(1, 50);
   EXPECT_TRUE(SameSum(Sum(local_, batch, 1), Sum(parts, batch, 1)));
+}
+
+TEST_F(PooledLayerTest, PartsGrowAsFarAsTheirTimeAllows) {
+  MakePool(PoolOptions());
+  StartWorkers(1, 1);
+  PooledExpertLayerOptions options = Patient();
+  options.chunk_tokens = 16;
+  options.max_chunk_tokens = 64;
+  const auto parts_of_100_tokens = [&](std::chrono::milliseconds chunk_time) {
+    options.chunk_time = chunk_time;
+    Make(options);
+    ExpectSameAsLocal(0, 100, "parts");
+    return layer_->TakeTotals().workers.at(0).answers;
+  };
+  EXPECT_EQ(parts_of_100_tokens(std::chrono::hours(10)), 3) << "16, 64, 20";
+  EXPECT_EQ(parts_of_100_tokens(std::chrono::milliseconds(0)), 7) << "16, 16, ..., 4";
 }
 
 TEST_F(PooledLayerTest, Int16CombinesGiveTheBitsOfTheLocalOnesRoundedAlike) {
@@ -124,7 +140,7 @@ TEST_F(PooledLayerTest, Int16CombinesGiveTheBitsOfTheLocalOnesRoundedAlike) {
   options.combine_element = FrameElement::kInt16Groups;
   options.machine.verify_share = 0.3;
   Make(options);
-  LocalExpertLayer rounded(experts_, kLayers, kExperts, pool_, 512, FrameElement::kInt16Groups);
+  LocalExpertLayer rounded(experts_, kLayers, kExperts, pool_, FrameElement::kInt16Groups);
   for (const int tokens : {1, 40}) {
     const RandomBatch batch = Batch(1, tokens);
     const std::vector<float> got = Sum(*layer_, batch, 1);
