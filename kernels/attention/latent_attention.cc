@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/round_up.h"
+#include "kernels/attention/block_waves.h"
 #include "kernels/attention/latent_attention_rows.h"
 #include "kernels/simd/aligned_floats.h"
 #include "kernels/simd/reference_switch.h"
@@ -20,8 +21,6 @@ using internal::LatentRows;
 // lists too short to be split.
 constexpr int kMostHeads = 64;
 constexpr int kFewestHeadsOfSplit = 16;
-// Partial results of one wave of a split list.
-constexpr size_t kWaveBytes = size_t{8} << 20;
 
 struct Shape {
   const LatentPool& kv;
@@ -161,8 +160,8 @@ SplitScratch& SplitScratchOfThisThread() {
 
 // Fewer groups than threads: the blocks of a group go to several threads, a wave of blocks at a
 // time, and each wave's partial results are merged in block order, exactly as one thread would.
-void RunSplit(ThreadPool& pool, const Shape& shape, std::span<const HeadGroup> groups,
-              int64_t multiply_adds) {
+void RunSplitGroups(ThreadPool& pool, const Shape& shape, std::span<const HeadGroup> groups,
+                    int64_t multiply_adds) {
   SplitScratch& kept = SplitScratchOfThisThread();
   std::vector<RowState>& states = kept.states;
   std::vector<RowState>& partial = kept.partial;
@@ -175,8 +174,7 @@ void RunSplit(ThreadPool& pool, const Shape& shape, std::span<const HeadGroup> g
     most_blocks = std::max(most_blocks, groups[i].num_blocks());
   }
   const size_t block_bytes = groups.size() * most_rows * shape.value_width * sizeof(float);
-  const int wave_blocks = static_cast<int>(
-      std::min<size_t>(most_blocks, std::max<size_t>(kWaveBytes / block_bytes, 4)));
+  const int wave_blocks = WaveBlocks(block_bytes, most_blocks);
   const int64_t wave_items = static_cast<int64_t>(groups.size()) * wave_blocks;
   if (partial.size() < static_cast<size_t>(wave_items)) {
     partial.resize(static_cast<size_t>(wave_items));
@@ -254,7 +252,7 @@ void LatentAttention(ThreadPool& pool, const LatentPool& kv, int num_heads, floa
         int64_t{group.num_heads} * group.query->num_positions * (key_dim + kv.latent_dim);
   }
   if (groups.size() < threads && most_blocks >= 4) {
-    return RunSplit(pool, shape, groups, multiply_adds);
+    return RunSplitGroups(pool, shape, groups, multiply_adds);
   }
   while (groups.size() < threads && heads > kQueryRows) {
     heads /= 2;

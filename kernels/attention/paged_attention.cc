@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/round_up.h"
+#include "kernels/attention/block_waves.h"
 #include "kernels/attention/paged_attention_rows.h"
 #include "kernels/simd/aligned_floats.h"
 #include "kernels/simd/reference_switch.h"
@@ -17,8 +18,6 @@ using internal::kQueryRows;
 // A tile of this many query rows shares one conversion of each block of keys and values to floats,
 // and its rows (queries and sums, 2 * 192 * 128 floats) stay in a core's L2 cache beside them.
 constexpr int kTileRows = 192;
-// Partial results of one wave of a split context.
-constexpr size_t kWaveBytes = size_t{8} << 20;
 
 struct Shape {
   const KvPool& kv;
@@ -153,8 +152,8 @@ SplitScratch& SplitScratchOfThisThread() {
 
 // Few tiles over long contexts: the blocks of a tile go to several threads, a wave of blocks at a
 // time, and each wave's partial results are merged in block order, exactly as one thread would.
-void RunSplit(ThreadPool& pool, const Shape& shape, std::span<const Tile> tiles,
-              int64_t multiply_adds) {
+void RunSplitTiles(ThreadPool& pool, const Shape& shape, std::span<const Tile> tiles,
+                   int64_t multiply_adds) {
   SplitScratch& scratch = SplitScratchOfThisThread();
   std::vector<TileState>& states = scratch.states;
   if (states.size() < tiles.size()) states.resize(tiles.size());
@@ -166,8 +165,7 @@ void RunSplit(ThreadPool& pool, const Shape& shape, std::span<const Tile> tiles,
     most_blocks = std::max(most_blocks, tiles[i].num_blocks());
   }
   const size_t block_bytes = tiles.size() * most_rows * (shape.width + 2) * sizeof(float);
-  const int wave_blocks =
-      static_cast<int>(std::clamp<size_t>(kWaveBytes / block_bytes, 4, most_blocks));
+  const int wave_blocks = WaveBlocks(block_bytes, most_blocks);
   const int64_t wave_items = static_cast<int64_t>(tiles.size()) * wave_blocks;
   const size_t wave_rows = static_cast<size_t>(wave_items) * most_rows;
   if (scratch.m.size() < wave_rows) scratch.m.resize(wave_rows);
@@ -262,7 +260,7 @@ void PagedAttention(ThreadPool& pool, const KvPool& kv, int num_heads, float sca
     multiply_adds += int64_t{tile.num_tokens} * tile.positions() * heads_per_kv * kv.head_dim * 2;
   }
   if (tiles.size() < wanted_tiles && most_blocks >= 4) {
-    return RunSplit(pool, shape, tiles, multiply_adds);
+    return RunSplitTiles(pool, shape, tiles, multiply_adds);
   }
   // The longest first, so that no thread starts one when the others are done.
   std::stable_sort(tiles.begin(), tiles.end(), [](const Tile& a, const Tile& b) {

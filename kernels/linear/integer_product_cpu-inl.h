@@ -52,9 +52,9 @@ void CopyRows(const PackedIntegers<kBits>& w, const IntegerPiece& piece, int fir
   const int32_t factor = w.zeros == nullptr ? kCodeBias<kBits> - w.kSymmetricZero : -1;
   for (int r = 0; r < R; ++r) {
     const int row = piece.row(first_row + r);
-    const int8_t* hi = piece.x.row_planes(row) + size_t{256} * group;
+    const int8_t* hi = piece.x.row_planes(row) + size_t{kGroupBytes} * group;
     int8_t* out = run.x + r * kGranuleBytes;
-    for (int g = 0; g < num_groups; ++g, hi += 256) {
+    for (int g = 0; g < num_groups; ++g, hi += kGroupBytes) {
       for (int i = 0; i < kActivationGroup; i += kSumGranule, out += R * kGranuleBytes) {
         CopyGranule(hi + i, hi + kActivationGroup + i, out);
       }
@@ -91,7 +91,7 @@ void PrefetchRows(const IntegerPiece& piece, int first_row, int next_group, int 
   const int begin = lines * part / num_parts;
   const int end = lines * (part + 1) / num_parts;
   for (int i = first_row; i < std::min(first_row + R, piece.row_end); ++i) {
-    const int8_t* planes = piece.x.row_planes(piece.row(i)) + size_t{256} * next_group;
+    const int8_t* planes = piece.x.row_planes(piece.row(i)) + size_t{kGroupBytes} * next_group;
     for (int line = begin; line < end; ++line) hwy::Prefetch(planes + 64 * line);
   }
 }

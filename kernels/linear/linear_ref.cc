@@ -10,11 +10,9 @@ namespace {
 
 void QuantizeAll(const float* x, int num_rows, int k, QuantizedRowsBuffer& out) {
   out.Resize(num_rows, k);
-  const int groups = NumGroups(k);
   for (int row = 0; row < num_rows; ++row) {
-    ref::QuantizeRow(x + static_cast<size_t>(row) * k, k, out.planes() + size_t{256} * groups * row,
-                     out.scales() + size_t(groups) * row,
-                     out.sums() + size_t(groups) * kSumsPerGroup * row);
+    ref::QuantizeRow(x + static_cast<size_t>(row) * k, k, out.row_planes(row),
+                     out.row_scales(row), out.row_sums(row));
   }
 }
 

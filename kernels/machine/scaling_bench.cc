@@ -6,10 +6,11 @@
 //
 //   scaling_bench [GB/s of the machine] [G multiply-adds/s of a thread] [us of a barrier]
 //
-// An item takes the longer of its multiply-adds at a thread's rate and its weights at an equal share
-// of the bandwidth (at most 20 GB/s a thread); items are taken in order by whoever is free. Chunks
-// of rows after the first read their weights from a shared cache, for nothing. Left out: attention
-// (it depends on the context), norms, quantizing, sampling, the activations' bytes, sockets.
+// An item takes the longer of its multiply-adds at a thread's rate and its weights at an equal
+// share of the bandwidth (at most 20 GB/s a thread); items are taken in order by whoever is free.
+// Chunks of rows after the first read their weights from a shared cache, for nothing. Left out:
+// attention (it depends on the context), norms, quantizing, sampling, the activations' bytes,
+// sockets.
 
 #include <algorithm>
 #include <cstdint>
