@@ -52,8 +52,15 @@ function(sheaf_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "SRCS;DEPS" ${ARGN})
   add_executable(${name} ${ARG_SRCS})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gtest_main GTest::gmock)
-  target_compile_definitions(${name} PRIVATE SHEAF_REFERENCE_DATA="${SHEAF_REFERENCE_DATA}"
-                             SHEAF_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+  # Absolute paths, for the sources that name them alone: the others compile to the same everywhere (ccache). A source that begins to
+  # name them wants CMake run again.
+  foreach(source IN LISTS ARG_SRCS)
+    file(STRINGS ${source} names REGEX "SHEAF_(REFERENCE_DATA|SOURCE_DIR)")
+    if(names)
+      set_property(SOURCE ${source} PROPERTY COMPILE_DEFINITIONS SHEAF_REFERENCE_DATA="${SHEAF_REFERENCE_DATA}"
+                   SHEAF_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+    endif()
+  endforeach()
   sheaf_flags(${name} TESTS)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   if(NOT ARG_TIMEOUT)
