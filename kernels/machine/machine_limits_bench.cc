@@ -87,13 +87,17 @@ __attribute__((target("avx2"))) uint64_t PairLoop(int64_t rounds) {
 #pragma GCC unroll 12
   for (int j = 0; j < 12; ++j) sums[j] = _mm256_set1_epi32(j);
   const __m256i w = _mm256_set1_epi16(3);
-  __m256i x = _mm256_set1_epi16(1);
+  const __m256i x = _mm256_set1_epi16(1);
   for (int64_t i = 0; i < rounds; ++i) {
 #pragma GCC unroll 12
     for (int j = 0; j < 12; ++j) {
-      // Otherwise the compiler multiplies once for all.
-      asm volatile("" : "+x"(x));
-      sums[j] = _mm256_add_epi32(sums[j], _mm256_madd_epi16(w, x));
+      // From intrinsics the compiler multiplies once for all, or keeps sums in memory.
+      __m256i product;
+      asm volatile(
+          "vpmaddwd %[x], %[w], %[product]\n\t"
+          "vpaddd %[product], %[sum], %[sum]"
+          : [sum] "+x"(sums[j]), [product] "=&x"(product)
+          : [x] "x"(x), [w] "x"(w));
     }
   }
 #pragma GCC unroll 12
@@ -117,6 +121,21 @@ __attribute__((target("avx2,fma"))) uint64_t FmaLoopNarrow(int64_t rounds) {
   for (int j = 1; j < 12; ++j) sums[0] = _mm256_add_ps(sums[0], sums[j]);
   return static_cast<uint64_t>(_mm256_extract_epi64(_mm256_castps_si256(sums[0]), 0));
 }
+
+// Reads a third more a second on a Zen 3 than what the compiler makes of SumNarrow.
+__attribute__((target("avx2"))) uint64_t SumPairs(const uint8_t* p, size_t bytes) {
+  __m256i sums[4] = {};
+  for (size_t i = 0; i < bytes; i += 128) {
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      sums[j] = _mm256_add_epi64(
+          sums[j], _mm256_load_si256(reinterpret_cast<const __m256i*>(p + i + 32 * j)));
+    }
+  }
+  const __m256i sum =
+      _mm256_add_epi64(_mm256_add_epi64(sums[0], sums[1]), _mm256_add_epi64(sums[2], sums[3]));
+  return static_cast<uint64_t>(_mm256_extract_epi64(sum, 0) + _mm256_extract_epi64(sum, 1));
+}
 #endif
 
 uint64_t SumNarrow(const uint8_t* p, size_t bytes) {
@@ -132,6 +151,7 @@ uint64_t SumNarrow(const uint8_t* p, size_t bytes) {
 uint64_t Sum(const uint8_t* p, size_t bytes) {
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx512f")) return SumWide(p, bytes);
+  if (__builtin_cpu_supports("avx2")) return SumPairs(p, bytes);
 #endif
   return SumNarrow(p, bytes);
 }
