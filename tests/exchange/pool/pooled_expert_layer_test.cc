@@ -266,8 +266,14 @@ TEST_F(PooledLayerTest, HoldingsChangeUnderWay) {
   Make();
   ExpectSameAsLocal(0, 5, "all hold all");
   workers_[0]->DropSilently(Holdings(kLayers, kExperts));
-  for (int i = 0; i < 4; ++i) ExpectSameAsLocal(i % 2, 6, "the table is stale");
-  EXPECT_GT(layer_->TakeTotals().layers.pairs[size_t(AskCause::kNotHeld)], 0);
+  // On a busy machine it may look too slow to be asked at once.
+  const auto deadline = std::chrono::steady_clock::now() + seconds(20);
+  int64_t not_held = 0;
+  for (int i = 0; not_held == 0 && std::chrono::steady_clock::now() < deadline; ++i) {
+    ExpectSameAsLocal(i % 2, 6, "the table is stale");
+    not_held = layer_->TakeTotals().layers.pairs[size_t(AskCause::kNotHeld)];
+  }
+  EXPECT_GT(not_held, 0);
   workers_[0]->Announce(Holdings(kLayers, kExperts));
   workers_[1]->Announce(Share(0, 2, 1));
   workers_[2]->Announce(Share(1, 2, 1));
