@@ -62,4 +62,8 @@ std::unique_ptr<ExpertCompute> CpuExperts::NewCompute(ThreadPool& pool) const {
   return std::make_unique<CpuExpertCompute>(pool);
 }
 
+HeldExpertPtr CpuExperts::Borrow(const kernels::ExpertWeights& weights) const {
+  return std::make_shared<Borrowed>(&weights);
+}
+
 }  // namespace sheaf

@@ -49,6 +49,7 @@ class CpuExperts final : public HeldExperts {
              absl::FunctionRef<const kernels::ExpertWeights*(LayerId, ExpertId)> find);
   HeldExpertPtr Find(LayerId layer, ExpertId expert) const override;
   std::unique_ptr<ExpertCompute> NewCompute(ThreadPool& pool) const override;
+  HeldExpertPtr Borrow(const kernels::ExpertWeights& weights) const override;
 
  private:
   class Borrowed final : public CpuExpert {

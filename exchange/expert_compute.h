@@ -33,6 +33,10 @@
 
 namespace sheaf {
 
+namespace kernels {
+struct ExpertWeights;
+}
+
 class HeldExpert {
  public:
   virtual ~HeldExpert() = default;
@@ -74,6 +78,9 @@ class HeldExperts {
   virtual HeldExpertPtr Find(LayerId layer, ExpertId expert) const = 0;
   // For the thread that owns the pool, which outlives it.
   virtual std::unique_ptr<ExpertCompute> NewCompute(ThreadPool& pool) const = 0;
+  // An expert in the host's memory, which outlives it, for the computes of NewCompute. Null: they
+  // compute elsewhere.
+  virtual HeldExpertPtr Borrow(const kernels::ExpertWeights& /*weights*/) const { return nullptr; }
 };
 
 }  // namespace sheaf

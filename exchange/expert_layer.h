@@ -7,11 +7,12 @@
 //   starting from 0
 //
 // Begin() posts the work, the caller computes the shared expert meanwhile, Finish() waits and adds
-// up.
+// up. A layer that computes the routed experts in this process may take the shared one into their
+// loops (TakeShared): two loops of the pool instead of five.
 //
 // Shapes     x: rows quantized once by the caller; expert_ids, weights [num_rows][top_k], ids
 //            ascending in a row; sum [num_rows][hidden].
-// Ownership  the batch's views stay valid until Finish() returns.
+// Ownership  the batch's views and the shared expert stay valid until Finish() returns.
 // Threads    the step thread only. One batch in flight.
 // Errors     kUnavailable: the step is given up, because nobody holds an expert that it needs or
 //            nobody answers (names layer, expert, workers). Nothing has changed: the same step may
@@ -27,10 +28,15 @@
 
 namespace sheaf {
 
+namespace kernels {
+struct ExpertWeights;
+}
+
 // Tokens that an expert layer takes at once; more go in parts, one after the other. What bounds it
 // is the memory of the experts' vectors, kExpertChunkTokens * top_k * hidden * 4 bytes in all (335
-// MB of GLM-4.6, 403 MB of GLM-5.1). Each part reads every expert that it needs, which in a long
-// prefill is all of them, so a part should be a whole step (--max-num-batched-tokens).
+// MB of GLM-4.6, 403 MB of GLM-5.1; an eighth more where the shared expert is among them). Each
+// part reads every expert that it needs, which in a long prefill is all of them, so a part should
+// be a whole step (--max-num-batched-tokens).
 inline constexpr int kExpertChunkTokens = 2048;
 
 struct RoutedBatch {
@@ -46,6 +52,9 @@ class ExpertLayer {
  public:
   virtual ~ExpertLayer() = default;
   virtual absl::Status Begin(const RoutedBatch& batch) = 0;
+  // Between Begin and Finish. True: Finish adds what this expert makes of each row to its sum, last.
+  // For experts of the routed ones' widths that kernels::RunsWithOthers.
+  virtual bool TakeShared(const kernels::ExpertWeights& /*shared*/) { return false; }
   virtual absl::Status Finish(float* sum) = 0;
 };
 

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "kernels/experts/expert_gate.h"
+#include "kernels/vector/rms_norm.h"
 
 namespace sheaf {
 namespace {
@@ -24,10 +25,11 @@ void SumBlock(int top_k, const float* weights, const float* const* vectors, int 
 }  // namespace
 
 void SumInExpertOrder(ThreadPool& pool, int num_tokens, int top_k, int hidden, const float* weights,
-                      const float* const* vectors, float* sum) {
+                      const float* const* vectors, float* sum, const float* last) {
   const auto run = [&](int64_t token, int begin, int count) {
-    SumBlock(top_k, weights + token * top_k, vectors + token * top_k, begin, count,
-             sum + token * hidden);
+    const int64_t at = token * hidden;
+    SumBlock(top_k, weights + token * top_k, vectors + token * top_k, begin, count, sum + at);
+    if (last != nullptr) kernels::AddInto(last + at + begin, count, sum + at + begin);
   };
   if (int64_t{num_tokens} * top_k * hidden < kWorthThreads) {
     for (int token = 0; token < num_tokens; ++token) run(token, 0, hidden);

@@ -24,6 +24,9 @@ class SliceExperts final : public HeldExperts {
   std::unique_ptr<ExpertCompute> NewCompute(ThreadPool& pool) const override {
     return experts_.NewCompute(pool);
   }
+  HeldExpertPtr Borrow(const kernels::ExpertWeights& weights) const override {
+    return experts_.Borrow(weights);
+  }
 
  private:
   const std::unique_ptr<ExpertSlice> slice_;

@@ -34,7 +34,13 @@ absl::Status LocalExpertLayer::Begin(const RoutedBatch& batch) {
         absl::StrFormat("layer %d of %d", batch.layer.value(), num_layers_));
   }
   batch_ = batch;
+  shared_ = nullptr;
   return absl::OkStatus();
+}
+
+bool LocalExpertLayer::TakeShared(const kernels::ExpertWeights& shared) {
+  shared_ = held_.Borrow(shared);
+  return shared_ != nullptr;
 }
 
 absl::Status LocalExpertLayer::Finish(float* sum) {
@@ -55,9 +61,10 @@ absl::Status LocalExpertLayer::RunChunk(int first_token, int num_tokens, float* 
   SHEAF_RETURN_IF_ERROR(PlanDispatch(routes, holders_, {}, plan_));
   const size_t hidden = size_t(batch_.x.k);
   vectors_.resize(size_t(num_tokens) * size_t(batch_.top_k));
+  const float* shared_vectors = nullptr;
   for (const WorkerPlan& work : plan_.workers()) {  // one: everything is here
-    float* out =
-        reinterpret_cast<float*>(outputs_.Resize(sizeof(float) * hidden * work.rows.size()));
+    const size_t num_vectors = work.rows.size() + (shared_ == nullptr ? 0 : size_t(num_tokens));
+    float* out = reinterpret_cast<float*>(outputs_.Resize(sizeof(float) * hidden * num_vectors));
     jobs_.clear();
     experts_.clear();
     size_t pair = 0;
@@ -69,6 +76,11 @@ absl::Status LocalExpertLayer::RunChunk(int first_token, int num_tokens, float* 
       }
       jobs_.push_back({experts_.back().get(), {work.rows.data() + pair, size_t(run.num_rows)}});
       pair += size_t(run.num_rows);
+    }
+    if (shared_ != nullptr) {
+      for (int row = int(all_rows_.size()); row < num_tokens; ++row) all_rows_.push_back(row);
+      jobs_.push_back({shared_.get(), {all_rows_.data(), size_t(num_tokens)}});
+      shared_vectors = out + work.rows.size() * hidden;
     }
     for (size_t i = 0; i < work.slots.size(); ++i)
       vectors_[size_t(work.slots[i])] = out + i * hidden;
@@ -83,7 +95,7 @@ absl::Status LocalExpertLayer::RunChunk(int first_token, int num_tokens, float* 
     }
   }
   SumInExpertOrder(pool_, num_tokens, batch_.top_k, batch_.x.k, batch_.weights + first_slot,
-                   vectors_.data(), sum);
+                   vectors_.data(), sum, shared_vectors);
   return absl::OkStatus();
 }
 

@@ -36,6 +36,7 @@ class LocalExpertLayer final : public ExpertLayer {
   void SetGiveUp(std::function<bool()> give_up) { give_up_ = std::move(give_up); }
 
   absl::Status Begin(const RoutedBatch& batch) override;
+  bool TakeShared(const kernels::ExpertWeights& shared) override;
   absl::Status Finish(float* sum) override;
 
  private:
@@ -51,8 +52,10 @@ class LocalExpertLayer final : public ExpertLayer {
   std::function<bool()> give_up_;
 
   RoutedBatch batch_;
+  HeldExpertPtr shared_;  // null: not taken
   DispatchPlan plan_;
-  ByteBuffer outputs_;                 // float [pairs][hidden]
+  ByteBuffer outputs_;                 // float [pairs][hidden], then the shared expert's rows
+  std::vector<int32_t> all_rows_;      // 0, 1, 2, ...
   std::vector<const float*> vectors_;  // [slots] into outputs_
   std::vector<HeldExpertPtr> experts_;
   std::vector<HeldExpertJob> jobs_;

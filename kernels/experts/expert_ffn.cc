@@ -16,10 +16,6 @@ bool IsPlainInteger(const Linear& linear) {
   return linear.is_integer() && linear.permutation() == nullptr;
 }
 
-bool IsPlainInteger(const ExpertWeights& weights) {
-  return IsPlainInteger(weights.gate) && IsPlainInteger(weights.up) && IsPlainInteger(weights.down);
-}
-
 // One expert of integer weights with its rows of the layer's inner activations.
 struct PlainJob {
   const ExpertJob* job = nullptr;
@@ -256,17 +252,21 @@ void RunOtherJob(ThreadPool& pool, const QuantizedRows& x, const ExpertJob& job,
 
 }  // namespace
 
+bool RunsWithOthers(const ExpertWeights& weights) {
+  return IsPlainInteger(weights.gate) && IsPlainInteger(weights.up) && IsPlainInteger(weights.down);
+}
+
 void RunExperts(ThreadPool& pool, const QuantizedRows& x, std::span<const ExpertJob> jobs,
                 ExpertScratch& scratch) {
   std::vector<PlainJob> plain;
   plain.reserve(jobs.size());
   for (const ExpertJob& job : jobs) {
-    if (!job.rows.empty() && IsPlainInteger(*job.weights))
+    if (!job.rows.empty() && RunsWithOthers(*job.weights))
       plain.push_back({.job = &job, .num_rows = static_cast<int>(job.rows.size())});
   }
   RunPlainJobs(pool, x, plain, scratch);
   for (const ExpertJob& job : jobs) {
-    if (!job.rows.empty() && !IsPlainInteger(*job.weights)) RunOtherJob(pool, x, job, scratch);
+    if (!job.rows.empty() && !RunsWithOthers(*job.weights)) RunOtherJob(pool, x, job, scratch);
   }
 }
 

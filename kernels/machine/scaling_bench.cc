@@ -7,7 +7,8 @@
 //   scaling_bench [GB/s of the machine] [G multiply-adds/s of a thread] [us of a barrier]
 //
 // An item takes the longer of its multiply-adds at a thread's rate and its weights at an equal
-// share of the bandwidth (at most 20 GB/s a thread); items are taken in order by whoever is free.
+// share, among those that read, of the bandwidth (at most 20 GB/s a thread); items are taken in
+// order by whoever is free.
 // Chunks of rows after the first read their weights from a shared cache, for nothing. Left out:
 // attention (it depends on the context), norms, quantizing, sampling, the activations' bytes,
 // sockets.
@@ -16,8 +17,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <functional>
-#include <queue>
+#include <limits>
 #include <random>
 #include <span>
 #include <vector>
@@ -63,21 +63,42 @@ struct Figures {
   double bytes = 0;
 };
 
+// What is left; nothing where rounding alone would be.
+double Without(double amount, double done) {
+  return amount - done > 1e-9 * amount ? amount - done : 0;
+}
+
+// Every thread takes the next item when it is free. What its items read and what they multiply go on
+// at the same time; those that read share the bandwidth.
 Figures Run(const Machine& machine, const Loop& loop) {
-  const double gbps = std::min(kThreadGbps, machine.gbps / machine.num_threads);
-  std::priority_queue<double, std::vector<double>, std::greater<>> free_at;
-  for (int i = 0; i < machine.num_threads; ++i) free_at.push(0);
-  double busy = 0;
   Figures figures;
-  for (const Item& item : loop.items) {
-    const double cost =
-        1e-9 * std::max(item.multiply_adds / machine.thread_gmacs, item.bytes / gbps);
-    const double end = free_at.top() + cost;
-    free_at.pop();
-    free_at.push(end);
-    busy += cost;
-    figures.bytes += item.bytes;
-    figures.seconds = std::max(figures.seconds, end);
+  for (const Item& item : loop.items) figures.bytes += item.bytes;
+  std::vector<Item> running;
+  size_t next = 0;
+  double busy = 0;
+  for (;;) {
+    while (running.size() < size_t(machine.num_threads) && next < loop.items.size()) {
+      running.push_back(loop.items[next++]);
+    }
+    if (running.empty()) break;
+    const auto readers = std::count_if(running.begin(), running.end(),
+                                       [](const Item& item) { return item.bytes > 0; });
+    const double bytes_per_s =
+        1e9 * std::min(kThreadGbps, machine.gbps / double(std::max<ptrdiff_t>(1, readers)));
+    const double rate = 1e9 * machine.thread_gmacs;
+    double until = std::numeric_limits<double>::infinity();  // one of these ends
+    for (const Item& item : running) {
+      if (item.bytes > 0) until = std::min(until, item.bytes / bytes_per_s);
+      if (item.multiply_adds > 0) until = std::min(until, item.multiply_adds / rate);
+    }
+    figures.seconds += until;
+    busy += until * double(running.size());
+    for (Item& item : running) {
+      item.bytes = Without(item.bytes, until * bytes_per_s);
+      item.multiply_adds = Without(item.multiply_adds, until * rate);
+    }
+    std::erase_if(running,
+                  [](const Item& item) { return item.bytes <= 0 && item.multiply_adds <= 0; });
   }
   if (figures.seconds > 0) figures.busy_share = busy / (machine.num_threads * figures.seconds);
   figures.seconds += 1e-6 * machine.barrier_us;
@@ -137,15 +158,14 @@ std::vector<int> RowsOfExperts(int rows) {
 
 void Print(const Machine& machine, int rows) {
   const int threads = machine.num_threads;
-  const std::vector<int> routed = RowsOfExperts(rows);
-  const std::vector<int> shared = {rows};
+  // The shared expert is one of those that run together (ExpertLayer::TakeShared).
+  std::vector<int> together = RowsOfExperts(rows);
+  together.push_back(rows);
   const Loop attention[] = {Product("q k v", kQueryKeyValue, kHidden, 0.5, rows, threads),
                             Product("o_proj", kHidden, kAttended, 0.5, rows, threads)};
   const Loop experts[] = {Product("gate", kExperts, kHidden, 4, rows, threads),
-                          Product("shared gate, up", 2 * kInner, kHidden, 0.5, rows, threads),
-                          Product("shared down", kHidden, kInner, 0.5, rows, threads),
-                          Experts("experts gate, up", routed, kInner, kHidden, 2, threads),
-                          Experts("experts down", routed, kHidden, kInner, 1, threads)};
+                          Experts("experts gate, up", together, kInner, kHidden, 2, threads),
+                          Experts("experts down", together, kHidden, kInner, 1, threads)};
   const Loop dense[] = {Product("dense gate, up", 2 * kDenseInner, kHidden, 0.5, rows, threads),
                         Product("dense down", kHidden, kDenseInner, 0.5, rows, threads)};
   const Loop head[] = {Product("lm_head", kVocabulary, kHidden, 2, std::min(rows, 64), threads)};

@@ -141,6 +141,16 @@ struct Decoder::Impl {
       gates[layer].storage = Linear::Storage::kDense;
       gates[layer].dense = weights.layers[layer].gate;
     }
+    shared_experts.resize(config.num_layers);
+    const bool of_one_width = config.shared_intermediate_size() == config.moe_intermediate_size;
+    for (int layer = config.num_dense_layers; layer < config.num_layers; ++layer) {
+      if (group != nullptr || config.num_shared_experts == 0 || !of_one_width) break;
+      const FeedForwardWeights& shared = weights.layers[layer].feed_forward;
+      kernels::ExpertWeights expert{shared.gate.view(), shared.up.view(), shared.down.view()};
+      if (kernels::RunsWithOthers(expert)) {
+        shared_experts[layer] = std::make_unique<const kernels::ExpertWeights>(std::move(expert));
+      }
+    }
   }
 
   std::optional<AttentionRanks> JoinRanks() {
@@ -170,8 +180,8 @@ struct Decoder::Impl {
   absl::Status RunDenseMlp(const FeedForwardWeights& mlp);
   absl::Status PutTogether(std::span<const RankRows::Piece> pieces,
                            std::span<const RankRows::GroupsPiece> groups = {});
-  absl::Status RunExperts(StepId step, int layer, StepLookout& lookout);
-  absl::Status RunLmHead(const std::function<void(const LogitRows&)>& on_logits,
+  absl::Status RunExperts(StepId step, int layer, StepLookout& lookout, bool& left_shared);
+  absl::Status RunLmHead(const std::function<void(const LogitRows&)>& on_logits, bool add_shared,
                          StepLookout& lookout);
 
   const ModelConfig& config;
@@ -191,6 +201,8 @@ struct Decoder::Impl {
   const std::optional<AttentionRanks> attention_ranks;
   const std::unique_ptr<Attention> attention;
   std::vector<Linear> gates;  // by layer
+  // By layer: the shared expert where the expert layer may take it, else null.
+  std::vector<std::unique_ptr<const kernels::ExpertWeights>> shared_experts;
 
   // The step in flight; row r of every buffer belongs to rows[r].
   StepRows rows;
@@ -386,8 +398,10 @@ absl::Status Decoder::Impl::RunDenseMlp(const FeedForwardWeights& mlp) {
   return PutTogether({&piece, 1});
 }
 
-// delta = the routed experts' sum; shared_out = the shared expert's output.
-absl::Status Decoder::Impl::RunExperts(StepId step, int layer, StepLookout& lookout) {
+// delta = the routed experts' sum; shared_out = the shared expert's output, or it is in the sum
+// already.
+absl::Status Decoder::Impl::RunExperts(StepId step, int layer, StepLookout& lookout,
+                                       bool& left_shared) {
   const LayerWeights& w = weights.layers[layer];
   const int num_rows = rows.size();
   const int top_k = config.experts_per_token;
@@ -432,10 +446,12 @@ absl::Status Decoder::Impl::RunExperts(StepId step, int layer, StepLookout& look
     SHEAF_RETURN_IF_ERROR(experts->Begin(
         {step, LayerId(layer), x.quantized, top_k, route_ids.data(), route_weights.data()}));
   }
-  if (has_shared && group == nullptr) {
+  left_shared = has_shared && !(shared_experts[layer] != nullptr &&
+                                experts->TakeShared(*shared_experts[layer]));
+  if (left_shared && group == nullptr) {
     RunInner(w.feed_forward, &shared_inner.whole);
     RunDown(w.feed_forward, wide.data(), shared_width, shared_inner.whole, shared_out.data());
-  } else if (has_shared) {
+  } else if (left_shared) {
     RunDown(w.feed_forward, inner->data(), shared_width, shared_inner.whole, own_hidden->data());
   }
   if (experts != nullptr) {
@@ -454,11 +470,9 @@ absl::Status Decoder::Impl::RunExperts(StepId step, int layer, StepLookout& look
 
 // The final norm and the logits of the rows that want them; the others end here.
 absl::Status Decoder::Impl::RunLmHead(const std::function<void(const LogitRows&)>& on_logits,
-                                      StepLookout& lookout) {
+                                      bool add_shared, StepLookout& lookout) {
   const std::span<const int> logit_rows = rows.logit_rows();
   if (logit_rows.empty()) return absl::OkStatus();
-  const bool add_shared =
-      config.num_layers > config.num_dense_layers && config.num_shared_experts > 0;
   const int num_wanted = static_cast<int>(logit_rows.size());
   {
     StageTimer timer(options.timings, &StepTimings::lm_head);
@@ -552,14 +566,13 @@ absl::Status Decoder::Impl::Forward(const StepBatch& batch,
     SHEAF_RETURN_IF_ERROR(LookUp(/*has_delta=*/true, /*has_shared=*/false));
     NormRows(w.post_attention_norm.data(), /*add_delta=*/true, /*add_shared=*/false);
     if (config.is_moe_layer(layer)) {
-      SHEAF_RETURN_IF_ERROR(RunExperts(batch.step, layer, lookout));
-      add_shared = config.num_shared_experts > 0;
+      SHEAF_RETURN_IF_ERROR(RunExperts(batch.step, layer, lookout, add_shared));
     } else {
       SHEAF_RETURN_IF_ERROR(RunDenseMlp(w.feed_forward));
     }
   }
   SHEAF_RETURN_IF_ERROR(LookUp(/*has_delta=*/true, add_shared));
-  return RunLmHead(on_logits, lookout);
+  return RunLmHead(on_logits, add_shared, lookout);
 }
 
 }  // namespace sheaf

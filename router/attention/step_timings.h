@@ -22,7 +22,7 @@ struct StepTimings {
   Nanoseconds attention{0};     // over the cache
   Nanoseconds output{0};        // quantize, o_proj
   Nanoseconds gate{0};          // expert gate product and selection
-  Nanoseconds feed_forward{0};  // dense MLP or shared expert
+  Nanoseconds feed_forward{0};  // dense MLP, or a shared expert that the next does not take
   Nanoseconds experts{0};       // ExpertLayer Begin and Finish
   Nanoseconds gather{0};        // among ranks
   Nanoseconds lm_head{0};       // final norm and logits

@@ -50,6 +50,9 @@ class RandomExperts final : public HeldExperts {
   std::unique_ptr<ExpertCompute> NewCompute(ThreadPool& pool) const override {
     return held_->NewCompute(pool);
   }
+  HeldExpertPtr Borrow(const kernels::ExpertWeights& weights) const override {
+    return held_->Borrow(weights);
+  }
   const kernels::ExpertWeights* weights(LayerId layer, ExpertId expert) const {
     const size_t index = size_t(layer.value()) * size_t(num_experts_) + size_t(expert.value());
     return index < experts_.size() ? &experts_[index] : nullptr;
