@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
 #include "base/check.h"
+#include "base/numa_interleave.h"
 
 namespace sheaf {
 namespace {
@@ -28,6 +29,7 @@ absl::StatusOr<std::shared_ptr<PackedArena>> PackedArena::Reserve(size_t bytes) 
   }
   // Advice: a small arena would waste most of its last huge page, and a refusal costs speed alone.
   if (capacity >= 8 * kHugePage) ::madvise(data, capacity, MADV_HUGEPAGE);
+  InterleaveOverOwnNodes(data, capacity);
   return std::shared_ptr<PackedArena>(new PackedArena(static_cast<uint8_t*>(data), capacity));
 }
 
@@ -51,6 +53,7 @@ absl::StatusOr<std::shared_ptr<PackedArena>> PackedArena::ReserveFilled(size_t b
   if (before > 0) ::munmap(begin, before);
   if (before < kHugePage) ::munmap(data + capacity, kHugePage - before);
   ::madvise(data, huge, MADV_HUGEPAGE);  // advice: a refusal costs speed alone
+  InterleaveOverOwnNodes(data, capacity);
   return std::shared_ptr<PackedArena>(new PackedArena(data, capacity));
 }
 

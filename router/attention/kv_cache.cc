@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "base/numa_interleave.h"
 #include "base/status.h"
 #include "router/attention/grouped_query/grouped_query_attention.h"
 #include "router/attention/latent/latent_attention.h"
@@ -86,6 +87,7 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& conf
   // Attention walks the blocks of many sequences: fewer TLB misses. A kernel without huge pages may
   // refuse.
   (void)madvise(data, bytes, MADV_HUGEPAGE);
+  InterleaveOverOwnNodes(data, bytes);
 
   std::vector<uint8_t*> planes;
   std::vector<size_t> plane_block_bytes;
