@@ -9,7 +9,7 @@
 // Ownership  views only. Threads: pure.
 //            8-bit weights as if the matrix were widened to float first
 //            (kernels/linear/dense_matrix.h), bit for bit.
-// Cost       streams the piece's weights from memory once up to 12 rows (6 on AVX2 and NEON);
+// Cost       streams the piece's weights from memory once up to 12 rows (8 on AVX2 and NEON);
 //            beyond that it widens them to float once per 48 rows. Inputs whose rows start at
 //            multiples of 64 bytes are a tenth faster. 8-bit weights whose scales change inside
 //            steps of 16 inputs, but not with every input, are widened whatever the rows.

@@ -15,9 +15,12 @@
 HWY_BEFORE_NAMESPACE();
 namespace sheaf::kernels::HWY_NAMESPACE {
 
-// A tile's sums, inputs and weights fill the registers: 32 of 16, 16 of 8 or 32 of 4 floats.
-inline constexpr int kTileRows = kVectors == 1 ? 6 : 3;
+// A tile's sums, inputs and weights fit the registers: 32 of 16, 16 of 8 or 32 of 4 floats. One sum
+// that does not waits for its own store in every step of 16 inputs.
+inline constexpr int kTileRows = kVectors == 1 ? 6 : 2;
 inline constexpr int kTileColumns = kVectors == 1 ? 4 : 2;
+// As few rows as take their weights from memory as they are.
+inline constexpr int kStreamRows = kVectors == 1 ? 12 : 8;
 // For many rows: weights widened once for a batch of rows, in slices that stay in the first-level
 // cache.
 inline constexpr int kBatchRows = 48;
@@ -45,7 +48,7 @@ HWY_INLINE Lanes LoadWeightsN(const uint8_t* row, int at, int count) {
 // no multiple of 16. The sums live in registers meanwhile: loops over a tile are flat and unrolled
 // by name, as an array that is indexed by a loop variable, or whose address is passed on, would
 // live in memory.
-template <FloatFormat kFormat, int R, int C>
+template <FloatFormat kFormat, int R, int C, bool kFromMemory>
 void AddTile(const uint8_t* w, size_t w_stride_bytes, const float* x, size_t x_stride, int count,
              float* sums, size_t sums_stride) {
   Lanes acc[R * C];
@@ -57,8 +60,9 @@ void AddTile(const uint8_t* w, size_t w_stride_bytes, const float* x, size_t x_s
 #pragma GCC unroll 4
     for (int c = 0; c < C; ++c) {
       const uint8_t* row = w + c * w_stride_bytes;
-      // Of use where the weights come from memory: one or a few rows.
-      if constexpr (R <= 2) hwy::Prefetch(row + at * FloatBytes(kFormat) + kPrefetchBytes);
+      if constexpr (kFromMemory && R <= 2) {
+        hwy::Prefetch(row + at * FloatBytes(kFormat) + kPrefetchBytes);
+      }
       weights[c] = LoadWeights<kFormat>(row, at);
     }
 #pragma GCC unroll 24
@@ -156,7 +160,7 @@ void StreamTile(const DensePiece& piece, int row, int column) {
     AddE4M3Tile<kRuns, R, C>(w, column, x, sums);
   } else {
     const size_t w_stride_bytes = static_cast<size_t>(w.k) * FloatBytes(kFormat);
-    AddTile<kFormat, R, C>(w.row(column), w_stride_bytes, x, w.k, w.k, sums, C * kLanes);
+    AddTile<kFormat, R, C, true>(w.row(column), w_stride_bytes, x, w.k, w.k, sums, C * kLanes);
   }
   for (int i = 0; i < R * C; ++i) {
     StoreSum(piece, row + i / C, column + i % C, sums + i * kLanes);
@@ -205,7 +209,7 @@ void AddBatchTile(int num_rows, Batch& batch, const float* x, size_t x_stride, i
     if (num_rows < R) return AddBatchTile<R - 1>(num_rows, batch, x, x_stride, row, count);
   }
   for (int column = 0; column < kBatchColumns; column += kTileColumns) {
-    AddTile<FloatFormat::kF32, R, kTileColumns>(
+    AddTile<FloatFormat::kF32, R, kTileColumns, false>(
         reinterpret_cast<const uint8_t*>(batch.weights[column]), sizeof(batch.weights[0]),
         x + row * x_stride, x_stride, count, batch.sums[row][column], kBatchColumns * kLanes);
   }
@@ -237,7 +241,7 @@ void MultiplyBatch(const DensePiece& piece, int first_row, int num_rows, int fir
 
 // Whether the piece was done.
 bool StreamFewRows(const DensePiece& piece) {
-  if (piece.row_end - piece.row_begin > 2 * kTileRows) return false;
+  if (piece.row_end - piece.row_begin > kStreamRows) return false;
   switch (piece.w->format) {
     case FloatFormat::kF32:
       Stream<FloatFormat::kF32>(piece);

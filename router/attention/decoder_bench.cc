@@ -2,6 +2,8 @@
 // prefill of 512 tokens, experts in this process, and the share of each stage.
 // decoder_bench CHECKPOINT THREADS CONTEXT...: of a step of one sequence at these contexts, in
 // milliseconds a stage.
+// decoder_bench CHECKPOINT THREADS -: what standard input asks for, line by line, until it ends, so
+// that it can take turns with another program: "SEQUENCES TOKENS STEPS" answers like the first form.
 //
 // The cache of a decoding sequence holds 200 tokens in the first form. What the stages outside the
 // matrix products cost is the line "overhead": norm, RoPE and store, attention and embedding. In
@@ -13,6 +15,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <random>
+#include <string_view>
 #include <vector>
 
 #include "base/check.h"
@@ -27,6 +30,7 @@ namespace {
 
 constexpr int kContext = 200;
 constexpr int kPrefill = 512;
+constexpr int kLongestPrefill = 2048;
 constexpr int kMaxSequences = 32;
 constexpr int kContextSteps = 12;
 
@@ -49,7 +53,7 @@ class Bench {
         cache_(
             OrExit(KvCache::Create(config, {AllHeads(config)}, CacheOptions(config, max_tokens)))),
         decoder_(config, weights, *cache_, experts_, pool,
-                 {.max_batched_tokens = kPrefill,
+                 {.max_batched_tokens = kLongestPrefill,
                   .max_model_len = max_model_len,
                   .timings = &timings_}) {}
 
@@ -102,7 +106,8 @@ class Bench {
     std::vector<std::vector<int32_t>> tables(num_sequences);
     std::vector<StepSequence> batch;
     const int first = num_tokens > 1 ? 0 : kContext;
-    const int blocks = (kPrefill + cache_->block_size() - 1) / cache_->block_size();
+    const int blocks =
+        (std::max(num_tokens, kPrefill) + cache_->block_size() - 1) / cache_->block_size();
     for (int s = 0; s < num_sequences; ++s) {
       for (int b = 0; b < blocks; ++b) tables[s].push_back(s * blocks + b);
       batch.push_back({tokens[s], first, tables[s], num_tokens - 1});
@@ -160,7 +165,7 @@ class Bench {
 
 int Main(int argc, char** argv) {
   if (argc < 2) {
-    std::fprintf(stderr, "usage: decoder_bench CHECKPOINT [THREADS [CONTEXT...]]\n");
+    std::fprintf(stderr, "usage: decoder_bench CHECKPOINT [THREADS [CONTEXT... | -]]\n");
     return 1;
   }
   ThreadPool pool(argc > 2 ? std::max(1, std::atoi(argv[2]))
@@ -172,6 +177,22 @@ int Main(int argc, char** argv) {
       OrExit(DecoderWeights::Load(*checkpoint, config, WholeModel(config), pool, quiet));
   const auto slice =
       OrExit(ExpertSlice::Load(*checkpoint, config, AllExperts(config), pool, quiet));
+  if (argc > 3 && std::string_view(argv[3]) == "-") {
+    Bench bench(config, *weights, *slice, pool, kLongestPrefill + 1,
+                kMaxSequences * 2 * kPrefill);
+    int sequences = 0, tokens = 0, steps = 0;
+    while (std::scanf("%d %d %d", &sequences, &tokens, &steps) == 3) {
+      if (sequences < 1 || tokens < 1 || steps < 1 || sequences > kMaxSequences ||
+          int64_t{sequences} * tokens > kLongestPrefill) {
+        std::fprintf(stderr, "decoder_bench: 1 to %d sequences, %d tokens in all\n",
+                     kMaxSequences, kLongestPrefill);
+        return 1;
+      }
+      bench.Run(tokens > 1 ? "prefill" : "decode", sequences, tokens, steps);
+      std::fflush(stdout);
+    }
+    return 0;
+  }
   if (argc > 3) {
     std::vector<int> contexts;
     for (int i = 3; i < argc; ++i) contexts.push_back(std::max(1, std::atoi(argv[i])));
