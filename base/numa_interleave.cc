@@ -12,7 +12,8 @@ class SystemTopology {
  public:
   SystemTopology() {
     if (hwloc_topology_init(&topology_) != 0) return;
-    is_loaded_ = hwloc_topology_load(topology_) == 0 && hwloc_topology_is_thissystem(topology_) != 0;
+    is_loaded_ =
+        hwloc_topology_load(topology_) == 0 && hwloc_topology_is_thissystem(topology_) != 0;
   }
   ~SystemTopology() {
     if (topology_ != nullptr) hwloc_topology_destroy(topology_);

@@ -52,8 +52,8 @@ class ExpertLayer {
  public:
   virtual ~ExpertLayer() = default;
   virtual absl::Status Begin(const RoutedBatch& batch) = 0;
-  // Between Begin and Finish. True: Finish adds what this expert makes of each row to its sum, last.
-  // For experts of the routed ones' widths that kernels::RunsWithOthers.
+  // Between Begin and Finish. True: Finish adds what this expert makes of each row to its sum,
+  // last. For experts of the routed ones' widths that kernels::RunsWithOthers.
   virtual bool TakeShared(const kernels::ExpertWeights& /*shared*/) { return false; }
   virtual absl::Status Finish(float* sum) = 0;
 };

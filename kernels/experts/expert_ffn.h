@@ -37,8 +37,8 @@ struct ExpertJob {
   float* out = nullptr;
 };
 
-// Whether RunExperts takes it into its two loops with others of the same widths (integers, inputs in
-// file order). What does not runs after them, from DequantizeRow(x).
+// Whether RunExperts takes it into its two loops with others of the same widths (integers, inputs
+// in file order). What does not runs after them, from DequantizeRow(x).
 bool RunsWithOthers(const ExpertWeights& weights);
 
 // Scratch memory, reused from call to call; one per calling thread.

@@ -68,8 +68,8 @@ double Without(double amount, double done) {
   return amount - done > 1e-9 * amount ? amount - done : 0;
 }
 
-// Every thread takes the next item when it is free. What its items read and what they multiply go on
-// at the same time; those that read share the bandwidth.
+// Every thread takes the next item when it is free. What its items read and what they multiply go
+// on at the same time; those that read share the bandwidth.
 Figures Run(const Machine& machine, const Loop& loop) {
   Figures figures;
   for (const Item& item : loop.items) figures.bytes += item.bytes;

@@ -3,7 +3,8 @@
 // decoder_bench CHECKPOINT THREADS CONTEXT...: of a step of one sequence at these contexts, in
 // milliseconds a stage.
 // decoder_bench CHECKPOINT THREADS -: what standard input asks for, line by line, until it ends, so
-// that it can take turns with another program: "SEQUENCES TOKENS STEPS" answers like the first form.
+// that it can take turns with another program: "SEQUENCES TOKENS STEPS" answers like the first
+// form.
 //
 // The cache of a decoding sequence holds 200 tokens in the first form. What the stages outside the
 // matrix products cost is the line "overhead": norm, RoPE and store, attention and embedding. In
