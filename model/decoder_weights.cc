@@ -19,11 +19,12 @@ size_t MatrixBytes(const kernels::DenseMatrix& matrix) {
 class DecoderLoader {
  public:
   DecoderLoader(const Checkpoint& checkpoint, const ModelConfig& config, const RankShare& share,
-                DecoderWeights& weights)
+                LmHeadDtype lm_head, DecoderWeights& weights)
       : checkpoint_(checkpoint),
         config_(config),
-        head_is_embedding_(HeadIsEmbedding(checkpoint, config)),
-        one_matrix_(head_is_embedding_ && share.num_ranks == 1),
+        lm_head_(lm_head),
+        one_matrix_(HeadIsEmbedding(checkpoint, config) && share.num_ranks == 1 &&
+                    lm_head == LmHeadDtype::kAuto),
         share_(share),
         weights_(weights),
         loads_(checkpoint, config.quantization) {}
@@ -40,10 +41,9 @@ class DecoderLoader {
     for (int layer = 0; layer < config_.num_layers; ++layer)
       SHEAF_RETURN_IF_ERROR(PlanLayer(layer));
     if (one_matrix_) return absl::OkStatus();
-    const LinearSlice rows = RowsOf(share_.vocabulary);
-    if (!head_is_embedding_) return loads_.Add(LmHead(config_), rows, weights_.lm_head);
-    return loads_.AddPlain(kEmbeddingName, config_.vocab_size, config_.hidden_size, rows,
-                           weights_.lm_head);
+    SHEAF_ASSIGN_OR_RETURN(LinearPlan head, PlanLmHead(checkpoint_, config_, lm_head_));
+    loads_.Add(std::move(head), RowsOf(share_.vocabulary), weights_.lm_head);
+    return absl::OkStatus();
   }
 
   absl::Status Load(ThreadPool& pool, const LoadProgress& progress) {
@@ -98,7 +98,7 @@ class DecoderLoader {
 
   const Checkpoint& checkpoint_;
   const ModelConfig& config_;
-  const bool head_is_embedding_;
+  const LmHeadDtype lm_head_;
   const bool one_matrix_;  // a rank has columns of the embedding and rows of the head
   const RankShare& share_;
   DecoderWeights& weights_;
@@ -127,11 +127,11 @@ size_t DecoderWeights::resident_bytes() const {
 
 absl::StatusOr<std::unique_ptr<DecoderWeights>> DecoderWeights::Load(
     const Checkpoint& checkpoint, const ModelConfig& config, const RankShare& share,
-    ThreadPool& pool, const LoadProgress& progress) {
+    ThreadPool& pool, const LoadProgress& progress, LmHeadDtype lm_head) {
   SHEAF_RETURN_IF_ERROR(JudgeAbsentTensors(checkpoint, config).status());
   SHEAF_RETURN_IF_ERROR(CheckExpertCounts(checkpoint, config));
   auto weights = std::make_unique<DecoderWeights>();
-  DecoderLoader loader(checkpoint, config, share, *weights);
+  DecoderLoader loader(checkpoint, config, share, lm_head, *weights);
   absl::Status loaded = loader.Plan();
   if (loaded.ok()) loaded = loader.Load(pool, progress);
   // First: what was read of a file that changed is no fault of the values.

@@ -21,6 +21,7 @@
 #include "model/config.h"
 #include "model/expert_slice.h"
 #include "model/linear_loader.h"
+#include "model/lm_head.h"
 #include "model/rank_share.h"
 
 namespace sheaf {
@@ -50,7 +51,7 @@ struct DecoderWeights {
 
   static absl::StatusOr<std::unique_ptr<DecoderWeights>> Load(
       const Checkpoint& checkpoint, const ModelConfig& config, const RankShare& share,
-      ThreadPool& pool, const LoadProgress& progress);
+      ThreadPool& pool, const LoadProgress& progress, LmHeadDtype lm_head = LmHeadDtype::kAuto);
 };
 
 }  // namespace sheaf

@@ -5,10 +5,13 @@
 #include <cstring>
 
 #include "absl/strings/str_format.h"
+#include "base/check.h"
 #include "base/status.h"
 #include "kernels/linear/packed_integers.h"
+#include "model/formats/byte_codes.h"
 #include "model/formats/formats.h"
 #include "model/formats/tensor_checks.h"
+#include "model/int8_rows.h"
 #include "model/quantization/zero_points.h"
 
 namespace sheaf {
@@ -274,7 +277,9 @@ class LinearBuilder {
   }
 
   absl::StatusOr<LoadedLinear> Build() {
-    SHEAF_RETURN_IF_ERROR(plan_.packed() ? BuildPacked() : BuildDense());
+    SHEAF_RETURN_IF_ERROR(plan_.packed()    ? BuildPacked()
+                          : plan_.to_int8 ? BuildInt8()
+                                          : BuildDense());
     SHEAF_RETURN_IF_ERROR(BuildBias());
     return std::move(linear_);
   }
@@ -387,6 +392,56 @@ class LinearBuilder {
     return piece;
   }
 
+  absl::Status BuildInt8() {
+    SHEAF_CHECK(IsWholeRows(plan_, slice_), "whoever sets to_int8 loads whole rows");
+    linear_.view_.storage = Linear::Storage::kW8;
+    kernels::PackedW8& w = linear_.view_.w8;
+    w.n = slice_.num_rows;
+    w.k = slice_.num_columns;
+    w.segment = kInt8Group;
+    w.scale_format = kernels::ScaleFormat::kF32;
+    auto* const scales = Allocate<float>(w.scale_count());
+    w.scales = scales;
+    auto* const codes = Allocate<uint32_t>(w.code_bytes() / sizeof(uint32_t));
+    w.codes = reinterpret_cast<const uint8_t*>(codes);
+
+    const size_t row_bytes = static_cast<size_t>(w.k) * DtypeBytes(plan_.codes->dtype);
+    const size_t block_scales = w.scale_count() / w.row_blocks();
+    const size_t block_words = w.code_bytes() / sizeof(uint32_t) / w.row_blocks();
+    const int blocks_at_once =
+        static_cast<int>(std::clamp<size_t>(kCheckedBytes / (row_bytes * kRowBlock), 1,
+                                            static_cast<size_t>(w.row_blocks())));
+    for (int block = 0; block < w.row_blocks(); block += blocks_at_once) {
+      const int row = block * kRowBlock;
+      const int rows = std::min(blocks_at_once * kRowBlock, w.n - row);
+      SHEAF_ASSIGN_OR_RETURN(const std::span<uint8_t> bytes,
+                             scratch_.codes.Resize(rows * row_bytes));
+      SHEAF_RETURN_IF_ERROR(checkpoint_.Read(
+          *plan_.codes,
+          plan_.codes_offset + (static_cast<size_t>(slice_.first_row) + row) * row_bytes, bytes));
+      SHEAF_RETURN_IF_ERROR(CheckFinite(row, bytes));
+      PackInt8(bytes, rows, scales + block * block_scales, codes + block * block_words);
+    }
+    return absl::OkStatus();
+  }
+
+  // Rows of plain floats, the first of them that of a row block.
+  void PackInt8(std::span<const uint8_t> bytes, int rows, float* scales, uint32_t* codes) const {
+    const auto k = static_cast<size_t>(plan_.k);
+    const auto groups = static_cast<size_t>(Int8Groups(plan_.k));
+    std::vector<float> row_floats(k), row_scales(groups);
+    std::vector<uint8_t> row_codes(k * rows);
+    for (int row = 0; row < rows; ++row) {
+      kernels::WidenToFloat(bytes.data() + row * k * DtypeBytes(plan_.codes->dtype),
+                            ToFloatFormat(plan_.codes->dtype), k, row_floats.data());
+      QuantizeRowToInt8(row_floats.data(), plan_.k, row_codes.data() + row * k, row_scales.data());
+      float* const out = scales + row / kRowBlock * groups * kRowBlock + row % kRowBlock;
+      for (size_t group = 0; group < groups; ++group) out[group * kRowBlock] = row_scales[group];
+    }
+    UnpackRowsOfBytes(row_codes.data(), k, /*flip=*/0, {0, rows, 0, plan_.k}, WeightGroups{},
+                      codes);
+  }
+
   absl::Status BuildDense() {
     const size_t element = DtypeBytes(plan_.codes->dtype);
     const size_t row_bytes = static_cast<size_t>(plan_.k) * element;
@@ -463,12 +518,16 @@ size_t MaxArenaBytes(const LinearPlan& plan, const LinearSlice& unresolved) {
                                                        slice.first_column, slice.num_columns}) *
                                   sizeof(float));
   }
+  const size_t rows = static_cast<size_t>(kernels::NumRowBlocks(slice.num_rows)) * kRowBlock;
+  const size_t padded_k = static_cast<size_t>(kernels::PaddedK(slice.num_columns));
+  if (plan.to_int8) {
+    return bytes + PackedArena::Rounded(rows * padded_k) +
+           PackedArena::Rounded(rows * (padded_k / kInt8Group) * sizeof(float));
+  }
   if (!plan.packed()) {
     return bytes + PackedArena::Rounded(static_cast<size_t>(slice.num_rows) * slice.num_columns *
                                         DtypeBytes(plan.codes->dtype));
   }
-  const size_t rows = static_cast<size_t>(kernels::NumRowBlocks(slice.num_rows)) * kRowBlock;
-  const size_t padded_k = static_cast<size_t>(kernels::PaddedK(slice.num_columns));
   const size_t segments = padded_k / kMinSegment;
   bytes += PackedArena::Rounded(rows * padded_k * plan.bits / 8);
   bytes += PackedArena::Rounded(rows * segments * DtypeBytes(plan.scales->dtype));

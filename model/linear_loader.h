@@ -4,7 +4,8 @@
 // The storage is decided from the tensors that exist under the prefix (.qweight / .weight_packed /
 // .weight), then from the hints: models differ tensor by tensor. Integer formats are read a piece
 // at a time into scratch memory and repacked into kernels/linear/packed_w4.h or packed_w8.h; float
-// formats are read to where they stay.
+// formats are read to where they stay, unless the plan wants them as 8-bit integers
+// (LinearPlan::to_int8).
 //
 // Ownership  LoadedLinear owns its memory (a part of the arena); nothing of the Checkpoint is
 //            needed afterwards.

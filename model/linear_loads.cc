@@ -17,18 +17,18 @@ absl::Status LinearLoads::Add(const NamedLinear& linear, const LinearSlice& slic
   return absl::OkStatus();
 }
 
-absl::Status LinearLoads::AddPlain(const std::string& tensor, int n, int k,
-                                   const LinearSlice& slice, LoadedLinear& out) {
-  SHEAF_ASSIGN_OR_RETURN(LinearPlan plan, PlanPlain(checkpoint_, tensor, n, k));
-  Add(std::move(plan), slice, out);
-  return absl::OkStatus();
-}
-
 void LinearLoads::Add(LinearPlan plan, const LinearSlice& slice, LoadedLinear& out) {
   Job& job = jobs_.emplace_back();
   job.plan = std::move(plan);
   job.slice = slice;
   job.out = &out;
+}
+
+absl::Status LinearLoads::AddPlain(const std::string& tensor, int n, int k,
+                                   const LinearSlice& slice, LoadedLinear& out) {
+  SHEAF_ASSIGN_OR_RETURN(LinearPlan plan, PlanPlain(checkpoint_, tensor, n, k));
+  Add(std::move(plan), slice, out);
+  return absl::OkStatus();
 }
 
 absl::Status LinearLoads::AddConverted(const NamedLinear& linear, const LinearSlice& slice,

@@ -27,6 +27,7 @@ class LinearLoads {
       : checkpoint_(checkpoint), hints_(hints) {}
 
   absl::Status Add(const NamedLinear& linear, const LinearSlice& slice, LoadedLinear& out);
+  void Add(LinearPlan plan, const LinearSlice& slice, LoadedLinear& out);
 
   // A plain matrix [n][k] by the name of its tensor.
   absl::Status AddPlain(const std::string& tensor, int n, int k, const LinearSlice& slice,
@@ -53,7 +54,6 @@ class LinearLoads {
     Convert convert;  // instead of out
   };
 
-  void Add(LinearPlan plan, const LinearSlice& slice, LoadedLinear& out);
   absl::Status Run(const Job& job, LoadScratch& scratch) const;
 
   const Checkpoint& checkpoint_;

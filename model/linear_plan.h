@@ -82,6 +82,8 @@ struct LinearPlan {
   bool counts_whole = true;    // file_bytes() has what the parts share: true of one of them
   std::vector<int64_t> whole;  // what weight_shape says, or the end of it
   Fp8Scales fp8;               // kFp8 alone
+  // Plain floats of whole rows that become 8-bit integers when loaded: model/int8_rows.h.
+  bool to_int8 = false;
 
   int symmetric_zero() const { return 1 << (bits - 1); }
   int codes_a_word() const { return 32 / bits; }

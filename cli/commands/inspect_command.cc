@@ -17,6 +17,7 @@ int RunInspect(const InspectOptions& options) {
   RouterOptions serving;
   serving.process.checkpoint = options.checkpoint;
   serving.pool.workers = options.workers;
+  serving.lm_head = options.lm_head;
   const Preflight preflight = RunPreflight(serving, nullptr);
   const InspectReport& report = preflight.report;
   const ChatTemplate* const chat_template =

@@ -61,7 +61,7 @@ absl::StatusOr<RankMemoryPlan> PlanRankMemory(const InspectOptions& options,
   SHEAF_ASSIGN_OR_RETURN(const std::vector<RankShare> shares,
                          ShareAmongRanks(config, options.tensor_parallel_size));
   SHEAF_ASSIGN_OR_RETURN(const std::vector<RankWeights> weights,
-                         WeightsOfRanks(checkpoint, config, shares));
+                         WeightsOfRanks(checkpoint, config, shares, options.lm_head));
   RankMemoryPlan plan;
   plan.tokens = options.max_model_len > 0 ? options.max_model_len : config.max_position_embeddings;
   plan.kv_cache_dtype = std::string(kernels::KvFormatName(*format));

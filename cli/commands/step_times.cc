@@ -31,7 +31,8 @@ absl::StatusOr<StepTimes> PredictStepTimes(const InspectOptions& options,
   model.config = &config;
   SHEAF_ASSIGN_OR_RETURN(model.shares,
                          ShareAmongRanks(config, std::max(1, options.tensor_parallel_size)));
-  SHEAF_ASSIGN_OR_RETURN(model.weights, WeightsOfRanks(checkpoint, config, model.shares));
+  SHEAF_ASSIGN_OR_RETURN(model.weights,
+                         WeightsOfRanks(checkpoint, config, model.shares, options.lm_head));
   model.workers = options.workers;
   uint64_t experts_bytes = 0;
   // The first of the processes is the router.

@@ -4,6 +4,7 @@
 #include <map>
 #include <string>
 
+#include "cli/options/lm_head_flag.h"
 #include "cli/options/one_of.h"
 
 namespace sheaf {
@@ -30,6 +31,7 @@ void AddInspectFlags(CLI::App& app, InspectOptions& options) {
   app.add_option("--max-model-len", options.max_model_len,
                  "Tokens in their KV cache; default: the model's longest sequence")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 31));
+  AddLmHeadFlag(app, options.lm_head);
   app.add_option("--kv-cache-dtype", options.kv_cache_dtype,
                  "Of that cache, as `sheaf serve` takes it")
       ->capture_default_str();

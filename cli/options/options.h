@@ -22,6 +22,7 @@
 #include "cli/process/kv_memory.h"
 #include "exchange/link/frame_mac.h"
 #include "kernels/attention/kv_format.h"
+#include "model/lm_head.h"
 #include "model/repack/file_linear.h"
 #include "router/schedule/speculation/speculator.h"
 
@@ -60,6 +61,7 @@ struct RouterOptions {
   int max_num_queued_requests = 1024;  // waiting choices before 503 / RESOURCE_EXHAUSTED
   int64_t max_num_queued_tokens = int64_t{1} << 24;  // of those; 4 bytes each
   int64_t max_preparing_bytes = int64_t{256} << 20;  // of request bodies in memory
+  LmHeadDtype lm_head = LmHeadDtype::kAuto;
   kernels::KvFormat kv_format = kernels::KvFormat::kBF16;
   int64_t kv_cache_memory_bytes = int64_t{1} << 30;  // kAutoKvMemory = what is left
   int block_size = 16;  // tokens a KV block
@@ -156,7 +158,8 @@ struct InspectOptions {
   // Of attention ranks; the memory of each is told when any of these is given.
   int tensor_parallel_size = 0;         // 0 = not asked, as 1
   int64_t max_model_len = 0;            // tokens in the KV cache; 0 = the model's
-  std::string kv_cache_dtype = "auto";  // as a router takes it
+  LmHeadDtype lm_head = LmHeadDtype::kAuto;  // as a router takes it
+  std::string kv_cache_dtype = "auto";  // the same
   std::string latent_cache = "split";   // the same
   uint64_t device_memory_bytes = 0;     // of each; 0 = not asked
   // What a rank or a worker reads a second, in bytes; how long a step would take is told when it is

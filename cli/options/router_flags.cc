@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "cli/options/device_flags.h"
 #include "cli/options/exchange_flags.h"
+#include "cli/options/lm_head_flag.h"
 #include "cli/options/pool_flags.h"
 #include "cli/options/process_flags.h"
 #include "cli/options/speculative_config.h"
@@ -286,6 +287,7 @@ void AddRouterFlags(CLI::App& app, RouterOptions& options, RouterFlagTexts& text
   AddConfigFlag(app);
   AddListeningFlags(app, options, texts);
   AddScheduleFlags(app, options);
+  AddLmHeadFlag(app, options.lm_head);
   AddCacheFlags(app, options, texts);
   AddSamplingAndThreadFlags(app, options, texts);
   AddRankFlags(app, options, texts);

@@ -93,7 +93,7 @@ absl::StatusOr<ServerWeights> WeightsByProcess(const RouterOptions& options,
   SHEAF_ASSIGN_OR_RETURN(const std::vector<RankShare> shares,
                          ShareAmongRanks(config, options.tensor_parallel_size));
   SHEAF_ASSIGN_OR_RETURN(const std::vector<RankWeights> ranks,
-                         WeightsOfRanks(*preflight.checkpoint, config, shares));
+                         WeightsOfRanks(*preflight.checkpoint, config, shares, options.lm_head));
   weights.rank_bytes = 0;
   for (const RankWeights& rank : ranks)
     weights.rank_bytes = std::max(weights.rank_bytes, rank.total());
@@ -113,9 +113,9 @@ absl::StatusOr<int64_t> KvMemoryOfRankZero(const RouterOptions& options, const P
                          ShareAmongRanks(config, options.tensor_parallel_size));
   SHEAF_ASSIGN_OR_RETURN(const std::vector<RankShare> whole, ShareAmongRanks(config, 1));
   SHEAF_ASSIGN_OR_RETURN(const std::vector<RankWeights> weights,
-                         WeightsOfRanks(*preflight.checkpoint, config, shares));
+                         WeightsOfRanks(*preflight.checkpoint, config, shares, options.lm_head));
   SHEAF_ASSIGN_OR_RETURN(const std::vector<RankWeights> whole_weights,
-                         WeightsOfRanks(*preflight.checkpoint, config, whole));
+                         WeightsOfRanks(*preflight.checkpoint, config, whole, options.lm_head));
   const uint64_t all = whole_weights.front().total();
   const uint64_t elsewhere = all - std::min(all, weights.front().total());
   const uint64_t here = WeightBytes(options, preflight.report);
@@ -198,7 +198,8 @@ Preflight RunPreflight(const RouterOptions& options, const MemoryLimits* memory)
   preflight.checkpoint = *std::move(checkpoint);
   auto config = LoadModelConfig(directory);
   if (config.ok()) FitVocabulary(*preflight.checkpoint, *config);
-  preflight.report = InspectTensors(*preflight.checkpoint, config, options.pool.workers);
+  preflight.report =
+      InspectTensors(*preflight.checkpoint, config, options.pool.workers, options.lm_head);
   if (!config.ok()) return preflight;
   preflight.config = *std::move(config);
   const absl::Status text = OpenText(options, memory, preflight);

@@ -207,6 +207,7 @@ absl::Status RouterProcess::Impl::OpenRanks() {
   SHEAF_ASSIGN_OR_RETURN(const std::vector<RankShare> shares, RankShares());
   RankHubOptions hub;
   hub.settings.num_ranks = options.tensor_parallel_size;
+  hub.settings.lm_head = options.lm_head;
   hub.settings.kv_format = options.kv_format;
   hub.settings.block_size = options.block_size;
   SHEAF_ASSIGN_OR_RETURN(
@@ -291,8 +292,8 @@ absl::Status RouterProcess::Impl::LoadWeights() {
     metrics->LoadProgressIs(progress());
   };
   SHEAF_ASSIGN_OR_RETURN(const std::vector<RankShare> shares, RankShares());
-  SHEAF_ASSIGN_OR_RETURN(weights,
-                         DecoderWeights::Load(*checkpoint, config, shares.front(), *pool, report));
+  SHEAF_ASSIGN_OR_RETURN(weights, DecoderWeights::Load(*checkpoint, config, shares.front(), *pool,
+                                                       report, options.lm_head));
   spdlog::info("router weights: {:.1f} MB resident",
                static_cast<double>(weights->resident_bytes()) / 1e6);
   return absl::OkStatus();

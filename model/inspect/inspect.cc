@@ -92,9 +92,11 @@ class Grouping {
 // Walks the model that the config describes over the tensors that are there.
 class Inspection {
  public:
-  Inspection(const Checkpoint& checkpoint, const ModelConfig& config, InspectReport& report)
+  Inspection(const Checkpoint& checkpoint, const ModelConfig& config, LmHeadDtype lm_head,
+             InspectReport& report)
       : checkpoint_(checkpoint),
         config_(config),
+        lm_head_(lm_head),
         report_(report),
         facts_(config),
         zero_points_(checkpoint) {}
@@ -222,13 +224,19 @@ class Inspection {
   }
 
   void VisitHead() {
+    const absl::StatusOr<LinearPlan> plan = PlanLmHead(checkpoint_, config_, lm_head_);
     if (HeadIsEmbedding(checkpoint_, config_)) {
       Refuse(PlanLinear(checkpoint_, config_.quantization, "model.embed_tokens", config_.vocab_size,
                         config_.hidden_size)
                  .status());
+      if (plan.ok() && plan->to_int8) router_bytes_ += LmHeadBytes(*plan);  // beside it
       return;
     }
-    router_bytes_ += Visit(LmHead(config_));
+    Visit(LmHead(config_));
+    if (!plan.ok()) return;
+    router_bytes_ += LmHeadBytes(*plan);
+    if (std::string remark = LmHeadRemark(*plan, lm_head_); !remark.empty())
+      report_.remarks.push_back(std::move(remark));
   }
 
   void Failed(const std::string& module) {
@@ -282,6 +290,7 @@ class Inspection {
 
   const Checkpoint& checkpoint_;
   const ModelConfig& config_;
+  const LmHeadDtype lm_head_;
   InspectReport& report_;
   Grouping grouping_;
   ConfigDisagreements facts_;
@@ -296,7 +305,8 @@ class Inspection {
 }  // namespace
 
 InspectReport InspectTensors(const Checkpoint& checkpoint,
-                             const absl::StatusOr<ModelConfig>& config, int num_workers) {
+                             const absl::StatusOr<ModelConfig>& config, int num_workers,
+                             LmHeadDtype lm_head) {
   InspectReport report;
   report.directory = checkpoint.directory();
   report.shards = checkpoint.num_shards();
@@ -308,7 +318,7 @@ InspectReport InspectTensors(const Checkpoint& checkpoint,
     report.model_type = config->model_type;
     report.layers = config->num_layers;
     report.experts = config->num_experts;
-    Inspection(checkpoint, *config, report).Run(num_workers);
+    Inspection(checkpoint, *config, lm_head, report).Run(num_workers);
     return report;
   }
   // Without a config that we understand, names still tell the parts.

@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
+#include "model/lm_head.h"
 #include "model/model_layout.h"
 
 namespace sheaf {
@@ -34,7 +35,8 @@ struct ProcessShare {
   std::string process;   // "router", "worker 0"
   int first_expert = 0;  // of every MoE layer
   int num_experts = 0;
-  uint64_t bytes = 0;  // of the tensors that it keeps as they are stored
+  // Of the tensors that it keeps as they are stored, and of a head that becomes 8-bit integers.
+  uint64_t bytes = 0;
   // Of kv_b_proj of latent attention, which it keeps taken apart: model/attention/absorbed_kv.h.
   uint64_t absorbed_bytes = 0;
 };
@@ -59,7 +61,8 @@ InspectReport InspectCheckpoint(const std::string& directory, int num_workers);
 
 // The same for an open checkpoint. `config` may be the error of reading it.
 InspectReport InspectTensors(const Checkpoint& checkpoint,
-                             const absl::StatusOr<ModelConfig>& config, int num_workers);
+                             const absl::StatusOr<ModelConfig>& config, int num_workers,
+                             LmHeadDtype lm_head = LmHeadDtype::kAuto);
 
 // What `sheaf serve` logs as warnings: disagreements, then remarks.
 std::vector<std::string> AllRemarks(const InspectReport& report);

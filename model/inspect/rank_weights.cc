@@ -39,8 +39,6 @@ int RowsOf(const NamedLinear& linear, const ModelConfig& config, const RankShare
       return down ? share.hidden.count : share.dense_inner.count;
     case ModelPart::kSharedExperts:
       return down ? share.hidden.count : share.shared_inner.count;
-    case ModelPart::kLmHead:
-      return share.vocabulary.count;
     default:
       return linear.n;
   }
@@ -65,7 +63,8 @@ std::vector<NamedLinear> LinearsOfLayer(const ModelConfig& config, int layer) {
 
 absl::StatusOr<std::vector<RankWeights>> WeightsOfRanks(const Checkpoint& checkpoint,
                                                         const ModelConfig& config,
-                                                        const std::vector<RankShare>& shares) {
+                                                        const std::vector<RankShare>& shares,
+                                                        LmHeadDtype lm_head) {
   std::vector<RankWeights> weights(shares.size());
   ZeroPointSurvey zero_points(checkpoint);
   const auto add = [&](uint64_t RankWeights::*part, uint64_t whole, int64_t rows,
@@ -86,11 +85,6 @@ absl::StatusOr<std::vector<RankWeights>> WeightsOfRanks(const Checkpoint& checkp
           [](const RankShare& share) { return share.gate.count; });
     } else {
       add(&RankWeights::other, tensor->bytes, 1, [](const RankShare&) { return 1; });
-    }
-    // A tied head is the embedding's rows once more, where there are several ranks.
-    if (plain.name == kEmbeddingName && shares.size() > 1 && HeadIsEmbedding(checkpoint, config)) {
-      add(&RankWeights::head, tensor->bytes, plain.shape[0],
-          [](const RankShare& share) { return share.vocabulary.count; });
     }
   }
   const auto add_linear = [&](const NamedLinear& linear,
@@ -117,8 +111,12 @@ absl::StatusOr<std::vector<RankWeights>> WeightsOfRanks(const Checkpoint& checkp
                                                           : &RankWeights::dense_layers));
     }
   }
-  if (!HeadIsEmbedding(checkpoint, config))
-    SHEAF_RETURN_IF_ERROR(add_linear(LmHead(config), &RankWeights::head));
+  SHEAF_ASSIGN_OR_RETURN(const LinearPlan head, PlanLmHead(checkpoint, config, lm_head));
+  // One rank has a tied head in the embedding.
+  if (shares.size() > 1 || head.to_int8 || !HeadIsEmbedding(checkpoint, config)) {
+    add(&RankWeights::head, LmHeadBytes(head), head.n,
+        [](const RankShare& share) { return share.vocabulary.count; });
+  }
   return weights;
 }
 

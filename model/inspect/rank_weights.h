@@ -11,11 +11,13 @@
 #include "absl/status/statusor.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
+#include "model/lm_head.h"
 #include "model/rank_share.h"
 
 namespace sheaf {
 
-// Bytes: as they are stored, but kv_b_proj of latent attention, which is taken apart.
+// Bytes: as they are stored, but kv_b_proj of latent attention, which is taken apart, and a head
+// that becomes 8-bit integers.
 struct RankWeights {
   uint64_t dense_layers = 0;    // all of them together
   uint64_t moe_layers = 0;      // without any experts
@@ -32,6 +34,7 @@ struct RankWeights {
 // By rank.
 absl::StatusOr<std::vector<RankWeights>> WeightsOfRanks(const Checkpoint& checkpoint,
                                                         const ModelConfig& config,
-                                                        const std::vector<RankShare>& shares);
+                                                        const std::vector<RankShare>& shares,
+                                                        LmHeadDtype lm_head);
 
 }  // namespace sheaf

@@ -173,6 +173,7 @@ absl::StatusOr<v1::JoinRankResponse> RankHub::Life::Enter(const grpc::ServerCont
   member = {facts.instance, who, request.hello().host(), request.hello().pid(), false};
   v1::JoinRankResponse response;
   response.set_num_ranks(settings.num_ranks);
+  response.set_lm_head_dtype(std::string(LmHeadDtypeName(settings.lm_head)));
   response.set_kv_cache_dtype(std::string(kernels::KvFormatName(settings.kv_format)));
   response.set_block_size(settings.block_size);
   response.set_num_blocks(settings.num_blocks);

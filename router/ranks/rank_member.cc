@@ -34,6 +34,13 @@ LinkId RandomLink() {
 }
 
 absl::StatusOr<RankSettings> SettingsOf(const v1::JoinRankResponse& response) {
+  const auto lm_head = ParseLmHeadDtype(response.lm_head_dtype());
+  if (!lm_head) {
+    return absl::FailedPreconditionError(absl::StrFormat(
+        "--lm-head-dtype of the router: wanted auto or int8, got \"%s\": they have to be of one "
+        "release",
+        OneLine(response.lm_head_dtype())));
+  }
   const auto format = kernels::ParseKvFormat(response.kv_cache_dtype());
   const bool sane = response.num_ranks() > 1 && response.block_size() > 0 &&
                     response.num_blocks() > 0 && response.max_batched_tokens() > 0 &&
@@ -43,10 +50,14 @@ absl::StatusOr<RankSettings> SettingsOf(const v1::JoinRankResponse& response) {
     return absl::FailedPreconditionError(absl::StrFormat(
         "the router's settings make no sense here: %s", OneLine(response.ShortDebugString())));
   }
-  return RankSettings{response.num_ranks(),     *format,
-                      response.block_size(),    response.num_blocks(),
-                      response.whole_latents(), response.max_batched_tokens(),
-                      response.max_model_len()};
+  return RankSettings{.num_ranks = response.num_ranks(),
+                      .lm_head = *lm_head,
+                      .kv_format = *format,
+                      .block_size = response.block_size(),
+                      .num_blocks = response.num_blocks(),
+                      .whole_latents = response.whole_latents(),
+                      .max_batched_tokens = response.max_batched_tokens(),
+                      .max_model_len = response.max_model_len()};
 }
 
 }  // namespace
@@ -164,13 +175,16 @@ absl::Status RankMember::Belong() {
 }
 
 absl::Status RankMember::Load(const RankSettings& settings) {
-  if (weights_ != nullptr && num_ranks_ == settings.num_ranks) return absl::OkStatus();
+  if (weights_ != nullptr && num_ranks_ == settings.num_ranks && lm_head_ == settings.lm_head)
+    return absl::OkStatus();
   SHEAF_ASSIGN_OR_RETURN(const RankShare share,
                          ShareOfRank(config_, options_.rank, settings.num_ranks));
   weights_ = nullptr;
   SHEAF_ASSIGN_OR_RETURN(
-      weights_, DecoderWeights::Load(checkpoint_, config_, share, pool_, [](size_t, size_t) {}));
+      weights_, DecoderWeights::Load(
+                    checkpoint_, config_, share, pool_, [](size_t, size_t) {}, settings.lm_head));
   num_ranks_ = settings.num_ranks;
+  lm_head_ = settings.lm_head;
   metrics_.WeightsAre(weights_->resident_bytes());
   spdlog::info("attention rank {} of {}: {:.1f} MB of weights", options_.rank, settings.num_ranks,
                static_cast<double>(weights_->resident_bytes()) / 1e6);

@@ -3,8 +3,9 @@
 // weights, computes the steps that the router begins, and joins again when the router or the link
 // is gone.
 //
-// Memory     its share of the weights stays as long as the number of ranks does; the KV cache and
-//            the scratch are made anew for each group, since what they held is of no use to it.
+// Memory     its share of the weights stays as long as the number of ranks and --lm-head-dtype
+//            do; the KV cache and the scratch are made anew for each group, since what they held
+//            is of no use to it.
 // Threads    Run: one thread, once; it is the step thread. Stop, state: any.
 // Ownership  borrows checkpoint, config, pool, links and metrics.
 // Errors     Run ends OK after Stop. kFailedPrecondition, kUnauthenticated, kInvalidArgument: the
@@ -68,6 +69,7 @@ class RankMember {
   RankMemberMetrics& metrics_;
   const std::unique_ptr<LinkConnector> connector_;
   int num_ranks_ = 0;  // that the weights are for
+  LmHeadDtype lm_head_ = LmHeadDtype::kAuto;  // the same
   std::unique_ptr<DecoderWeights> weights_;
   bool computed_ = false;  // in this group
   std::atomic<bool> stopping_{false};

@@ -214,6 +214,54 @@ TEST_P(RankedDecoder, AnErrorOfTheExpertsEndsTheStepAtEveryRank) {
   }
 }
 
+// 278 rows of lm_head among them: parts of other lengths than its blocks.
+TEST_P(RankedDecoder, AnInt8HeadHasTheSameBytesOnAnyThreadsAndRanks) {
+  const uint64_t seed = RandomSeed();
+  SCOPED_TRACE(seed);
+  std::mt19937_64 random(seed);
+  const auto logits_of = [](const TinyCheckpoint& checkpoint, const Work& work, int threads) {
+    Experts experts(checkpoint);
+    ThreadPool pool(threads);
+    const auto cache =
+        CacheOf(checkpoint, {checkpoint.all_heads()}, kernels::KvFormat::kF32);
+    Decoder decoder(checkpoint.config(), checkpoint.weights(), *cache, experts.layer(), pool,
+                    Options());
+    Logits logits;
+    EXPECT_TRUE(RunWork(decoder, work, logits).ok());
+    return logits;
+  };
+  const TinyCheckpoint checkpoint(
+      {.seed = seed, .latent = GetParam(), .lm_head = LmHeadDtype::kInt8});
+  const Work work = RandomWork(random, checkpoint.config().vocab_size);
+  const Logits wanted = logits_of(checkpoint, work, 1);
+  for (const int threads : {2, 3, 5}) ASSERT_EQ(logits_of(checkpoint, work, threads), wanted);
+  Experts experts(checkpoint);
+  for (const int num_ranks : {2, 3, 8}) {
+    SCOPED_TRACE(num_ranks);
+    Logits logits;
+    for (const absl::Status& status : RunRanks(checkpoint, num_ranks, work,
+                                               kernels::KvFormat::kF32, experts.layer(), logits)) {
+      ASSERT_TRUE(status.ok()) << status;
+    }
+    ASSERT_EQ(logits, wanted);
+  }
+
+  // Only the head's numbers are others, and those by little.
+  const TinyCheckpoint plain({.seed = seed, .latent = GetParam()});
+  const Logits stored = logits_of(plain, work, 1);
+  ASSERT_EQ(stored.size(), wanted.size());
+  double squares = 0, errors = 0;
+  for (size_t row = 0; row < stored.size(); ++row) {
+    for (size_t id = 0; id < stored[row].size(); ++id) {
+      const double error = wanted[row][id] - stored[row][id];
+      squares += double{stored[row][id]} * stored[row][id];
+      errors += error * error;
+    }
+  }
+  EXPECT_GT(errors, 0);
+  EXPECT_LT(errors, 0.01 * 0.01 * squares);
+}
+
 INSTANTIATE_TEST_SUITE_P(Attention, RankedDecoder, ::testing::Bool(), [](const auto& kind) {
   return kind.param ? "Latent" : "GroupedQuery";
 });

@@ -226,7 +226,8 @@ T Must(absl::StatusOr<T> value) {
 
 }  // namespace
 
-TinyCheckpoint::TinyCheckpoint(const TinyCheckpointOptions& options) {
+TinyCheckpoint::TinyCheckpoint(const TinyCheckpointOptions& options)
+    : lm_head_(options.lm_head) {
   std::string name = (std::filesystem::temp_directory_path() / "sheaf-tiny-XXXXXX").string();
   SHEAF_CHECK(mkdtemp(name.data()) != nullptr, "the temporary directory is writable");
   directory_ = name;
@@ -239,7 +240,8 @@ TinyCheckpoint::TinyCheckpoint(const TinyCheckpointOptions& options) {
   const LoadProgress quiet = [](size_t, size_t) {};
   config_ = Must(LoadModelConfig(directory_));
   const std::unique_ptr<Checkpoint> checkpoint = Must(Checkpoint::Open(directory_));
-  weights_ = Must(DecoderWeights::Load(*checkpoint, config_, WholeModel(config_), pool, quiet));
+  weights_ = Must(DecoderWeights::Load(*checkpoint, config_, WholeModel(config_), pool, quiet,
+                                        lm_head_));
   slice_ = Must(ExpertSlice::Load(*checkpoint, config_, AllExperts(config_), pool, quiet));
   experts_ = std::make_unique<CpuExperts>(
       config_.num_layers, config_.num_experts,
@@ -249,7 +251,8 @@ TinyCheckpoint::TinyCheckpoint(const TinyCheckpointOptions& options) {
 std::unique_ptr<DecoderWeights> TinyCheckpoint::WeightsOf(const RankShare& share) const {
   ThreadPool pool(1);
   const std::unique_ptr<Checkpoint> checkpoint = Must(Checkpoint::Open(directory_));
-  return Must(DecoderWeights::Load(*checkpoint, config_, share, pool, [](size_t, size_t) {}));
+  return Must(DecoderWeights::Load(*checkpoint, config_, share, pool, [](size_t, size_t) {},
+                                   lm_head_));
 }
 
 TinyCheckpoint::~TinyCheckpoint() { std::filesystem::remove_all(directory_); }

@@ -25,6 +25,7 @@ struct TinyCheckpointOptions {
   bool four_bit = false;  // GPTQ experts, q, o and dense MLP; the rest stays float32
   bool shared_expert = true;
   bool latent = false;  // glm_moe_dsa
+  LmHeadDtype lm_head = LmHeadDtype::kAuto;
 };
 
 class TinyCheckpoint {
@@ -48,6 +49,7 @@ class TinyCheckpoint {
   bool has_tensor(const std::string& name) const { return float_tensors_.contains(name); }
 
  private:
+  const LmHeadDtype lm_head_;
   std::string directory_;
   ModelConfig config_;
   std::map<std::string, std::vector<float>> float_tensors_;

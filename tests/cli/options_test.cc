@@ -309,6 +309,19 @@ TEST(Options, AWorkerTakesTheNamesOfBefore) {
   }
 }
 
+TEST(Options, LmHeadStaysAsItIsUnlessAsked) {
+  EXPECT_EQ(Serve({}).lm_head, LmHeadDtype::kAuto);
+  EXPECT_EQ(Serve({"--lm-head-dtype", "auto"}).lm_head, LmHeadDtype::kAuto);
+  EXPECT_EQ(Serve({"--lm-head-dtype", "int8"}).lm_head, LmHeadDtype::kInt8);
+  EXPECT_THAT(ErrorOf({"router", "dir", "--lm-head-dtype", "int4"}), HasSubstr("--lm-head-dtype"));
+  const auto inspect = Parse({"inspect", "dir", "--lm-head-dtype", "int8"});
+  ASSERT_TRUE(inspect.ok()) << inspect.status();
+  EXPECT_EQ(std::get<InspectCommand>(*inspect).options.lm_head, LmHeadDtype::kInt8);
+  // A rank is told by its router.
+  EXPECT_THAT(ErrorOf({"attention", "dir", "--router", "h:1", "--lm-head-dtype", "int8"}),
+              HasSubstr("--lm-head-dtype"));
+}
+
 TEST(Options, AttentionRanksAreTheRoutersToCount) {
   EXPECT_EQ(Serve({}).tensor_parallel_size, 1);
   EXPECT_EQ(Serve({}).attention_port, 0);  // its own children are told

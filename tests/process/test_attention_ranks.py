@@ -47,6 +47,12 @@ def some_prompts(seed: int, count: int, longest: int) -> list[list[int]]:
     return [rng.integers(0, 500, size=int(rng.integers(1, longest))).tolist() for _ in range(count)]
 
 
+def scores(server: SheafServer, prompts: list[list[int]]) -> list[float]:
+    """Log-probabilities of each prompt's likeliest next token."""
+    return [server.completion(prompt=prompt, max_tokens=1, temperature=0, logprobs=1)["choices"][0]["logprobs"]
+            ["token_logprobs"][0] for prompt in prompts]
+
+
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_the_number_of_ranks_does_not_show(make: Callable[..., Path], arch: str, seed: int) -> None:
     checkpoint = make(arch=arch, format="autoround", experts=21, heads=8, **ARCHITECTURES[arch])
@@ -60,6 +66,22 @@ def test_the_number_of_ranks_does_not_show(make: Callable[..., Path], arch: str,
             assert len(server.rank_pids()) == ranks - 1
             assert ask_all(server, prompts, 16) == wanted, ranks
             assert ask_all(server, prompts, 16) == wanted, "from the prefix cache"
+
+
+def test_an_int8_head_has_the_same_bytes_on_every_rank_and_thread(nano: Path, seed: int) -> None:
+    prompts = some_prompts(seed, 4, 60)
+    flags = ["--workers", "1", "--lm-head-dtype", "int8"]
+    with SheafServer(nano, "--workers", "1", *FEW_CORES) as server:
+        stored = scores(server, prompts)
+    with SheafServer(nano, "--threads", "3", "--worker-threads", "1", *flags) as server:
+        wanted = ask_all(server, prompts, 40)
+        wanted_scores = scores(server, prompts)
+    assert wanted_scores != stored  # the head is another
+    assert max(abs(a - b) for a, b in zip(wanted_scores, stored)) < 0.2
+    for ranks in (1, 2, 3):
+        with RankedServer(nano, ranks, *flags) as server:
+            assert ask_all(server, prompts, 40) == wanted, ranks
+            assert scores(server, prompts) == wanted_scores, ranks
 
 
 def test_drafts_and_guides_do_not_show(nano: Path) -> None:
@@ -191,10 +213,37 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path: Path, nano: Path, make: 
                 next(channel.unary_stream("/sheaf.v1.AttentionRanks/Join", request_serializer=type(older).SerializeToString,
                                           response_deserializer=ranks_pb.JoinRankResponse.FromString)(older, timeout=10))
             assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
-            assert "gathers by version 2, the rank's (pid 77 on elsewhere) by 1" in refused.value.details()
+            assert "gathers by version 3, the rank's (pid 77 on elsewhere) by 1" in refused.value.details()
             assert asked.healthy()
         finally:
             good.stop()
+
+
+class ForeignRouter:
+    """Takes any rank, and tells it a dtype of lm_head that no release here knows."""
+
+    def __init__(self, dtype: str) -> None:
+        answer = ranks_pb.JoinRankResponse(num_ranks=2, lm_head_dtype=dtype, kv_cache_dtype="bfloat16", block_size=16,
+                                           num_blocks=64, max_batched_tokens=64, max_model_len=64, router_instance=1,
+                                           link_key=bytes(32), addresses=["127.0.0.1:1"])
+        handler = grpc.unary_stream_rpc_method_handler(lambda request, context: iter([answer]),
+                                                       request_deserializer=ranks_pb.JoinRankRequest.FromString,
+                                                       response_serializer=ranks_pb.JoinRankResponse.SerializeToString)
+        self.server = grpc.server(concurrent.futures.ThreadPoolExecutor(2))
+        self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("sheaf.v1.AttentionRanks",
+                                                                                   {"Join": handler}),))
+        self.address = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
+        self.server.start()
+
+
+@pytest.mark.parametrize("dtype", ["int4", ""])
+def test_a_head_of_another_dtype_is_refused_by_name(tmp_path: Path, nano: Path, dtype: str) -> None:
+    foreign = ForeignRouter(dtype)
+    try:
+        line = ended(rank(tmp_path, nano, foreign.address, 1, "rank"))
+        assert f'--lm-head-dtype of the router: wanted auto or int8, got "{dtype}"' in line, line
+    finally:
+        foreign.server.stop(None)
 
 
 def test_more_ranks_than_the_model_has_parts(nano: Path, tmp_path: Path) -> None:

@@ -85,6 +85,22 @@ def test_it_can_be_served_and_the_config_disagrees_where_it_does_in_the_reposito
     assert ("float16" in said) == (name == "c"), said
 
 
+def test_an_int8_head_takes_half_of_its_bytes(inspected: tuple[str, dict[str, Any]]) -> None:
+    name, report = inspected
+    done = run_to_end("inspect", str(FOLDERS[name]), "--workers", "4", "--json", "--lm-head-dtype", "int8",
+                      "--tensor-parallel-size", "2", timeout=300)
+    assert done.returncode == 0, done.stderr
+    after = json.loads(done.stdout)
+    stored = sum(group["bytes"] for group in report["groups"] if group["part"] == "lm_head")
+    saved = report["processes"][0]["bytes"] - after["processes"][0]["bytes"]
+    assert saved * 256 == stored * (256 - 132)  # a group of 128: its bf16 against its codes and a scale
+    assert after["groups"] == report["groups"] and after["processes"][1:] == report["processes"][1:]
+    before = json.loads(run_to_end("inspect", str(FOLDERS[name]), "--workers", "4", "--json", "--tensor-parallel-size", "2",
+                                   timeout=300).stdout)
+    for rank, other in zip(after["attention_ranks"], before["attention_ranks"]):
+        assert other["weight_bytes"] - rank["weight_bytes"] == saved // 2
+
+
 # The machines that the cards name: ranks and workers, tokens, dtype of the cache, memory of each device in bytes.
 MACHINES = {"a": (8, 202_752, "fp8_e5m2", 24 << 30), "d": (4, 32_768, "fp8_e4m3", 48 << 30),
             "c": (4, 65_536, "fp8_e4m3", 80 << 30)}

@@ -16,9 +16,9 @@ Question = dict[str, Any]
 REQUESTS_AT_ONCE = 10
 
 
-@pytest.fixture(scope="module")
-def server(nano: Path) -> Any:
-    with SheafServer(nano, "--workers", "2") as running:
+@pytest.fixture(scope="module", params=["auto", "int8"])
+def server(nano: Path, request: pytest.FixtureRequest) -> Any:
+    with SheafServer(nano, "--workers", "2", "--lm-head-dtype", request.param) as running:
         yield running
 
 
