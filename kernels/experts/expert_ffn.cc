@@ -126,13 +126,13 @@ void RunInner(const PlainJob& plain, const QuantizedRows& x, const Area& area, c
 void RunAllInner(ThreadPool& pool, const QuantizedRows& x, const Items& items, int intermediate,
                  ItemCost cost, int num_rows, ExpertScratch& scratch) {
   QuantizedRowsBuffer& inner = scratch.inner_quantized;
-  inner.Resize(num_rows, intermediate);
+  inner.Resize(num_rows, intermediate, x.bits);
   const size_t groups = NumGroups(intermediate);
   const auto quantize = [&](int inner_row, int group, const float* values) {
     const int count = std::min(kActivationGroup, intermediate - group * kActivationGroup);
     const size_t at = groups * inner_row + group;
-    QuantizeRow(values, count, inner.planes() + kGroupBytes * at, inner.scales() + at,
-                inner.sums() + kSumsPerGroup * at);
+    QuantizeRow(x.bits, values, count, inner.planes() + GroupBytes(x.bits) * at,
+                inner.scales() + ScalesPerGroup(x.bits) * at, inner.sums() + kSumsPerGroup * at);
   };
   if (items.parts() == 1) {
     pool.ParallelFor(items.count(), cost, [&](int64_t item, int) {
@@ -216,15 +216,14 @@ void RunPlainJobs(ThreadPool& pool, const QuantizedRows& x, std::span<PlainJob> 
 void RunOtherJob(ThreadPool& pool, const QuantizedRows& x, const ExpertJob& job,
                  ExpertScratch& scratch) {
   const ExpertWeights& weights = *job.weights;
-  const size_t groups = x.groups();
   const size_t num_rows = job.rows.size();
   QuantizedRowsBuffer& gathered = scratch.gathered;
-  gathered.Resize(static_cast<int>(num_rows), x.k);
+  gathered.Resize(static_cast<int>(num_rows), x.k, x.bits);
   for (size_t i = 0; i < num_rows; ++i) {
     const int row = job.rows[i];
-    std::copy_n(x.row_planes(row), kGroupBytes * groups, gathered.row_planes(i));
-    std::copy_n(x.row_scales(row), groups, gathered.row_scales(i));
-    std::copy_n(x.row_sums(row), kSumsPerGroup * groups, gathered.row_sums(i));
+    std::copy_n(x.row_planes(row), x.row_bytes(), gathered.row_planes(i));
+    std::copy_n(x.row_scales(row), x.scales_a_row(), gathered.row_scales(i));
+    std::copy_n(x.row_sums(row), x.sums_a_row(), gathered.row_sums(i));
   }
   Activations input;
   input.num_rows = static_cast<int>(num_rows);
@@ -246,6 +245,7 @@ void RunOtherJob(ThreadPool& pool, const QuantizedRows& x, const ExpertJob& job,
   inner.num_rows = static_cast<int>(num_rows);
   inner.k = static_cast<int>(intermediate);
   inner.floats = gate;
+  inner.quantized.bits = x.bits;
   const LinearCall second[] = {{&weights.down, &inner, job.out, weights.down.n()}};
   RunLinears(pool, second);
 }

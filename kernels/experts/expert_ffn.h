@@ -2,8 +2,8 @@
 // Routed experts: out = down(silu(gate x) * up x) for every (token, expert) pair of a layer,
 // several experts in one call.
 //
-// Input rows are the int16 groups that the router quantized; the inner activations are quantized
-// again in groups of 128 before `down`. No weighting here: one float32 vector per (token, expert),
+// Input rows are the groups that the router quantized; the inner activations are quantized again to
+// as many bits before `down`. No weighting here: one float32 vector per (token, expert),
 // so that the router can add them in expert order whatever worker they came from.
 //
 // Shapes     x [tokens][hidden]; job.rows indexes x; job.out [rows.size()][hidden], row stride

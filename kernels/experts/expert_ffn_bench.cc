@@ -1,7 +1,7 @@
 // Prints the speed of the routed experts of one GLM-4.6 layer (hidden 5120, intermediate 1536):
 // decode with 8 experts a token, and prefill with every expert of a layer at work; each as a share
 // of what the machine can read and multiply, measured in the same run. With 4-bit weights, then
-// with 8-bit ones.
+// with 8-bit ones, each with activations of 16 bits, then of 8 ("a8").
 //
 //   expert_ffn_bench [threads] [seconds per case]
 
@@ -64,14 +64,14 @@ class Layer {
   std::vector<ExpertWeights> experts_;
 };
 
-void RunCase(ThreadPool& pool, const Layer& layer, int num_experts, int rows_each, double peak,
-             double budget_s) {
+void RunCase(ThreadPool& pool, const Layer& layer, int num_experts, int rows_each,
+             ActivationBits bits, double peak, double budget_s) {
   std::mt19937 random(1);
   std::normal_distribution<float> normal;
   const int num_tokens = std::max(rows_each, 512 < num_experts * rows_each ? 512 : 1);
   std::vector<float> x(static_cast<size_t>(num_tokens) * kHidden);
   for (float& value : x) value = normal(random);
-  QuantizedRowsBuffer quantized;
+  QuantizedRowsBuffer quantized(bits);
   QuantizeRows(pool, x.data(), num_tokens, kHidden, quantized);
   std::vector<float> out(static_cast<size_t>(num_experts) * rows_each * kHidden);
   std::vector<std::vector<int32_t>> rows(num_experts);
@@ -95,10 +95,10 @@ void RunCase(ThreadPool& pool, const Layer& layer, int num_experts, int rows_eac
   const double gbytes = 1e-9 * num_experts * weights * layer.bits() / 8 / seconds;
   const double gmacs = 1e-9 * num_experts * rows_each * weights / seconds;
   std::printf(
-      "w%d %3d experts x %3d rows %9.0f us %6.1f GB/s (%3.0f%% of read) %7.1f GMAC/s (%3.0f%% of "
+      "w%d%s %3d experts x %3d rows %9.0f us %6.1f GB/s (%3.0f%% of read) %7.1f GMAC/s (%3.0f%% of "
       "peak)\n",
-      layer.bits(), num_experts, rows_each, seconds * 1e6, gbytes, 100 * gbytes / bandwidth, gmacs,
-      peak > 0 ? 100 * gmacs / peak : 0);
+      layer.bits(), bits == ActivationBits::k8 ? " a8" : "   ", num_experts, rows_each,
+      seconds * 1e6, gbytes, 100 * gbytes / bandwidth, gmacs, peak > 0 ? 100 * gmacs / peak : 0);
   std::fflush(stdout);
 }
 
@@ -107,12 +107,14 @@ void RunLayer(ThreadPool& pool, const Layer& layer, double budget_s) {
   std::printf("target %s, %d threads, two-plane peak %.0f GMAC/s, read %.1f GB/s\n",
               ActiveCpuTarget().c_str(), pool.num_threads(), peak,
               ReadBandwidth(pool, layer.memory()));
-  RunCase(pool, layer, 8, 1, peak, budget_s);
-  RunCase(pool, layer, 48, 1, peak, budget_s);
-  RunCase(pool, layer, 24, 3, peak, budget_s);
-  RunCase(pool, layer, 8, 12, peak, budget_s);
-  RunCase(pool, layer, 16, 43, peak, budget_s);
-  RunCase(pool, layer, 8, 128, peak, budget_s);
+  constexpr struct {
+    int num_experts;
+    int rows_each;
+  } kCases[] = {{8, 1}, {48, 1}, {24, 3}, {8, 12}, {16, 43}, {8, 128}};
+  for (const auto& c : kCases) {
+    for (const ActivationBits bits : {ActivationBits::k16, ActivationBits::k8})
+      RunCase(pool, layer, c.num_experts, c.rows_each, bits, peak, budget_s);
+  }
 }
 
 int Main(int argc, char** argv) {

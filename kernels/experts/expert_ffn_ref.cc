@@ -15,6 +15,7 @@ void RunExpert(const QuantizedRows& x, const ExpertJob& job) {
     one.k = x.k;
     one.quantized = {.num_rows = 1,
                      .k = x.k,
+                     .bits = x.bits,
                      .planes = x.row_planes(row),
                      .scales = x.row_scales(row),
                      .sums = x.row_sums(row)};
@@ -28,6 +29,7 @@ void RunExpert(const QuantizedRows& x, const ExpertJob& job) {
     inner.num_rows = 1;
     inner.k = intermediate;
     inner.floats = gate.data();
+    inner.quantized.bits = x.bits;
     const int hidden = weights.down.n();
     ref::RunLinear(weights.down, inner, job.out + i * hidden, hidden);
   }

@@ -32,7 +32,7 @@ inline constexpr int kRunRowGroups = 64;
 // The activations of a run in the form of TileInput.
 struct RunRows {
   alignas(64) int8_t x[kRunRowGroups * 2 * kActivationGroup];
-  alignas(64) float scales[kRunRowGroups];
+  alignas(64) float scales[kRunRowGroups * kSumsPerGroup];
   alignas(64) int32_t offsets[kRunRowGroups * kSumsPerGroup];
 };
 
@@ -77,6 +77,25 @@ void CopyRows(const PackedIntegers<kBits>& w, const IntegerPiece& piece, int fir
   }
 }
 
+template <int kBits, int R>
+void CopyByteRows(const PackedIntegers<kBits>& w, const IntegerPiece& piece, int first_row,
+                  int group, int num_groups, RunRows& run) {
+  const int32_t factor = w.zeros == nullptr ? kCodeBias<kBits> - w.kSymmetricZero : -1;
+  const int num_granules = kSumsPerGroup * num_groups;
+  for (int r = 0; r < R; ++r) {
+    const int row = piece.row(first_row + r);
+    const int8_t* bytes = piece.x.row_planes(row) + size_t{kActivationGroup} * group;
+    const float* scales = piece.x.row_scales(row) + size_t{kSumsPerGroup} * group;
+    int8_t* out = run.x + r * kByteGranuleBytes<kBits>;
+    for (int g = 0; g < num_granules; ++g, out += R * kByteGranuleBytes<kBits>) {
+      CopyByteGranule<kBits>(bytes + g * kSumGranule, out);
+      run.scales[g * R + r] = scales[g];
+    }
+    CopyOffsets<1, R>(piece.x.row_sums(row) + size_t{kSumsPerGroup} * group, num_granules, factor,
+                      run.offsets + r);
+  }
+}
+
 // Asks for a part (of num_parts) of the planes that CopyRows will want next: the next groups of
 // these rows, or the first ones of the rows after them.
 template <int R>
@@ -87,16 +106,26 @@ void PrefetchRows(const IntegerPiece& piece, int first_row, int next_group, int 
     first_row += R;
     next_group = 0;
   }
-  const int lines = std::min(RunGroups(R), total_groups - next_group) * (2 * kActivationGroup / 64);
+  const int group_bytes = GroupBytes(piece.x.bits);
+  const int lines = std::min(RunGroups(R), total_groups - next_group) * (group_bytes / 64);
   const int begin = lines * part / num_parts;
   const int end = lines * (part + 1) / num_parts;
   for (int i = first_row; i < std::min(first_row + R, piece.row_end); ++i) {
-    const int8_t* planes = piece.x.row_planes(piece.row(i)) + size_t{kGroupBytes} * next_group;
+    const int8_t* planes = piece.x.row_planes(piece.row(i)) + size_t(group_bytes) * next_group;
     for (int line = begin; line < end; ++line) hwy::Prefetch(planes + 64 * line);
   }
 }
 
-template <int kBits, int R>
+template <int kBits, ActivationBits kInputs, int R, int B>
+HWY_INLINE void MultiplyOneTile(const TileInput& t) {
+  if constexpr (kInputs == ActivationBits::k8) {
+    MultiplyByteTile<kBits, R, B>(t);
+  } else {
+    MultiplyTile<kBits, R, B>(t);
+  }
+}
+
+template <int kBits, ActivationBits kInputs, int R>
 void MultiplyRows(const PackedIntegers<kBits>& w, const IntegerPiece& piece, int first_row,
                   int first_block, int num_blocks) {
   const int segments_per_group = kActivationGroup / w.segment;
@@ -117,7 +146,11 @@ void MultiplyRows(const PackedIntegers<kBits>& w, const IntegerPiece& piece, int
   t.offsets = run.offsets;
   for (int group = 0; group < num_groups; group += RunGroups(R)) {
     t.num_groups = std::min(RunGroups(R), num_groups - group);
-    CopyRows<kBits, R>(w, piece, first_row, group, t.num_groups, run);
+    if constexpr (kInputs == ActivationBits::k8) {
+      CopyByteRows<kBits, R>(w, piece, first_row, group, t.num_groups, run);
+    } else {
+      CopyRows<kBits, R>(w, piece, first_row, group, t.num_groups, run);
+    }
     for (int b = 0; b < num_blocks;) {
       const size_t block = first_block + b;
       const size_t segment = static_cast<size_t>(group) * segments_per_group;
@@ -130,12 +163,12 @@ void MultiplyRows(const PackedIntegers<kBits>& w, const IntegerPiece& piece, int
       PrefetchRows<R>(piece, first_row, group + t.num_groups, b, num_blocks);
       if constexpr (R <= kPairRows) {
         if (b + 2 <= num_blocks) {
-          MultiplyTile<kBits, R, 2>(t);
+          MultiplyOneTile<kBits, kInputs, R, 2>(t);
           b += 2;
           continue;
         }
       }
-      MultiplyTile<kBits, R, 1>(t);
+      MultiplyOneTile<kBits, kInputs, R, 1>(t);
       ++b;
     }
   }
@@ -154,19 +187,20 @@ void MultiplyRows(const PackedIntegers<kBits>& w, const IntegerPiece& piece, int
   }
 }
 
-template <int kBits, int R>
+template <int kBits, ActivationBits kInputs, int R>
 void MultiplyUpTo(int rows, const PackedIntegers<kBits>& w, const IntegerPiece& piece,
                   int first_row, int first_block, int num_blocks) {
   if constexpr (R > 1) {
     if (rows < R) {
-      return MultiplyUpTo<kBits, R - 1>(rows, w, piece, first_row, first_block, num_blocks);
+      return MultiplyUpTo<kBits, kInputs, R - 1>(rows, w, piece, first_row, first_block,
+                                                 num_blocks);
     }
   }
-  MultiplyRows<kBits, R>(w, piece, first_row, first_block, num_blocks);
+  MultiplyRows<kBits, kInputs, R>(w, piece, first_row, first_block, num_blocks);
 }
 
-template <int kBits>
-void MultiplyPiece(const PackedIntegers<kBits>& w, const IntegerPiece& piece) {
+template <int kBits, ActivationBits kInputs>
+void MultiplyTiles(const PackedIntegers<kBits>& w, const IntegerPiece& piece) {
   const int num_rows = piece.row_end - piece.row_begin;
   // Tiles of nearly equal height: a tile of one row would cost almost as much as one of several.
   const int num_tiles = (num_rows + kTileRows - 1) / kTileRows;
@@ -177,11 +211,19 @@ void MultiplyPiece(const PackedIntegers<kBits>& w, const IntegerPiece& piece) {
       for (int tile = batch; tile < batch_end; ++tile) {
         const int begin = static_cast<int>(int64_t{num_rows} * tile / num_tiles);
         const int end = static_cast<int>(int64_t{num_rows} * (tile + 1) / num_tiles);
-        MultiplyUpTo<kBits, kTileRows>(end - begin, w, piece, piece.row_begin + begin, block,
-                                       num_blocks);
+        MultiplyUpTo<kBits, kInputs, kTileRows>(end - begin, w, piece, piece.row_begin + begin,
+                                                block, num_blocks);
       }
     }
   }
+}
+
+template <int kBits>
+void MultiplyPiece(const PackedIntegers<kBits>& w, const IntegerPiece& piece) {
+  if (piece.x.bits == ActivationBits::k8) {
+    return MultiplyTiles<kBits, ActivationBits::k8>(w, piece);
+  }
+  MultiplyTiles<kBits, ActivationBits::k16>(w, piece);
 }
 
 }  // namespace sheaf::kernels::HWY_NAMESPACE

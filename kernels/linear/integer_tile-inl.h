@@ -6,10 +6,15 @@
 //   MultiplyTile<kBits, R, B>(input) R up to kTileRows; B = 2 only for R up to kPairRows
 //   kCodeBias<kBits>                 what it subtracts from codes, so as to fit the instructions
 //
+// and the same of 8-bit activations:
+//
+//   CopyByteGranule<kBits>(bytes, out), kByteGranuleBytes<kBits> of them, at most kGranuleBytes
+//   MultiplyByteTile<kBits, R, B>(input)
+//
 // All forms do the same arithmetic (kernels/linear/linear.h): exact integer sums of a segment, one
-// float multiply-add for it. Codes of both widths meet the activations in the same order, so the
-// widths differ in how codes are loaded alone. A per-target header of Highway, for
-// kernels/linear/integer_product_cpu-inl.h.
+// float multiply-add for it; of 8-bit activations one for each 32 inputs and one for the segment.
+// Codes of both widths meet the activations in the same order, so the widths differ in how codes
+// are loaded alone. A per-target header of Highway, for kernels/linear/integer_product_cpu-inl.h.
 
 #if defined(SHEAF_KERNELS_INTEGER_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef SHEAF_KERNELS_INTEGER_TILE_INL_H_

@@ -31,9 +31,9 @@ struct TileInput {
   int num_groups = 0;
   int segments_per_group = 0;
   const int8_t* x = nullptr;        // [granule of 32 inputs][R][64 bytes, by CopyGranule]
-  const float* x_scales = nullptr;  // [group][R]
-  // [segment][R]: what the zero points subtract, (kCodeBias - symmetric zero) * sum; with `zeros`
-  // the factor of zero - kCodeBias, -sum.
+  const float* x_scales = nullptr;  // [group][R]; of 8-bit activations [granule][R]
+  // [segment][R]; of 8-bit activations [granule][R]: what the zero points subtract, (kCodeBias -
+  // symmetric zero) * sum; with `zeros` the factor of zero - kCodeBias, -sum.
   const int32_t* offsets = nullptr;
   float* acc = nullptr;  // [block][R][16]
 };

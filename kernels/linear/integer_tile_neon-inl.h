@@ -82,6 +82,81 @@ HWY_INLINE void AddGranule(const uint8_t* w, const int8_t* x, int32_t (*totals)[
   }
 }
 
+// 8-bit activations as they are.
+template <int kBits>
+inline constexpr int kByteGranuleBytes = kSumGranule;
+
+template <int kBits>
+HWY_INLINE void CopyByteGranule(const int8_t* bytes, int8_t* out) {
+  __builtin_memcpy(out, bytes, kSumGranule);
+}
+
+// totals += the products of a granule.
+template <int kBits, int R>
+HWY_INLINE void AddByteGranule(const uint8_t* w, const int8_t* x, int32_t (*totals)[kRowBlock]) {
+  for (int quarter = 0; quarter < 4; ++quarter) {
+    int32x4_t sums[R];
+    for (int r = 0; r < R; ++r) sums[r] = vld1q_s32(totals[r] + 4 * quarter);
+    for (int step = 0; step < 4; ++step) {
+      int8x16_t even;
+      int8x16_t odd;
+      LoadCodes<kBits>(w + PackedIntegers<kBits>::kStepBytes * step + 16 * quarter, even, odd);
+      for (int r = 0; r < R; ++r) {
+        const int8_t* at = x + r * kSumGranule + 8 * step;
+        sums[r] = DotFour<kBits>(sums[r], even, BroadcastFour(at));
+        sums[r] = DotFour<kBits>(sums[r], odd, BroadcastFour(at + 4));
+      }
+    }
+    for (int r = 0; r < R; ++r) vst1q_s32(totals[r] + 4 * quarter, sums[r]);
+  }
+}
+
+template <int kBits, int R, int B>
+void MultiplyByteTile(const TileInput& t) {
+  static_assert(B == 1);
+  const hn::RebindToSigned<LaneTag> ints;
+  const int granules = kSumsPerGroup / t.segments_per_group;
+  const int num_segments = t.num_groups * t.segments_per_group;
+  const size_t scale_bytes = kRowBlock * ScaleBytes(t.scale_format);
+  const uint8_t* w = t.codes;
+  const int8_t* x = t.x;
+  const float* x_scales = t.x_scales;
+  const int32_t* offsets = t.offsets;
+  for (int segment = 0; segment < num_segments; ++segment) {
+    Lanes of_segment[R];
+    for (int r = 0; r < R; ++r) of_segment[r] = Zero();
+    for (int granule = 0; granule < granules; ++granule) {
+      alignas(64) int32_t totals[R][kRowBlock];
+      for (int r = 0; r < R; ++r) {
+        for (int i = 0; i < kRowBlock; ++i) {
+          totals[r][i] =
+              t.zeros == nullptr
+                  ? offsets[r]
+                  : (t.zeros[kRowBlock * segment + i] - kCodeBias<kBits>) * offsets[r];
+        }
+      }
+      PrefetchGranule<kBits>(w);
+      AddByteGranule<kBits, R>(w, x, totals);
+      for (int r = 0; r < R; ++r) {
+        Lanes total;
+        for (size_t v = 0; v < kVectors; ++v) {
+          total.v[v] = hn::ConvertTo(LaneTag(), hn::Load(ints, totals[r] + v * kVectorLanes));
+        }
+        of_segment[r] = Fma(total, Set(x_scales[r]), of_segment[r]);
+      }
+      w += 4 * PackedIntegers<kBits>::kStepBytes;
+      x += R * kSumGranule;
+      x_scales += R;
+      offsets += R;
+    }
+    const Lanes w_scale = LoadScales(t.scales + scale_bytes * segment, t.scale_format);
+    for (int r = 0; r < R; ++r) {
+      float* acc = t.acc + r * kRowBlock;
+      Store(Fma(of_segment[r], w_scale, Load(acc)), acc);
+    }
+  }
+}
+
 template <int kBits, int R, int B>
 void MultiplyTile(const TileInput& t) {
   static_assert(B == 1);

@@ -95,6 +95,119 @@ SHEAF_VNNI inline __attribute__((always_inline)) void AddStep(
    ...);
 }
 
+// 8-bit activations as they are.
+template <int kBits>
+inline constexpr int kByteGranuleBytes = kSumGranule;
+
+template <int kBits>
+HWY_INLINE void CopyByteGranule(const int8_t* bytes, int8_t* out) {
+  __builtin_memcpy(out, bytes, kSumGranule);
+}
+
+// AddDots of one plane.
+template <int kAt, int B>
+SHEAF_VNNI inline __attribute__((always_inline)) void AddByteDots(__m512i (&sums)[B],
+                                                                  const __m512i (&w)[B],
+                                                                  const int8_t* x) {
+  struct FourBytes {
+    int8_t bytes[4];
+  };
+  const auto* four = reinterpret_cast<const FourBytes*>(x + kAt);
+  if constexpr (B == 1) {
+    asm("vpdpbusd %c[at](%[x])%{1to16%}, %[w], %[sum]"
+        : [sum] "+v"(sums[0])
+        : [w] "v"(w[0]), [x] "r"(x), [at] "n"(kAt), "m"(*four));
+  } else {
+    static_assert(B == 2);
+    __m512i all;
+    asm("vpbroadcastd %c[at](%[x]), %[all]\n\t"
+        "vpdpbusd %[all], %[w0], %[s0]\n\t"
+        "vpdpbusd %[all], %[w1], %[s1]"
+        : [s0] "+v"(sums[0]), [s1] "+v"(sums[1]), [all] "=&v"(all)
+        : [w0] "v"(w[0]), [w1] "v"(w[1]), [x] "r"(x), [at] "n"(kAt), "m"(*four));
+  }
+}
+
+// AddStep of one plane.
+template <int kBits, int kStep, int B, size_t... kRow>
+SHEAF_VNNI inline __attribute__((always_inline)) void AddByteStep(
+    std::index_sequence<kRow...>, const uint8_t* w, size_t code_stride, const int8_t* x,
+    __m512i (&sums)[sizeof...(kRow)][B]) {
+  __m512i even[B];
+  __m512i odd[B];
+#pragma GCC unroll 2
+  for (int b = 0; b < B; ++b) {
+    const uint8_t* const step = w + b * code_stride + PackedIntegers<kBits>::kStepBytes * kStep;
+    LoadCodes<kBits>(step, even[b], odd[b]);
+  }
+  constexpr int kMiddle = int{sizeof...(kRow)} / 2;
+  (AddByteDots<(int(kRow) - kMiddle) * kSumGranule + 8 * kStep, B>(sums[kRow], even, x), ...);
+  (AddByteDots<(int(kRow) - kMiddle) * kSumGranule + 8 * kStep + 4, B>(sums[kRow], odd, x), ...);
+}
+
+template <int kBits, int R, int B>
+SHEAF_VNNI void MultiplyByteTile(const TileInput& t) {
+  const int granules = kSumsPerGroup / t.segments_per_group;
+  const int num_segments = t.num_groups * t.segments_per_group;
+  const size_t scale_bytes = kRowBlock * ScaleBytes(t.scale_format);
+  const uint8_t* w = t.codes;
+  const int8_t* x = t.x + R / 2 * kSumGranule;
+  const float* x_scales = t.x_scales;
+  const int32_t* offsets = t.offsets;
+  for (int segment = 0; segment < num_segments; ++segment) {
+    __m512 of_segment[R][B];
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+      for (int b = 0; b < B; ++b) of_segment[r][b] = _mm512_setzero_ps();
+    }
+    for (int granule = 0; granule < granules; ++granule) {
+      __m512i sums[R][B];
+#pragma GCC unroll 2
+      for (int b = 0; b < B; ++b) {
+        __m512i zero = _mm512_setzero_si512();
+        if (t.zeros != nullptr) {
+          const uint8_t* at = t.zeros + b * t.zero_stride + size_t{kRowBlock} * segment;
+          zero = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
+        }
+#pragma GCC unroll 12
+        for (int r = 0; r < R; ++r) {
+          const __m512i offset = _mm512_set1_epi32(offsets[r]);
+          sums[r][b] = t.zeros == nullptr ? offset : _mm512_mullo_epi32(zero, offset);
+        }
+        PrefetchGranule<kBits>(w + b * t.code_stride);
+      }
+      AddByteStep<kBits, 0, B>(std::make_index_sequence<R>(), w, t.code_stride, x, sums);
+      AddByteStep<kBits, 1, B>(std::make_index_sequence<R>(), w, t.code_stride, x, sums);
+      AddByteStep<kBits, 2, B>(std::make_index_sequence<R>(), w, t.code_stride, x, sums);
+      AddByteStep<kBits, 3, B>(std::make_index_sequence<R>(), w, t.code_stride, x, sums);
+#pragma GCC unroll 12
+      for (int r = 0; r < R; ++r) {
+        const __m512 scale = _mm512_set1_ps(x_scales[r]);
+#pragma GCC unroll 2
+        for (int b = 0; b < B; ++b) {
+          of_segment[r][b] =
+              _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[r][b]), scale, of_segment[r][b]);
+        }
+      }
+      w += 4 * PackedIntegers<kBits>::kStepBytes;
+      x += R * kSumGranule;
+      x_scales += R;
+      offsets += R;
+    }
+#pragma GCC unroll 2
+    for (int b = 0; b < B; ++b) {
+      const uint8_t* scale_at = t.scales + b * t.scale_stride + scale_bytes * segment;
+      const __m512 w_scale = LoadScales(scale_at, t.scale_format).v[0].raw;
+#pragma GCC unroll 12
+      for (int r = 0; r < R; ++r) {
+        float* acc = t.acc + (b * R + r) * kRowBlock;
+        _mm512_storeu_ps(acc, _mm512_fmadd_ps(of_segment[r][b], w_scale, _mm512_loadu_ps(acc)));
+      }
+    }
+  }
+}
+
 template <int kBits, int R, int B>
 SHEAF_VNNI void MultiplyTile(const TileInput& t) {
   // Few sums in flight would wait for each other: even and odd inputs then get sums of their own.

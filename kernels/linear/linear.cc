@@ -35,8 +35,8 @@ class Forms {
     if (is_new) {
       form.floats.resize(static_cast<size_t>(x.num_rows) * x.k);
       pool_.ParallelFor(x.num_rows, CostOfElements(x.k), [&](int64_t row, int) {
-        DequantizeRow(x.quantized.row_planes(row), x.quantized.row_scales(row), x.k,
-                      form.floats.data() + row * x.k);
+        DequantizeRow(x.quantized.bits, x.quantized.row_planes(row), x.quantized.row_scales(row),
+                      x.k, form.floats.data() + row * x.k);
       });
     }
     return form.floats.data();
@@ -47,6 +47,7 @@ class Forms {
     bool is_new = false;
     Form& form = Get(x, permutation, /*is_quantized=*/true, is_new);
     if (is_new && permutation == nullptr) {
+      form.quantized.Resize(x.num_rows, x.k, x.quantized.bits);
       QuantizeRows(pool_, x.floats, x.num_rows, x.k, form.quantized);
     } else if (is_new) {
       Permute(Quantized(x, nullptr), permutation, form.quantized);
@@ -74,17 +75,17 @@ class Forms {
     return form;
   }
 
-  // Packed order of a desc_act file: groups of 128 are other inputs, so the rows are quantized
+  // Packed order of a desc_act file: groups are other inputs, so the rows are quantized
   // again.
   void Permute(const QuantizedRows& x, const int32_t* permutation, QuantizedRowsBuffer& out) {
-    out.Resize(x.num_rows, x.k);
+    out.Resize(x.num_rows, x.k, x.bits);
     pool_.ParallelFor(x.num_rows, CostOfElements(2 * int64_t{x.k}), [&](int64_t row, int) {
       thread_local std::vector<float> values, ordered;
       values.resize(static_cast<size_t>(x.k));
       ordered.resize(static_cast<size_t>(x.k));
-      DequantizeRow(x.row_planes(row), x.row_scales(row), x.k, values.data());
+      DequantizeRow(x.bits, x.row_planes(row), x.row_scales(row), x.k, values.data());
       for (int i = 0; i < x.k; ++i) ordered[i] = values[permutation[i]];
-      QuantizeRow(ordered.data(), x.k, out.row_planes(row), out.row_scales(row),
+      QuantizeRow(x.bits, ordered.data(), x.k, out.row_planes(row), out.row_scales(row),
                   out.row_sums(row));
     });
   }
@@ -180,7 +181,8 @@ void RunLinears(ThreadPool& pool, std::span<const LinearCall> calls) {
 void QuantizeRows(ThreadPool& pool, const float* x, int num_rows, int k, QuantizedRowsBuffer& out) {
   out.Resize(num_rows, k);
   pool.ParallelFor(num_rows, CostOfElements(k), [&](int64_t row, int) {
-    QuantizeRow(x + row * k, k, out.row_planes(row), out.row_scales(row), out.row_sums(row));
+    QuantizeRow(out.bits(), x + row * k, k, out.row_planes(row), out.row_scales(row),
+                out.row_sums(row));
   });
 }
 

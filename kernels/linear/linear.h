@@ -9,7 +9,9 @@
 // Shapes     x [num_rows][k]; y [num_rows][n] with row stride y_stride floats; bias [n] float or
 //            none.
 // Numbers    Integers: exact sums a segment, then acc = fma(float(sum), weight_scale * x_scale,
-//            acc) in ascending segment order, then + bias. Float: 16-lane fma reduction
+//            acc) in ascending segment order, then + bias. With 8-bit activations: exact sums of 32
+//            inputs, s = fma(float(sum), x_scale, s) in ascending order within a segment, then acc
+//            = fma(s, weight_scale, acc). Float: 16-lane fma reduction
 //            (kernels/lanes). Each output depends on its row and the weights alone: not on
 //            num_rows, threads or target.
 // Threads    splits output rows over the pool; one call at a time per pool.
@@ -49,7 +51,8 @@ struct Linear {
 };
 
 // Both forms of the same rows; `floats` may be null when only the quantized form exists (expert
-// workers) and `quantized.planes` null when only floats exist.
+// workers) and `quantized.planes` null when only floats exist: they are quantized to
+// `quantized.bits` then.
 struct Activations {
   int num_rows = 0;
   int k = 0;
@@ -67,7 +70,7 @@ struct LinearCall {
 // Runs several independent products as one parallel loop (q, k and v; gate and up).
 void RunLinears(ThreadPool& pool, std::span<const LinearCall> calls);
 
-// Quantizes rows [num_rows][k] over the pool.
+// Quantizes rows [num_rows][k] to out.bits() over the pool.
 void QuantizeRows(ThreadPool& pool, const float* x, int num_rows, int k, QuantizedRowsBuffer& out);
 
 namespace ref {

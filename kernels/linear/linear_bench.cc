@@ -3,12 +3,15 @@
 //
 //   linear_bench [threads] [seconds per case] [part of a case's name]
 //
+// Products with integer weights read activations of 16 bits, then of 8 ("a8").
+//
 // Weights rotate over more memory than any cache holds, so that each repetition reads them cold.
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -65,35 +68,43 @@ size_t WeightBytes(const Linear& linear) {
   return static_cast<size_t>(linear.dense.n) * linear.dense.k * FloatBytes(linear.dense.format);
 }
 
+void RunRows(ThreadPool& pool, const Case& c, std::span<const Linear> linears, int num_rows,
+             ActivationBits bits, const BenchMemory& memory, double peak, double budget_s) {
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal;
+  std::vector<float> x(static_cast<size_t>(num_rows) * c.k);
+  for (float& value : x) value = normal(random);
+  std::vector<float> y(static_cast<size_t>(num_rows) * c.n);
+  QuantizedRowsBuffer quantized(bits);
+  QuantizeRows(pool, x.data(), num_rows, c.k, quantized);
+  const Activations activations{num_rows, c.k, x.data(), quantized.view()};
+  const double bandwidth = ReadBandwidth(pool, memory);
+  const double seconds = MedianSeconds(
+      [&](int repetition) {
+        const LinearCall call{&linears[static_cast<size_t>(repetition) % linears.size()],
+                              &activations, y.data(), c.n};
+        RunLinears(pool, {&call, 1});
+      },
+      budget_s);
+  const double gbytes = WeightBytes(linears[0]) / seconds * 1e-9;
+  const double gmacs = 1e-9 * num_rows * c.n * c.k / seconds;
+  std::printf(
+      "%-22s%s %5d rows %9.0f us %6.1f GB/s (%3.0f%% of read) %7.1f GMAC/s (%3.0f%% of peak)\n",
+      c.name, bits == ActivationBits::k8 ? " a8" : "   ", num_rows, seconds * 1e6, gbytes,
+      100 * gbytes / bandwidth, gmacs, peak > 0 ? 100 * gmacs / peak : 0);
+  std::fflush(stdout);
+}
+
 void RunCase(ThreadPool& pool, const Case& c, const BenchMemory& memory, const BenchMemory& scales,
              double peak, double budget_s) {
   const int copies =
       static_cast<int>(memory.size() / WeightBytes(MakeLinear(c, memory, scales, 0)));
   std::vector<Linear> linears;
   for (int copy = 0; copy < copies; ++copy) linears.push_back(MakeLinear(c, memory, scales, copy));
-  std::mt19937 random(1);
-  std::normal_distribution<float> normal;
   for (int num_rows : kRows) {
-    std::vector<float> x(static_cast<size_t>(num_rows) * c.k);
-    for (float& value : x) value = normal(random);
-    std::vector<float> y(static_cast<size_t>(num_rows) * c.n);
-    QuantizedRowsBuffer quantized;
-    QuantizeRows(pool, x.data(), num_rows, c.k, quantized);
-    const Activations activations{num_rows, c.k, x.data(), quantized.view()};
-    const double bandwidth = ReadBandwidth(pool, memory);
-    const double seconds = MedianSeconds(
-        [&](int repetition) {
-          const LinearCall call{&linears[repetition % copies], &activations, y.data(), c.n};
-          RunLinears(pool, {&call, 1});
-        },
-        budget_s);
-    const double gbytes = WeightBytes(linears[0]) / seconds * 1e-9;
-    const double gmacs = 1e-9 * num_rows * c.n * c.k / seconds;
-    std::printf(
-        "%-22s %5d rows %9.0f us %6.1f GB/s (%3.0f%% of read) %7.1f GMAC/s (%3.0f%% of peak)\n",
-        c.name, num_rows, seconds * 1e6, gbytes, 100 * gbytes / bandwidth, gmacs,
-        peak > 0 ? 100 * gmacs / peak : 0);
-    std::fflush(stdout);
+    RunRows(pool, c, linears, num_rows, ActivationBits::k16, memory, peak, budget_s);
+    if (c.bits == 0) continue;
+    RunRows(pool, c, linears, num_rows, ActivationBits::k8, memory, peak, budget_s);
   }
 }
 

@@ -10,17 +10,20 @@ namespace {
 
 void QuantizeAll(const float* x, int num_rows, int k, QuantizedRowsBuffer& out) {
   out.Resize(num_rows, k);
+  const auto quantize = out.bits() == ActivationBits::k8 ? ref::QuantizeByteRow : ref::QuantizeRow;
   for (int row = 0; row < num_rows; ++row) {
-    ref::QuantizeRow(x + static_cast<size_t>(row) * k, k, out.row_planes(row),
-                     out.row_scales(row), out.row_sums(row));
+    quantize(x + static_cast<size_t>(row) * k, k, out.row_planes(row), out.row_scales(row),
+             out.row_sums(row));
   }
 }
 
 std::vector<float> DequantizeAll(const QuantizedRows& x) {
   std::vector<float> floats(static_cast<size_t>(x.num_rows) * x.k);
+  const auto dequantize =
+      x.bits == ActivationBits::k8 ? ref::DequantizeByteRow : ref::DequantizeRow;
   for (int row = 0; row < x.num_rows; ++row) {
-    ref::DequantizeRow(x.row_planes(row), x.row_scales(row), x.k,
-                       floats.data() + static_cast<size_t>(row) * x.k);
+    dequantize(x.row_planes(row), x.row_scales(row), x.k,
+               floats.data() + static_cast<size_t>(row) * x.k);
   }
   return floats;
 }
@@ -43,12 +46,12 @@ void RunLinear(const Linear& linear, const Activations& x, float* y, ptrdiff_t y
     return;
   }
   QuantizedRows rows = x.quantized;
-  QuantizedRowsBuffer quantized;
+  QuantizedRowsBuffer quantized(rows.bits);
   if (rows.planes == nullptr) {
     QuantizeAll(x.floats, x.num_rows, x.k, quantized);
     rows = quantized.view();
   }
-  QuantizedRowsBuffer permuted;
+  QuantizedRowsBuffer permuted(rows.bits);
   const int32_t* const permutation = linear.permutation();
   if (permutation != nullptr) {
     const std::vector<float> floats = DequantizeAll(rows);

@@ -18,18 +18,22 @@ namespace sheaf::kernels::HWY_NAMESPACE {
 using IntLaneTag = hn::RebindToSigned<LaneTag>;
 using BitsLaneTag = hn::RebindToUnsigned<LaneTag>;
 
-// One run of 8 inputs is one 128-bit vector of int16.
+// One run of 8 inputs is one 128-bit vector of int16. The upper byte of q + 128 is the hi plane,
+// the lower byte of q the lo plane.
+alignas(16) inline constexpr uint8_t kPlaneBytes[16] = {1, 5, 9, 13, 3, 7, 11, 15,
+                                                        0, 4, 8, 12, 2, 6, 10, 14};
 using RunTag = hn::FixedTag<int16_t, 8>;
 using RunBytesTag = hn::FixedTag<uint8_t, 16>;
 using PlaneRunTag = hn::FixedTag<uint8_t, 8>;
 
 // The bits of the largest |x|: of a NaN or Inf when there is one, as these are above every finite
 // value.
+template <int kCount>
 uint32_t LargestMagnitudeBits(const float* x) {
   const BitsLaneTag bits;
   const auto magnitude = hn::Set(bits, 0x7fffffffu);
   auto largest = hn::Zero(bits);
-  for (int i = 0; i < kActivationGroup; i += kVectorLanes) {
+  for (int i = 0; i < kCount; i += kVectorLanes) {
     const auto value = hn::And(hn::BitCast(bits, hn::LoadU(LaneTag(), x + i)), magnitude);
     largest = hn::Max(largest, value);
   }
@@ -37,7 +41,7 @@ uint32_t LargestMagnitudeBits(const float* x) {
 }
 
 void QuantizeGroup(const float* x, int8_t* planes, float* scale, int32_t* sums) {
-  const uint32_t largest_bits = LargestMagnitudeBits(x);
+  const uint32_t largest_bits = LargestMagnitudeBits<kActivationGroup>(x);
   float largest;
   std::memcpy(&largest, &largest_bits, sizeof(largest));
   const bool finite = largest_bits < 0x7f800000u;
@@ -60,9 +64,6 @@ void QuantizeGroup(const float* x, int8_t* planes, float* scale, int32_t* sums) 
     for (int i = 0; i < kSumGranule; ++i) sum += q[granule * kSumGranule + i];
     sums[granule] = sum;
   }
-  // The upper byte of q + 128 is the hi plane, the lower byte of q the lo plane.
-  alignas(16) static constexpr uint8_t kPlaneBytes[16] = {1, 5, 9, 13, 3, 7, 11, 15,
-                                                          0, 4, 8, 12, 2, 6, 10, 14};
   const auto order = hn::Load(RunBytesTag(), kPlaneBytes);
   const auto low_byte = hn::Set(RunTag(), 0x00ff);
   const auto half = hn::Set(RunTag(), 128);
@@ -138,6 +139,67 @@ void DequantizeRowSimd(const int8_t* planes, const float* scales, int k, float* 
   }
 }
 
+void QuantizeByteGranule(const float* x, int8_t* bytes, float* scale, int32_t* sum) {
+  const uint32_t largest_bits = LargestMagnitudeBits<kSumGranule>(x);
+  float largest;
+  std::memcpy(&largest, &largest_bits, sizeof(largest));
+  const bool finite = largest_bits < 0x7f800000u;
+  *sum = 0;
+  if (!finite || largest < kSmallestGroupMaximum) {
+    *scale = finite ? 0.0f : std::numeric_limits<float>::quiet_NaN();
+    std::memset(bytes, 0, kSumGranule);
+    return;
+  }
+  *scale = largest / 127.0f;
+  const auto inverse = hn::Set(LaneTag(), 127.0f / largest);
+  const hn::Rebind<int16_t, IntLaneTag> narrow;
+  alignas(64) int16_t q[kSumGranule];
+  for (int i = 0; i < kSumGranule; i += kVectorLanes) {
+    const auto rounded = hn::NearestInt(hn::Mul(hn::LoadU(LaneTag(), x + i), inverse));
+    hn::StoreU(hn::DemoteTo(narrow, rounded), narrow, q + i);
+  }
+  for (int i = 0; i < kSumGranule; ++i) *sum += q[i];
+  const auto order = hn::Load(RunBytesTag(), kPlaneBytes);
+  for (int run = 0; run < kSumGranule; run += 8) {
+    const auto value = hn::BitCast(RunBytesTag(), hn::Load(RunTag(), q + run));
+    const auto ordered = hn::TableLookupBytes(value, order);
+    hn::StoreU(hn::UpperHalf(PlaneRunTag(), ordered), PlaneRunTag(),
+               reinterpret_cast<uint8_t*>(bytes) + run);
+  }
+}
+
+void QuantizeByteRowSimd(const float* x, int k, int8_t* bytes, float* scales, int32_t* sums) {
+  for (int granule = 0; granule < NumGroups(k) * kSumsPerGroup; ++granule) {
+    const int first = granule * kSumGranule;
+    const int count = std::clamp(k - first, 0, kSumGranule);
+    alignas(64) float padded[kSumGranule];
+    if (count < kSumGranule) {
+      std::fill(std::copy_n(x + std::min(first, k), count, padded), padded + kSumGranule, 0.0f);
+    }
+    QuantizeByteGranule(count < kSumGranule ? padded : x + first, bytes + first, scales + granule,
+                        sums + granule);
+  }
+}
+
+void SumByteRowSimd(const int8_t* bytes, int k, int32_t* sums) {
+  for (int granule = 0; granule < NumGroups(k) * kSumsPerGroup; ++granule) {
+    int32_t sum = 0;
+    for (int i = 0; i < kSumGranule; ++i) sum += bytes[granule * kSumGranule + i];
+    sums[granule] = sum;
+  }
+}
+
+// Plain loops: only products with float or permuted weights ask for it.
+void DequantizeByteRowSimd(const int8_t* bytes, const float* scales, int k, float* x) {
+  for (int run = 0; run < k; run += 8) {
+    float values[8];
+    for (int slot = 0; slot < 8; ++slot) {
+      values[kPlaneOrder[slot]] = scales[run / kSumGranule] * static_cast<float>(bytes[run + slot]);
+    }
+    std::memcpy(x + run, values, std::min(8, k - run) * sizeof(float));
+  }
+}
+
 }  // namespace sheaf::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -147,6 +209,9 @@ namespace sheaf::kernels {
 HWY_EXPORT(QuantizeRowSimd);
 HWY_EXPORT(SumRowSimd);
 HWY_EXPORT(DequantizeRowSimd);
+HWY_EXPORT(QuantizeByteRowSimd);
+HWY_EXPORT(SumByteRowSimd);
+HWY_EXPORT(DequantizeByteRowSimd);
 
 void QuantizeRow(const float* x, int k, int8_t* planes, float* scales, int32_t* sums) {
   if (internal::UseReference()) return ref::QuantizeRow(x, k, planes, scales, sums);
@@ -161,6 +226,21 @@ void SumRow(const int8_t* planes, int k, int32_t* sums) {
 void DequantizeRow(const int8_t* planes, const float* scales, int k, float* x) {
   if (internal::UseReference()) return ref::DequantizeRow(planes, scales, k, x);
   HWY_DYNAMIC_DISPATCH(DequantizeRowSimd)(planes, scales, k, x);
+}
+
+void QuantizeByteRow(const float* x, int k, int8_t* bytes, float* scales, int32_t* sums) {
+  if (internal::UseReference()) return ref::QuantizeByteRow(x, k, bytes, scales, sums);
+  HWY_DYNAMIC_DISPATCH(QuantizeByteRowSimd)(x, k, bytes, scales, sums);
+}
+
+void SumByteRow(const int8_t* bytes, int k, int32_t* sums) {
+  if (internal::UseReference()) return ref::SumByteRow(bytes, k, sums);
+  HWY_DYNAMIC_DISPATCH(SumByteRowSimd)(bytes, k, sums);
+}
+
+void DequantizeByteRow(const int8_t* bytes, const float* scales, int k, float* x) {
+  if (internal::UseReference()) return ref::DequantizeByteRow(bytes, scales, k, x);
+  HWY_DYNAMIC_DISPATCH(DequantizeByteRowSimd)(bytes, scales, k, x);
 }
 
 }  // namespace sheaf::kernels

@@ -8,7 +8,7 @@
 namespace sheaf::kernels::ref {
 namespace {
 
-// Where input i of a group lies in a plane.
+// Where input i of a group, or of a part of one, lies in a plane.
 int PlaneIndex(int i) {
   for (int slot = 0; slot < 8; ++slot) {
     if (kPlaneOrder[slot] == i % 8) return i / 8 * 8 + slot;
@@ -63,6 +63,48 @@ void DequantizeRow(const int8_t* planes, const float* scales, int k, float* x) {
     const int group = i / kActivationGroup;
     const int8_t* hi = planes + size_t{kGroupBytes} * group + PlaneIndex(i % kActivationGroup);
     x[i] = scales[group] * static_cast<float>(256 * hi[0] + hi[kActivationGroup]);
+  }
+}
+
+void QuantizeByteRow(const float* x, int k, int8_t* bytes, float* scales, int32_t* sums) {
+  for (int granule = 0; granule < NumGroups(k) * kSumsPerGroup; ++granule) {
+    const int first = granule * kSumGranule;
+    const int count = std::clamp(k - first, 0, kSumGranule);
+    int8_t* out = bytes + first;
+    std::memset(out, 0, kSumGranule);
+    sums[granule] = 0;
+    float amax = 0;
+    bool finite = true;
+    for (int i = 0; i < count; ++i) {
+      finite = finite && std::isfinite(x[first + i]);
+      amax = std::max(amax, std::fabs(x[first + i]));
+    }
+    if (!finite || amax < kSmallestGroupMaximum) {
+      scales[granule] = finite ? 0.0f : std::numeric_limits<float>::quiet_NaN();
+      continue;
+    }
+    scales[granule] = amax / 127.0f;
+    const float inverse = 127.0f / amax;
+    for (int i = 0; i < count; ++i) {
+      const int q = static_cast<int>(std::nearbyint(x[first + i] * inverse));
+      out[PlaneIndex(i)] = static_cast<int8_t>(q);
+      sums[granule] += q;
+    }
+  }
+}
+
+void SumByteRow(const int8_t* bytes, int k, int32_t* sums) {
+  for (int granule = 0; granule < NumGroups(k) * kSumsPerGroup; ++granule) {
+    sums[granule] = 0;
+    for (int i = 0; i < kSumGranule; ++i) sums[granule] += bytes[granule * kSumGranule + i];
+  }
+}
+
+void DequantizeByteRow(const int8_t* bytes, const float* scales, int k, float* x) {
+  for (int i = 0; i < k; ++i) {
+    const int granule = i / kSumGranule;
+    const int8_t q = bytes[granule * kSumGranule + PlaneIndex(i % kSumGranule)];
+    x[i] = scales[granule] * static_cast<float>(q);
   }
 }
 

@@ -229,8 +229,10 @@ void Products(Random& random) {
   const int n = 37, k = 200, rows = 5;
   const std::vector<float> x = random.Floats(rows * k, 3.0f);
   QuantizedRowsBuffer quantized;
+  QuantizedRowsBuffer bytes(ActivationBits::k8);
   ThreadPool pool(2);
   QuantizeRows(pool, x.data(), rows, k, quantized);
+  QuantizeRows(pool, x.data(), rows, k, bytes);
   Activations activations;
   activations.num_rows = rows;
   activations.k = k;
@@ -295,6 +297,13 @@ void Products(Random& random) {
     RunLinears(pool, std::span(&call, 1));
     ref::RunLinear(*linear, activations, y_ref.data(), n);
     Report(name, y, y_ref);
+    if (!linear->is_integer()) continue;
+    Activations of_bytes = activations;
+    of_bytes.quantized = bytes.view();
+    const LinearCall byte_call = {linear, &of_bytes, y.data(), n};
+    RunLinears(pool, std::span(&byte_call, 1));
+    ref::RunLinear(*linear, of_bytes, y_ref.data(), n);
+    Report((std::string(name) + " of 8-bit activations").c_str(), y, y_ref);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <memory>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -41,8 +42,9 @@ class ExpertFfnTest : public testing::TestWithParam<std::string> {
     if (HasFailure()) ADD_FAILURE() << "repeat with SHEAF_TEST_SEED=" << seed_;
   }
 
-  void MakeInput(int num_rows, int hidden) {
+  void MakeInput(int num_rows, int hidden, ActivationBits bits = ActivationBits::k16) {
     floats_ = RandomActivations(random_, size_t(num_rows) * hidden);
+    buffer_ = QuantizedRowsBuffer(bits);
     QuantizeRows(pool_, floats_.data(), num_rows, hidden, buffer_);
   }
 
@@ -64,10 +66,12 @@ INSTANTIATE_TEST_SUITE_P(Targets, ExpertFfnTest, testing::ValuesIn(AvailableCpuT
                          [](const auto& param) { return param.param; });
 
 TEST_P(ExpertFfnTest, EveryStorageInOneCallAsTheReference) {
-  for (int intermediate : {128, 200, 272}) {
+  for (const auto& [intermediate, bits] :
+       {std::pair{128, ActivationBits::k16}, std::pair{200, ActivationBits::k8},
+        std::pair{272, ActivationBits::k16}, std::pair{272, ActivationBits::k8}}) {
     const int hidden = 320;
     const int num_rows = 50;
-    MakeInput(num_rows, hidden);
+    MakeInput(num_rows, hidden, bits);
     std::vector<std::unique_ptr<Expert>> experts;
     experts.push_back(MakeExpert(random_, hidden, intermediate, W4Options{.segment = 128}));
     experts.push_back(
@@ -150,7 +154,7 @@ TEST_P(ExpertFfnTest, CloseToTheFormulaInDoubles) {
 TEST_P(ExpertFfnTest, ATokenDoesNotDependOnTheOtherJobsNorOnThreads) {
   const int hidden = 384;
   const int intermediate = 256;
-  MakeInput(20, hidden);
+  MakeInput(20, hidden, random_() % 2 == 0 ? ActivationBits::k16 : ActivationBits::k8);
   const auto a = MakeExpert(random_, hidden, intermediate, W4Options{});
   const auto b = MakeExpert(random_, hidden, intermediate, W4Options{});
   const std::vector<int32_t> many = RandomRows(30, 20);
@@ -169,12 +173,14 @@ TEST_P(ExpertFfnTest, ATokenDoesNotDependOnTheOtherJobsNorOnThreads) {
 // From one item an expert to items of one row block and of some of its rows: as many threads as ask
 // for them (kernels/experts/expert_split.h). One row of tiles, two and more.
 TEST_P(ExpertFfnTest, AnyCutOfTheWorkGivesTheSameBits) {
-  for (int i = 0; i < 6; ++i) {
+  for (int i = 0; i < 8; ++i) {
+    const ActivationBits bits = i % 2 == 0 ? ActivationBits::k16 : ActivationBits::k8;
     const int hidden = 128 + static_cast<int>(random_() % 250);
     const int intermediate = 100 + static_cast<int>(random_() % 300);
     const int num_rows = 40;
-    SCOPED_TRACE(testing::Message() << "hidden=" << hidden << " intermediate=" << intermediate);
-    MakeInput(num_rows, hidden);
+    SCOPED_TRACE(testing::Message() << "hidden=" << hidden << " intermediate=" << intermediate
+                                    << " activation bits=" << int(bits));
+    MakeInput(num_rows, hidden, bits);
     std::vector<std::unique_ptr<Expert>> experts;
     std::vector<std::vector<int32_t>> rows;
     std::vector<std::vector<float>> out, expected;

@@ -5,6 +5,7 @@
 #include <limits>
 #include <memory>
 #include <random>
+#include <tuple>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -15,6 +16,13 @@ namespace sheaf::kernels {
 namespace {
 
 constexpr float kUntouched = 12345;
+constexpr ActivationBits kBothBits[] = {ActivationBits::k16, ActivationBits::k8};
+
+Activations FloatsOf(const std::vector<float>& floats, int num_rows, int k, ActivationBits bits) {
+  Activations x{.num_rows = num_rows, .k = k, .floats = floats.data(), .quantized = {}};
+  x.quantized.bits = bits;
+  return x;
+}
 
 std::vector<float> Multiply(ThreadPool& pool, const Linear& linear, const Activations& x,
                             ptrdiff_t y_stride) {
@@ -40,10 +48,19 @@ class LinearTest : public testing::TestWithParam<std::string> {
 
   // Against the reference's bits and, more loosely, against the weights' plain values.
   void Check(const RandomLinear& weights, int num_rows) {
+    for (const ActivationBits bits : kBothBits) {
+      SCOPED_TRACE(testing::Message() << "activation bits " << int(bits));
+      Check(weights, num_rows, bits);
+      if (HasFatalFailure()) return;
+    }
+  }
+
+  void Check(const RandomLinear& weights, int num_rows, ActivationBits bits) {
     const int n = weights.linear().n();
     const int k = weights.linear().k();
     const std::vector<float> floats = RandomActivations(random_, size_t(num_rows) * k);
-    const Activations x{.num_rows = num_rows, .k = k, .floats = floats.data(), .quantized = {}};
+    const Activations x = FloatsOf(floats, num_rows, k, bits);
+    const bool rounds_to_bytes = bits == ActivationBits::k8 && weights.linear().is_integer();
     const ptrdiff_t y_stride = n + 3;
     const std::vector<float> y = Multiply(pool_, weights.linear(), x, y_stride);
     std::vector<float> expected(y.size(), kUntouched);
@@ -53,14 +70,20 @@ class LinearTest : public testing::TestWithParam<std::string> {
       for (int output = 0; output < n; ++output) {
         double sum = 0;
         double magnitude = 0;
+        double weight_sum = 0;
+        float largest = 0;
         for (int i = 0; i < k; ++i) {
           const double product = weights.weight(output, i) * floats[size_t(row) * k + i];
           sum += product;
           magnitude += std::abs(product);
+          weight_sum += std::abs(weights.weight(output, i));
+          largest = std::max(largest, std::abs(floats[size_t(row) * k + i]));
         }
-        // 16-bit activations: far below what one wrong nibble would do.
+        // 16-bit activations: far below what one wrong nibble would do. 8-bit ones: half a unit of
+        // each, twice where they are put in another order.
+        const double rounded = rounds_to_bytes ? weight_sum * largest / 127 : 0;
         ASSERT_NEAR(y[row * y_stride + output], sum + weights.bias(output),
-                    1e-3 * magnitude + 1e-6 + 1e-6 * std::abs(weights.bias(output)))
+                    1e-3 * magnitude + rounded + 1e-6 + 1e-6 * std::abs(weights.bias(output)))
             << "row " << row << " output " << output;
       }
     }
@@ -177,6 +200,109 @@ TEST_P(LinearTest, EightBitZeroPointsAndNegativeScalesByHand) {
   EXPECT_EQ(y[1], -2.0f * (32512 * (3 - 250) + 2 * (255 - 250)));
 }
 
+// Two parts of 32 inputs with a scale each, in one segment: nibbles 0..7 less 8 in both, q = x in
+// the first, q = x / 2 in the second.
+TEST_P(LinearTest, ByteProductByHand) {
+  std::vector<uint8_t> nibbles(64 * 16, 0);
+  const uint8_t word[4] = {0x10, 0x32, 0x54, 0x76};
+  std::memcpy(nibbles.data(), word, 4);           // inputs 0..7
+  std::memcpy(nibbles.data() + 64 * 4, word, 4);  // inputs 32..39
+  std::vector<float> scales(2 * 16, 0.0f);
+  scales[0] = 0.5f;
+  Linear linear;
+  linear.storage = Linear::Storage::kW4;
+  linear.w4 = {.n = 1,
+               .k = 40,
+               .segment = 64,
+               .scale_format = ScaleFormat::kF32,
+               .codes = nibbles.data(),
+               .scales = scales.data()};
+  const float bias = 10;
+  linear.bias = &bias;
+  std::vector<float> x(40, 0.0f);
+  const float first[8] = {127, 1, 0, -1, 2, -2, 3, 100};
+  for (int i = 0; i < 8; ++i) {
+    x[i] = first[i];
+    x[32 + i] = 2 * first[7 - i];
+  }
+  const std::vector<float> y = Multiply(pool_, linear, FloatsOf(x, 1, 40, ActivationBits::k8), 1);
+  // 127 * -8 + 1 * -7 + -1 * -5 + 2 * -4 + -2 * -3 + 3 * -2 + 100 * -1 = -1126; and of the second
+  // 100 * -8 + 3 * -7 + -2 * -6 + 2 * -5 + -1 * -4 + 1 * -2 + 127 * -1 = -944, times 2.
+  EXPECT_EQ(y[0], 0.5f * (-1126 - 2 * 944) + 10);
+  EXPECT_EQ(y[1], kUntouched);
+}
+
+// The largest sums of 32 inputs, of both signs: what 16-bit sums of pairs may not hold.
+TEST_P(LinearTest, ByteSumsDoNotOverflow) {
+  for (const int bits : {4, 8}) {
+    const int most = (1 << bits) - 1;
+    for (const int zero : {0, most}) {
+      // Nibbles of 15 and bytes of 255, or of 0, everywhere.
+      const std::vector<uint8_t> codes(size_t{16} * 128 * bits / 8,
+                                       static_cast<uint8_t>(zero == 0 ? 255 : 0));
+      const std::vector<float> scales(4 * 16, 1.0f);
+      const std::vector<uint8_t> zeros(4 * 16, static_cast<uint8_t>(zero));
+      for (const int segment : {32, 128}) {
+        Linear linear;
+        if (bits == 4) {
+          linear.storage = Linear::Storage::kW4;
+          linear.w4 = {.n = 16,
+                       .k = 128,
+                       .segment = segment,
+                       .scale_format = ScaleFormat::kF32,
+                       .codes = codes.data(),
+                       .scales = scales.data(),
+                       .zeros = zeros.data()};
+        } else {
+          linear.storage = Linear::Storage::kW8;
+          linear.w8 = {.n = 16,
+                       .k = 128,
+                       .segment = segment,
+                       .scale_format = ScaleFormat::kF32,
+                       .codes = codes.data(),
+                       .scales = scales.data(),
+                       .zeros = zeros.data()};
+        }
+        for (const float sign : {1.0f, -1.0f}) {
+          for (const int num_rows : {1, 2, 5, 13}) {
+            const std::vector<float> x(size_t(num_rows) * 128, sign * 127);
+            const std::vector<float> y =
+                Multiply(pool_, linear, FloatsOf(x, num_rows, 128, ActivationBits::k8), 16);
+            const float wanted = sign * (zero == 0 ? 128.0f : -128.0f) * float(most) * 127.0f;
+            for (int i = 0; i < num_rows * 16; ++i) ASSERT_EQ(y[i], wanted) << i;
+          }
+        }
+      }
+    }
+  }
+}
+
+// How far 8 bits are from 16, so that a change of either is seen: of normal activations about 0.6 %
+// and 0.002 %.
+TEST_P(LinearTest, ErrorOfEightBitActivations) {
+  const int n = 64, k = 2048, num_rows = 4;
+  const RandomLinear weights(random_, W4Options{.n = n, .k = k});
+  std::normal_distribution<float> normal;
+  std::vector<float> floats(size_t{num_rows} * k);
+  for (float& value : floats) value = normal(random_);
+  for (const auto& [bits, least, most] :
+       {std::tuple{ActivationBits::k8, 2e-3, 1.2e-2}, std::tuple{ActivationBits::k16, 0.0, 6e-5}}) {
+    const std::vector<float> y =
+        Multiply(pool_, weights.linear(), FloatsOf(floats, num_rows, k, bits), n);
+    double error = 0, square = 0;
+    for (int row = 0; row < num_rows; ++row) {
+      for (int output = 0; output < n; ++output) {
+        double sum = 0;
+        for (int i = 0; i < k; ++i) sum += weights.weight(output, i) * floats[size_t(row) * k + i];
+        error += (y[row * n + output] - sum) * (y[row * n + output] - sum);
+        square += sum * sum;
+      }
+    }
+    EXPECT_GT(std::sqrt(error / square), least) << int(bits);
+    EXPECT_LT(std::sqrt(error / square), most) << int(bits);
+  }
+}
+
 // The largest sums of a segment, of both signs: 128 inputs of 32512 times 255, and times -255.
 TEST_P(LinearTest, EightBitSumsDoNotOverflow) {
   for (const float sign : {1.0f, -1.0f}) {
@@ -290,14 +416,15 @@ TEST_P(LinearTest, PiecesOfManyBlocks) {
                                     << num_rows << " threads=" << num_threads);
     const RandomLinear weights(random_, options);
     const std::vector<float> floats = RandomActivations(random_, size_t(num_rows) * options.k);
-    const Activations x{
-        .num_rows = num_rows, .k = options.k, .floats = floats.data(), .quantized = {}};
     ThreadPool pool(num_threads);
-    const std::vector<float> y = Multiply(pool, weights.linear(), x, options.n + 5);
-    std::vector<float> expected(y.size(), kUntouched);
-    ref::RunLinear(weights.linear(), x, expected.data(), options.n + 5);
-    ExpectSameBits(y, expected);
-    if (HasFailure()) return;
+    for (const ActivationBits bits : kBothBits) {
+      const Activations x = FloatsOf(floats, num_rows, options.k, bits);
+      const std::vector<float> y = Multiply(pool, weights.linear(), x, options.n + 5);
+      std::vector<float> expected(y.size(), kUntouched);
+      ref::RunLinear(weights.linear(), x, expected.data(), options.n + 5);
+      ExpectSameBits(y, expected);
+      if (HasFailure()) return;
+    }
   }
 }
 
@@ -378,17 +505,20 @@ TEST_P(LinearTest, ARowDoesNotDependOnItsNeighboursNorOnThreads) {
   const RandomLinear eight_bit(random_, IntegerOptions{.n = n, .k = k, .zeros = true, .bits = 8});
   const RandomLinear dense(random_, DenseOptions{.n = n, .k = k});
   const std::vector<float> floats = RandomActivations(random_, size_t(num_rows) * k);
-  const Activations all{.num_rows = num_rows, .k = k, .floats = floats.data(), .quantized = {}};
   ThreadPool one(1);
   ThreadPool three(3);
-  for (const RandomLinear* weights : {&four_bit, &eight_bit, &dense}) {
-    const std::vector<float> y = Multiply(three, weights->linear(), all, n);
-    ExpectSameBits(Multiply(one, weights->linear(), all, n), y);
-    for (int row = 0; row < num_rows; ++row) {
-      const Activations alone{
-          .num_rows = 1, .k = k, .floats = &floats[size_t(row) * k], .quantized = {}};
-      const std::vector<float> y_alone = Multiply(pool_, weights->linear(), alone, n);
-      for (int i = 0; i < n; ++i) ASSERT_EQ(BitsOf(y_alone[i]), BitsOf(y[row * n + i]));
+  for (const ActivationBits bits : kBothBits) {
+    const Activations all = FloatsOf(floats, num_rows, k, bits);
+    for (const RandomLinear* weights : {&four_bit, &eight_bit, &dense}) {
+      const std::vector<float> y = Multiply(three, weights->linear(), all, n);
+      ExpectSameBits(Multiply(one, weights->linear(), all, n), y);
+      for (int row = 0; row < num_rows; ++row) {
+        Activations alone = all;
+        alone.num_rows = 1;
+        alone.floats += size_t(row) * k;
+        const std::vector<float> y_alone = Multiply(pool_, weights->linear(), alone, n);
+        for (int i = 0; i < n; ++i) ASSERT_EQ(BitsOf(y_alone[i]), BitsOf(y[row * n + i]));
+      }
     }
   }
 }
@@ -400,42 +530,45 @@ TEST_P(LinearTest, NotANumberStaysInItsRow) {
   const RandomLinear dense(random_, DenseOptions{.n = 20, .k = k});
   std::vector<float> floats = RandomActivations(random_, size_t{14} * k);
   floats[5 * k + 299] = std::numeric_limits<float>::quiet_NaN();
-  const Activations x{.num_rows = 14, .k = k, .floats = floats.data(), .quantized = {}};
-  for (const RandomLinear* weights : {&four_bit, &eight_bit, &dense}) {
-    const std::vector<float> y = Multiply(pool_, weights->linear(), x, 20);
-    for (int i = 0; i < 14 * 20; ++i) ASSERT_EQ(std::isnan(y[i]), i / 20 == 5) << i;
+  for (const ActivationBits bits : kBothBits) {
+    const Activations x = FloatsOf(floats, 14, k, bits);
+    for (const RandomLinear* weights : {&four_bit, &eight_bit, &dense}) {
+      const std::vector<float> y = Multiply(pool_, weights->linear(), x, 20);
+      for (int i = 0; i < 14 * 20; ++i) ASSERT_EQ(std::isnan(y[i]), i / 20 == 5) << i;
+    }
   }
 }
 
 TEST_P(LinearTest, MissingFormsAreMadeFromTheOthers) {
   const int k = 260;
   const int num_rows = 3;
-  const std::vector<float> floats = RandomActivations(random_, size_t{num_rows} * k);
-  QuantizedRowsBuffer buffer;
-  QuantizeRows(pool_, floats.data(), num_rows, k, buffer);
-  const Activations only_floats{
-      .num_rows = num_rows, .k = k, .floats = floats.data(), .quantized = {}};
-  const Activations only_quantized{
-      .num_rows = num_rows, .k = k, .floats = nullptr, .quantized = buffer.view()};
-  const RandomLinear four_bit(random_, W4Options{.n = 40, .k = k});
-  const RandomLinear permuted(random_, W4Options{.n = 40, .k = k, .permutation = true});
-  const RandomLinear eight_bit(random_,
-                               IntegerOptions{.n = 40, .k = k, .permutation = true, .bits = 8});
-  for (const RandomLinear* weights : {&four_bit, &permuted, &eight_bit}) {
-    ExpectSameBits(Multiply(pool_, weights->linear(), only_floats, 40),
-                   Multiply(pool_, weights->linear(), only_quantized, 40));
+  for (const ActivationBits bits : kBothBits) {
+    const std::vector<float> floats = RandomActivations(random_, size_t{num_rows} * k);
+    QuantizedRowsBuffer buffer(bits);
+    QuantizeRows(pool_, floats.data(), num_rows, k, buffer);
+    const Activations only_floats = FloatsOf(floats, num_rows, k, bits);
+    const Activations only_quantized{
+        .num_rows = num_rows, .k = k, .floats = nullptr, .quantized = buffer.view()};
+    const RandomLinear four_bit(random_, W4Options{.n = 40, .k = k});
+    const RandomLinear permuted(random_, W4Options{.n = 40, .k = k, .permutation = true});
+    const RandomLinear eight_bit(random_,
+                                 IntegerOptions{.n = 40, .k = k, .permutation = true, .bits = 8});
+    for (const RandomLinear* weights : {&four_bit, &permuted, &eight_bit}) {
+      ExpectSameBits(Multiply(pool_, weights->linear(), only_floats, 40),
+                     Multiply(pool_, weights->linear(), only_quantized, 40));
+    }
+    // Float weights read what the quantized rows stand for.
+    std::vector<float> dequantized(floats.size());
+    for (int row = 0; row < num_rows; ++row) {
+      DequantizeRow(bits, buffer.view().row_planes(row), buffer.view().row_scales(row), k,
+                    &dequantized[size_t(row) * k]);
+    }
+    const Activations as_floats{
+        .num_rows = num_rows, .k = k, .floats = dequantized.data(), .quantized = {}};
+    const RandomLinear dense(random_, DenseOptions{.n = 40, .k = k});
+    ExpectSameBits(Multiply(pool_, dense.linear(), only_quantized, 40),
+                   Multiply(pool_, dense.linear(), as_floats, 40));
   }
-  // Float weights read what the quantized rows stand for.
-  std::vector<float> dequantized(floats.size());
-  for (int row = 0; row < num_rows; ++row) {
-    DequantizeRow(buffer.view().row_planes(row), buffer.view().row_scales(row), k,
-                  &dequantized[size_t(row) * k]);
-  }
-  const Activations as_floats{
-      .num_rows = num_rows, .k = k, .floats = dequantized.data(), .quantized = {}};
-  const RandomLinear dense(random_, DenseOptions{.n = 40, .k = k});
-  ExpectSameBits(Multiply(pool_, dense.linear(), only_quantized, 40),
-                 Multiply(pool_, dense.linear(), as_floats, 40));
 }
 
 TEST_P(LinearTest, SeveralProductsInOneLoop) {
