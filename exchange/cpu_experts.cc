@@ -20,10 +20,10 @@ absl::Status CpuExpertCompute::Complete(float* out) {
     out += job.rows.size() * static_cast<size_t>(x.k);
   }
   if (x.sums == nullptr) {
-    const size_t sums_a_row = static_cast<size_t>(x.groups()) * kernels::kSumsPerGroup;
+    const size_t sums_a_row = x.sums_a_row();
     sums_.resize(sums_a_row * static_cast<size_t>(x.num_rows));
     const auto sum = [&](int64_t row) {
-      kernels::SumRow(x.row_planes(static_cast<int>(row)), x.k,
+      kernels::SumRow(x.bits, x.row_planes(static_cast<int>(row)), x.k,
                       sums_.data() + sums_a_row * static_cast<size_t>(row));
     };
     if (x.num_rows < kRowsWorthThreads) {

@@ -150,7 +150,7 @@ absl::Status Worker::Life::Start() {
       config_.model, config_.threads, store_, announced_, *bell_,
       [loader = loader_.get()](uint64_t number) { loader->Seen(number); }, this, config_.wait);
   LinkListenerOptions listen;
-  listen.self = {config_.model.digest, config_.instance, config_.secret};
+  listen.self = {config_.model.digest, config_.instance, config_.secret, engine_.takes_8_bits()};
   listen.on_refused = [this](const RefusedHello& refused) { OnRefused(refused); };
   SHEAF_ASSIGN_OR_RETURN(
       listener_, links_.Listen(listen, *bell_,

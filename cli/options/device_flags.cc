@@ -47,6 +47,11 @@ absl::Status CheckWorkerDevices(const RouterOptions& options) {
     SHEAF_ASSIGN_OR_RETURN(const std::optional<int> ordinal,
                            ParseDevice("--worker-device", device));
     if (!ordinal.has_value()) continue;
+    if (options.activation_bits != kernels::ActivationBits::k16) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "--activation-bits: wanted 16 with experts on a GPU, got 8 with --worker-device %s",
+          device));
+    }
     if (options.pool.workers == 0 || options.transport == TransportKind::kInProcess) {
       return absl::InvalidArgumentError(absl::StrFormat(
           "--worker-device: wanted workers that are processes, since a GPU belongs to one, got "

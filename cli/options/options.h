@@ -22,6 +22,7 @@
 #include "cli/process/kv_memory.h"
 #include "exchange/link/frame_mac.h"
 #include "kernels/attention/kv_format.h"
+#include "kernels/linear/quantized_rows.h"
 #include "model/lm_head.h"
 #include "model/repack/file_linear.h"
 #include "router/schedule/speculation/speculator.h"
@@ -63,6 +64,8 @@ struct RouterOptions {
   int64_t max_preparing_bytes = int64_t{256} << 20;  // of request bodies in memory
   LmHeadDtype lm_head = LmHeadDtype::kAuto;
   kernels::KvFormat kv_format = kernels::KvFormat::kBF16;
+  // of what products with integer weights read
+  kernels::ActivationBits activation_bits = kernels::ActivationBits::k16;
   int64_t kv_cache_memory_bytes = int64_t{1} << 30;  // kAutoKvMemory = what is left
   int block_size = 16;  // tokens a KV block
   int64_t kv_offload_bytes = 0;   // of evicted blocks that are kept; 0 = none are

@@ -17,6 +17,7 @@ namespace sheaf {
 // Values that need a conversion after parsing.
 struct RouterFlagTexts {
   std::string kv_cache_dtype = "auto";
+  int activation_bits = 16;
   std::string combine_format = "float32";
   std::string latent_cache = "split";
   std::string speculative_config;

@@ -24,10 +24,11 @@ absl::StatusOr<Referee> MakeCheckpointReferee(std::shared_ptr<const Checkpoint> 
     kernels::ExpertScratch memory;
     std::vector<kernels::ExpertJob> jobs{{&read.weights, rows, out}};
     kernels::QuantizedRows summed = x;
-    const size_t sums_a_row = static_cast<size_t>(x.groups()) * kernels::kSumsPerGroup;
+    const size_t sums_a_row = x.sums_a_row();
     std::vector<int32_t> sums(sums_a_row * static_cast<size_t>(x.num_rows));
     for (int row = 0; row < x.num_rows; ++row) {
-      kernels::SumRow(x.row_planes(row), x.k, sums.data() + sums_a_row * static_cast<size_t>(row));
+      kernels::SumRow(x.bits, x.row_planes(row), x.k,
+                      sums.data() + sums_a_row * static_cast<size_t>(row));
     }
     summed.sums = sums.data();
     kernels::RunExperts(pool, summed, jobs, memory);

@@ -85,6 +85,7 @@ class LinkedBackend : public ExpertBackend, private EngineObserver {
     LinkPoolOptions pool;
     pool.model = model;
     pool.router = router;
+    pool.rows_of_8_bits = options.activation_bits == kernels::ActivationBits::k8;
     pool.times.late_floor = milliseconds(options.late_floor_ms);
     SHEAF_ASSIGN_OR_RETURN(
         links_, LinkPool::Create(pool, std::move(connector), parts.clock, &observer_));

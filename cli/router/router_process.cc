@@ -216,6 +216,7 @@ absl::Status RouterProcess::Impl::OpenRanks() {
   hub.settings.whole_latents = options.whole_latents;
   hub.settings.max_batched_tokens = options.max_num_batched_tokens;
   hub.settings.max_model_len = max_model_len;
+  hub.settings.activation_bits = options.activation_bits;
   SHEAF_ASSIGN_OR_RETURN(hub.model, IdentityOf(*checkpoint, config));
   SHEAF_ASSIGN_OR_RETURN(hub.token, ReadToken(options.pool.cluster_token_file));
   SHEAF_ASSIGN_OR_RETURN(hub.tls, OpenClusterTls(options.pool.tls, tls_report));
@@ -306,6 +307,8 @@ absl::Status RouterProcess::Impl::BuildEngine() {
   spdlog::info("KV cache: {} blocks of {} tokens ({}); requests of up to {} tokens",
                cache->num_blocks(), cache->block_size(), kernels::KvFormatName(options.kv_format),
                max_model_len);
+  if (options.activation_bits == kernels::ActivationBits::k8)
+    spdlog::info("activations: 8 bits in products with integer weights (--activation-bits)");
   if (options.kv_offload_bytes > 0) {
     SHEAF_ASSIGN_OR_RETURN(block_store,
                            BlockStore::Create({static_cast<uint64_t>(options.kv_offload_bytes),
@@ -320,6 +323,7 @@ absl::Status RouterProcess::Impl::BuildEngine() {
   DecoderOptions decoder_options;
   decoder_options.max_batched_tokens = options.max_num_batched_tokens;
   decoder_options.max_model_len = max_model_len;
+  decoder_options.activation_bits = options.activation_bits;
   // In this very process they use the same pool.
   const bool with_workers = options.pool.workers > 0 || !options.coordinator.empty();
   decoder_options.experts_share_cores = with_workers && options.experts_share_cores;

@@ -19,7 +19,8 @@ constexpr size_t kModelAt = 8;
 constexpr size_t kWorkerAt = 16;
 constexpr size_t kRouterAt = 24;
 constexpr size_t kLinkAt = 32;
-constexpr size_t kIntegrityAt = 40;  // then 7 zero bytes: one number
+constexpr size_t kIntegrityAt = 40;  // with what follows one number
+constexpr size_t kRowsAt = 41;       // then 6 zero bytes
 constexpr size_t kNonceAt = 48;
 
 // Layout of the answer.
@@ -65,6 +66,7 @@ HelloBytes EncodeHello(const Hello& hello) {
   Put<uint64_t>(bytes, kRouterAt, hello.router.value());
   Put<uint64_t>(bytes, kLinkAt, hello.link.value());
   Put<uint64_t>(bytes, kIntegrityAt, static_cast<uint64_t>(hello.integrity));
+  bytes[kRowsAt] = hello.rows_of_8_bits ? 1 : 0;
   std::copy(hello.nonce.begin(), hello.nonce.end(), bytes.begin() + kNonceAt);
   return bytes;
 }
@@ -83,7 +85,10 @@ absl::StatusOr<Hello> DecodeHello(std::span<const uint8_t> bytes) {
   hello.router = InstanceId(Get<uint64_t>(bytes, kRouterAt));
   hello.link = LinkId(Get<uint64_t>(bytes, kLinkAt));
   if (hello.link == LinkId()) return Wrong("link", "not 0", 0);
-  if (absl::Status status = TakeIntegrity(Get<uint64_t>(bytes, kIntegrityAt), hello.integrity);
+  const auto settings = Get<uint64_t>(bytes, kIntegrityAt);
+  if (bytes[kRowsAt] > 1) return Wrong("rows", "0 or 1", int{bytes[kRowsAt]});
+  hello.rows_of_8_bits = bytes[kRowsAt] == 1;
+  if (absl::Status status = TakeIntegrity(settings & ~uint64_t{0xff00}, hello.integrity);
       !status.ok())
     return status;
   std::copy_n(bytes.begin() + kNonceAt, hello.nonce.size(), hello.nonce.begin());
@@ -105,8 +110,8 @@ absl::StatusOr<HelloAnswer> DecodeHelloAnswer(std::span<const uint8_t> bytes) {
   if (const auto magic = Get<uint32_t>(bytes, 0); magic != kAnswerMagic)
     return Wrong("answer's magic", kAnswerMagic, magic);
   const auto verdict = Get<uint32_t>(bytes, kVerdictAt);
-  if (verdict < 1 || verdict > static_cast<uint32_t>(HelloVerdict::kProve))
-    return Wrong("answer's verdict", "1..9", verdict);
+  if (verdict < 1 || verdict > static_cast<uint32_t>(HelloVerdict::kOtherActivations))
+    return Wrong("answer's verdict", "1..10", verdict);
   HelloAnswer answer;
   answer.verdict = static_cast<HelloVerdict>(verdict);
   if (absl::Status status =
@@ -161,6 +166,9 @@ absl::Status StatusOf(const HelloAnswer& answer, const Hello& hello) {
       return absl::FailedPreconditionError(
           absl::StrFormat("--exchange-integrity: this router has %s, the worker has %s",
                           NameOf(hello.integrity), NameOf(answer.integrity)));
+    case HelloVerdict::kOtherActivations:
+      return absl::FailedPreconditionError(
+          "--activation-bits: this router has 8, the worker's device takes 16 alone");
     case HelloVerdict::kOtherInstance:
       return absl::UnavailableError("the worker is gone; another process has its address");
     case HelloVerdict::kWrongKey:

@@ -3,7 +3,8 @@
 // which when). Nothing else is read from a connection before.
 //
 //   Hello        64 bytes, the router's: magic, protocol version, model digest, worker instance,
-//                router instance, link, integrity (1 byte), 7 zero bytes, nonce (16 bytes)
+//                router instance, link, integrity (1 byte), rows (1 byte: 0 of 16 bits, 1 of 8),
+//                6 zero bytes, nonce (16 bytes)
 //   HelloAnswer  48 bytes, the worker's, twice: magic, verdict, integrity (1 byte), 7 zero bytes,
 //                32 bytes: its nonce (kProve), its proof (kWelcome) or zeros (the rest)
 //   HelloProof   40 bytes, the router's: magic, 4 zero bytes, proof
@@ -31,6 +32,7 @@ struct Hello {
   LinkId link;  // chosen by the router, never used before
   FrameIntegrity integrity = FrameIntegrity::kNone;
   LinkNonce nonce{};
+  bool rows_of_8_bits = false;  // in the router's dispatches, instead of 16
   friend bool operator==(const Hello&, const Hello&) = default;
 };
 
@@ -40,10 +42,11 @@ enum class HelloVerdict : uint32_t {
   kOtherModel = 3,
   kOtherInstance = 4,  // the process that the router means has gone; this one has its address
   kWrongKey = 5,
-  kBusy = 6,            // too many links
-  kOtherIntegrity = 7,  // the sides' --exchange-integrity differ
-  kReplayed = 8,        // a hello that was heard before
-  kProve = 9,           // so far so good
+  kBusy = 6,               // too many links
+  kOtherIntegrity = 7,     // the sides' --exchange-integrity differ
+  kReplayed = 8,           // a hello that was heard before
+  kProve = 9,              // so far so good
+  kOtherActivations = 10,  // 8 bits, and the worker takes 16 alone
 };
 
 struct HelloAnswer {
@@ -72,8 +75,8 @@ absl::StatusOr<LinkProof> DecodeHelloProof(std::span<const uint8_t> bytes);
 std::string Describe(const Hello& hello);
 
 // What a router that said `hello` logs of an answer: OK for kWelcome and kProve;
-// kFailedPrecondition for another version, model or integrity (it will not get better),
-// kUnauthenticated for the key, kUnavailable for the rest.
+// kFailedPrecondition for another version, model, integrity or activations (it will not get
+// better), kUnauthenticated for the key, kUnavailable for the rest.
 absl::Status StatusOf(const HelloAnswer& answer, const Hello& hello);
 
 }  // namespace sheaf

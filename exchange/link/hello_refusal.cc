@@ -24,6 +24,8 @@ const char* NameOf(HelloRefusal cause) {
       return "replay";
     case HelloRefusal::kBusy:
       return "busy";
+    case HelloRefusal::kActivations:
+      return "activations";
   }
   return "";
 }
@@ -44,6 +46,8 @@ HelloRefusal RefusalOf(HelloVerdict verdict) {
       return HelloRefusal::kReplay;
     case HelloVerdict::kBusy:
       return HelloRefusal::kBusy;
+    case HelloVerdict::kOtherActivations:
+      return HelloRefusal::kActivations;
     case HelloVerdict::kWelcome:
     case HelloVerdict::kProve:
       break;
@@ -70,6 +74,8 @@ std::string WhyRefused(HelloVerdict verdict, const Hello& hello, FrameIntegrity 
       return of("the hello of a link that was made before, replayed");
     case HelloVerdict::kBusy:
       return of("there is no room for another link");
+    case HelloVerdict::kOtherActivations:
+      return of("--activation-bits: the router has 8, this worker's device takes 16 alone");
     case HelloVerdict::kWelcome:
     case HelloVerdict::kProve:
       break;

@@ -13,13 +13,14 @@ enum class HelloRefusal : uint8_t {
   kUnfinished,  // too late, cut short, or given way to newer ones
   kVersion,
   kModel,
-  kInstance,   // it means another process
-  kIntegrity,  // the sides' --exchange-integrity differ
-  kKey,        // its proof is wrong
-  kReplay,     // a hello of a link that was made already
-  kBusy,       // too many links
+  kInstance,     // it means another process
+  kIntegrity,    // the sides' --exchange-integrity differ
+  kKey,          // its proof is wrong
+  kReplay,       // a hello of a link that was made already
+  kBusy,         // too many links
+  kActivations,  // the router has --activation-bits 8, this worker's device takes 16 alone
 };
-inline constexpr int kHelloRefusals = 9;
+inline constexpr int kHelloRefusals = 10;
 const char* NameOf(HelloRefusal cause);  // as the metric's label
 
 struct RefusedHello {

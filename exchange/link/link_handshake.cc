@@ -11,7 +11,8 @@ constexpr char kRouterProof[] = "router's proof";
 constexpr char kWorkerProof[] = "worker's proof";
 
 Hello HelloOf(const LinkRequest& request, FrameIntegrity integrity, const LinkNonce& nonce) {
-  return {request.model_digest, request.worker, request.router, request.link, integrity, nonce};
+  return {request.model_digest,  request.worker, request.router, request.link, integrity, nonce,
+          request.rows_of_8_bits};
 }
 
 LinkProof ProofOf(const LinkKey& key, const char* whose, const HelloBytes& hello,
@@ -67,6 +68,7 @@ absl::StatusOr<HelloVerdict> WorkerHandshake::TakeHello(std::span<const uint8_t>
   if (hello_.worker != self_.instance) return HelloVerdict::kOtherInstance;
   if (hello_.model_digest != self_.model_digest) return HelloVerdict::kOtherModel;
   if (hello_.integrity != integrity_) return HelloVerdict::kOtherIntegrity;
+  if (hello_.rows_of_8_bits && !self_.takes_8_bits) return HelloVerdict::kOtherActivations;
   key_ = LinkKeyFor(self_.secret, self_.instance, hello_.router);
   return HelloVerdict::kProve;
 }

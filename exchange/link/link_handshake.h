@@ -31,6 +31,7 @@ struct LinkRequest {
   InstanceId router;
   LinkId link;  // never used before
   LinkKey key;
+  bool rows_of_8_bits = false;  // in its dispatches, instead of 16
 };
 
 // Who a worker is to those that say hello.
@@ -38,6 +39,7 @@ struct LinkIdentity {
   uint64_t model_digest = 0;
   InstanceId instance;
   LinkSecret secret{};
+  bool takes_8_bits = true;  // rows of them, beside those of 16
 };
 
 class RouterHandshake {

@@ -87,7 +87,7 @@ int LayerExchange::SendAsks(TimePoint now) {
 void LayerExchange::SendAsk(const Ask& ask, TimePoint now) {
   const WorkerPlan& plan = *ask.plan;
   const absl::StatusOr<std::span<uint8_t>> memory =
-      links_.Reserve(ask.worker, DispatchBytes(plan, chunk_.x.k), now);
+      links_.Reserve(ask.worker, DispatchBytes(plan, chunk_.x), now);
   absl::Status sent = memory.status();
   FrameHeader header;
   if (sent.ok()) {

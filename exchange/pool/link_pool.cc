@@ -24,6 +24,7 @@ PoolLinksOptions LinksOptions(const LinkPoolOptions& options) {
   PoolLinksOptions result;
   result.model = options.model;
   result.router = options.router;
+  result.rows_of_8_bits = options.rows_of_8_bits;
   result.times = options.times;
   result.silence = options.silence;
   result.life.first_back_off = options.first_back_off;

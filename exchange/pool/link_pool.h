@@ -43,6 +43,7 @@ namespace sheaf {
 struct LinkPoolOptions {
   ModelIdentity model;
   InstanceId router;
+  bool rows_of_8_bits = false;  // in dispatches, instead of 16
   AnswerTimesOptions times;
   Duration connect_timeout = std::chrono::seconds(2);
   Duration first_back_off = std::chrono::milliseconds(20);

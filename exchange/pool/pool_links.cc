@@ -98,7 +98,7 @@ bool PoolLinks::NextConnect(TimePoint now, ConnectJob& job) {
     job.worker = entry->endpoint.worker;
     job.addresses = entry->endpoint.addresses;
     job.request = {options_.model.digest, entry->endpoint.instance, options_.router,
-                   entry->connecting, entry->endpoint.key};
+                   entry->connecting,     entry->endpoint.key,      options_.rows_of_8_bits};
     return true;
   }
   return false;

@@ -50,6 +50,7 @@ struct WorkerEndpoint {
 struct PoolLinksOptions {
   ModelIdentity model;
   InstanceId router;
+  bool rows_of_8_bits = false;  // in dispatches, instead of 16
   LinkLifeOptions life;
   AnswerTimesOptions times;
   Duration silence = std::chrono::seconds(2);  // or 20 times what the answer is expected to take

@@ -12,40 +12,44 @@ static_assert(std::endian::native == std::endian::little,
               "payloads are sent as they lie in memory");
 static_assert(sizeof(ExpertRun) == 8, "a run travels as two int32");
 
-constexpr uint64_t kGroupBytes = 2 * kernels::kActivationGroup;
 constexpr int kTokensWorthThreads = 32;
+
+using kernels::ActivationBits;
 
 }  // namespace
 
-DispatchLayout::DispatchLayout(uint64_t tokens, uint64_t hidden, uint64_t experts, uint64_t pairs) {
+DispatchLayout::DispatchLayout(ActivationBits bits, uint64_t tokens, uint64_t hidden,
+                               uint64_t experts, uint64_t pairs) {
   const uint64_t groups = (hidden + kernels::kActivationGroup - 1) / kernels::kActivationGroup;
-  scales_at = tokens * groups * kGroupBytes;
-  runs_at = scales_at + tokens * groups * sizeof(float);
+  const auto scales_a_group = static_cast<uint64_t>(kernels::ScalesPerGroup(bits));
+  scales_at = tokens * groups * static_cast<uint64_t>(kernels::GroupBytes(bits));
+  runs_at = scales_at + tokens * groups * scales_a_group * sizeof(float);
   rows_at = runs_at + experts * sizeof(ExpertRun);
   total_bytes = rows_at + pairs * sizeof(int32_t);
 }
 
-uint64_t DispatchBytes(const WorkerPlan& plan, int hidden) {
-  return DispatchLayout(plan.token_rows.size(), static_cast<uint64_t>(hidden), plan.experts.size(),
-                        plan.rows.size())
+uint64_t DispatchBytes(const WorkerPlan& plan, const kernels::QuantizedRows& x) {
+  return DispatchLayout(x.bits, plan.token_rows.size(), static_cast<uint64_t>(x.k),
+                        plan.experts.size(), plan.rows.size())
       .total_bytes;
 }
 
 void EncodeDispatch(ThreadPool& pool, const WorkerPlan& plan, const kernels::QuantizedRows& x,
                     FrameHeader& header, uint8_t* out) {
   const size_t tokens = plan.token_rows.size();
-  const DispatchLayout layout(tokens, static_cast<uint64_t>(x.k), plan.experts.size(),
+  const DispatchLayout layout(x.bits, tokens, static_cast<uint64_t>(x.k), plan.experts.size(),
                               plan.rows.size());
   header.kind = FrameKind::kDispatch;
-  header.element = FrameElement::kInt16Groups;
+  header.element =
+      x.bits == ActivationBits::k8 ? FrameElement::kInt8Groups : FrameElement::kInt16Groups;
   header.hidden = static_cast<uint32_t>(x.k);
   header.tokens = static_cast<uint32_t>(tokens);
   header.pairs = static_cast<uint32_t>(plan.rows.size());
   header.experts = static_cast<uint32_t>(plan.experts.size());
   header.payload_bytes = layout.total_bytes;
 
-  const size_t plane_bytes = kGroupBytes * static_cast<size_t>(x.groups());
-  const size_t scale_bytes = sizeof(float) * static_cast<size_t>(x.groups());
+  const size_t plane_bytes = x.row_bytes();
+  const size_t scale_bytes = sizeof(float) * x.scales_a_row();
   const auto copy = [&](int64_t token) {
     const int row = plan.token_rows[static_cast<size_t>(token)];
     std::memcpy(out + plane_bytes * token, x.row_planes(row), plane_bytes);
@@ -73,7 +77,9 @@ absl::Status DecodeDispatch(const FrameHeader& header, std::span<const uint8_t> 
         absl::StrCat(Describe(header), ": empty (hidden ", header.hidden, ", tokens ",
                      header.tokens, ", pairs ", header.pairs, ", experts ", header.experts, ")"));
   }
-  const DispatchLayout layout(header.tokens, header.hidden, header.experts, header.pairs);
+  const ActivationBits bits =
+      header.element == FrameElement::kInt8Groups ? ActivationBits::k8 : ActivationBits::k16;
+  const DispatchLayout layout(bits, header.tokens, header.hidden, header.experts, header.pairs);
   if (payload.size() != layout.total_bytes || header.payload_bytes != layout.total_bytes) {
     return wrong("payload bytes", layout.total_bytes, payload.size());
   }
@@ -111,6 +117,7 @@ absl::Status DecodeDispatch(const FrameHeader& header, std::span<const uint8_t> 
 
   view.x.num_rows = static_cast<int>(header.tokens);
   view.x.k = static_cast<int>(header.hidden);
+  view.x.bits = bits;
   view.x.planes = reinterpret_cast<const int8_t*>(payload.data());
   view.x.scales = reinterpret_cast<const float*>(payload.data() + layout.scales_at);
   view.x.sums = nullptr;

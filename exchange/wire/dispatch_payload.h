@@ -3,7 +3,7 @@
 // them.
 //
 //   planes  [tokens][groups][256]   signed bytes, kernels/linear/quantized_rows.h
-//   scales  [tokens][groups]        float32
+//   scales  [tokens][groups]        float32; of kInt8Groups [groups][128] and [groups][4]
 //   runs    [experts]{expert, rows} int32 each, ascending expert, rows >= 1
 //   rows    [pairs]                 int32 index of a token, expert by expert, there ascending
 // all little-endian, no padding between. The combine answers with one vector a pair, in this order
@@ -29,7 +29,8 @@ namespace sheaf {
 
 // Offsets of the four parts; encoder and decoder use this one list.
 struct DispatchLayout {
-  DispatchLayout(uint64_t tokens, uint64_t hidden, uint64_t experts, uint64_t pairs);
+  DispatchLayout(kernels::ActivationBits bits, uint64_t tokens, uint64_t hidden, uint64_t experts,
+                 uint64_t pairs);
   uint64_t scales_at = 0;
   uint64_t runs_at = 0;
   uint64_t rows_at = 0;
@@ -38,7 +39,7 @@ struct DispatchLayout {
 
 // Fills `header` (sizes; the caller sets sequence, step, layer, model, answer) and writes the
 // payload to `out`, which has DispatchBytes() bytes. `x` is the batch that plan.token_rows indexes.
-uint64_t DispatchBytes(const WorkerPlan& plan, int hidden);
+uint64_t DispatchBytes(const WorkerPlan& plan, const kernels::QuantizedRows& x);
 void EncodeDispatch(ThreadPool& pool, const WorkerPlan& plan, const kernels::QuantizedRows& x,
                     FrameHeader& header, uint8_t* out);
 

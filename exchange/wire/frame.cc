@@ -56,7 +56,12 @@ bool IsVectorElement(uint8_t element) {
          element == static_cast<uint8_t>(FrameElement::kFloat32);
 }
 
-// The one element of a kind; of a combine there are two.
+bool IsQuantizedElement(uint8_t element) {
+  return element == static_cast<uint8_t>(FrameElement::kInt16Groups) ||
+         element == static_cast<uint8_t>(FrameElement::kInt8Groups);
+}
+
+// The one element of a kind; of a combine and of a dispatch there are two.
 FrameElement ElementOf(FrameKind kind) {
   switch (kind) {
     case FrameKind::kDispatch:
@@ -153,6 +158,8 @@ absl::StatusOr<FrameHeader> DecodeFrameHeader(std::span<const uint8_t> bytes) {
   header.kind = static_cast<FrameKind>(bytes[6]);
   if (header.kind == FrameKind::kCombine) {
     if (!IsVectorElement(bytes[7])) return Wrong("element", "1 or 2", int{bytes[7]});
+  } else if (header.kind == FrameKind::kDispatch) {
+    if (!IsQuantizedElement(bytes[7])) return Wrong("element", "1 or 6", int{bytes[7]});
   } else if (bytes[7] != static_cast<uint8_t>(ElementOf(header.kind))) {
     return Wrong("element", static_cast<int>(ElementOf(header.kind)), int{bytes[7]});
   }

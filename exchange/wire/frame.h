@@ -63,6 +63,7 @@ enum class FrameElement : uint8_t {
   kText = 3,
   kExpertIds = 4,
   kBitmap = 5,
+  kInt8Groups = 6,  // the same of 8 bits; of dispatches
 };
 
 struct FrameHeader {

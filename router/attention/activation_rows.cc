@@ -14,7 +14,8 @@ kernels::Activations RowsOf(const float* floats, const kernels::QuantizedRowsBuf
 
 void QuantizeInto(const float* x, int k, int row, kernels::QuantizedRowsBuffer& buffer) {
   const auto at = static_cast<size_t>(row);
-  kernels::QuantizeRow(x, k, buffer.row_planes(at), buffer.row_scales(at), buffer.row_sums(at));
+  kernels::QuantizeRow(buffer.bits(), x, k, buffer.row_planes(at), buffer.row_scales(at),
+                       buffer.row_sums(at));
 }
 
 }  // namespace sheaf

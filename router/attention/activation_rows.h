@@ -1,5 +1,5 @@
 #pragma once
-// Rows of activations in both forms that products read: floats, and int16 groups.
+// Rows of activations in both forms that products read: floats, and groups of integers.
 //
 // Ownership  views of the caller's buffers. Threads: QuantizeInto writes one row, any thread.
 
@@ -12,7 +12,7 @@ namespace sheaf {
 kernels::Activations RowsOf(const float* floats, const kernels::QuantizedRowsBuffer& quantized,
                             int k, int first, int count);
 
-// Quantizes x [k] as row `row` of a buffer that was resized to k.
+// Quantizes x [k] to buffer.bits() as row `row` of a buffer that was resized to k.
 void QuantizeInto(const float* x, int k, int row, kernels::QuantizedRowsBuffer& buffer);
 
 }  // namespace sheaf

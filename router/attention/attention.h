@@ -70,6 +70,8 @@ struct AttentionParts {
   int max_model_len = 0;       // positions
   StepTimings* timings = nullptr;
   const AttentionRanks* ranks = nullptr;  // null: a single one
+  // of what products with integer weights read
+  kernels::ActivationBits activation_bits = kernels::ActivationBits::k16;
 };
 
 // The kind that the config names.

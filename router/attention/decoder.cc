@@ -89,8 +89,9 @@ struct RankColumns {
   }
 };
 
-// Rows of a feed-forward between its gate and its down projection, as int16 groups.
+// Rows of a feed-forward between its gate and its down projection, quantized.
 struct InnerRows {
+  explicit InnerRows(kernels::ActivationBits bits) : whole(bits), own(bits) {}
   QuantizedRowsBuffer whole;
   QuantizedRowsBuffer own;  // this rank's columns
 };
@@ -115,7 +116,8 @@ struct Decoder::Impl {
         attention_ranks(JoinRanks()),
         attention(MakeAttention({config, weights, share, kv_cache, pool, options.max_batched_tokens,
                                  options.max_model_len, options.timings,
-                                 attention_ranks ? &*attention_ranks : nullptr})),
+                                 attention_ranks ? &*attention_ranks : nullptr,
+                                 options.activation_bits})),
         rows({options.max_batched_tokens, options.max_model_len, cache.block_size(),
               weights.embedding.n}),
         residual(Reserve(hidden_size)),
@@ -126,7 +128,12 @@ struct Decoder::Impl {
         wide(Reserve(2 * std::max(share.dense_inner.count, share.shared_inner.count))),
         gate_logits(Reserve(std::max(1, config.num_experts))),
         route_weights(Reserve(std::max(1, config.experts_per_token))),
-        logits(size_t(options.max_logit_rows) * vocab_size) {
+        logits(size_t(options.max_logit_rows) * vocab_size),
+        normed_quantized(options.activation_bits),
+        attended_quantized(options.activation_bits),
+        own_attended_quantized(options.activation_bits),
+        dense_inner(options.activation_bits),
+        shared_inner(options.activation_bits) {
     if (group != nullptr) {
       own_attended.emplace(Reserve(share.attended.count));
       own_hidden.emplace(Reserve(share.hidden.count));

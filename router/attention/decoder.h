@@ -39,6 +39,7 @@
 #include "base/thread_pool.h"
 #include "exchange/expert_layer.h"
 #include "exchange/gather/rank_group.h"
+#include "kernels/linear/quantized_rows.h"
 #include "model/config.h"
 #include "model/decoder_weights.h"
 #include "model/rank_share.h"
@@ -52,6 +53,8 @@ struct DecoderOptions {
   int max_batched_tokens = 2048;   // rows of one Forward
   int max_model_len = 0;           // positions; the RoPE table's length
   int max_logit_rows = 48;         // rows of logits alive at once
+  // of what products with integer weights read
+  kernels::ActivationBits activation_bits = kernels::ActivationBits::k16;
   // Park the pool before waiting for experts: whoever computes them needs its cores.
   bool experts_share_cores = false;
   StepTimings* timings = nullptr;  // measured if not null

@@ -10,7 +10,6 @@ namespace sheaf {
 namespace {
 
 using kernels::kActivationGroup;
-using kernels::kGroupBytes;
 using kernels::kSumsPerGroup;
 using kernels::NumGroups;
 
@@ -19,10 +18,11 @@ size_t RowBytes(const RankRows::Piece& piece, size_t rank) {
   return sizeof(float) * piece.columns[rank].count;
 }
 size_t PlaneBytes(const RankRows::GroupsPiece& piece, size_t rank) {
-  return size_t{kGroupBytes} * NumGroups(piece.columns[rank].count);
+  return size_t(kernels::GroupBytes(piece.own->bits())) * NumGroups(piece.columns[rank].count);
 }
 size_t ScaleBytes(const RankRows::GroupsPiece& piece, size_t rank) {
-  return sizeof(float) * NumGroups(piece.columns[rank].count);
+  return sizeof(float) * kernels::ScalesPerGroup(piece.own->bits()) *
+         NumGroups(piece.columns[rank].count);
 }
 
 void Append(const void* data, size_t bytes, std::vector<uint8_t>& out) {
@@ -45,11 +45,12 @@ void TakeRow(const RankRows::GroupsPiece& piece, size_t rank, int64_t r, int64_t
   const size_t scale_bytes = ScaleBytes(piece, rank);
   const size_t group =
       size_t(r) * NumGroups(piece.width) + size_t(columns.first / kActivationGroup);
-  int8_t* const planes = piece.all->planes() + group * kGroupBytes;
+  const kernels::ActivationBits bits = piece.own->bits();
+  int8_t* const planes = piece.all->planes() + group * kernels::GroupBytes(bits);
   std::memcpy(planes, from + r * plane_bytes, plane_bytes);
-  std::memcpy(piece.all->scales() + group, from + num_rows * plane_bytes + r * scale_bytes,
-              scale_bytes);
-  kernels::SumRow(planes, columns.count, piece.all->sums() + group * kSumsPerGroup);
+  std::memcpy(piece.all->scales() + group * kernels::ScalesPerGroup(bits),
+              from + num_rows * plane_bytes + r * scale_bytes, scale_bytes);
+  kernels::SumRow(bits, planes, columns.count, piece.all->sums() + group * kSumsPerGroup);
 }
 
 }  // namespace

@@ -4,8 +4,8 @@
 // Shapes     a piece: own [num_rows][own columns of this rank], all [num_rows][width]; every rank's
 //            columns are of 0..width, and where two ranks have some of them, none is in both.
 // Numbers    as they are: what the ranks made is not changed on the way. Rows that only integer
-//            products read go as the int16 groups that those read, in half the bytes, where each
-//            rank has whole groups of them.
+//            products read go as the groups of integers that those read, in half the bytes or
+//            fewer, where each rank has whole groups of them.
 // Threads    the step thread; copies over the pool.
 // Errors     those of RankGroup; kDataLoss: another rank's part has another size than its share.
 // Cost       one gather for all pieces of a call.
@@ -30,7 +30,8 @@ class RankRows {
     float* all = nullptr;
   };
 
-  // The same of int16 groups. Both buffers have num_rows rows, of own columns and of width.
+  // The same of quantized rows. Both buffers have num_rows rows of as many bits, of own columns and
+  // of width.
   struct GroupsPiece {
     kernels::QuantizedRowsBuffer* own = nullptr;
     std::span<const IndexRange> columns;  // AreWholeGroups

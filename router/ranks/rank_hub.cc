@@ -178,6 +178,7 @@ absl::StatusOr<v1::JoinRankResponse> RankHub::Life::Enter(const grpc::ServerCont
   response.set_block_size(settings.block_size);
   response.set_num_blocks(settings.num_blocks);
   response.set_whole_latents(settings.whole_latents);
+  response.set_activation_bits(static_cast<int32_t>(settings.activation_bits));
   response.set_max_batched_tokens(settings.max_batched_tokens);
   response.set_max_model_len(settings.max_model_len);
   for (const std::string& address : link_listener_->addresses()) response.add_addresses(address);

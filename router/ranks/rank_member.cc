@@ -45,6 +45,7 @@ absl::StatusOr<RankSettings> SettingsOf(const v1::JoinRankResponse& response) {
   const bool sane = response.num_ranks() > 1 && response.block_size() > 0 &&
                     response.num_blocks() > 0 && response.max_batched_tokens() > 0 &&
                     response.max_model_len() > 0 &&
+                    (response.activation_bits() == 16 || response.activation_bits() == 8) &&
                     response.link_key().size() == LinkKey{}.bytes.size();
   if (!format || !sane) {
     return absl::FailedPreconditionError(absl::StrFormat(
@@ -57,7 +58,9 @@ absl::StatusOr<RankSettings> SettingsOf(const v1::JoinRankResponse& response) {
                       .num_blocks = response.num_blocks(),
                       .whole_latents = response.whole_latents(),
                       .max_batched_tokens = response.max_batched_tokens(),
-                      .max_model_len = response.max_model_len()};
+                      .max_model_len = response.max_model_len(),
+                      .activation_bits = static_cast<kernels::ActivationBits>(
+                          response.activation_bits())};
 }
 
 }  // namespace
@@ -209,6 +212,7 @@ absl::Status RankMember::Compute(const RankSettings& settings, std::unique_ptr<F
   DecoderOptions decoder_options;
   decoder_options.max_batched_tokens = settings.max_batched_tokens;
   decoder_options.max_model_len = settings.max_model_len;
+  decoder_options.activation_bits = settings.activation_bits;
   Decoder decoder(config_, *weights_, *cache, {std::move(shares), &group}, nullptr, pool_,
                   decoder_options);
   const auto stop = [&] { return stopping_.load() || call.ended(); };

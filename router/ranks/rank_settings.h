@@ -2,6 +2,7 @@
 // What all attention ranks of a group must have alike: rank 0 says, the others take it.
 
 #include "kernels/attention/kv_format.h"
+#include "kernels/linear/quantized_rows.h"
 #include "model/lm_head.h"
 
 namespace sheaf {
@@ -19,6 +20,7 @@ struct RankSettings {
   bool whole_latents = false;  // --latent-cache
   int max_batched_tokens = 0;
   int max_model_len = 0;  // tokens
+  kernels::ActivationBits activation_bits = kernels::ActivationBits::k16;
 };
 
 }  // namespace sheaf

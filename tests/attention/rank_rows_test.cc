@@ -16,6 +16,7 @@
 namespace sheaf {
 namespace {
 
+using kernels::ActivationBits;
 using kernels::NumGroups;
 using kernels::QuantizedRowsBuffer;
 using testing::RandomSeed;
@@ -51,10 +52,10 @@ void Quantize(const float* values, int num_rows, int width, QuantizedRowsBuffer&
 bool SameRows(const QuantizedRowsBuffer& a, const QuantizedRowsBuffer& b) {
   const kernels::QuantizedRows x = a.view(), y = b.view();
   if (x.num_rows != y.num_rows || x.k != y.k) return false;
-  const size_t groups = size_t(x.num_rows) * size_t(x.groups());
-  return std::equal(x.planes, x.planes + groups * 256, y.planes) &&
-         std::equal(x.scales, x.scales + groups, y.scales) &&
-         std::equal(x.sums, x.sums + groups * kernels::kSumsPerGroup, y.sums);
+  const auto rows = size_t(x.num_rows);
+  return x.bits == y.bits && std::equal(x.planes, x.planes + rows * x.row_bytes(), y.planes) &&
+         std::equal(x.scales, x.scales + rows * x.scales_a_row(), y.scales) &&
+         std::equal(x.sums, x.sums + rows * x.sums_a_row(), y.sums);
 }
 
 // What every rank does, each in its thread.
@@ -75,7 +76,9 @@ TEST(RankRows, FloatsAndGroupsOfOneGatherComeTogether) {
   const uint64_t seed = RandomSeed();
   SCOPED_TRACE(seed);
   std::mt19937_64 random(seed);
-  for (const int num_rows : {1, 5, 33}) {
+  for (const auto& [num_rows, bits] :
+       {std::pair{1, ActivationBits::k8}, std::pair{5, ActivationBits::k16},
+        std::pair{33, ActivationBits::k8}, std::pair{33, ActivationBits::k16}}) {
     const int tail = 1 + static_cast<int>(random() % 128);
     const Rows floats = RandomRows(random, num_rows, 11);
     const Rows inner = RandomRows(random, num_rows, 5 * 128 + tail);
@@ -83,12 +86,12 @@ TEST(RankRows, FloatsAndGroupsOfOneGatherComeTogether) {
     const std::vector<IndexRange> float_columns = {{0, 4}, {4, 0}, {4, 7}};
     const std::vector<IndexRange> group_columns = {{0, 256}, {256, 128}, {384, 256 + tail}};
     ASSERT_TRUE(RankRows::AreWholeGroups(group_columns));
-    QuantizedRowsBuffer wanted;
+    QuantizedRowsBuffer wanted(bits);
     Quantize(inner.values.data(), num_rows, inner.width, wanted);
-    OnEveryRank(3, [&](int rank, RankRows& rows) {
+    OnEveryRank(3, [&, num_rows = num_rows, bits = bits](int rank, RankRows& rows) {
       const std::vector<float> own = Columns(floats, float_columns[size_t(rank)]);
       std::vector<float> all(floats.values.size());
-      QuantizedRowsBuffer own_groups, all_groups;
+      QuantizedRowsBuffer own_groups(bits), all_groups(bits);
       Quantize(Columns(inner, group_columns[size_t(rank)]).data(), num_rows,
                group_columns[size_t(rank)].count, own_groups);
       all_groups.Resize(num_rows, inner.width);

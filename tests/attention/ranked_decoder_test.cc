@@ -23,8 +23,9 @@ using Logits = std::vector<std::vector<float>>;  // of each position of the prom
 constexpr int kMaxTokens = 256;
 constexpr int kBlockSize = 8;
 
-DecoderOptions Options() {
+DecoderOptions Options(kernels::ActivationBits bits) {
   DecoderOptions options;
+  options.activation_bits = bits;
   options.max_batched_tokens = kMaxTokens;
   options.max_model_len = kMaxTokens;
   options.max_logit_rows = 7;
@@ -94,12 +95,13 @@ std::unique_ptr<KvCache> CacheOf(const TinyCheckpoint& checkpoint, const KvShare
 // One rank with all that is its own.
 struct Rank {
   Rank(const TinyCheckpoint& checkpoint, const std::vector<RankShare>& shares, int rank,
-       RankGroup& group, ExpertLayer* experts, kernels::KvFormat format, bool whole_latents)
+       RankGroup& group, ExpertLayer* experts, kernels::KvFormat format, bool whole_latents,
+       kernels::ActivationBits bits)
       : pool(1 + rank % 2),
         weights(checkpoint.WeightsOf(shares[rank])),
         cache(CacheOf(checkpoint, shares[rank].kv(whole_latents), format)),
-        decoder(checkpoint.config(), *weights, *cache, {shares, &group}, experts, pool, Options()) {
-  }
+        decoder(checkpoint.config(), *weights, *cache, {shares, &group}, experts, pool,
+                Options(bits)) {}
 
   ThreadPool pool;
   std::unique_ptr<DecoderWeights> weights;
@@ -122,14 +124,16 @@ class Experts {
 // By rank.
 std::vector<absl::Status> RunRanks(const TinyCheckpoint& checkpoint, int num_ranks,
                                    const Work& work, kernels::KvFormat format, ExpertLayer& experts,
-                                   Logits& logits, bool whole_latents = false) {
+                                   Logits& logits, bool whole_latents = false,
+                                   kernels::ActivationBits bits = kernels::ActivationBits::k16) {
   const auto shares = ShareAmongRanks(checkpoint.config(), num_ranks);
   EXPECT_TRUE(shares.ok()) << shares.status();
   InProcessRanks group(num_ranks, absl::Seconds(60));
   std::vector<std::unique_ptr<Rank>> ranks;
   for (int rank = 0; rank < num_ranks; ++rank) {
     ranks.push_back(std::make_unique<Rank>(checkpoint, *shares, rank, group.rank(rank),
-                                           rank == 0 ? &experts : nullptr, format, whole_latents));
+                                           rank == 0 ? &experts : nullptr, format, whole_latents,
+                                           bits));
   }
   std::vector<absl::Status> statuses(num_ranks);
   std::vector<Logits> by_rank(num_ranks);
@@ -158,26 +162,33 @@ TEST_P(RankedDecoder, GivesTheBytesOfASingleRank) {
                                        .latent = GetParam()});
       const Work work = RandomWork(random, checkpoint.config().vocab_size);
       Experts experts(checkpoint);
-      for (const kernels::KvFormat format :
-           {kernels::KvFormat::kBF16, kernels::KvFormat::kFp8E4M3}) {
+      Logits of_16_bits;
+      for (const auto& [format, bits] :
+           {std::pair{kernels::KvFormat::kBF16, kernels::ActivationBits::k16},
+            std::pair{kernels::KvFormat::kFp8E4M3, kernels::ActivationBits::k16},
+            std::pair{kernels::KvFormat::kBF16, kernels::ActivationBits::k8}}) {
         ThreadPool pool(2);
         const auto cache = CacheOf(checkpoint, {checkpoint.all_heads()}, format);
         Decoder whole(checkpoint.config(), checkpoint.weights(), *cache, experts.layer(), pool,
-                      Options());
+                      Options(bits));
         Logits wanted;
         ASSERT_TRUE(RunWork(whole, work, wanted).ok());
+        if (of_16_bits.empty()) of_16_bits = wanted;
+        if (bits == kernels::ActivationBits::k8) {
+          EXPECT_EQ(wanted == of_16_bits, !four_bit) << "products with integer weights alone";
+        }
         for (const int num_ranks : {1, 2, 3, 4, 5, 8}) {
           SCOPED_TRACE(num_ranks);
           Logits logits;
-          for (const absl::Status& status :
-               RunRanks(checkpoint, num_ranks, work, format, experts.layer(), logits)) {
+          for (const absl::Status& status : RunRanks(checkpoint, num_ranks, work, format,
+                                                     experts.layer(), logits, false, bits)) {
             ASSERT_TRUE(status.ok()) << status;
           }
           ASSERT_EQ(logits, wanted);
         }
         Logits logits;
         for (const absl::Status& status : RunRanks(checkpoint, 3, work, format, experts.layer(),
-                                                   logits, /*whole_latents=*/true)) {
+                                                   logits, /*whole_latents=*/true, bits)) {
           ASSERT_TRUE(status.ok()) << status;
         }
         ASSERT_EQ(logits, wanted);

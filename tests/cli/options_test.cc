@@ -131,6 +131,17 @@ TEST(Options, TakesVllmNames) {
   EXPECT_EQ(options.transport, TransportKind::kInProcess);
 }
 
+TEST(Options, ActivationsHave16BitsUnlessToldOtherwise) {
+  EXPECT_EQ(Serve({}).activation_bits, kernels::ActivationBits::k16);
+  EXPECT_EQ(Serve({"--activation-bits", "16"}).activation_bits, kernels::ActivationBits::k16);
+  EXPECT_EQ(Serve({"--activation-bits", "8"}).activation_bits, kernels::ActivationBits::k8);
+  EXPECT_THAT(ErrorOf({"serve", "dir", "--activation-bits", "4"}), HasSubstr("--activation-bits"));
+  EXPECT_THAT(ErrorOf({"serve", "dir", "--workers", "2", "--worker-device", "cpu,cuda:0",
+                       "--activation-bits", "8"}),
+              HasSubstr("--activation-bits: wanted 16 with experts on a GPU, got 8 with "
+                        "--worker-device cuda:0"));
+}
+
 TEST(Options, FramesBetweenHostsHaveTagsUnlessToldOtherwise) {
   EXPECT_EQ(Serve({}).exchange_integrity, FrameIntegrity::kMac);
   EXPECT_EQ(Serve({"--exchange-integrity", "none"}).exchange_integrity, FrameIntegrity::kNone);

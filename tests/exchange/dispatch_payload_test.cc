@@ -15,6 +15,8 @@
 namespace sheaf {
 namespace {
 
+using kernels::ActivationBits;
+
 struct Packed {
   FrameHeader header;
   ByteBuffer bytes;
@@ -23,22 +25,21 @@ struct Packed {
 Packed Pack(const WorkerPlan& plan, const kernels::QuantizedRows& x) {
   ThreadPool pool(2);
   Packed packed;
-  packed.bytes.Resize(DispatchBytes(plan, x.k));
+  packed.bytes.Resize(DispatchBytes(plan, x));
   EncodeDispatch(pool, plan, x, packed.header, packed.bytes.data());
   return packed;
 }
 
-kernels::QuantizedRowsBuffer RandomRows(std::mt19937_64& random, int num_rows, int hidden) {
+kernels::QuantizedRowsBuffer RandomRows(std::mt19937_64& random, int num_rows, int hidden,
+                                        ActivationBits bits = ActivationBits::k16) {
   std::normal_distribution<float> normal;
   std::vector<float> row(static_cast<size_t>(hidden));
-  kernels::QuantizedRowsBuffer rows;
+  kernels::QuantizedRowsBuffer rows(bits);
   rows.Resize(num_rows, hidden);
-  const size_t groups = static_cast<size_t>(rows.view().groups());
   for (size_t i = 0; i < static_cast<size_t>(num_rows); ++i) {
     for (float& value : row) value = normal(random);
-    kernels::QuantizeRow(row.data(), hidden, rows.planes() + 256 * groups * i,
-                         rows.scales() + groups * i,
-                         rows.sums() + groups * kernels::kSumsPerGroup * i);
+    kernels::QuantizeRow(bits, row.data(), hidden, rows.row_planes(i), rows.row_scales(i),
+                         rows.row_sums(i));
   }
   return rows;
 }
@@ -63,13 +64,16 @@ TEST(DispatchPayload, RowsArriveBitForBit) {
   const uint64_t seed = TestSeed();
   SCOPED_TRACE(seed);
   std::mt19937_64 random(seed);
-  for (const int num_tokens : {1, 5, 200}) {
+  for (const auto& [num_tokens, bits] :
+       {std::pair{1, ActivationBits::k16}, std::pair{5, ActivationBits::k8},
+        std::pair{200, ActivationBits::k16}, std::pair{200, ActivationBits::k8}}) {
     for (const int hidden : {128, 200, 1024}) {
-      const kernels::QuantizedRowsBuffer given = RandomRows(random, num_tokens, hidden);
+      const kernels::QuantizedRowsBuffer given = RandomRows(random, num_tokens, hidden, bits);
       const kernels::QuantizedRows x = given.view();
       const WorkerPlan plan = SomePlan(num_tokens);
       const Packed packed = Pack(plan, x);
-      EXPECT_EQ(packed.header.element, FrameElement::kInt16Groups);
+      EXPECT_EQ(packed.header.element, bits == ActivationBits::k8 ? FrameElement::kInt8Groups
+                                                                  : FrameElement::kInt16Groups);
       DispatchView view;
       ASSERT_TRUE(DecodeDispatch(packed.header, packed.bytes.bytes(), view).ok());
       EXPECT_EQ(view.experts, plan.experts);
@@ -77,22 +81,27 @@ TEST(DispatchPayload, RowsArriveBitForBit) {
           std::equal(view.rows.begin(), view.rows.end(), plan.rows.begin(), plan.rows.end()));
       ASSERT_EQ(view.x.num_rows, static_cast<int>(plan.token_rows.size()));
       ASSERT_EQ(view.x.k, hidden);
+      ASSERT_EQ(view.x.bits, bits);
       for (int row = 0; row < view.x.num_rows; ++row) {
         const int source = plan.token_rows[static_cast<size_t>(row)];
-        const size_t groups = static_cast<size_t>(view.x.groups());
-        EXPECT_EQ(0, std::memcmp(view.x.row_planes(row), x.row_planes(source), 256 * groups));
-        EXPECT_EQ(0, std::memcmp(view.x.row_scales(row), x.row_scales(source), 4 * groups));
+        EXPECT_EQ(0, std::memcmp(view.x.row_planes(row), x.row_planes(source), x.row_bytes()));
+        EXPECT_EQ(0,
+                  std::memcmp(view.x.row_scales(row), x.row_scales(source), 4 * x.scales_a_row()));
       }
     }
   }
 }
 
-TEST(DispatchPayload, TenKilobytesATokenAtHidden5120) {
+TEST(DispatchPayload, TenKilobytesATokenAtHidden5120AndSixOf8Bits) {
   WorkerPlan plan;
   plan.token_rows = {0};
   plan.experts = {{0, 1}, {1, 1}, {2, 1}, {3, 1}};
   plan.rows = {0, 0, 0, 0};
-  EXPECT_EQ(DispatchBytes(plan, 5120), 40u * 256 + 40 * 4 + 4 * 8 + 4 * 4);
+  kernels::QuantizedRows x;
+  x.k = 5120;
+  EXPECT_EQ(DispatchBytes(plan, x), 40u * 256 + 40 * 4 + 4 * 8 + 4 * 4);
+  x.bits = ActivationBits::k8;
+  EXPECT_EQ(DispatchBytes(plan, x), 40u * 128 + 160 * 4 + 4 * 8 + 4 * 4);
 }
 
 class MalformedDispatch : public testing::Test {
@@ -114,7 +123,7 @@ class MalformedDispatch : public testing::Test {
   std::mt19937_64 random_;
   kernels::QuantizedRowsBuffer given_;
   Packed packed_;
-  const DispatchLayout layout_{3, 128, 2, 5};
+  const DispatchLayout layout_{ActivationBits::k16, 3, 128, 2, 5};
 };
 
 TEST_F(MalformedDispatch, TheUntouchedOneIsGood) { EXPECT_EQ(Decode(), ""); }
@@ -140,6 +149,11 @@ TEST_F(MalformedDispatch, RunsThatDoNotAddUp) {
   EXPECT_THAT(Decode(), testing::HasSubstr("rows of the experts"));
   SetWord(layout_.runs_at + 12, INT32_MIN);
   EXPECT_THAT(Decode(), testing::HasSubstr("rows of the experts"));
+}
+
+TEST_F(MalformedDispatch, AnotherElementThanItsBytes) {
+  packed_.header.element = FrameElement::kInt8Groups;
+  EXPECT_THAT(Decode(), testing::HasSubstr("payload bytes"));
 }
 
 TEST_F(MalformedDispatch, SizesThatDisagree) {

@@ -35,6 +35,7 @@ FrameHeader GoodDispatch() {
 FrameHeader RandomHeader(std::mt19937_64& random) {
   FrameHeader header = GoodDispatch();
   header.answer = random() % 2 == 0 ? FrameElement::kFloat32 : FrameElement::kInt16Groups;
+  header.element = random() % 2 == 0 ? FrameElement::kInt8Groups : FrameElement::kInt16Groups;
   header.link = LinkId(random());
   header.sequence = random() | 1;
   header.step = StepId(random());
@@ -131,7 +132,7 @@ TEST(FrameHeader, EveryFieldIsProved) {
   EXPECT_THAT(message_with(5, 1), HasSubstr("version"));
   EXPECT_THAT(message_with(6, 0), HasSubstr("kind"));
   EXPECT_THAT(message_with(6, 10), HasSubstr("kind"));
-  for (const uint8_t element : {0, 2, 3, 4, 5, 6, 255})
+  for (const uint8_t element : {0, 2, 3, 4, 5, 7, 255})
     EXPECT_THAT(message_with(7, element), HasSubstr("element"));
   EXPECT_THAT(message_with(16, 0), HasSubstr("sequence"));
   EXPECT_THAT(message_with(33, 0x20), HasSubstr("layer"));

@@ -31,13 +31,17 @@ TEST(Hello, BytesAreThoseOfTheDocument) {
       0x28, 0x27, 0x26, 0x25, 0x24, 0x23, 0x22, 0x21,  // worker
       0x38, 0x37, 0x36, 0x35, 0x34, 0x33, 0x32, 0x31,  // router
       0x48, 0x47, 0x46, 0x45, 0x44, 0x43, 0x42, 0x41,  // link
-      1,    0,    0,    0,    0,    0,    0,    0,     // integrity
+      1,    0,    0,    0,    0,    0,    0,    0,     // integrity, rows
       0x50, 0x51, 0x52, 0x53, 0x54, 0x55, 0x56, 0x57,  // nonce
       0x58, 0x59, 0x5a, 0x5b, 0x5c, 0x5d, 0x5e, 0x5f};
   EXPECT_THAT(EncodeHello(GoodHello()), testing::ElementsAreArray(wanted));
   const auto decoded = DecodeHello(EncodeHello(GoodHello()));
   ASSERT_TRUE(decoded.ok()) << decoded.status();
   EXPECT_EQ(*decoded, GoodHello());
+  Hello eight = GoodHello();
+  eight.rows_of_8_bits = true;
+  EXPECT_EQ(EncodeHello(eight)[41], 1);
+  EXPECT_EQ(*DecodeHello(EncodeHello(eight)), eight);
 }
 
 TEST(Hello, NoBitIsIgnored) {
@@ -47,7 +51,7 @@ TEST(Hello, NoBitIsIgnored) {
     bytes[bit / 8] ^= static_cast<uint8_t>(1u << (bit % 8));
     const auto decoded = DecodeHello(bytes);
     const size_t at = bit / 8;
-    if (at < 4 || (at >= 40 && at < 48 && bit != 8 * 40)) {
+    if (at < 4 || (at >= 40 && at < 48 && bit != 8 * 40 && bit != 8 * 41)) {
       EXPECT_EQ(decoded.status().code(), absl::StatusCode::kInvalidArgument) << bit;
     } else if (at < 8) {
       EXPECT_EQ(decoded.status().code(), absl::StatusCode::kFailedPrecondition) << bit;
@@ -70,7 +74,7 @@ TEST(Hello, ALinkHasANumber) {
 }
 
 TEST(HelloAnswer, RoundTripAndRefusals) {
-  for (uint32_t verdict = 1; verdict <= 9; ++verdict) {
+  for (uint32_t verdict = 1; verdict <= 10; ++verdict) {
     HelloAnswer answer{static_cast<HelloVerdict>(verdict), FrameIntegrity::kMac, {}};
     if (answer.verdict == HelloVerdict::kProve) answer.body[15] = 7;
     if (answer.verdict == HelloVerdict::kWelcome) answer.body[31] = 7;
@@ -128,6 +132,7 @@ TEST(HelloAnswer, WhatWillNotGetBetterIsFinal) {
   EXPECT_TRUE(absl::IsFailedPrecondition(integrity));
   EXPECT_EQ(integrity.message(),
             "--exchange-integrity: this router has mac, the worker has none");
+  EXPECT_TRUE(absl::IsFailedPrecondition(status_of(HelloVerdict::kOtherActivations)));
 }
 
 }  // namespace

@@ -150,6 +150,25 @@ TEST(LinkHandshake, SidesThatDifferAreToldBoth) {
             "--exchange-integrity: this router has none, the worker has mac");
 }
 
+TEST(LinkHandshake, EightBitRowsGoToWhoTakesThem) {
+  LinkRequest request = Request();
+  request.rows_of_8_bits = true;
+  LinkIdentity device = Worker();
+  device.takes_8_bits = false;
+  const RouterHandshake router(request, FrameIntegrity::kMac, Nonce(1));
+  WorkerHandshake cpu(Worker(), FrameIntegrity::kMac, Nonce(2));
+  EXPECT_EQ(*cpu.TakeHello(router.hello()), HelloVerdict::kProve);
+  WorkerHandshake refuses(device, FrameIntegrity::kMac, Nonce(2));
+  EXPECT_EQ(*refuses.TakeHello(router.hello()), HelloVerdict::kOtherActivations);
+  RouterHandshake told(request, FrameIntegrity::kMac, Nonce(1));
+  const auto proof = told.Prove(refuses.Answer(HelloVerdict::kOtherActivations));
+  EXPECT_TRUE(absl::IsFailedPrecondition(proof.status()));
+  EXPECT_EQ(proof.status().message(),
+            "--activation-bits: this router has 8, the worker's device takes 16 alone");
+  WorkerHandshake takes(device, FrameIntegrity::kMac, Nonce(2));
+  EXPECT_EQ(*takes.TakeHello(Pair().router.hello()), HelloVerdict::kProve);
+}
+
 // A worker of another checkpoint that took over an address says that it is another one: the router
 // learns the right address later.
 TEST(LinkHandshake, WhoIsMeantIsAskedBeforeWhatItServes) {

@@ -70,17 +70,17 @@ class RandomExperts final : public HeldExperts {
 class RandomBatch {
  public:
   RandomBatch(std::mt19937_64& random, LayerId layer, int num_tokens, int hidden, int num_experts,
-              int top_k, bool skew = false) {
+              int top_k, bool skew = false,
+              kernels::ActivationBits bits = kernels::ActivationBits::k16)
+      : x_(bits) {
     std::normal_distribution<float> normal;
     std::vector<float> row(static_cast<size_t>(hidden));
     x_.Resize(num_tokens, hidden);
-    const kernels::QuantizedRows view = x_.view();
     for (int token = 0; token < num_tokens; ++token) {
       for (float& value : row) value = normal(random);
-      const size_t groups = size_t(view.groups());
-      kernels::QuantizeRow(row.data(), hidden, x_.planes() + 256 * groups * size_t(token),
-                           x_.scales() + groups * size_t(token),
-                           x_.sums() + groups * kernels::kSumsPerGroup * size_t(token));
+      const auto at = static_cast<size_t>(token);
+      kernels::QuantizeRow(bits, row.data(), hidden, x_.row_planes(at), x_.row_scales(at),
+                           x_.row_sums(at));
       std::vector<int32_t> experts(static_cast<size_t>(num_experts));
       std::iota(experts.begin(), experts.end(), 0);
       if (!skew) std::shuffle(experts.begin(), experts.end(), random);

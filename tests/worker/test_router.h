@@ -74,7 +74,7 @@ class TestRouter {
     header.layer = batch.layer;
     header.model = model;
     header.answer = answer;
-    const auto payload = link_->Reserve(DispatchBytes(plan, batch.x.k));
+    const auto payload = link_->Reserve(DispatchBytes(plan, batch.x));
     if (!payload.ok()) return 0;
     EncodeDispatch(*pool_, plan, batch.x, header, payload->data());
     return link_->Send(header).ok() ? header.sequence : 0;

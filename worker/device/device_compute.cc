@@ -45,6 +45,10 @@ DeviceCompute::~DeviceCompute() {
 absl::Status DeviceCompute::Submit(const ExpertBatch& batch) {
   SHEAF_RETURN_IF_ERROR(device_.Use());
   SHEAF_CHECK(work_.size() < static_cast<size_t>(depth()), "no more is submitted than depth()");
+  if (batch.x.bits != kernels::ActivationBits::k16) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("layer %d: activations: wanted 16 bits, got 8", batch.layer.value()));
+  }
   if (batch.jobs.size() > static_cast<size_t>(plan_.part.jobs)) {
     return absl::InvalidArgumentError(absl::StrFormat("layer %d: wanted at most %d experts, got %d",
                                                       batch.layer.value(), plan_.part.jobs,

@@ -51,6 +51,7 @@ class DeviceEngine final : public ExpertEngine {
   size_t expert_bytes() const override { return expert_bytes_; }
   uint64_t expert_file_bytes() const override { return reader_->expert_file_bytes(); }
   uint64_t memory_bytes() const override { return plan_.expert_bytes; }
+  bool takes_8_bits() const override { return false; }
   std::unique_ptr<ExpertCompute> NewCompute(ThreadPool& pool) override;
   void WatchForLoss(OnLost on_lost) override { device_->WatchForLoss(std::move(on_lost)); }
 

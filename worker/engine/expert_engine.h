@@ -46,6 +46,8 @@ class ExpertEngine {
   virtual uint64_t expert_file_bytes() const = 0;
   // All that may be used for experts; 0 = no bound.
   virtual uint64_t memory_bytes() const = 0;
+  // Rows of 8 bits (--activation-bits), beside those of 16.
+  virtual bool takes_8_bits() const { return true; }
 
   virtual std::unique_ptr<ExpertCompute> NewCompute(ThreadPool& pool) = 0;
 

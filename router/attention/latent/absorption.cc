@@ -16,11 +16,14 @@ bool IsPacked(const Linear& linear) { return linear.is_integer(); }
 
 }  // namespace
 
-Absorption::Absorption(const Shape& shape, int max_rows, ThreadPool& pool)
+Absorption::Absorption(const Shape& shape, int max_rows, ThreadPool& pool,
+                       kernels::ActivationBits bits)
     : shape_(shape),
       pool_(pool),
       inputs_(size_t(max_rows) * shape.num_heads *
-              std::max(shape.max_parts * shape.nope_dim, shape.rank)) {}
+              std::max(shape.max_parts * shape.nope_dim, shape.rank)),
+      keys_quantized_(bits),
+      values_quantized_(bits) {}
 
 Activations Absorption::InputOf(size_t block, int rows, int k) const {
   const int first = static_cast<int>(InputRow(block, rows, 0));

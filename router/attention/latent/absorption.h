@@ -4,7 +4,7 @@
 //
 //   q_latent_h = W_UK_h^T q_nope_h        v_h = W_UV_h o_latent_h
 //
-// Numbers    4-bit parts read int16 groups, like every product with 4-bit weights.
+// Numbers    4-bit parts read groups of integers, like every product with 4-bit weights.
 // Ownership  owns scratch for max_rows rows. Threads: the step thread; uses the whole pool.
 // Cost       one read of both matrices a call.
 
@@ -35,7 +35,8 @@ class Absorption {
     ptrdiff_t head_stride = 0;
   };
 
-  Absorption(const Shape& shape, int max_rows, ThreadPool& pool);
+  Absorption(const Shape& shape, int max_rows, ThreadPool& pool,
+             kernels::ActivationBits bits = kernels::ActivationBits::k16);
 
   // out: each head's `rank` floats.
   void IntoLatent(const AbsorbedKv& kv_b, const Heads& q, int rows, float* out,

@@ -46,12 +46,13 @@ LatentAttention::LatentAttention(const AttentionParts& parts)
       indexer_(parts, rope_, parts.config.num_layers),
       absorption_({num_heads_, shape_.nope_dim, shape_.kv_lora_rank, shape_.v_dim,
                    MostKeyParts(parts.weights)},
-                  kAbsorbedRows, parts.pool),
+                  kAbsorbedRows, parts.pool, parts.activation_bits),
       q_latent_(parts, shape_.q_lora_rank, &RankShare::query_latent),
       compressed_(parts, shape_.cached_dim(), &RankShare::latent),
       q_(size_t(parts.max_batched_tokens) * q_size_),
       absorbed_q_(size_t{kAbsorbedRows} * num_heads_ * shape_.cached_dim()),
-      latent_out_(size_t{kAbsorbedRows} * num_heads_ * shape_.kv_lora_rank) {
+      latent_out_(size_t{kAbsorbedRows} * num_heads_ * shape_.kv_lora_rank),
+      q_latent_quantized_(parts.activation_bits) {
   if (parts.ranks == nullptr || !AreSharedByPosition(shape_, parts.cache.share())) return;
   gathered_.emplace(parts.ranks->group, parts.pool,
                     SlotsOfRanks(parts.cache.block_size(), parts.share.num_ranks), kMaxRecords);

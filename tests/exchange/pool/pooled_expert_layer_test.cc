@@ -105,6 +105,17 @@ TEST_F(PooledLayerTest, AnyNumberOfWorkersAndReplicasGivesTheBitsOfNone) {
   }
 }
 
+TEST_F(PooledLayerTest, RowsOf8BitsGiveTheBitsOfNoWorkerToo) {
+  MakePool(PoolOptions());
+  StartWorkers(3, 1);
+  Make();
+  for (const int tokens : {1, 33, 150}) {
+    const RandomBatch batch(random_, LayerId(1), tokens, kHidden, kExperts, kTopK, false,
+                            kernels::ActivationBits::k8);
+    EXPECT_TRUE(SameSum(Sum(local_, batch, 1), Sum(*layer_, batch, 1))) << tokens;
+  }
+}
+
 TEST_F(PooledLayerTest, PartsOfABatchGiveTheBitsOfTheWhole) {
   MakePool(PoolOptions());
   StartWorkers(3, 1);
