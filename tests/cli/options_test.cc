@@ -329,7 +329,8 @@ TEST(Options, LmHeadStaysAsItIsUnlessAsked) {
   ASSERT_TRUE(inspect.ok()) << inspect.status();
   EXPECT_EQ(std::get<InspectCommand>(*inspect).options.lm_head, LmHeadDtype::kInt8);
   // A rank is told by its router.
-  EXPECT_THAT(ErrorOf({"attention", "dir", "--router", "h:1", "--lm-head-dtype", "int8"}),
+  EXPECT_THAT(ErrorOf({"attention", "dir", "--router", "h:1", "--rank", "1", "--lm-head-dtype",
+                       "int8"}),
               HasSubstr("--lm-head-dtype"));
 }
 
