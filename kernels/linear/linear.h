@@ -3,7 +3,7 @@
 // / f32 / e4m3.
 //
 // A Linear is quantized or not tensor by tensor, so callers keep both forms of their activations at
-// hand: integer weights read the int16 groups, float weights the floats (one missing form is made
+// hand: integer weights read groups of integers, float weights the floats (one missing form is made
 // here, once a call).
 //
 // Shapes     x [num_rows][k]; y [num_rows][n] with row stride y_stride floats; bias [n] float or
