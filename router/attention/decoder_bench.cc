@@ -5,6 +5,7 @@
 // decoder_bench CHECKPOINT THREADS -: what standard input asks for, line by line, until it ends, so
 // that it can take turns with another program: "SEQUENCES TOKENS STEPS" answers like the first
 // form.
+// --activation-bits=8 before all: as the flag of `sheaf router`.
 //
 // The cache of a decoding sequence holds 200 tokens in the first form. What the stages outside the
 // matrix products cost is the line "overhead": norm, RoPE and store, attention and embedding. In
@@ -46,7 +47,8 @@ class Bench {
  public:
   // The cache holds max_tokens of all sequences together.
   Bench(const ModelConfig& config, const DecoderWeights& weights, const ExpertSlice& slice,
-        ThreadPool& pool, int max_model_len, int max_tokens)
+        ThreadPool& pool, kernels::ActivationBits activation_bits, int max_model_len,
+        int max_tokens)
       : config_(config),
         source_(config.num_layers, config.num_experts,
                 [&](LayerId layer, ExpertId expert) { return slice.Find(layer, expert); }),
@@ -56,6 +58,7 @@ class Bench {
         decoder_(config, weights, *cache_, experts_, pool,
                  {.max_batched_tokens = kLongestPrefill,
                   .max_model_len = max_model_len,
+                  .activation_bits = activation_bits,
                   .timings = &timings_}) {}
 
   // Every element of a bf16 cache: uniform in [-2, 2).
@@ -165,8 +168,14 @@ class Bench {
 };
 
 int Main(int argc, char** argv) {
+  auto bits = kernels::ActivationBits::k16;
+  if (argc > 1 && std::string_view(argv[1]) == "--activation-bits=8") {
+    bits = kernels::ActivationBits::k8;
+    ++argv;
+    --argc;
+  }
   if (argc < 2) {
-    std::fprintf(stderr, "usage: decoder_bench CHECKPOINT [THREADS [CONTEXT... | -]]\n");
+    std::fprintf(stderr, "usage: decoder_bench [--activation-bits=8] CHECKPOINT [THREADS [CONTEXT... | -]]\n");
     return 1;
   }
   ThreadPool pool(argc > 2 ? std::max(1, std::atoi(argv[2]))
@@ -179,7 +188,7 @@ int Main(int argc, char** argv) {
   const auto slice =
       OrExit(ExpertSlice::Load(*checkpoint, config, AllExperts(config), pool, quiet));
   if (argc > 3 && std::string_view(argv[3]) == "-") {
-    Bench bench(config, *weights, *slice, pool, kLongestPrefill + 1,
+    Bench bench(config, *weights, *slice, pool, bits, kLongestPrefill + 1,
                 kMaxSequences * 2 * kPrefill);
     int sequences = 0, tokens = 0, steps = 0;
     while (std::scanf("%d %d %d", &sequences, &tokens, &steps) == 3) {
@@ -198,12 +207,12 @@ int Main(int argc, char** argv) {
     std::vector<int> contexts;
     for (int i = 3; i < argc; ++i) contexts.push_back(std::max(1, std::atoi(argv[i])));
     const int longest = *std::max_element(contexts.begin(), contexts.end());
-    Bench bench(config, *weights, *slice, pool, longest + 1, longest + 1);
+    Bench bench(config, *weights, *slice, pool, bits, longest + 1, longest + 1);
     bench.FillCache();
     for (const int context : contexts) bench.RunContext(context);
     return 0;
   }
-  Bench bench(config, *weights, *slice, pool, 2 * kPrefill, kMaxSequences * 2 * kPrefill);
+  Bench bench(config, *weights, *slice, pool, bits, 2 * kPrefill, kMaxSequences * 2 * kPrefill);
   bench.Run("decode 1", 1, 1, 60);
   bench.Run("decode 8", 8, 1, 15);
   bench.Run("decode 32", 32, 1, 6);

@@ -236,7 +236,7 @@ TEST_P(RankedDecoder, AnInt8HeadHasTheSameBytesOnAnyThreadsAndRanks) {
     const auto cache =
         CacheOf(checkpoint, {checkpoint.all_heads()}, kernels::KvFormat::kF32);
     Decoder decoder(checkpoint.config(), checkpoint.weights(), *cache, experts.layer(), pool,
-                    Options());
+                    Options(kernels::ActivationBits::k16));
     Logits logits;
     EXPECT_TRUE(RunWork(decoder, work, logits).ok());
     return logits;
