@@ -175,7 +175,8 @@ TEST_P(RankedDecoder, GivesTheBytesOfASingleRank) {
         ASSERT_TRUE(RunWork(whole, work, wanted).ok());
         if (of_16_bits.empty()) of_16_bits = wanted;
         if (bits == kernels::ActivationBits::k8) {
-          EXPECT_EQ(wanted == of_16_bits, !four_bit) << "products with integer weights alone";
+          // Of float weights too: experts read what the router has quantized.
+          EXPECT_NE(wanted, of_16_bits);
         }
         for (const int num_ranks : {1, 2, 3, 4, 5, 8}) {
           SCOPED_TRACE(num_ranks);
