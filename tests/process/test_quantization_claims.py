@@ -107,7 +107,7 @@ def test_weights_that_mean_something_else_are_refused_by_key(tiny: Path, tmp_pat
 
 
 def test_calibrated_scales_are_used_by_an_e4m3_cache(make: Callable[..., Path], seed: int, tmp_path: Path) -> None:
-    """No powers of two, so that a cache without them rounds to other values."""
+    """No powers of two, so that a cache without them rounds to other values: an error of 8e-2, with them 0.4e-2 to 1.9e-2."""
     folder = copy_with(make(format="gptq", experts=12), tmp_path / "copy", lambda config: None)
 
     def add(tensors: dict[str, Any]) -> None:
@@ -116,7 +116,7 @@ def test_calibrated_scales_are_used_by_an_e4m3_cache(make: Callable[..., Path], 
             tensors[f"{name}.k_scale"] = float_tensor("F32", np.array([0.0137]))
             tensors[f"{name}.v_scale"] = float_tensor("BF16", np.array([0.0093]))
     change_tensors(folder, add)
-    check(folder, seed, "fp8_e4m3", "fp8_e4m3", 1.5e-2)
+    check(folder, seed, "fp8_e4m3", "fp8_e4m3", 3e-2)
     check(folder, seed, "float32", "none", TOLERANCE)
     assert "6 calibrated scales of cached keys and values are used by an e4m3 cache alone" in run_to_end(
         "inspect", str(folder)).stdout
