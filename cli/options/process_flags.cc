@@ -9,7 +9,8 @@ void AddProcessFlags(CLI::App& app, ProcessOptions& options) {
                  "Directory with config.json and safetensors files")
       ->required();
   app.add_option("--cpu-target", options.cpu_target,
-                 "Instruction set of the kernels: auto, avx2, avx512, avx512_vnni, neon or scalar")
+                 "Instruction set of the kernels: auto, avx2, avx512, avx512_vnni, neon, neon_dot or "
+                 "scalar")
       ->capture_default_str();
   app.add_option("--log-level", options.log_level)
       ->check(CLI::IsMember({"debug", "info", "warn", "error"}))

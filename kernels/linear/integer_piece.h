@@ -8,8 +8,8 @@
 // Numbers    kernels/linear/linear.h.
 // Ownership  views only. Threads: pure.
 // Cost       reads the piece's weights from memory once per 48 rows, from the cache once per
-//            kMaxTileRows rows (6 on AVX2, 4 on NEON). Does not read past x nor the weights, but
-//            asks the cache for up to 4 KiB more.
+//            kMaxTileRows rows (6 on AVX2, 8 on NEON with dot products, 4 without). Does not read
+//            past x nor the weights, but asks the cache for up to 4 KiB more.
 // The permutation is the caller's: x is already in packed order.
 
 #include <cstddef>

@@ -14,14 +14,8 @@
 // All forms do the same arithmetic (kernels/linear/linear.h): exact integer sums of a segment, one
 // float multiply-add for it; of 8-bit activations one for each 32 inputs and one for the segment.
 // Codes of both widths meet the activations in the same order, so the widths differ in how codes
-// are loaded alone. A per-target header of Highway, for kernels/linear/integer_product_cpu-inl.h.
-
-#if defined(SHEAF_KERNELS_INTEGER_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
-#ifdef SHEAF_KERNELS_INTEGER_TILE_INL_H_
-#undef SHEAF_KERNELS_INTEGER_TILE_INL_H_
-#else
-#define SHEAF_KERNELS_INTEGER_TILE_INL_H_
-#endif
+// are loaded alone. Included by integer_product_cpu-inl.h alone, once for each target, into the
+// namespace SHEAF_TILE; hence no guard.
 
 #include "kernels/linear/integer_tile_input-inl.h"
 
@@ -34,5 +28,3 @@
 #else
 #error "kernels/linear/integer_tile-inl.h has no integer product for this architecture"
 #endif
-
-#endif  // SHEAF_KERNELS_INTEGER_TILE_INL_H_

@@ -10,7 +10,7 @@
 #include <immintrin.h>
 
 HWY_BEFORE_NAMESPACE();
-namespace sheaf::kernels::HWY_NAMESPACE {
+namespace sheaf::kernels::HWY_NAMESPACE::SHEAF_TILE {
 
 inline constexpr int kPairRows = 0;
 
@@ -294,5 +294,5 @@ void MultiplyTile(const TileInput& t) {
   }
 }
 
-}  // namespace sheaf::kernels::HWY_NAMESPACE
+}  // namespace sheaf::kernels::HWY_NAMESPACE::SHEAF_TILE
 HWY_AFTER_NAMESPACE();

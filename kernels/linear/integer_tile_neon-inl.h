@@ -1,10 +1,10 @@
-// The tile in NEON: sdot where it is compiled in, widening products otherwise.
+// The tile in NEON by widening products, for processors without integer_tile_neon_dot-inl.h.
 // Included by integer_tile-inl.h alone, once for each such target; hence no guard.
 
 #include <arm_neon.h>
 
 HWY_BEFORE_NAMESPACE();
-namespace sheaf::kernels::HWY_NAMESPACE {
+namespace sheaf::kernels::HWY_NAMESPACE::SHEAF_TILE {
 
 inline constexpr int kTileRows = 4;
 inline constexpr int kPairRows = 0;
@@ -22,9 +22,6 @@ inline constexpr int kCodeBias = kBits == 8 ? 128 : 0;
 // Four rows' words times four inputs each.
 template <int kBits>
 HWY_INLINE int32x4_t DotFour(int32x4_t sum, int8x16_t w, int8x16_t x) {
-#if defined(__ARM_FEATURE_DOTPROD)
-  return vdotq_s32(sum, w, x);
-#else
   const int16x8_t low = vmull_s8(vget_low_s8(w), vget_low_s8(x));
   const int16x8_t high = vmull_s8(vget_high_s8(w), vget_high_s8(x));
   if constexpr (kBits == 8) {
@@ -33,7 +30,6 @@ HWY_INLINE int32x4_t DotFour(int32x4_t sum, int8x16_t w, int8x16_t x) {
   } else {
     return vpadalq_s16(sum, vpaddq_s16(low, high));
   }
-#endif
 }
 
 // The codes less kCodeBias of four rows' inputs 0 2 4 6 of a step, and of 1 3 5 7.
@@ -196,5 +192,5 @@ void MultiplyTile(const TileInput& t) {
   }
 }
 
-}  // namespace sheaf::kernels::HWY_NAMESPACE
+}  // namespace sheaf::kernels::HWY_NAMESPACE::SHEAF_TILE
 HWY_AFTER_NAMESPACE();

@@ -6,7 +6,7 @@
 #include <utility>
 
 HWY_BEFORE_NAMESPACE();
-namespace sheaf::kernels::HWY_NAMESPACE {
+namespace sheaf::kernels::HWY_NAMESPACE::SHEAF_TILE {
 
 // Highway's AVX3_DL does not name this feature, though every such machine has it.
 #define SHEAF_VNNI __attribute__((target(HWY_TARGET_STR ",avx512vnni")))
@@ -269,5 +269,5 @@ SHEAF_VNNI void MultiplyTile(const TileInput& t) {
   }
 }
 
-}  // namespace sheaf::kernels::HWY_NAMESPACE
+}  // namespace sheaf::kernels::HWY_NAMESPACE::SHEAF_TILE
 HWY_AFTER_NAMESPACE();

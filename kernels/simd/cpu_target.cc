@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "kernels/simd/dot_products.h"
 #include "kernels/simd/reference_switch.h"
 
 // clang-format off: the first fixes the set of targets for the second.
@@ -16,13 +17,15 @@ namespace {
 
 struct NamedTarget {
   std::string_view name;
-  int64_t highway;  // 0: the reference implementations
+  int64_t highway;    // 0: the reference implementations
+  bool dots = false;  // with kernels/simd/dot_products.h
 };
 
 // Best first.
 constexpr NamedTarget kTargets[] = {{"avx512_vnni", HWY_AVX3_DL},
                                     {"avx512", HWY_AVX3},
                                     {"avx2", HWY_AVX2},
+                                    {"neon_dot", HWY_NEON, true},
                                     {"neon", HWY_NEON},
                                     {"scalar", 0}};
 
@@ -41,7 +44,8 @@ int64_t MachineTargets() {
 }
 
 bool Available(const NamedTarget& target) {
-  return target.highway == 0 || (MachineTargets() & target.highway) != 0;
+  if (target.highway == 0) return true;
+  return (MachineTargets() & target.highway) != 0 && (!target.dots || MachineHasDotProducts());
 }
 
 const NamedTarget& BestTarget() {
@@ -54,6 +58,7 @@ const NamedTarget& BestTarget() {
 void Choose(const NamedTarget& target) {
   // Resets Highway's one table index, so every dispatch table follows.
   hwy::SetSupportedTargetsForTest(target.highway);
+  internal::use_dot_products.store(target.dots, std::memory_order_relaxed);
   internal::reference_mode.store(
       target.highway == 0 ? internal::ReferenceMode::kReference : internal::ReferenceMode::kSimd,
       std::memory_order_relaxed);
@@ -66,6 +71,7 @@ namespace internal {
 constinit std::atomic<ReferenceMode> reference_mode{ReferenceMode::kUnknown};
 
 ReferenceMode DetectReferenceMode() {
+  use_dot_products.store(BestTarget().dots, std::memory_order_relaxed);
   const ReferenceMode mode =
       MachineTargets() == 0 ? ReferenceMode::kReference : ReferenceMode::kSimd;
   reference_mode.store(mode, std::memory_order_relaxed);
@@ -98,13 +104,15 @@ absl::Status ForceCpuTarget(std::string_view name) {
     return absl::OkStatus();
   }
   return absl::InvalidArgumentError(absl::StrFormat(
-      "unknown CPU target \"%s\"; wanted auto, avx2, avx512, avx512_vnni, neon or scalar", name));
+      "unknown CPU target \"%s\"; wanted auto, avx2, avx512, avx512_vnni, neon, neon_dot or scalar",
+      name));
 }
 
 std::string ActiveCpuTarget() {
   if (internal::UseReference()) return "scalar";
   const int64_t usable = hwy::SupportedTargets() & MachineTargets();
   for (const NamedTarget& target : kTargets) {
+    if (target.dots && !internal::UseDotProducts()) continue;
     if ((usable & target.highway) != 0) return std::string(target.name);
   }
   return "scalar";

@@ -16,8 +16,8 @@
 
 namespace sheaf::kernels {
 
-// Names: "avx2", "avx512", "avx512_vnni", "neon", "scalar"; only those that this machine can run,
-// best first.
+// Names: "avx2", "avx512", "avx512_vnni", "neon", "neon_dot" (NEON with `sdot`), "scalar"; only
+// those that this machine can run, best first.
 std::vector<std::string> AvailableCpuTargets();
 
 // "auto" undoes an earlier Force. "scalar" runs the reference implementations (namespace ref).

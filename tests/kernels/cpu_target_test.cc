@@ -30,7 +30,7 @@ TEST(CpuTarget, AnUnknownNameIsRefusedWithTheNamesThatExist) {
 
 TEST(CpuTarget, ATargetOfAnotherMachineIsUnavailableAndChangesNothing) {
   const std::vector<std::string> names = AvailableCpuTargets();
-  for (const char* name : {"avx2", "avx512", "avx512_vnni", "neon"}) {
+  for (const char* name : {"avx2", "avx512", "avx512_vnni", "neon", "neon_dot"}) {
     if (std::find(names.begin(), names.end(), name) != names.end()) continue;
     EXPECT_EQ(ForceCpuTarget(name).code(), absl::StatusCode::kUnavailable) << name;
     EXPECT_EQ(ActiveCpuTarget(), names.front());

@@ -3,6 +3,10 @@
 // checksums are the same on every processor: neon_compiles.sh runs this program natively and,
 // compiled for aarch64, under an emulator, and compares the output.
 //
+// usage: cross_target_bits auto|plain|dot
+// The argument is the tile of products with integer weights (kernels/simd/dot_products.h): `auto`
+// takes `dot` where the machine has it. Stderr names the one that ran.
+//
 // Stands alone (no GoogleTest, no abseil library), so that it needs nothing but a cross compiler.
 
 #include <bit>
@@ -12,6 +16,7 @@
 #include <cstring>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -25,6 +30,7 @@
 #include "kernels/experts/expert_gate.h"
 #include "kernels/linear/linear.h"
 #include "kernels/linear/scaled_fp8.h"
+#include "kernels/simd/dot_products.h"
 #include "kernels/simd/reference_switch.h"
 #include "kernels/vector/exp.h"
 #include "kernels/vector/layer_norm.h"
@@ -226,7 +232,7 @@ void SparseAttention(Random& random) {
 }
 
 void Products(Random& random) {
-  const int n = 37, k = 200, rows = 5;
+  const int n = 37, k = 200, rows = 13;
   const std::vector<float> x = random.Floats(rows * k, 3.0f);
   QuantizedRowsBuffer quantized;
   QuantizedRowsBuffer bytes(ActivationBits::k8);
@@ -250,6 +256,13 @@ void Products(Random& random) {
   const std::vector<float> scales = random.Floats(w4.w4.scale_count(), 0.1f);
   w4.w4.codes = reinterpret_cast<const uint8_t*>(nibbles.data());
   w4.w4.scales = scales.data();
+  Linear w4_zeros = w4;
+  w4_zeros.w4.segment = 32;
+  const std::vector<float> w4_scales = random.Floats(w4_zeros.w4.scale_count(), 0.1f);
+  std::vector<uint8_t> w4_zero_points(w4_zeros.w4.scale_count());
+  for (uint8_t& zero : w4_zero_points) zero = static_cast<uint8_t>(random.Next() % 16);
+  w4_zeros.w4.scales = w4_scales.data();
+  w4_zeros.w4.zeros = w4_zero_points.data();
 
   Linear w8;
   w8.storage = Linear::Storage::kW8;
@@ -259,6 +272,7 @@ void Products(Random& random) {
   w8.w8.codes = reinterpret_cast<const uint8_t*>(codes.data());
   w8.w8.scales = scales.data();
   Linear w8_zeros = w8;
+  w8_zeros.w8.segment = 128;
   std::vector<uint8_t> zeros(w8.w8.scale_count());
   for (uint8_t& zero : zeros) zero = static_cast<uint8_t>(random.Next());
   w8_zeros.w8.zeros = zeros.data();
@@ -286,31 +300,46 @@ void Products(Random& random) {
                .scales = {block_scales.data(), 32, 128, 2, 0, 0}};
 
   const std::pair<const char*, const Linear*> linears[] = {{"w4a16", &w4},
+                                                           {"w4a16 with zeros", &w4_zeros},
                                                            {"w8a16", &w8},
                                                            {"w8a16 with zeros", &w8_zeros},
                                                            {"w8a16 of extremes", &w8_extremes},
                                                            {"dense_product", &dense},
                                                            {"dense_product e4m3", &fp8}};
   for (const auto& [name, linear] : linears) {
-    std::vector<float> y(rows * n), y_ref(rows * n);
-    const LinearCall call = {linear, &activations, y.data(), n};
-    RunLinears(pool, std::span(&call, 1));
-    ref::RunLinear(*linear, activations, y_ref.data(), n);
-    Report(name, y, y_ref);
-    if (!linear->is_integer()) continue;
-    Activations of_bytes = activations;
-    of_bytes.quantized = bytes.view();
-    const LinearCall byte_call = {linear, &of_bytes, y.data(), n};
-    RunLinears(pool, std::span(&byte_call, 1));
-    ref::RunLinear(*linear, of_bytes, y_ref.data(), n);
-    Report((std::string(name) + " of 8-bit activations").c_str(), y, y_ref);
+    for (const ActivationBits bits : {ActivationBits::k16, ActivationBits::k8}) {
+      if (bits == ActivationBits::k8 && !linear->is_integer()) continue;
+      activations.quantized = bits == ActivationBits::k8 ? bytes.view() : quantized.view();
+      // Every number of rows: tiles of every height.
+      std::vector<float> all, all_ref;
+      for (int num_rows = 1; num_rows <= rows; ++num_rows) {
+        activations.num_rows = activations.quantized.num_rows = num_rows;
+        std::vector<float> y(num_rows * n), y_ref(num_rows * n);
+        const LinearCall call = {linear, &activations, y.data(), n};
+        RunLinears(pool, std::span(&call, 1));
+        ref::RunLinear(*linear, activations, y_ref.data(), n);
+        all.insert(all.end(), y.begin(), y.end());
+        all_ref.insert(all_ref.end(), y_ref.begin(), y_ref.end());
+      }
+      const char* of = bits == ActivationBits::k8 ? " of 8-bit activations" : "";
+      Report((std::string(name) + of).c_str(), all, all_ref);
+    }
   }
 }
 
 }  // namespace
 }  // namespace sheaf::kernels
 
-int main() {
+int main(int argc, char** argv) {
+  const std::string_view tile = argc == 2 ? argv[1] : "";
+  if (tile != "auto" && tile != "plain" && tile != "dot") {
+    std::fprintf(stderr, "usage: cross_target_bits auto|plain|dot\n");
+    return 2;
+  }
+  const bool dots =
+      tile == "dot" || (tile == "auto" && sheaf::kernels::MachineHasDotProducts());
+  sheaf::kernels::internal::use_dot_products.store(dots);
+  std::fprintf(stderr, "%s\n", dots ? "dot" : "plain");
   sheaf::kernels::Random random;
   sheaf::kernels::Elementwise(random);
   sheaf::kernels::Gate(random);

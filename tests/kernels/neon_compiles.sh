@@ -1,10 +1,11 @@
 #!/bin/sh
 # Compiles every SIMD kernel for aarch64 (NEON), runs cross_target_bits.cc there under an emulator and natively, and requires the same
-# checksums. Exit status 77 means skipped: no cross compiler. One without an emulator is a failure: the bits are the point.
+# checksums from processors with and without dot products, each with the tile that is made for it. Exit status 77 means skipped: no cross compiler. One without an emulator is a failure: the bits are the point.
 #
 # usage: neon_compiles.sh SOURCE_DIR WORK_DIR
 # needs: g++-aarch64-linux-gnu, libhwy-dev, qemu-user-static
 set -eu
+ulimit -c 0  # one run below ends by a signal
 source_dir=$1
 work_dir=$2
 cross=${SHEAF_AARCH64_CXX:-aarch64-linux-gnu-g++}
@@ -47,8 +48,35 @@ fi
 $cross $objects -o "$work_dir/neon/cross_target_bits" -pthread -static
 compile "$cache ${CXX:-c++}" native ""
 ${CXX:-c++} $objects -o "$work_dir/native/cross_target_bits" -pthread -lhwy
-"$work_dir/native/cross_target_bits" > "$work_dir/native.txt"
-"$emulator" "$work_dir/neon/cross_target_bits" > "$work_dir/neon.txt"
-diff "$work_dir/native.txt" "$work_dir/neon.txt"
-echo "NEON and native checksums agree:"
-cat "$work_dir/neon.txt"
+"$work_dir/native/cross_target_bits" auto > "$work_dir/native.txt"
+
+expect() {  # processor, tile asked for, tile that must run
+  if ! "$emulator" -cpu "$1" "$work_dir/neon/cross_target_bits" "$2" > "$work_dir/neon.txt" 2> "$work_dir/tile.txt"; then
+    echo "$1, $2:"
+    cat "$work_dir/tile.txt" "$work_dir/neon.txt"
+    exit 1
+  fi
+  if [ "$(cat "$work_dir/tile.txt")" != "$3" ]; then
+    echo "$1, asked for $2: ran $(cat "$work_dir/tile.txt") and not $3"
+    exit 1
+  fi
+  diff "$work_dir/native.txt" "$work_dir/neon.txt"
+  echo "$1, $2: the native checksums from tile $3"
+}
+expect cortex-a57 auto plain
+expect cortex-a72 auto plain
+expect neoverse-n1 auto dot
+expect max auto dot
+expect max plain plain
+# That the tile has the instructions, and that the emulator knows who lacks them: else the above would show nothing.
+if "$emulator" -cpu cortex-a57 "$work_dir/neon/cross_target_bits" dot > "$work_dir/refused.txt" 2>&1; then
+  echo "cortex-a57 ran the tile of dot products"
+  exit 1
+fi
+if ! grep -q "Illegal instruction" "$work_dir/refused.txt"; then
+  echo "cortex-a57 refused the tile of dot products, but not as an illegal instruction:"
+  cat "$work_dir/refused.txt"
+  exit 1
+fi
+echo "cortex-a57, dot: illegal instruction, as it must"
+cat "$work_dir/native.txt"
