@@ -35,6 +35,9 @@ int Run(int argc, char** argv) {
           },
           [](const sheaf::AttentionCommand& c) { return sheaf::RunAttention(c.options); },
           [](const sheaf::InspectCommand& c) { return sheaf::RunInspect(c.options); },
+          [](const sheaf::DevicesCommand& c) {
+            return sheaf::RunDevices(c.options, sheaf::FindCuda);
+          },
           [](const sheaf::VerifyCommand& c) { return sheaf::RunVerify(c.options); },
           [](const sheaf::RepackCommand& c) { return sheaf::RunRepack(c.options); },
           [](const sheaf::AskCommand& c) { return sheaf::RunAsk(c.options); },

@@ -14,6 +14,7 @@ int RunRouter(const RouterOptions& options);
 int RunWorker(const WorkerOptions& options, CudaFinder find_cuda);
 int RunAttention(const AttentionOptions& options);
 int RunInspect(const InspectOptions& options);
+int RunDevices(const DevicesOptions& options, CudaFinder find_cuda);
 int RunVerify(const VerifyOptions& options);
 int RunRepack(const RepackOptions& options);
 int RunAsk(const AskOptions& options);

@@ -30,6 +30,16 @@ void AddWorkerDeviceFlag(CLI::App& app, RouterOptions& options) {
       ->capture_default_str();
 }
 
+void AddDevicesFlags(CLI::App& app, DevicesOptions& options) {
+  app.add_option("--nccl-library", options.nccl_library,
+                 "Also whether this NCCL can be used: libnccl.so.2 is looked for as the loader "
+                 "does, a name with a slash is a file; default: NCCL is not looked at");
+  app.add_option("--timeout-ms", options.timeout_ms,
+                 "Of making a communicator with it, milliseconds")
+      ->check(CLI::Range(1, 600000))
+      ->capture_default_str();
+}
+
 absl::StatusOr<std::optional<int>> ParseDevice(const std::string& flag, const std::string& text) {
   if (text == "cpu") return std::optional<int>();
   int ordinal = -1;

@@ -19,6 +19,8 @@ namespace sheaf {
 void AddDeviceFlag(CLI::App& app, WorkerOptions& options);
 // --worker-device, one for each worker that is started here, in turn
 void AddWorkerDeviceFlag(CLI::App& app, RouterOptions& options);
+// All of `sheaf devices`.
+void AddDevicesFlags(CLI::App& app, DevicesOptions& options);
 
 // The GPU's number; nothing: the CPU. kInvalidArgument naming the flag: anything else.
 absl::StatusOr<std::optional<int>> ParseDevice(const std::string& flag, const std::string& text);

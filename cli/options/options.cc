@@ -10,6 +10,7 @@
 #include "cli/options/checkpoint_flags.h"
 #include "cli/options/client_flags.h"
 #include "cli/options/config_file.h"
+#include "cli/options/device_flags.h"
 #include "cli/options/pool_flags.h"
 #include "cli/options/process_flags.h"
 #include "cli/options/router_flags.h"
@@ -105,6 +106,11 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
       app.add_subcommand("inspect", "What a checkpoint holds, and whether it can be served");
   AddInspectFlags(*inspect_app, inspect);
 
+  DevicesOptions devices;
+  CLI::App* devices_app = app.add_subcommand(
+      "devices", "The GPUs of this machine, whether this build can use them, and its NCCL");
+  AddDevicesFlags(*devices_app, devices);
+
   CLI::App* verify_app = app.add_subcommand(
       "verify", "Reads every byte of a checkpoint: digests, NaN, ranges, zero points");
   AddVerifyFlags(*verify_app, verify);
@@ -157,6 +163,7 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv) {
   }
   if (top_app->parsed()) return TopCommand{std::move(top)};
   if (inspect_app->parsed()) return InspectCommand{std::move(inspect)};
+  if (devices_app->parsed()) return DevicesCommand{std::move(devices)};
   if (verify_app->parsed()) return VerifyCommand{std::move(verify)};
   if (repack_app->parsed()) return RepackCommand{std::move(repack)};
   if (chat_app->parsed()) return ChatCommand{std::move(chat)};

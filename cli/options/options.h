@@ -175,6 +175,11 @@ struct InspectOptions {
   bool shared_cores = false;    // ranks and workers have the same cores
 };
 
+struct DevicesOptions {
+  std::string nccl_library;  // "libnccl.so.2" or a path; empty = NCCL is not looked at
+  int timeout_ms = 10000;    // of making a communicator
+};
+
 struct VerifyOptions {
   std::string checkpoint;
   bool json = false;
@@ -236,6 +241,9 @@ struct AttentionCommand {
 struct InspectCommand {
   InspectOptions options;
 };
+struct DevicesCommand {
+  DevicesOptions options;
+};
 struct VerifyCommand {
   VerifyOptions options;
 };
@@ -262,8 +270,9 @@ struct HelpText {
 };
 
 using Command = std::variant<ServeCommand, RouterCommand, WorkerCommand, AttentionCommand,
-                             InspectCommand, VerifyCommand, RepackCommand, AskCommand, ChatCommand,
-                             CoordinatorCommand, PoolCommand, TopCommand, HelpText>;
+                             InspectCommand, DevicesCommand, VerifyCommand, RepackCommand,
+                             AskCommand, ChatCommand, CoordinatorCommand, PoolCommand, TopCommand,
+                             HelpText>;
 
 absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv);
 

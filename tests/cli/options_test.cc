@@ -32,6 +32,15 @@ std::string ErrorOf(std::vector<std::string> arguments) {
   return std::string(command.status().message());
 }
 
+TEST(Options, DevicesAreSurveyedWithNcclWhereAsked) {
+  EXPECT_EQ(std::get<DevicesCommand>(*Parse({"devices"})).options.nccl_library, "");
+  const auto asked =
+      std::get<DevicesCommand>(*Parse({"devices", "--nccl-library", "x", "--timeout-ms", "7"}));
+  EXPECT_EQ(asked.options.nccl_library, "x");
+  EXPECT_EQ(asked.options.timeout_ms, 7);
+  EXPECT_THAT(ErrorOf({"devices", "--timeout-ms", "0"}), HasSubstr("--timeout-ms"));
+}
+
 TEST(Options, DefaultsAreThoseOfTheHelp) {
   const RouterOptions options = Serve({});
   EXPECT_EQ(options.process.checkpoint, "dir");

@@ -101,6 +101,19 @@ def test_what_a_gpu_needs_is_said_in_one_line(nano: Path) -> None:
                                   "64.0 MiB")
 
 
+@needs_fake
+def test_devices_are_told_with_their_nccl() -> None:
+    done = subprocess.run([str(FAKE), "devices", "--nccl-library", str(FAKE.parent / "libfake_nccl.so")], capture_output=True,
+                          text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split(":")[0].split(" (")[0] for line in done.stdout.splitlines()] == [
+        "CUDA", "  cuda", "  cuda", "NCCL 2.30.3", "  a unique id", "  a communicator of one rank"]
+    done = sheaf_server.run_to_end("devices", "--nccl-library", "/nowhere/libnccl.so.2")
+    assert done.returncode == 1
+    assert "NCCL\n  not usable: /nowhere/libnccl.so.2: cannot open shared object file" in done.stdout
+    assert last_line(done) == "sheaf: this build of sheaf has no CUDA: wanted --device cpu"
+
+
 def test_a_build_without_cuda_says_so(nano: Path) -> None:
     process = run_worker(sheaf_server.BINARY, nano, "--device", "cuda:0")
     assert process.returncode == 3
