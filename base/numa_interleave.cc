@@ -57,7 +57,8 @@ std::vector<int> NodesToInterleave(std::span<const NumaNode> nodes) {
 }
 
 bool InterleavePages(void* data, size_t bytes, std::span<const int> nodes) {
-  const SystemTopology topology;
+  // Kept: a worker calls this for each of thousands of experts.
+  static const SystemTopology topology;
   if (!topology.is_loaded()) return false;
   const hwloc_bitmap_t set = hwloc_bitmap_alloc();
   for (const int node : nodes) hwloc_bitmap_set(set, static_cast<unsigned>(node));
